@@ -1,0 +1,176 @@
+"""What every `python -m jobs.NAME` shares: options from a config class, progress, summary, exit codes.
+
+A job is a frozen pydantic config, a `run(config) -> dict` and two lines of main:
+
+    if __name__ == "__main__":
+        main(IngestConfig, run, __doc__)
+
+Every plain field of the config becomes an option (`num_sessions` -> `--num-sessions`); fields that are
+tables of their own are set in the TOML file that `--config` names. An option given wins over the file.
+stderr carries progress, the last line of stdout is the summary as JSON.
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import argparse
+import json
+import sys
+import time
+import tomllib
+import traceback
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class JobConfig(BaseModel):
+    """Base of every job's config: frozen, unknown keys refused, defaults validated too."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class JobError(Exception):
+    """A failure the user can act on. The message names the field, the value and the remedy."""
+
+
+class UsageError(JobError):
+    """Wrong usage: an option or a config value that cannot work. Exit code 2."""
+
+
+def main(config_class: type[JobConfig], run: Callable[..., dict], doc: str, argv: list[str] | None = None) -> None:
+    """Parse, run, print the summary as the last line of stdout, exit."""
+    config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv)
+    job = doc.strip().split("\n")[0]
+    try:
+        summary = run(config)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("error: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        if not isinstance(error, JobError):
+            traceback.print_exc()
+            print(f"error: unexpected failure in: {job}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        print(json.dumps({"status": "failed", "error": str(error)}), flush=True)
+        sys.exit(1)
+    print(json.dumps(summary, default=str), flush=True)
+    sys.exit(1 if summary.get("status") == "failed" else 0)
+
+
+def parse_config(config_class: type[JobConfig], doc: str, argv: list[str]) -> JobConfig:
+    """Build the config from `--config` and options. Exits 2 with one line for each wrong value."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {_module_name(config_class)}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE.toml", help="read settings from a TOML file; options win over it")
+    for name, field in config_class.model_fields.items():
+        kind = _option_kind(field.annotation)
+        if kind is None:
+            continue
+        default = "required" if field.is_required() else f"default: {field.get_default(call_default_factory=True)}"
+        options = {"dest": name, "default": argparse.SUPPRESS, "help": f"{_oneline(field.description)} ({default})"}
+        flags = [f"--{name.replace('_', '-')}"]
+        if field.json_schema_extra and "short" in field.json_schema_extra:
+            flags.insert(0, field.json_schema_extra["short"])
+        if kind == "flag":
+            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
+        elif kind == "list":
+            parser.add_argument(*flags, nargs="+", metavar=name.upper(), **options)
+        else:
+            metavar = "{" + ",".join(kind) + "}" if isinstance(kind, tuple) else name.upper()
+            parser.add_argument(*flags, metavar=metavar, **options)
+    given = vars(parser.parse_args(argv))
+    values = {}
+    if path := given.pop("config", None):
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            parser.error(f"--config {path}: {error}; it must be a readable TOML file")
+    try:
+        return config_class.model_validate(values | given)
+    except ValidationError as error:
+        parser.error("\n".join(["wrong settings:"] + [_explain(config_class, item) for item in error.errors()]))
+
+
+def _explain(config_class: type[BaseModel], item: dict) -> str:
+    name = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"  {name}: not given; pass --{name.replace('_', '-')} or set it in the config file"
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(config_class.model_fields)
+        return f"  {name}={item['input']!r}: no such setting; known settings: {known}"
+    return f"  {name}={item['input']!r}: {item['msg']}"
+
+
+def _option_kind(annotation) -> str | tuple | None:
+    """"flag", "list", "value", a tuple of choices, or None when the field has no option."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        kinds = [_option_kind(part) for part in typing.get_args(annotation) if part is not type(None)]
+        return kinds[0] if kinds else None
+    if typing.get_origin(annotation) is typing.Literal:
+        return tuple(str(choice) for choice in typing.get_args(annotation))
+    if typing.get_origin(annotation) in (list, tuple):
+        return "list"
+    if annotation is bool:
+        return "flag"
+    if isinstance(annotation, type) and issubclass(annotation, str | int | float | Path):
+        return "value"
+    return None
+
+
+def _oneline(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("%", "%%")
+
+
+def _module_name(config_class: type) -> str:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.name if spec and config_class.__module__ == "__main__" else config_class.__module__
+    return name.removesuffix(".__main__")
+
+
+class Progress:
+    """Counts on stderr, at most once every `every_s` seconds, with rate and time left where the total is known."""
+
+    def __init__(self, label: str, unit: str, total: int | None = None, every_s: float = 2.0):
+        self.label, self.unit, self.total, self.every_s = label, unit, total, every_s
+        self.started_s = self.printed_s = time.monotonic()
+        self.done = 0
+
+    def advance(self, count: int, note: str = "") -> None:
+        """Count `count` more units done; `note` is shown behind the counts."""
+        self.done += count
+        now_s = time.monotonic()
+        if now_s - self.printed_s >= self.every_s or self.done == self.total:
+            self.printed_s = now_s
+            print(self._line(now_s - self.started_s, note), file=sys.stderr, flush=True)
+
+    def _line(self, elapsed_s: float, note: str) -> str:
+        rate = self.done / elapsed_s if elapsed_s > 0 else 0.0
+        of_total = f" of {self.total:,}" if self.total is not None else ""
+        left = f", {duration((self.total - self.done) / rate)} left" if self.total and rate and self.done < self.total else ""
+        return f"[{self.label}] {self.done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{', ' + note if note else ''}"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 05 s, 2 h 07 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+
+
+def say(message: str) -> None:
+    """One line of progress on stderr."""
+    print(message, file=sys.stderr, flush=True)
