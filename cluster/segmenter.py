@@ -1,0 +1,139 @@
+"""Sessions become segments: what one encoder call sees.
+
+A segment has up to `max_turns` current turns within a token budget, and earlier text of the same session as
+context. Every character of every turn stands in exactly one segment's current part; an oversized turn is
+split and keeps its turn index. Cutting goes from the front, so that turns appended to a session change no
+segment but its last: the ids of the others stay, and nothing is paid for twice.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+from schemas.profile import EncoderProfile
+
+Offsets = Callable[[list[str]], list[list[tuple[int, int]]]]
+"""Texts -> for each the (start, end) characters of its tokens."""
+
+
+def tokenizer_offsets(tokenizer) -> Offsets:
+    """Offsets by a fast Hugging Face tokenizer."""
+
+    def offsets(texts: list[str]) -> list[list[tuple[int, int]]]:
+        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+        return encoded["offset_mapping"]
+
+    return offsets
+
+
+def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> list[dict]:
+    """An archive row (checked and redacted) -> its segments in order, rows of SEGMENT_SCHEMA."""
+    parts = []
+    for index, (turn, tokens) in enumerate(
+        zip(session["turns"], offsets([turn["content"] for turn in session["turns"]]), strict=True)
+    ):
+        for text, num_tokens in split_text(turn["content"], tokens, profile.max_current_tokens):
+            parts.append({"turn_index": index, "text": text, "num_tokens": num_tokens, **_said(turn)})
+    segments, start_char = [], 0
+    first_of_turn = set()
+    for first, last in _spans(parts, profile.max_turns, profile.max_current_tokens):
+        current = parts[first:last]
+        context = _context(parts[:first], offsets, profile.max_context_tokens)
+        end_char = start_char + sum(len(part["text"]) for part in current)
+        begun = [part["turn_index"] for part in current if part["turn_index"] not in first_of_turn]
+        first_of_turn.update(begun)
+        segment = {
+            "user_id": session["user_id"],
+            "conversation_id": session["conversation_id"],
+            "session_id": session["session_id"],
+            "session_time": session["session_time"],
+            "first_turn": current[0]["turn_index"],
+            "last_turn": current[-1]["turn_index"],
+            "start_char": start_char,
+            "end_char": end_char,
+            "num_tokens": sum(part["num_tokens"] for part in context + current),
+            "context": [_part(part) for part in context],
+            "current": [_part(part) for part in current],
+            # A turn belongs to the segment in which it begins, whole: the store keeps turns, not parts.
+            "turns": [{"turn_index": index, **session["turns"][index]} for index in dict.fromkeys(begun)],
+        }
+        segments.append({"segment_id": segment_id(segment), **segment})
+        start_char = end_char
+    return segments
+
+
+def split_text(text: str, tokens: list[tuple[int, int]], max_tokens: int) -> list[tuple[str, int]]:
+    """Cut a text into (piece, number of tokens), each at most `max_tokens`; the pieces join to the text.
+
+    Prefers to cut behind white space in the last quarter of the budget.
+    """
+    if len(tokens) <= max_tokens:
+        return [(text, len(tokens))]
+    pieces, begin_token, begin_char = [], 0, 0
+    while len(tokens) - begin_token > max_tokens:
+        cut_token = begin_token + max_tokens
+        for candidate in range(cut_token, cut_token - max_tokens // 4, -1):
+            char = tokens[candidate][0]
+            if char > begin_char and (text[char].isspace() or text[char - 1].isspace()):
+                cut_token = candidate
+                break
+        cut_char = tokens[cut_token][0]
+        # Tokens of one character (bytes of an emoji) share its offsets: never cut inside, always go on.
+        while cut_token < len(tokens) and (tokens[cut_token][0] <= begin_char or tokens[cut_token][0] < tokens[cut_token - 1][1]):
+            cut_token += 1
+            cut_char = tokens[cut_token][0] if cut_token < len(tokens) else len(text)
+        if cut_char >= len(text):
+            break
+        pieces.append((text[begin_char:cut_char], cut_token - begin_token))
+        begin_token, begin_char = cut_token, cut_char
+    pieces.append((text[begin_char:], len(tokens) - begin_token))
+    return pieces
+
+
+def _spans(parts: list[dict], max_turns: int, max_tokens: int) -> list[tuple[int, int]]:
+    spans, first, num_tokens = [], 0, 0
+    for index, part in enumerate(parts):
+        if index > first and (index - first == max_turns or num_tokens + part["num_tokens"] > max_tokens):
+            spans.append((first, index))
+            first, num_tokens = index, 0
+        num_tokens += part["num_tokens"]
+    spans.append((first, len(parts)))
+    return spans
+
+
+def _context(earlier: list[dict], offsets: Offsets, max_tokens: int) -> list[dict]:
+    """The latest earlier parts within the budget; of a part that is too long, its end."""
+    chosen: list[dict] = []
+    for part in reversed(earlier):
+        if part["num_tokens"] > max_tokens:
+            if not chosen and max_tokens:
+                start = offsets([part["text"]])[0][-max_tokens][0]
+                chosen.append(part | {"text": part["text"][start:], "num_tokens": max_tokens})
+            break
+        chosen.append(part)
+        max_tokens -= part["num_tokens"]
+    return chosen[::-1]
+
+
+def _said(turn: dict) -> dict:
+    return {"role": turn["role"], "speaker": turn["speaker"]}
+
+
+def _part(part: dict) -> dict:
+    return {name: part[name] for name in ("turn_index", "role", "speaker", "text")}
+
+
+def segment_id(segment: dict) -> str:
+    """32 hex digits over everything of a segment that the encoder's answer or the stored rows depend on."""
+    time = segment["session_time"]
+    content = [
+        segment["user_id"],
+        segment["conversation_id"],
+        segment["session_id"],
+        time.isoformat() if time else None,
+        segment["start_char"],
+        segment["context"],
+        segment["current"],
+        [[turn["time"].isoformat() if turn["time"] else None, turn["content"]] for turn in segment["turns"]],
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

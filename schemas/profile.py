@@ -1,0 +1,150 @@
+"""Profiles: everything that decides what a model answers, with a fingerprint over all of it.
+
+A profile is a TOML file (two ship in `jobs/configs/profiles/`). Before a run the driver *resolves* it:
+prompts are read from where they live and the hashes of base and adapter are filled in. Only a resolved
+profile has a fingerprint, so two stores that name the same fingerprint were written by the same encoder.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.record import RECORD_FIELDS, RecordLimits
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+def _fingerprint(profile: BaseModel, exclude: set[str]) -> str:
+    content = json.dumps(profile.model_dump(mode="json", exclude=exclude), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class PromptInWheel(_Frozen):
+    """A prompt constant that lives in somebody else's package: read there, never copied here."""
+
+    package: str
+    version: str
+    path: str
+    """Path inside the wheel."""
+    constant: str
+    """Name of the string constant; the module is parsed, not imported."""
+    sha256: str
+    """Of the constant's UTF-8 bytes. Another hash is another prompt, and is refused."""
+
+
+class EncoderProfile(_Frozen):
+    """Base model + adapter + prompt + template + decode settings."""
+
+    name: str
+    base: str
+    """Hub id, local folder, or `package:NAME` for a model that travels as a Python package."""
+    base_revision: str | None = None
+    """Hub revision. Pin it: without one, the fingerprint cannot see that the hub's model changed."""
+    adapter: str | None = None
+    """PEFT adapter: hub id or local folder."""
+    adapter_revision: str | None = None
+    """Hub revision of the adapter."""
+    adapter_mode: Literal["merged", "per_request"] = "merged"
+    """`merged` folds the adapter into the weights before serving; `per_request` keeps it apart, which is
+    slower and meant for comparing adapters."""
+
+    system_prompt: str | None = None
+    """Text of the system message."""
+    system_prompt_in_wheel: PromptInWheel | None = None
+    """Or where to read it."""
+    user_template: str
+    """The user message; `{session_date}`, `{previous}` and `{current}` are filled in."""
+    turn_template: str = "{role}: {content}"
+    """One turn; `{index}` is its number among the current turns, from 0."""
+    no_previous: str = "(no previous turns)"
+    """Stands for `{previous}` where there is none."""
+    session_date_template: str = ""
+    """Stands for `{session_date}` where the session has a time; `{date}` is its day as YYYY-MM-DD."""
+
+    fields: tuple[Literal[RECORD_FIELDS], ...] = RECORD_FIELDS
+    """Keys of a record that the model writes, in this order. The runtime fills in the others."""
+    limits: RecordLimits = RecordLimits()
+    max_turns: int = Field(4, ge=1, le=32)
+    """Current turns per segment."""
+    max_current_tokens: int = Field(1024, ge=16)
+    """Tokens of a segment's current turns, by the encoder's own tokenizer."""
+    max_context_tokens: int = Field(512, ge=0)
+    """Tokens of earlier turns shown as context."""
+    max_tokens: int = Field(512, ge=16)
+    """Tokens of one answer."""
+    max_splits: int = Field(2, ge=0, le=6)
+    """How often a segment whose answer was cut is halved before what still fails is rejected."""
+    repetition_penalty: float = Field(1.0, ge=1.0, le=2.0)
+    """1.0 is off."""
+
+    engine: Literal["vllm", "transformers"] = "vllm"
+    """`transformers` encodes one segment at a time with outlines: the reference, many times slower."""
+    structured_backend: Literal["xgrammar", "guidance", "outlines"] = "xgrammar"
+    """vLLM's structured-output backend."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Greedy decoding in bfloat16 depends on which segments share a batch; float32 does not in practice."""
+
+    base_hash: str = ""
+    """Filled in when the profile is resolved."""
+    adapter_hash: str = ""
+    """Filled in when the profile is resolved."""
+
+    @model_validator(mode="after")
+    def _check(self):
+        if (self.system_prompt is None) == (self.system_prompt_in_wheel is None):
+            raise ValueError("give exactly one of system_prompt and system_prompt_in_wheel")
+        for name in ("{previous}", "{current}"):
+            if name not in self.user_template:
+                raise ValueError(f"user_template lacks {name}")
+        for name in ("semantic_text", "memory_type", "evidence_turns"):
+            if name not in self.fields:
+                raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that can change an answer."""
+        if not self.base_hash:
+            raise ValueError(f"profile {self.name!r} is not resolved: resolve it before asking for its fingerprint")
+        return _fingerprint(self, {"name", "system_prompt_in_wheel"})
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and answer together. The system prompt and the template's own text are estimated
+        at four characters a token and then doubled, because a foreign tokenizer may need more."""
+        fixed_tokens = (len(self.system_prompt or "") + len(self.user_template)) // 2
+        turn_tokens = 16 * self.max_turns
+        return fixed_tokens + turn_tokens + self.max_context_tokens + self.max_current_tokens + self.max_tokens + 128
+
+
+class EmbedderProfile(_Frozen):
+    """A sentence-transformers model and how texts are given to it."""
+
+    name: str
+    model: str
+    """Hub id, local folder, or `package:NAME`."""
+    revision: str | None = None
+    """Hub revision."""
+    max_seq_len: int | None = None
+    """Tokens of a text that are read; the model's own limit when not given."""
+    query_prompt: str = ""
+    """Stands before a query, for models that were trained with an instruction."""
+    batch_size: int = Field(32, ge=1)
+    """Texts per forward pass."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    model_hash: str = ""
+    """Filled in when the profile is resolved."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that can change a vector."""
+        if not self.model_hash:
+            raise ValueError(f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint")
+        return _fingerprint(self, {"name", "batch_size", "query_prompt"})

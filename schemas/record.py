@@ -1,0 +1,199 @@
+"""What the encoder answers: memory records as JSON, bounded so that a decoder can be held to them.
+
+The field names and their order are those of the encoder_v0 model card; its adapter was trained on exactly
+these keys. Bounds and date pattern are ours: without them a constrained decoder may run to its token limit
+and the JSON is cut.
+"""
+
+import datetime as dt
+import json
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+MEMORY_TYPES = ("fact", "preference", "event", "constraint", "procedure", "failure_pattern", "tool_affordance")
+SOURCE_ROLES = ("user", "assistant", "both", "")
+RECORD_FIELDS = (
+    "memory_type",
+    "semantic_text",
+    "entities",
+    "temporal",
+    "tags",
+    "evidence_turns",
+    "source_role",
+)
+
+DATE_PATTERN = r"^(\d{4}-\d{2}-\d{2})?$"
+
+
+class RecordLimits(BaseModel):
+    """Upper bounds of one answer. They enter the JSON schema, and so the encoder's fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    max_records: int = Field(16, ge=1, le=64)
+    """Records per answer."""
+    max_text_chars: int = Field(320, ge=16, le=4000)
+    """Characters of `semantic_text`."""
+    max_items: int = Field(8, ge=0, le=32)
+    """Items of `entities` and of `tags`."""
+    max_item_chars: int = Field(48, ge=4, le=200)
+    """Characters of one entity or tag."""
+
+
+class Temporal(BaseModel):
+    """Dates as YYYY-MM-DD, or empty. `t_ref` is the day on which the information was produced."""
+
+    t_ref: str = ""
+    t_valid_from: str = ""
+    t_valid_to: str = ""
+
+
+class EncodedRecord(BaseModel):
+    """One record as the encoder gives it. `evidence_turns` counts the segment's current turns from 0."""
+
+    memory_type: Literal[MEMORY_TYPES]
+    semantic_text: str
+    entities: list[str] = []
+    temporal: Temporal = Temporal()
+    tags: list[str] = []
+    evidence_turns: list[int]
+    source_role: Literal[SOURCE_ROLES] = ""
+
+
+def answer_model(num_turns: int, limits: RecordLimits, fields: tuple[str, ...] = RECORD_FIELDS) -> type[BaseModel]:
+    """The pydantic model of one answer to a segment of `num_turns` current turns.
+
+    `fields` chooses and orders the keys that the model must write; the others keep their defaults. Evidence
+    indexes outside the segment do not validate, and cannot be decoded under the schema made from this.
+    """
+    text = Annotated[str, Field(min_length=1, max_length=limits.max_text_chars)]
+    item = Annotated[str, Field(min_length=1, max_length=limits.max_item_chars)]
+    items = Annotated[list[item], Field(max_length=limits.max_items)]
+    date = Annotated[str, Field(pattern=DATE_PATTERN)]
+    # A Literal of the indexes rather than ge/le: every structured-output backend supports an enum.
+    turn = Literal[tuple(range(num_turns))]
+    types = {
+        "memory_type": Literal[MEMORY_TYPES],
+        "semantic_text": text,
+        "entities": items,
+        "temporal": create_model("Temporal", t_ref=(date, ...), t_valid_from=(date, ...), t_valid_to=(date, ...)),
+        "tags": items,
+        "evidence_turns": Annotated[list[turn], Field(min_length=1, max_length=num_turns)],
+        "source_role": Literal[SOURCE_ROLES],
+    }
+    record = create_model("Record", **{name: (types[name], ...) for name in fields})
+    return create_model(
+        "Answer", records=(Annotated[list[record], Field(max_length=limits.max_records)], ...)
+    )
+
+
+def answer_schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...] = RECORD_FIELDS) -> str:
+    """The JSON schema of `answer_model`, as a string: Arrow would unify nested dicts of different rows."""
+    schema = answer_model(num_turns, limits, fields).model_json_schema()
+    return json.dumps(_without_titles(schema), separators=(",", ":"))
+
+
+def _without_titles(node):
+    # Objects are closed as well: a backend that allows unknown keys would decode them for ever.
+    if isinstance(node, list):
+        return [_without_titles(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    cleaned = {
+        key: _without_titles(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))
+    }
+    if cleaned.get("type") == "object":
+        cleaned["additionalProperties"] = False
+    return cleaned
+
+
+class InvalidAnswer(ValueError):
+    """The encoder's text is no complete answer. `records` holds what could be read of it all the same."""
+
+    def __init__(self, message: str, records: list[EncodedRecord]):
+        super().__init__(message)
+        self.records = records
+
+
+def parse_answer(text: str, num_turns: int) -> list[EncodedRecord]:
+    """Read a complete answer, or raise InvalidAnswer with the complete records before the break.
+
+    Never returns an empty list for a broken answer: "no memories" is only what `{"records": []}` says.
+    """
+    try:
+        answer = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InvalidAnswer(f"not JSON: {error}", salvage(text, num_turns)) from None
+    items = answer.get("records") if isinstance(answer, dict) else None
+    if not isinstance(items, list):
+        raise InvalidAnswer("no list under the key 'records'", salvage(text, num_turns))
+    records, problem = [], None
+    for item in items:
+        try:
+            records.append(read_record(item, num_turns))
+        except ValueError as error:
+            problem = problem or str(error)
+    if problem:
+        raise InvalidAnswer(f"invalid record: {problem}", records)
+    return records
+
+
+def salvage(text: str, num_turns: int) -> list[EncodedRecord]:
+    """The complete, valid records in a text that was cut, or that has prose around its JSON."""
+    opening = re.search(r'"records"\s*:\s*\[', text)
+    position = opening.end() if opening else text.find("{")
+    records: list[EncodedRecord] = []
+    decoder = json.JSONDecoder()
+    while 0 <= position < len(text):
+        position = text.find("{", position)
+        if position < 0:
+            break
+        try:
+            item, position = decoder.raw_decode(text, position)
+        except (json.JSONDecodeError, RecursionError):
+            # Either the cut record at the end, or prose with a brace in it: look behind this brace.
+            position += 1
+            continue
+        try:
+            records.append(read_record(item, num_turns))
+        except ValueError:
+            continue
+    return records
+
+
+def read_record(item: object, num_turns: int) -> EncodedRecord:
+    """Validate one record; ValueError says what is wrong. An impossible date becomes empty, not a guess."""
+    try:
+        record = EncodedRecord.model_validate(item)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    text = " ".join(record.semantic_text.split())
+    if not text:
+        raise ValueError("semantic_text: empty")
+    evidence = sorted(set(record.evidence_turns))
+    if not evidence or evidence[0] < 0 or evidence[-1] >= num_turns:
+        raise ValueError(f"evidence_turns={record.evidence_turns}: must lie in 0..{num_turns - 1}")
+    return record.model_copy(
+        update={
+            "semantic_text": text,
+            "entities": _distinct(record.entities),
+            "tags": _distinct(record.tags),
+            "evidence_turns": evidence,
+            "temporal": Temporal(**{key: _valid_date(value) for key, value in record.temporal}),
+        }
+    )
+
+
+def _distinct(items: list[str]) -> list[str]:
+    stripped = (" ".join(item.split()) for item in items)
+    return list(dict.fromkeys(item for item in stripped if item))
+
+
+def _valid_date(value: str) -> str:
+    try:
+        return dt.date.fromisoformat(value[:10]).isoformat()
+    except ValueError:
+        return ""

@@ -1,0 +1,204 @@
+"""The memory store: Arrow schemas of its tables, and of the rows between the stages of a backfill.
+
+Every data table has `run_id` (the run that wrote the row as it stands), `active`, and `closed_run_id` (the
+run that replaced it): rows are closed, not deleted, so that a run can be explained and undone.
+"""
+
+import pyarrow as pa
+
+STORE_VERSION = 1
+"""Raised with every change of a schema below; a store of another version is refused."""
+
+TIME = pa.timestamp("us", tz="UTC")
+
+# --- between the stages --------------------------------------------------------------------------------
+
+_PART = pa.struct([("turn_index", pa.int32()), ("role", pa.string()), ("speaker", pa.string()), ("text", pa.string())])
+_TURN = pa.struct(
+    [
+        ("turn_index", pa.int32()),
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("speaker", pa.string()),
+        ("time", TIME),
+    ]
+)
+_KEYS = [
+    ("segment_id", pa.string()),
+    ("user_id", pa.string()),
+    ("conversation_id", pa.string()),
+    ("session_id", pa.string()),
+    ("session_time", TIME),
+]
+
+SEGMENT_SCHEMA = pa.schema(
+    [
+        *_KEYS,
+        ("first_turn", pa.int32()),
+        ("last_turn", pa.int32()),
+        ("start_char", pa.int64()),
+        ("end_char", pa.int64()),
+        ("num_tokens", pa.int32()),
+        ("context", pa.list_(_PART)),
+        ("current", pa.list_(_PART)),
+        ("turns", pa.list_(_TURN)),
+    ]
+)
+"""A segment as `cluster.segmenter` cuts it. `*_char` count the session's text, turns joined without a gap;
+`turns` are the turns that begin in this segment, whole."""
+
+TEMPORAL = pa.struct([("t_ref", pa.string()), ("t_valid_from", pa.string()), ("t_valid_to", pa.string())])
+
+_RECORD = [
+    ("record_id", pa.string()),
+    ("memory_type", pa.string()),
+    ("semantic_text", pa.string()),
+    ("entities", pa.list_(pa.string())),
+    ("temporal", TEMPORAL),
+    ("tags", pa.list_(pa.string())),
+    ("evidence_turns", pa.list_(pa.int32())),
+    ("source_role", pa.string()),
+]
+_REJECTION = pa.struct([("reason", pa.string()), ("turns", pa.list_(pa.int32())), ("raw", pa.string())])
+
+
+def encoded_schema(dim: int | None = None) -> pa.Schema:
+    """A segment with its answer; with `dim` given, also with the vectors of its records and turns."""
+    vector = [("vector", pa.list_(pa.float32(), dim))] if dim else []
+    return pa.schema(
+        [
+            *_KEYS,
+            ("first_turn", pa.int32()),
+            ("last_turn", pa.int32()),
+            ("start_char", pa.int64()),
+            ("end_char", pa.int64()),
+            ("outcome", pa.string()),
+            ("num_calls", pa.int32()),
+            ("prompt_tokens", pa.int32()),
+            ("cached_tokens", pa.int32()),
+            ("output_tokens", pa.int32()),
+            ("turns", pa.list_(pa.struct([*[(f.name, f.type) for f in _TURN], *vector]))),
+            ("records", pa.list_(pa.struct([*_RECORD, *vector]))),
+            ("rejections", pa.list_(_REJECTION)),
+        ]
+    )
+
+
+# --- tables of the store -------------------------------------------------------------------------------
+
+EVIDENCE = pa.struct([("session_id", pa.string()), ("turn_index", pa.int32())])
+
+_LIFE = [("active", pa.bool_()), ("run_id", pa.string()), ("closed_run_id", pa.string())]
+
+
+def records_schema(dim: int) -> pa.Schema:
+    """Memory records. Key: `record_id` (identity of a memory) and `revision`."""
+    return pa.schema(
+        [
+            ("record_id", pa.string()),
+            ("revision", pa.int32()),
+            *_KEYS,
+            ("memory_type", pa.string()),
+            ("semantic_text", pa.string()),
+            ("normalized_text", pa.string()),
+            ("entities", pa.list_(pa.string())),
+            ("temporal", TEMPORAL),
+            ("tags", pa.list_(pa.string())),
+            ("evidence", pa.list_(EVIDENCE)),
+            ("source_role", pa.string()),
+            ("created_at", TIME),
+            ("updated_at", TIME),
+            ("encoder", pa.string()),
+            ("embedder", pa.string()),
+            *_LIFE,
+            ("vector", pa.list_(pa.float32(), dim)),
+        ]
+    )
+
+
+def turns_schema(dim: int) -> pa.Schema:
+    """Raw turns, redacted. Key: `turn_id`."""
+    return pa.schema(
+        [
+            ("turn_id", pa.string()),
+            *_KEYS,
+            ("turn_index", pa.int32()),
+            ("role", pa.string()),
+            ("speaker", pa.string()),
+            ("time", TIME),
+            ("content", pa.string()),
+            ("embedder", pa.string()),
+            *_LIFE,
+            ("vector", pa.list_(pa.float32(), dim)),
+        ]
+    )
+
+
+SEGMENTS_SCHEMA = pa.schema(
+    [
+        *_KEYS,
+        ("first_turn", pa.int32()),
+        ("last_turn", pa.int32()),
+        ("start_char", pa.int64()),
+        ("end_char", pa.int64()),
+        ("outcome", pa.string()),
+        ("num_records", pa.int32()),
+        ("num_calls", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("encoder", pa.string()),
+        *_LIFE,
+    ]
+)
+"""The ledger: which segment was paid for, by which encoder, with what outcome. Key: `segment_id`."""
+
+REJECTIONS_SCHEMA = pa.schema(
+    [
+        ("rejection_id", pa.string()),
+        ("stage", pa.string()),
+        ("source", pa.string()),
+        ("user_id", pa.string()),
+        ("session_id", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("raw", pa.string()),
+        ("run_id", pa.string()),
+    ]
+)
+"""Bad rows with their reason. Key: `rejection_id`, a hash of source and content: one rejection per bad row,
+however often it is read. `source` is `file:row` of the archive, or the segment's id."""
+
+RUNS_SCHEMA = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("job", pa.string()),
+        ("started_at", TIME),
+        ("finished_at", TIME),
+        ("encoder", pa.string()),
+        ("embedder", pa.string()),
+        ("embedder_profile", pa.string()),
+        ("versions", pa.string()),
+        ("config", pa.string()),
+        ("summary", pa.string()),
+    ]
+)
+"""Finished runs, oldest first. `versions` (JSON: table -> version) is the store's view as of the run."""
+
+TABLE_KEYS = {
+    "segments": ["segment_id"],
+    "rejections": ["rejection_id"],
+    "turns": ["turn_id"],
+    "records": ["record_id", "revision"],
+}
+"""Data tables in the order in which a run is published (records last: they are what readers look at)."""
+
+
+def table_schemas(dim: int) -> dict[str, pa.Schema]:
+    """Schemas of the data tables for vectors of `dim` numbers."""
+    return {
+        "segments": SEGMENTS_SCHEMA,
+        "rejections": REJECTIONS_SCHEMA,
+        "turns": turns_schema(dim),
+        "records": records_schema(dim),
+    }
