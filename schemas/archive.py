@@ -51,10 +51,12 @@ def check_session(row: dict) -> dict:
     for name in ("user_id", "session_id"):
         value = row.get(name)
         if not isinstance(value, str) or not value.strip():
-            raise InvalidSession(f"{name}={value!r}: must be a non-empty string; set it at ingest")
+            raise InvalidSession(f"{name}={_short(value)}: must be a non-empty string; set it at ingest")
+        _check_encodes(name, value)
     conversation_id = row.get("conversation_id")
     if conversation_id is not None and not isinstance(conversation_id, str):
-        raise InvalidSession(f"conversation_id={conversation_id!r}: must be a string or null")
+        raise InvalidSession(f"conversation_id={_short(conversation_id)}: must be a string or null")
+    _check_encodes("conversation_id", conversation_id)
     turns = row.get("turns")
     if not isinstance(turns, list) or not turns:
         raise InvalidSession(f"turns={_short(turns)}: must be a non-empty list of turns")
@@ -75,7 +77,9 @@ def _turn(index: int, turn: object) -> dict:
     if role not in ROLES:
         raise InvalidSession(f"{where}.role={_short(role)}: must be one of {', '.join(ROLES)}")
     if not isinstance(content, str) or not content.strip():
-        raise InvalidSession(f"{where}.content={_short(content)}: must be text; drop empty turns at the source")
+        raise InvalidSession(
+            f"{where}.content={_short(content)}: must be text; drop empty turns at the source"
+        )
     if len(content) > MAX_TURN_CHARS:
         raise InvalidSession(
             f"{where}.content: {len(content)} characters, more than {MAX_TURN_CHARS}; "
@@ -83,10 +87,8 @@ def _turn(index: int, turn: object) -> dict:
         )
     if speaker is not None and not isinstance(speaker, str):
         raise InvalidSession(f"{where}.speaker={_short(speaker)}: must be a string or null")
-    try:
-        (content + (speaker or "")).encode()
-    except UnicodeEncodeError as error:
-        raise InvalidSession(f"{where}.content: lone surrogate at {error.start}; re-encode as UTF-8") from None
+    _check_encodes(f"{where}.content", content)
+    _check_encodes(f"{where}.speaker", speaker)
     return {
         "role": role,
         "content": content,
@@ -100,9 +102,24 @@ def _time(where: str, value: object) -> dt.datetime | None:
         return None
     if not isinstance(value, dt.datetime):
         raise InvalidSession(f"{where}={_short(value)}: must be a timestamp or null")
-    return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    try:
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+    except OverflowError:
+        raise InvalidSession(
+            f"{where}={value}: outside the years 1 to 9999 in UTC; correct it or use null"
+        ) from None
+
+
+def _check_encodes(where: str, text: str | None) -> None:
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        raise InvalidSession(f"{where}: lone surrogate at {error.start}; re-encode as UTF-8") from None
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"({type(value).__name__}, nested too deeply to show)"
     return text if len(text) <= 80 else text[:77] + "..."

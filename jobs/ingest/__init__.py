@@ -1,0 +1,250 @@
+"""Turn conversation exports into a Parquet archive.
+
+    python -m jobs.ingest --format messages --input day1.jsonl.gz exports/ --archive archive/
+
+DIR receives `FORMAT-DIGEST-PART.parquet` (ARCHIVE_SCHEMA), what could not be used with its reason in
+`_rejections/FORMAT-DIGEST.jsonl`, and a record of every ingest in `_ingest.json`, written last. DIGEST is
+that of the input, so the same input always leaves the same files and other input adds files. A session
+stands once in an archive: one that is already there is skipped when it is identical, else rejected.
+"""
+
+import collections
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import filelock
+from pydantic import Field, ValidationInfo, field_validator
+
+from jobs.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.ingest import chatgpt, locomo, longmemeval, messages, sharegpt
+from jobs.ingest.files import (
+    ITEM,
+    REST_OF_FILE,
+    TURN,
+    InputFile,
+    Rejection,
+    as_raw,
+    digest_of,
+    find_files,
+    read_items,
+)
+from jobs.ingest.output import (
+    ArchiveWriter,
+    RejectionWriter,
+    SessionIndex,
+    publish,
+    read_manifest,
+    remove_leftovers,
+)
+from schemas.archive import InvalidSession, check_session
+
+READERS = {
+    "messages": messages.read_sessions,
+    "sharegpt": sharegpt.read_sessions,
+    "chatgpt-export": chatgpt.read_sessions,
+    "longmemeval": longmemeval.read_sessions,
+    "locomo": locomo.read_sessions,
+}
+"""format -> function from one item and the default user to (source, session or its InvalidSession) pairs."""
+
+FORMATS_WITHOUT_USERS = ("sharegpt", "chatgpt-export")
+
+
+class IngestConfig(JobConfig):
+    format: Literal["messages", "sharegpt", "chatgpt-export", "longmemeval", "locomo"]
+    """What the input is: chat messages as JSON lines, ShareGPT, the conversations.json of a ChatGPT export,
+    LongMemEval questions or LoCoMo samples."""
+
+    input: list[str] = Field(min_length=1)
+    """Files, plain or gzipped, or folders of them (.json, .jsonl, .ndjson, each also with .gz)."""
+
+    archive: str = Field(min_length=1)
+    """Folder of the archive. Made where it is missing, added to where it exists."""
+
+    user_id: str | None = None
+    """User of the sessions that name none. Needed for sharegpt and chatgpt-export."""
+
+    max_rejected_fraction: float = Field(default=0.05, ge=0, le=1)
+    """The job fails and publishes nothing when more than this part of the sessions was rejected."""
+
+    @field_validator("user_id")
+    @classmethod
+    def _check_user_id(cls, user_id: str | None, info: ValidationInfo) -> str | None:
+        if user_id is not None and not user_id.strip():
+            raise ValueError("must not be blank; name the user whose conversations these are")
+        if user_id is None and info.data.get("format") in FORMATS_WITHOUT_USERS:
+            raise ValueError(f"{info.data['format']} files name no user; name theirs with --user-id")
+        return user_id
+
+
+def run(config: IngestConfig) -> dict:
+    """Ingest all input into the archive; returns the summary.
+
+    Raises UsageError for input or an archive folder that cannot work, JobError when another ingest holds the
+    archive. Too many rejections give a summary with status "failed".
+    """
+    started_s = time.monotonic()
+    files = find_files(config.input, config.format)
+    archive = Path(config.archive)
+    try:
+        archive.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"archive={config.archive!r}: {error.strerror}; name a folder to write to") from None
+    try:
+        with filelock.FileLock(archive / ".ingest.lock", timeout=0):
+            remove_leftovers(archive)  # of a killed ingest: their space may be needed now
+            try:
+                summary = _ingest(config, files, archive)
+            finally:
+                remove_leftovers(archive)
+    except filelock.Timeout:
+        raise JobError(f"archive={config.archive!r}: another ingest is writing to it; wait for it") from None
+    return summary | {"seconds": round(time.monotonic() - started_s, 3)}
+
+
+def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict:
+    name = f"{config.format}-{digest_of(files, config.user_id)}"
+    manifest = read_manifest(archive)
+    index = SessionIndex(archive, own_prefix=f"{name}-")
+    counts = collections.Counter()
+    progress = Progress("ingest", "sessions")
+    with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, name) as rejections:
+        for file in files:
+            for found in read_file(file, config.format, config.user_id):
+                if isinstance(found, Rejection):
+                    _count_rejection(found, counts)
+                    rejections.add(found)
+                    continue
+                number, source, session = found
+                before = index.compare(session)
+                if before == "identical":
+                    counts["num_duplicates"] += 1
+                elif before == "different":
+                    reason = (
+                        f"session_id={session['session_id']!r}: user {session['user_id']!r} has it already "
+                        "with other turns or times; rename this one or ingest into a new archive"
+                    )
+                    counts["num_rejections"] += 1
+                    rejections.add(Rejection(file.shown, number, reason, as_raw(source), ITEM))
+                else:
+                    writer.add(session)
+                    counts["num_sessions"] += 1
+                    counts["num_turns"] += len(session["turns"])
+                    progress.advance(1, file.shown)
+            file.check_unchanged()
+    summary = _summary(config, name, len(files), len(writer.files), counts)
+    rejections.publish()
+    num_seen = counts["num_sessions"] + counts["num_duplicates"] + counts["num_rejections"]
+    rejected_fraction = counts["num_rejections"] / num_seen if num_seen else 0.0
+    if rejected_fraction > config.max_rejected_fraction:
+        error = (
+            f"max_rejected_fraction={config.max_rejected_fraction}: {counts['num_rejections']} of {num_seen} "
+            f"sessions were rejected; nothing was published; read {rejections.path}, then mend the input or "
+            "raise the limit"
+        )
+        say(f"error: {error}")
+        return summary | {"status": "failed", "error": error, "num_files": 0}
+    publish(archive, manifest, name, writer.files, _manifest_entry(config, files, writer.files, counts))
+    if counts["num_rejections"] or counts["num_empty_turns"]:
+        noted = f"{counts['num_rejections']} rejections, {counts['num_empty_turns']} empty turns dropped"
+        say(f"[ingest] {noted}: {rejections.path}")
+    return summary
+
+
+def read_file(
+    file: InputFile, format: str, user_id: str | None
+) -> Iterator[tuple[int, object, dict] | Rejection]:
+    """Yield (number, source, archive row) for every good session of one file, a Rejection for all else.
+
+    `number` is the line or item that the session stands in, `source` the part of it that the session is.
+    """
+    read_sessions = READERS[format]
+    for item in read_items(file):
+        if isinstance(item, Rejection):
+            yield item
+            continue
+        number, value = item
+        try:
+            for source, session in read_sessions(value, user_id):
+                yield from _checked(file.shown, number, source, session)
+        except InvalidSession as error:
+            yield Rejection(file.shown, number, str(error), as_raw(value), ITEM)
+
+
+def _checked(
+    shown: str, number: int, source: object, session: dict | InvalidSession
+) -> Iterator[tuple[int, object, dict] | Rejection]:
+    """One session as archive row, after a note for each empty turn that it loses, or as Rejection."""
+    try:
+        if isinstance(session, InvalidSession):
+            raise session
+        turns, empty = _split_empty(session["turns"])
+        if empty and not turns:
+            raise InvalidSession("turns: none of them has text; drop the session at the source")
+        row = check_session(session | {"turns": turns})
+    except InvalidSession as error:
+        yield Rejection(shown, number, str(error), as_raw(source), ITEM)
+        return
+    for position, turn in empty:
+        reason = (
+            f"empty turn dropped: session_id={row['session_id']!r}, turns[{position}]; its session is kept"
+        )
+        yield Rejection(shown, number, reason, as_raw(turn), TURN)
+    yield number, source, row
+
+
+def _split_empty(turns: object) -> tuple[object, list[tuple[int, dict]]]:
+    """Take out turns with null or blank content.
+
+    Nothing was said in them, and no turn index is in use before the archive exists. A turn that has no
+    content field at all stays, to be refused: its text probably stands under another name.
+    """
+    if not isinstance(turns, list):
+        return turns, []
+    empty = [(position, turn) for position, turn in enumerate(turns) if _is_empty(turn)]
+    return ([turn for turn in turns if not _is_empty(turn)] if empty else turns), empty
+
+
+def _is_empty(turn: object) -> bool:
+    if not isinstance(turn, dict) or "content" not in turn:
+        return False
+    content = turn["content"]
+    return content is None or (isinstance(content, str) and not content.strip())
+
+
+def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
+    if rejection.kind == TURN:
+        counts["num_empty_turns"] += 1
+        return
+    counts["num_rejections"] += 1
+    if rejection.kind == REST_OF_FILE:
+        counts["num_cut_files"] += 1
+        say(f"[ingest] {rejection.file}: {rejection.reason}")
+
+
+def _summary(config: IngestConfig, name: str, num_inputs: int, num_files: int, counts: dict) -> dict:
+    return {
+        "status": "done",
+        "format": config.format,
+        "archive": config.archive,
+        "ingest": name,
+        "num_input_files": num_inputs,
+        "num_files": num_files,
+    } | _counts(counts)
+
+
+def _manifest_entry(config: IngestConfig, files: list[InputFile], written: list[dict], counts: dict) -> dict:
+    """What `_ingest.json` keeps. No times in it: the same ingest leaves the same bytes."""
+    return {
+        "format": config.format,
+        "user_id": config.user_id,
+        "input": [{"file": file.shown, "num_bytes": file.num_bytes, "sha256": file.sha256} for file in files],
+        "files": written,
+    } | _counts(counts)
+
+
+def _counts(counts: dict) -> dict:
+    names = ("sessions", "turns", "rejections", "duplicates", "empty_turns", "cut_files")
+    return {f"num_{name}": counts[f"num_{name}"] for name in names}

@@ -1,0 +1,83 @@
+"""`locomo`: samples of LoCoMo (arXiv 2402.17753), each a long conversation of two people in sessions.
+
+A sample is one user. speaker_a stands as user and speaker_b as assistant; turns keep the names. Shared
+images are in the text by their captions.
+"""
+
+import datetime as dt
+import functools
+import re
+from collections.abc import Iterator
+
+from jobs.ingest.fields import archive_id, archive_turns
+from schemas.archive import InvalidSession
+
+SESSION = re.compile(r"session_(\d{1,9})", re.ASCII)
+DATE = re.compile(r"(\d{1,2}):(\d{2}) ?(am|pm) on (\d{1,2}) (\w+),? (\d{4})", re.ASCII | re.IGNORECASE)
+"""1:56 pm on 8 May, 2023"""
+
+MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
+
+
+def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict | InvalidSession]]:
+    """The sessions of one sample, in their order. Raises InvalidSession for a sample that is none."""
+    conversation = item.get("conversation")
+    if not isinstance(conversation, dict):
+        kind = type(conversation).__name__
+        raise InvalidSession(f"conversation: must be an object, not {kind}; check --format")
+    roles = {}
+    for name, role in (("speaker_a", "user"), ("speaker_b", "assistant")):
+        speaker = conversation.get(name)
+        if not isinstance(speaker, str):
+            raise InvalidSession(f"conversation.{name}: must be a name, not {type(speaker).__name__}")
+        roles[speaker] = role
+    if len(roles) != 2:
+        raise InvalidSession(f"speaker_a={speaker!r}: must not be the name of speaker_b too")
+    sessions = [name for name in conversation if SESSION.fullmatch(name)]
+    if not sessions:
+        raise InvalidSession("conversation: has no session_1; check --format")
+    for name in sorted(sessions, key=lambda name: int(name.removeprefix("session_"))):
+        sample_id, turns = item.get("sample_id"), conversation[name]
+        date = conversation.get(f"{name}_date_time")
+        source = {"sample_id": sample_id, "session_id": name, "date": date, "turns": turns}
+        try:
+            yield (
+                source,
+                {
+                    "user_id": archive_id(sample_id),
+                    "conversation_id": archive_id(sample_id),
+                    "session_id": name,
+                    "session_time": _time(f"{name}_date_time", date),
+                    "turns": archive_turns(turns, functools.partial(_archive_turn, roles)),
+                },
+            )
+        except InvalidSession as error:
+            yield source, error
+
+
+def _archive_turn(roles: dict[str, str], index: int, turn: dict) -> dict:
+    speaker, caption = turn.get("speaker"), turn.get("blip_caption")
+    if not isinstance(speaker, str) or speaker not in roles:
+        raise InvalidSession(f"turns[{index}].speaker: must be one of {', '.join(roles)}")
+    result = {"role": roles[speaker], "speaker": speaker}
+    if "text" in turn or caption:
+        result["content"] = turn.get("text")
+    if isinstance(caption, str) and caption.strip() and isinstance(turn.get("text"), str | None):
+        result["content"] = f"{turn.get('text') or ''} [image: {caption.strip()}]".strip()
+    return result
+
+
+def _time(where: str, date: object) -> dt.datetime | None:
+    if date is None:
+        return None
+    match = DATE.fullmatch(date.strip()) if isinstance(date, str) else None
+    try:
+        if match:
+            hour, minute, half, day, month, year = match.groups()
+            hour_of_day = int(hour) % 12 + (12 if half.lower() == "pm" else 0)
+            month_number = MONTHS.split().index(month[:3].lower()) + 1
+            return dt.datetime(int(year), month_number, int(day), hour_of_day, int(minute), tzinfo=dt.UTC)
+    except ValueError:
+        pass
+    shown = repr(date)[:80] if isinstance(date, str | int | float) else type(date).__name__
+    raise InvalidSession(f"{where}={shown}: must be a date like '1:56 pm on 8 May, 2023'")

@@ -1,0 +1,528 @@
+"""Each input format, from its own bytes to archive rows and rejections."""
+
+import datetime as dt
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobs.ingest import READERS, read_file
+from jobs.ingest.files import ITEM, TURN, Rejection, find_files
+from schemas.archive import check_session
+
+
+def read(tmp_path, format, items, user_id=None, name="input.jsonl"):
+    """Rows and rejections of `items` written as JSON lines."""
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    (file,) = find_files([str(path)], format)
+    found = list(read_file(file, format, user_id))
+    return (
+        [item[2] for item in found if not isinstance(item, Rejection)],
+        [item for item in found if isinstance(item, Rejection)],
+    )
+
+
+def utc(*parts):
+    return dt.datetime(*parts, tzinfo=dt.UTC)
+
+
+def said(row):
+    return [(turn["role"], turn["content"]) for turn in row["turns"]]
+
+
+# --- messages ---------------------------------------------------------------------------------------
+
+
+def message_item(**changes):
+    messages = [{"role": "user", "content": "Tea, please."}, {"role": "assistant", "content": "Green?"}]
+    return {"user_id": "u1", "session_id": "s1", "session_time": None, "messages": messages} | changes
+
+
+def test_messages(tmp_path):
+    item = message_item(
+        session_time="2024-05-01T11:00:00+02:00",
+        conversation_id="c1",
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": "Tea, please.", "name": "Ada", "time": 1714554000},
+            {"role": "assistant", "content": "Green?", "speaker": "Bot", "time": "2024-05-01T09:00:05Z"},
+        ],
+    )
+    rows, rejections = read(tmp_path, "messages", [item])
+    assert not rejections
+    assert rows == [
+        {
+            "user_id": "u1",
+            "conversation_id": "c1",
+            "session_id": "s1",
+            "session_time": utc(2024, 5, 1, 9),
+            "turns": [
+                {"role": "system", "content": "Be brief.", "speaker": None, "time": None},
+                {"role": "user", "content": "Tea, please.", "speaker": "Ada", "time": utc(2024, 5, 1, 9)},
+                {
+                    "role": "assistant",
+                    "content": "Green?",
+                    "speaker": "Bot",
+                    "time": utc(2024, 5, 1, 9, 0, 5),
+                },
+            ],
+        }
+    ]
+
+
+def test_messages_joins_text_parts_and_names_others(tmp_path):
+    parts = [
+        {"type": "text", "text": "Look at this:"},
+        {"type": "image_url", "image_url": {"url": "data:..."}},
+        {"type": "input_audio", "input_audio": {}},
+        {"type": "file", "file": {}},
+    ]
+    (row,), _ = read(tmp_path, "messages", [message_item(messages=[{"role": "user", "content": parts}])])
+    assert said(row) == [("user", "Look at this:\n[image]\n[audio]\n[file]")]
+
+
+def test_messages_ids_may_be_numbers(tmp_path):
+    (row,), _ = read(tmp_path, "messages", [message_item(user_id=17, session_id=4)])
+    assert (row["user_id"], row["session_id"]) == ("17", "4")
+
+
+def test_messages_user_id_has_a_default(tmp_path):
+    rows, _ = read(tmp_path, "messages", [message_item(user_id=None), message_item()], user_id="me")
+    assert [row["user_id"] for row in rows] == ["me", "u1"]
+
+
+def test_empty_turns_are_dropped_with_a_note(tmp_path):
+    messages = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {"role": "assistant", "tool_calls": [{"id": "2"}]},
+        {"role": "tool", "content": "Rain"},
+        {"role": "assistant", "content": " "},
+    ]
+    (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
+    assert said(row) == [("user", "Weather?"), ("tool", "Rain")]
+    assert [note.kind for note in notes] == [TURN] * 3
+    assert "empty turn dropped: session_id='s1', turns[1]" in notes[0].reason
+    assert '"assistant"' in notes[0].raw
+
+
+def test_session_of_empty_turns_only_is_rejected(tmp_path):
+    rows, (rejection,) = read(
+        tmp_path, "messages", [message_item(messages=[{"role": "user", "content": ""}])]
+    )
+    assert not rows
+    assert (rejection.kind, rejection.line_or_item) == (ITEM, 1)
+    assert "none of them has text" in rejection.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"user_id": None}, "user_id=None"),
+        ({"user_id": True}, "user_id=True"),
+        ({"session_id": ["s"]}, "session_id=['s']"),
+        ({"session_id": None}, "session_id=None"),
+        ({"session_time": "yesterday"}, "session_time='yesterday': must be an ISO 8601 time or seconds"),
+        ({"session_time": True}, "session_time=True"),
+        ({"session_time": 1714554000000}, "session_time=1714554000000"),
+        ({"session_time": float("nan")}, "session_time=nan"),
+        ({"session_time": "0001-01-01T00:00:00+14:00"}, "session_time="),
+        ({"session_time": {}}, "session_time=dict"),
+        ({"messages": None}, "turns=None"),
+        ({"messages": {"role": "user"}}, "turns={"),
+        ({"messages": [None]}, "turns[0]=None"),
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "turns[0].role='narrator'"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "turns[0].role=['user']"),
+        ({"messages": [{"role": "user", "text": "x"}]}, "turns[0].content=None"),
+        ({"messages": [{"role": "user", "content": 5}]}, "turns[0].content=5"),
+        ({"messages": [{"role": "user", "content": [5]}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "x", "time": "noon"}]}, "messages[0].time='noon'"),
+        ({"messages": [{"role": "user", "content": "x", "name": 5}]}, "turns[0].speaker=5"),
+        ({"messages": [{"role": "user", "content": "x\ud800"}]}, "lone surrogate"),
+        ({"user_id": "x\ud800"}, "lone surrogate"),
+    ],
+)
+def test_bad_messages_cost_their_own_line_only(tmp_path, changes, message):
+    items = [message_item(session_id="a"), message_item(**changes), message_item(session_id="b")]
+    rows, (rejection,) = read(tmp_path, "messages", items)
+    assert [row["session_id"] for row in rows] == ["a", "b"]
+    assert rejection.line_or_item == 2
+    assert message in rejection.reason
+    assert rejection.raw.startswith("{")
+
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
+TIME = st.none() | st.datetimes(min_value=dt.datetime(1970, 1, 1), timezones=st.just(dt.UTC))
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "user_id": TEXT,
+            "conversation_id": st.none() | st.text(st.characters(codec="utf-8")),
+            "session_id": TEXT,
+            "session_time": TIME,
+            "turns": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "role": st.sampled_from(["user", "assistant", "system", "tool"]),
+                        "content": TEXT,
+                        "speaker": st.none() | TEXT,
+                        "time": TIME,
+                    }
+                ),
+                min_size=1,
+                max_size=3,
+            ),
+        }
+    ),
+    max_size=4,
+)
+
+
+@given(rows=ROWS, as_array=st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_messages_round_trip(tmp_path, rows, as_array):
+    items = [
+        {key: row[key] for key in ("user_id", "conversation_id", "session_id", "session_time")}
+        | {"messages": row["turns"]}
+        for row in rows
+    ]
+    path = tmp_path / ("input.json" if as_array else "input.jsonl")
+    lines = [json.dumps(item, default=dt.datetime.isoformat, ensure_ascii=False) for item in items]
+    path.write_text("[" + ",\n".join(lines) + "]" if as_array else "\n".join(lines), encoding="utf-8")
+    (file,) = find_files([str(path)], "messages")
+    assert [found[2] for found in read_file(file, "messages", None)] == rows
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = {
+    "messages": ["user_id", "session_id", "session_time", "messages"],
+    "sharegpt": ["id", "conversations"],
+    "chatgpt-export": ["id", "create_time", "current_node", "mapping"],
+    "longmemeval": ["question_id", "haystack_session_ids", "haystack_dates", "haystack_sessions"],
+    "locomo": ["sample_id", "conversation"],
+}
+NESTED = {
+    "messages": st.fixed_dictionaries({"role": JSON, "content": JSON, "time": JSON, "name": JSON}),
+    "sharegpt": st.fixed_dictionaries({"from": JSON, "value": JSON}),
+    "chatgpt-export": st.dictionaries(
+        st.sampled_from("ab"),
+        st.fixed_dictionaries(
+            {
+                "parent": st.sampled_from([None, "a", "b", "c"]) | JSON,
+                "message": st.fixed_dictionaries(
+                    {"author": JSON | st.just({"role": "user"}), "content": JSON | st.just({"parts": ["x"]})}
+                )
+                | JSON,
+            }
+        ),
+    ),
+    "longmemeval": st.fixed_dictionaries({"role": JSON, "content": JSON}),
+    "locomo": st.fixed_dictionaries(
+        {
+            "speaker_a": st.just("A"),
+            "speaker_b": st.just("B"),
+            "session_1_date_time": JSON,
+            "session_1": JSON
+            | st.lists(st.fixed_dictionaries({"speaker": st.just("A"), "text": JSON, "blip_caption": JSON})),
+        }
+    ),
+}
+
+
+@given(data=st.data(), format=st.sampled_from(sorted(READERS)))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_json_gives_good_rows_or_rejections(tmp_path, data, format):
+    value = JSON | NESTED[format] | st.lists(NESTED[format], min_size=1, max_size=2)
+    item = {name: data.draw(value, label=name) for name in FIELDS[format]}
+    rows, rejections = read(tmp_path, format, [item], user_id="me")
+    assert all(check_session(row) == row for row in rows)
+    assert all(rejection.reason and len(rejection.raw) <= 2000 for rejection in rejections)
+
+
+@pytest.mark.parametrize("format", sorted(READERS))
+def test_deep_nesting_costs_one_item(tmp_path, format):
+    """Values that json just about parses must not break what shows or hashes them later."""
+    path = tmp_path / "input.jsonl"
+    lines = []
+    for depth in (500, 900, 950, 960, 970, 980, 990, 5000, 200_000):
+        deep = "[" * depth + "]" * depth
+        lines += [f'{{"{name}": {deep}}}' for name in FIELDS[format]]
+    path.write_text("\n".join(lines))
+    (file,) = find_files([str(path)], format)
+    rejections = list(read_file(file, format, "me"))
+    assert len(rejections) == len(lines)
+    assert all(isinstance(rejection, Rejection) for rejection in rejections)
+
+
+# --- sharegpt ---------------------------------------------------------------------------------------
+
+
+def test_sharegpt(tmp_path):
+    turns = [
+        {"from": "system", "value": "Be kind."},
+        {"from": "human", "value": "Hello"},
+        {"from": "gpt", "value": "Hi"},
+        {"from": "observation", "value": "42"},
+    ]
+    rows, rejections = read(tmp_path, "sharegpt", [{"id": "c1", "conversations": turns}], user_id="me")
+    assert not rejections
+    assert (rows[0]["user_id"], rows[0]["session_id"]) == ("me", "c1")
+    assert said(rows[0]) == [("system", "Be kind."), ("user", "Hello"), ("assistant", "Hi"), ("tool", "42")]
+
+
+def test_sharegpt_without_id_is_named_after_its_content(tmp_path):
+    turns = [{"from": "human", "value": "Hello"}]
+    other = [{"from": "human", "value": "Bye"}]
+    items = [{"conversations": turns}, {"conversations": other}, {"conversations": turns}]
+    rows, _ = read(tmp_path, "sharegpt", items, user_id="me")
+    names = [row["session_id"] for row in rows]
+    assert names[0] == names[2] != names[1]
+
+
+def test_sharegpt_unknown_speaker_is_rejected(tmp_path):
+    items = [{"id": 1, "conversations": [{"from": "narrator", "value": "Once"}]}]
+    rows, (rejection,) = read(tmp_path, "sharegpt", items, user_id="me")
+    assert not rows
+    assert "role='narrator'" in rejection.reason
+
+
+# --- chatgpt-export ---------------------------------------------------------------------------------
+
+
+def node(parent, role=None, text=None, **message):
+    if role is not None:
+        content = {"content_type": "text", "parts": [text]} if isinstance(text, str) else text
+        message = {"author": {"role": role}, "content": content} | message
+    return {"parent": parent, "message": message or None, "children": []}
+
+
+def conversation(mapping, current_node, **changes):
+    return {
+        "title": "Tea",
+        "create_time": 1714554000.5,
+        "mapping": mapping,
+        "current_node": current_node,
+        "conversation_id": "c1",
+    } | changes
+
+
+def test_chatgpt_reads_the_branch_that_was_seen(tmp_path):
+    mapping = {
+        "root": node(None),
+        "sys": node("root", "system", ""),
+        "hidden": node("sys", "user", "profile", metadata={"is_visually_hidden_from_conversation": True}),
+        "q1": node("hidden", "user", "Tea?", create_time=1714554001.25),
+        "old": node("q1", "assistant", "Coffee."),
+        "new": node("q1", "assistant", "Green tea.", create_time=1714554002),
+    }
+    (row,), rejections = read(tmp_path, "chatgpt-export", [conversation(mapping, "new")], user_id="me")
+    assert not rejections
+    assert (row["user_id"], row["session_id"], row["conversation_id"]) == ("me", "c1", "c1")
+    assert row["session_time"] == utc(2024, 5, 1, 9, 0, 0, 500_000)
+    assert said(row) == [("user", "Tea?"), ("assistant", "Green tea.")]
+    assert row["turns"][0]["time"] == utc(2024, 5, 1, 9, 0, 1, 250_000)
+
+
+def test_chatgpt_content_types(tmp_path):
+    image = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://x"}
+    mapping = {
+        "a": node(None, "user", {"content_type": "multimodal_text", "parts": [image, "What is it?"]}),
+        "b": node("a", "assistant", {"content_type": "thoughts", "thoughts": [{"content": "Hm"}]}),
+        "c": node("b", "assistant", {"content_type": "code", "text": "look()"}),
+        "d": node(
+            "c",
+            "tool",
+            {"content_type": "execution_output", "text": "a cat"},
+            author={"role": "tool", "name": "py"},
+        ),
+        "e": node("d", "assistant", {"content_type": "novel_kind", "body": 1}),
+        "f": node("e", "assistant", "A cat."),
+    }
+    (row,), _ = read(tmp_path, "chatgpt-export", [conversation(mapping, "f")], user_id="me")
+    assert said(row) == [
+        ("user", "[image]\nWhat is it?"),
+        ("assistant", "look()"),
+        ("tool", "a cat"),
+        ("assistant", "[novel_kind]"),
+        ("assistant", "A cat."),
+    ]
+    assert row["turns"][2]["speaker"] == "py"
+
+
+def test_chatgpt_without_current_node_needs_a_single_leaf(tmp_path):
+    chain = {"a": node(None, "user", "Hi"), "b": node("a", "assistant", "Hello")}
+    fork = chain | {"c": node("a", "assistant", "Hey")}
+    items = [conversation(chain, None), conversation(fork, None)]
+    (row,), (rejection,) = read(tmp_path, "chatgpt-export", items, user_id="me")
+    assert said(row) == [("user", "Hi"), ("assistant", "Hello")]
+    assert "current_node=None: must name one of 2 leaves" in rejection.reason
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"a": node("b", "user", "x"), "b": node("a", "user", "y")}, "its own ancestor"),
+        ({"a": node("a", "user", "x")}, "its own ancestor"),
+        ({"a": node("gone", "user", "x")}, "'gone' is no node"),
+        ({"b": node(None, "user", "x")}, "'a' is no node"),
+        ({"a": node(["b"], "user", "x")}, "list is no node"),
+        ({"a": None}, "'a' is no node"),
+        ({"a": {"parent": None, "message": "hi"}}, "must be an object or null"),
+        ({"a": node(None, "user", ["x"])}, "content: must be an object with parts"),
+        ({"a": node(None, "user", {"parts": "x"})}, "content.parts: must be a list"),
+        ({"a": node(None, "user", {"parts": [5]})}, "content.parts: must hold"),
+        ({"a": node(None, "user", "x", author=None)}, "author"),
+        ({"a": node(None, "user", "x", create_time="soon")}, "create_time='soon'"),
+        ({"a": node(None, "alien", "x")}, "role='alien'"),
+        ({"a": node(None)}, "turns=[]"),
+        ({}, "'a' is no node"),
+        ([], "mapping: must be an object"),
+        (None, "mapping: must be an object"),
+    ],
+)
+def test_chatgpt_broken_trees_are_rejected(tmp_path, mapping, message):
+    good = conversation({"a": node(None, "user", "Hi")}, "a", conversation_id="good")
+    items = [conversation(mapping, "a"), good]
+    (row,), (rejection,) = read(tmp_path, "chatgpt-export", items, user_id="me")
+    assert row["session_id"] == "good"
+    assert message in rejection.reason
+
+
+# --- longmemeval ------------------------------------------------------------------------------------
+
+
+def question(**changes):
+    return {
+        "question_id": "q1",
+        "question_type": "single-session-user",
+        "question": "Which tea?",
+        "answer": "Green",
+        "question_date": "2023/06/01 (Thu) 10:00",
+        "haystack_session_ids": ["late", "early"],
+        "haystack_dates": ["2023/05/20 (Sat) 02:21", "2023/05/19 (Fri) 23:59"],
+        "haystack_sessions": [
+            [{"role": "user", "content": "Green tea!", "has_answer": True}],
+            [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
+        ],
+        "answer_session_ids": ["late"],
+    } | changes
+
+
+def test_longmemeval_sorts_sessions_by_date(tmp_path):
+    rows, rejections = read(tmp_path, "longmemeval", [question()])
+    assert not rejections
+    assert [(row["user_id"], row["session_id"], row["session_time"]) for row in rows] == [
+        ("q1", "early", utc(2023, 5, 19, 23, 59)),
+        ("q1", "late", utc(2023, 5, 20, 2, 21)),
+    ]
+    assert said(rows[1]) == [("user", "Green tea!")]
+
+
+def test_longmemeval_repeated_session_ids_get_a_suffix_by_date(tmp_path):
+    changes = {
+        "haystack_session_ids": ["s", "s#2", "s", "s"],
+        "haystack_dates": [f"2023/05/{day} 10:00" for day in (23, 22, 21, 20)],
+        "haystack_sessions": [[{"role": "user", "content": str(day)}] for day in (23, 22, 21, 20)],
+    }
+    rows, _ = read(tmp_path, "longmemeval", [question(**changes)])
+    names = [(row["session_id"], row["turns"][0]["content"]) for row in rows]
+    assert names == [("s", "20"), ("s#3", "21"), ("s#2", "22"), ("s#4", "23")]
+
+
+def test_longmemeval_bad_sessions_cost_themselves_only(tmp_path):
+    changes = {
+        "haystack_session_ids": ["date", "turns", "month", None, "good", "empty"],
+        "haystack_dates": ["May 2023", *["2023/05/20 (Sat) 02:21"] * 5],
+        "haystack_sessions": [[{"role": "user", "content": "x"}]] * 6,
+    }
+    changes["haystack_dates"][2] = "2023/13/20 (Sat) 02:21"
+    changes["haystack_sessions"] = [*changes["haystack_sessions"]]
+    changes["haystack_sessions"][1] = "not turns"
+    changes["haystack_sessions"][5] = []
+    (row,), rejections = read(tmp_path, "longmemeval", [question(**changes)])
+    assert row["session_id"] == "good"
+    reasons = " | ".join(rejection.reason for rejection in rejections)
+    assert len(rejections) == 5
+    for part in (
+        "'May 2023' must be a date like",
+        "turns='not turns'",
+        "2023/13/20",
+        "session_id=None",
+        "turns=[]",
+    ):
+        assert part in reasons
+    assert '"session_id": "date"' in rejections[0].raw
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"haystack_dates": ["2023/05/20 (Sat) 02:21"]}, "have [2, 1, 2] entries"),
+        ({"haystack_sessions": None}, "haystack_sessions: must be a list, not NoneType"),
+        ({"haystack_session_ids": "s"}, "haystack_session_ids: must be a list, not str"),
+    ],
+)
+def test_longmemeval_bad_questions_are_rejected_whole(tmp_path, changes, message):
+    rows, (rejection,) = read(tmp_path, "longmemeval", [question(**changes), question()])
+    assert len(rows) == 2
+    assert message in rejection.reason
+
+
+# --- locomo -----------------------------------------------------------------------------------------
+
+
+def sample(**changes):
+    turns = [
+        {"speaker": "Ana", "dia_id": "D1:1", "text": "Look, my garden."},
+        {"speaker": "Ben", "dia_id": "D1:2", "text": "Lovely!", "blip_caption": "a photo of roses"},
+        {"speaker": "Ana", "dia_id": "D1:3", "text": "", "blip_caption": "a photo of a gate"},
+    ]
+    talk = {
+        "speaker_a": "Ana",
+        "speaker_b": "Ben",
+        "session_10_date_time": "12:05 am on 2 January, 2024",
+        "session_10": [{"speaker": "Ben", "dia_id": "D10:1", "text": "Happy new year"}],
+        "session_2_date_time": "1:56 pm on 8 May, 2023",
+        "session_2": turns,
+        "session_11_date_time": "1:00 pm on 9 May, 2024",
+    }
+    return {"sample_id": "conv-1", "conversation": talk | changes, "qa": []}
+
+
+def test_locomo(tmp_path):
+    rows, rejections = read(tmp_path, "locomo", [sample()])
+    assert not rejections
+    assert [(row["user_id"], row["session_id"], row["session_time"]) for row in rows] == [
+        ("conv-1", "session_2", utc(2023, 5, 8, 13, 56)),
+        ("conv-1", "session_10", utc(2024, 1, 2, 0, 5)),
+    ]
+    assert said(rows[0]) == [
+        ("user", "Look, my garden."),
+        ("assistant", "Lovely! [image: a photo of roses]"),
+        ("user", "[image: a photo of a gate]"),
+    ]
+    assert [turn["speaker"] for turn in rows[0]["turns"]] == ["Ana", "Ben", "Ana"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "num_rows"),
+    [
+        ({"session_2_date_time": "8 May 2023"}, "session_2_date_time='8 May 2023'", 1),
+        ({"session_2_date_time": "1:56 pm on 31 June, 2023"}, "session_2_date_time", 1),
+        ({"session_2": [{"speaker": "Eve", "text": "Hi"}]}, "turns[0].speaker: must be one of Ana, Ben", 1),
+        ({"session_2": "Hi"}, "turns='Hi'", 1),
+        ({"session_2": [{"speaker": "Ana", "text": 5}]}, "turns[0].content=5", 1),
+        ({"speaker_b": "Ana"}, "must not be the name of speaker_b too", 0),
+        ({"speaker_a": None}, "conversation.speaker_a: must be a name", 0),
+    ],
+)
+def test_locomo_bad_parts(tmp_path, changes, message, num_rows):
+    rows, (rejection,) = read(tmp_path, "locomo", [sample(**changes)])
+    assert len(rows) == num_rows
+    assert message in rejection.reason
