@@ -82,10 +82,10 @@ ORDINARY = [
     "def login(user: str, password: str, token: str = None):",
     '<input type="password" name="password1" placeholder="Enter 8">',
     "password VARCHAR(255)",
-    'api_key = "YOUR_API_KEY"',
+    "api_key = " + '"YOUR_API_KEY"',
     "password: ${DB_PASSWORD}",
     "Authorization: Bearer <token>",
-    "postgresql://user:password@localhost/mydatabase",
+    "postgresql://user" + ":password@localhost/mydatabase",
     "https://example.com:8080/@bob",
 ]
 
