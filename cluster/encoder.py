@@ -66,7 +66,9 @@ class Encoding:
     output_tokens: int = 0
 
 
-def encode(segments: list[dict], generate: Generate, prompt: Callable, profile: EncoderProfile) -> list[Encoding]:
+def encode(
+    segments: list[dict], generate: Generate, prompt: Callable, profile: EncoderProfile
+) -> list[Encoding]:
     """Rows of SEGMENT_SCHEMA -> their encodings, in order.
 
     `prompt(context, current, session_time)` gives token ids. Each round sends everything that is open as one
@@ -110,7 +112,9 @@ def encode(segments: list[dict], generate: Generate, prompt: Callable, profile: 
     return encodings
 
 
-def _halve_or_reject(piece: _Piece, reason: str, raw: str, encoding: Encoding, profile: EncoderProfile) -> list[_Piece]:
+def _halve_or_reject(
+    piece: _Piece, reason: str, raw: str, encoding: Encoding, profile: EncoderProfile
+) -> list[_Piece]:
     halves = _halve(piece) if piece.depth < profile.max_splits else []
     if not halves:
         turns = sorted({part["turn_index"] for part in piece.current})
@@ -168,7 +172,9 @@ def _source_role(roles: set[str]) -> str:
 
 def record_id(segment: dict, memory_type: str, semantic_text: str) -> str:
     """32 hex digits. The same sentence of another user, session or segment is another record."""
-    content = "\0".join([segment["user_id"], segment["session_id"], segment["segment_id"], memory_type, semantic_text])
+    content = "\0".join(
+        [segment["user_id"], segment["session_id"], segment["segment_id"], memory_type, semantic_text]
+    )
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -194,7 +200,12 @@ class VllmEngine:
     """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share."""
 
     def __init__(
-        self, profile: EncoderProfile, *, max_num_seqs: int = 64, kv_cache_gib: int = 2, gpu_memory: float = 0.85
+        self,
+        profile: EncoderProfile,
+        *,
+        max_num_seqs: int = 64,
+        kv_cache_gib: int = 2,
+        gpu_memory: float = 0.85,
     ):
         # In-process: the default engine process polls its queue and takes half a core from the model.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -286,7 +297,9 @@ class TransformersEngine:
         self._profile = profile
         outlines_model = outlines.from_transformers(model.eval(), self.tokenizer)
         self._generators = {
-            num_turns: outlines.Generator(outlines_model, answer_model(num_turns, profile.limits, profile.fields))
+            num_turns: outlines.Generator(
+                outlines_model, answer_model(num_turns, profile.limits, profile.fields)
+            )
             for num_turns in range(1, profile.max_turns + 1)
         }
 
@@ -300,6 +313,9 @@ class TransformersEngine:
         text = self._generators[request.num_turns](self.tokenizer.decode(request.prompt), **options)
         num_tokens = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return Reply(
-            text, complete=num_tokens < self._profile.max_tokens, prompt_tokens=len(request.prompt),
-            cached_tokens=0, output_tokens=num_tokens,
+            text,
+            complete=num_tokens < self._profile.max_tokens,
+            prompt_tokens=len(request.prompt),
+            cached_tokens=0,
+            output_tokens=num_tokens,
         )

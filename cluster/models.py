@@ -34,19 +34,20 @@ def cache_dir() -> Path:
 
 def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
     """Fill in prompt text and content hashes, and refuse an adapter that does not fit its base."""
-    prompt = profile.system_prompt
-    if prompt is None:
-        prompt = read_prompt(profile.system_prompt_in_wheel)
-    # TOML's multi-line strings may end in a newline that nobody meant; the wheel's prompt is exact.
+    # The wheel's prompt is taken to the byte; blank lines around the texts of a TOML file are layout.
+    wheel = profile.system_prompt_in_wheel
     values = profile.model_dump() | {
-        "system_prompt": prompt,
+        "system_prompt": read_prompt(wheel) if wheel else profile.system_prompt.strip(),
+        "user_template": profile.user_template.strip("\n"),
         "system_prompt_in_wheel": None,
         "base_hash": source_hash(profile.base, profile.base_revision),
         "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
     }
     resolved = EncoderProfile.model_validate(values)
     if profile.adapter:
-        check_adapter(_folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision))
+        check_adapter(
+            _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
+        )
     return resolved
 
 
@@ -90,7 +91,17 @@ def read_prompt(source: PromptInWheel) -> str:
     if not list(wheels.glob(pattern)):
         wheels.mkdir(parents=True, exist_ok=True)
         requirement = f"{source.package}=={source.version}"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), requirement]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            str(wheels),
+            requirement,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not list(wheels.glob(pattern)):
             raise ModelError(
@@ -114,7 +125,9 @@ def read_prompt(source: PromptInWheel) -> str:
 def constant_in_source(source: str, name: str) -> str:
     """The value of a module-level string constant. KeyError when there is none."""
     for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and any(getattr(target, "id", None) == name for target in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            getattr(target, "id", None) == name for target in node.targets
+        ):
             return ast.literal_eval(node.value)
     raise KeyError(f"no constant {name}")
 
@@ -128,8 +141,12 @@ def base_folder(profile: EncoderProfile) -> Path:
     if not profile.adapter or profile.adapter_mode == "per_request":
         return base
     adapter = adapter_folder(profile)
-    key = hashlib.sha256(f"{profile.base_hash}|{profile.adapter_hash}|{profile.dtype}".encode()).hexdigest()[:16]
-    return _made_once(cache_dir() / "merged" / key, lambda folder: _merge(base, adapter, profile.dtype, folder))
+    key = hashlib.sha256(f"{profile.base_hash}|{profile.adapter_hash}|{profile.dtype}".encode()).hexdigest()[
+        :16
+    ]
+    return _made_once(
+        cache_dir() / "merged" / key, lambda folder: _merge(base, adapter, profile.dtype, folder)
+    )
 
 
 def adapter_folder(profile: EncoderProfile) -> Path:
@@ -148,7 +165,9 @@ def _folder(source: str, revision: str | None) -> Path:
     if Path(source).is_dir():
         return Path(source)
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise ModelError(f"model {source!r}: no such folder; give a folder, a hub id (owner/name) or package:NAME")
+        raise ModelError(
+            f"model {source!r}: no such folder; give a folder, a hub id (owner/name) or package:NAME"
+        )
     from huggingface_hub import snapshot_download
 
     try:
@@ -165,7 +184,9 @@ def _distribution(source: str) -> importlib.metadata.Distribution:
     try:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
-        raise ModelError(f"model {source!r}: the package is not installed; run `pip install {name}`") from None
+        raise ModelError(
+            f"model {source!r}: the package is not installed; run `pip install {name}`"
+        ) from None
 
 
 def _package_folder(source: str) -> Path:
@@ -177,7 +198,9 @@ def _package_folder(source: str) -> Path:
         return _made_once(folder, lambda target: _convert_gguf(gguf[0], target))
     if modules := [path for path in files if path.name == "modules.json"]:
         return modules[0].parent
-    raise ModelError(f"model {source!r}: the package holds neither a GGUF file nor a sentence-transformers folder")
+    raise ModelError(
+        f"model {source!r}: the package holds neither a GGUF file nor a sentence-transformers folder"
+    )
 
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
@@ -228,12 +251,16 @@ def check_adapter(base: Path, adapter: Path) -> None:
     try:
         config = json.loads((adapter / "adapter_config.json").read_text())
     except (OSError, ValueError) as error:
-        raise ModelError(f"adapter {adapter}: no readable adapter_config.json ({error}); give a PEFT folder") from None
+        raise ModelError(
+            f"adapter {adapter}: no readable adapter_config.json ({error}); give a PEFT folder"
+        ) from None
     if config.get("peft_type") != "LORA":
         raise ModelError(f"adapter {adapter}: peft_type={config.get('peft_type')!r}; only LORA can be served")
     weights = adapter / "adapter_model.safetensors"
     if not weights.is_file():
-        raise ModelError(f"adapter {adapter}: no adapter_model.safetensors; save it with safe_serialization=True")
+        raise ModelError(
+            f"adapter {adapter}: no adapter_model.safetensors; save it with safe_serialization=True"
+        )
     base_shapes = _shapes(sorted(base.glob("*.safetensors")))
     problems = []
     for name, shape in _shapes([weights]).items():

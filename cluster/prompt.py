@@ -15,9 +15,8 @@ class PromptBuilder:
     def __init__(self, profile: EncoderProfile, tokenizer):
         self._profile = profile
         self._tokenizer = tokenizer
-        # The wheel's prompt is taken to the byte; blank lines around our own TOML strings are layout.
-        self._system = profile.system_prompt if profile.name == "encoder_v0" else profile.system_prompt.strip()
-        self._user = profile.user_template.strip("\n")
+        self._system = profile.system_prompt
+        self._user = profile.user_template
         tags = set(re.findall(r"</?[A-Z][A-Z_]*>", self._user + self._system + profile.session_date_template))
         control = sorted({*tags, *tokenizer.all_special_tokens}, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, control)), re.IGNORECASE) if control else None
@@ -32,7 +31,9 @@ class PromptBuilder:
         date = ""
         if session_time is not None and self._profile.session_date_template:
             date = self._profile.session_date_template.format(date=session_time.date().isoformat())
-        previous = "\n".join(self._turn(index, part, "{role}: {content}") for index, part in enumerate(context))
+        previous = "\n".join(
+            self._turn(index, part, "{role}: {content}") for index, part in enumerate(context)
+        )
         lines = [self._turn(index, part, self._profile.turn_template) for index, part in enumerate(current)]
         # Not str.format on the whole: a brace in somebody's text is no field.
         user = self._user
@@ -49,4 +50,8 @@ class PromptBuilder:
         text = part["text"]
         if self._control:
             text = self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-        return template.replace("{index}", str(index)).replace("{role}", part["role"]).replace("{content}", text, 1)
+        return (
+            template.replace("{index}", str(index))
+            .replace("{role}", part["role"])
+            .replace("{content}", text, 1)
+        )

@@ -20,7 +20,9 @@ def tokenizer_offsets(tokenizer) -> Offsets:
     """Offsets by a fast Hugging Face tokenizer."""
 
     def offsets(texts: list[str]) -> list[list[tuple[int, int]]]:
-        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+        encoded = tokenizer(
+            texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+        )
         return encoded["offset_mapping"]
 
     return offsets
@@ -79,7 +81,9 @@ def split_text(text: str, tokens: list[tuple[int, int]], max_tokens: int) -> lis
                 break
         cut_char = tokens[cut_token][0]
         # Tokens of one character (bytes of an emoji) share its offsets: never cut inside, always go on.
-        while cut_token < len(tokens) and (tokens[cut_token][0] <= begin_char or tokens[cut_token][0] < tokens[cut_token - 1][1]):
+        while cut_token < len(tokens) and (
+            tokens[cut_token][0] <= begin_char or tokens[cut_token][0] < tokens[cut_token - 1][1]
+        ):
             cut_token += 1
             cut_char = tokens[cut_token][0] if cut_token < len(tokens) else len(text)
         if cut_char >= len(text):

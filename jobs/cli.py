@@ -41,7 +41,9 @@ class UsageError(JobError):
     """Wrong usage: an option or a config value that cannot work. Exit code 2."""
 
 
-def main(config_class: type[JobConfig], run: Callable[..., dict], doc: str, argv: list[str] | None = None) -> None:
+def main(
+    config_class: type[JobConfig], run: Callable[..., dict], doc: str, argv: list[str] | None = None
+) -> None:
     """Parse, run, print the summary as the last line of stdout, exit."""
     config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv)
     job = doc.strip().split("\n")[0]
@@ -72,13 +74,21 @@ def parse_config(config_class: type[JobConfig], doc: str, argv: list[str]) -> Jo
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE.toml", help="read settings from a TOML file; options win over it")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="read settings from a TOML file; options win over it"
+    )
     for name, field in config_class.model_fields.items():
         kind = _option_kind(field.annotation)
         if kind is None:
             continue
-        default = "required" if field.is_required() else f"default: {field.get_default(call_default_factory=True)}"
-        options = {"dest": name, "default": argparse.SUPPRESS, "help": f"{_oneline(field.description)} ({default})"}
+        default = (
+            "required" if field.is_required() else f"default: {field.get_default(call_default_factory=True)}"
+        )
+        options = {
+            "dest": name,
+            "default": argparse.SUPPRESS,
+            "help": f"{_oneline(field.description)} ({default})",
+        }
         flags = [f"--{name.replace('_', '-')}"]
         if field.json_schema_extra and "short" in field.json_schema_extra:
             flags.insert(0, field.json_schema_extra["short"])
@@ -99,7 +109,9 @@ def parse_config(config_class: type[JobConfig], doc: str, argv: list[str]) -> Jo
     try:
         return config_class.model_validate(values | given)
     except ValidationError as error:
-        parser.error("\n".join(["wrong settings:"] + [_explain(config_class, item) for item in error.errors()]))
+        parser.error(
+            "\n".join(["wrong settings:"] + [_explain(config_class, item) for item in error.errors()])
+        )
 
 
 def _explain(config_class: type[BaseModel], item: dict) -> str:
@@ -113,7 +125,7 @@ def _explain(config_class: type[BaseModel], item: dict) -> str:
 
 
 def _option_kind(annotation) -> str | tuple | None:
-    """"flag", "list", "value", a tuple of choices, or None when the field has no option."""
+    """ "flag", "list", "value", a tuple of choices, or None when the field has no option."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         kinds = [_option_kind(part) for part in typing.get_args(annotation) if part is not type(None)]
         return kinds[0] if kinds else None
@@ -157,7 +169,11 @@ class Progress:
     def _line(self, elapsed_s: float, note: str) -> str:
         rate = self.done / elapsed_s if elapsed_s > 0 else 0.0
         of_total = f" of {self.total:,}" if self.total is not None else ""
-        left = f", {duration((self.total - self.done) / rate)} left" if self.total and rate and self.done < self.total else ""
+        left = (
+            f", {duration((self.total - self.done) / rate)} left"
+            if self.total and rate and self.done < self.total
+            else ""
+        )
         return f"[{self.label}] {self.done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{', ' + note if note else ''}"
 
 

@@ -16,7 +16,11 @@ from schemas.record import RECORD_FIELDS, RecordLimits
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
     )
 
 
@@ -111,7 +115,9 @@ class EncoderProfile(_Frozen):
     def fingerprint(self) -> str:
         """16 hex digits over everything that can change an answer."""
         if not self.base_hash:
-            raise ValueError(f"profile {self.name!r} is not resolved: resolve it before asking for its fingerprint")
+            raise ValueError(
+                f"profile {self.name!r} is not resolved: resolve it before asking for its fingerprint"
+            )
         return _fingerprint(self, {"name", "system_prompt_in_wheel"})
 
     @property
@@ -120,7 +126,14 @@ class EncoderProfile(_Frozen):
         at four characters a token and then doubled, because a foreign tokenizer may need more."""
         fixed_tokens = (len(self.system_prompt or "") + len(self.user_template)) // 2
         turn_tokens = 16 * self.max_turns
-        return fixed_tokens + turn_tokens + self.max_context_tokens + self.max_current_tokens + self.max_tokens + 128
+        return (
+            fixed_tokens
+            + turn_tokens
+            + self.max_context_tokens
+            + self.max_current_tokens
+            + self.max_tokens
+            + 128
+        )
 
 
 class EmbedderProfile(_Frozen):
@@ -146,5 +159,7 @@ class EmbedderProfile(_Frozen):
     def fingerprint(self) -> str:
         """16 hex digits over everything that can change a vector."""
         if not self.model_hash:
-            raise ValueError(f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint")
+            raise ValueError(
+                f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint"
+            )
         return _fingerprint(self, {"name", "batch_size", "query_prompt"})

@@ -12,7 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-MEMORY_TYPES = ("fact", "preference", "event", "constraint", "procedure", "failure_pattern", "tool_affordance")
+MEMORY_TYPES = (
+    "fact",
+    "preference",
+    "event",
+    "constraint",
+    "procedure",
+    "failure_pattern",
+    "tool_affordance",
+)
 SOURCE_ROLES = ("user", "assistant", "both", "")
 RECORD_FIELDS = (
     "memory_type",
@@ -62,7 +70,9 @@ class EncodedRecord(BaseModel):
     source_role: Literal[SOURCE_ROLES] = ""
 
 
-def answer_model(num_turns: int, limits: RecordLimits, fields: tuple[str, ...] = RECORD_FIELDS) -> type[BaseModel]:
+def answer_model(
+    num_turns: int, limits: RecordLimits, fields: tuple[str, ...] = RECORD_FIELDS
+) -> type[BaseModel]:
     """The pydantic model of one answer to a segment of `num_turns` current turns.
 
     `fields` chooses and orders the keys that the model must write; the others keep their defaults. Evidence
@@ -78,7 +88,9 @@ def answer_model(num_turns: int, limits: RecordLimits, fields: tuple[str, ...] =
         "memory_type": Literal[MEMORY_TYPES],
         "semantic_text": text,
         "entities": items,
-        "temporal": create_model("Temporal", t_ref=(date, ...), t_valid_from=(date, ...), t_valid_to=(date, ...)),
+        "temporal": create_model(
+            "Temporal", t_ref=(date, ...), t_valid_from=(date, ...), t_valid_to=(date, ...)
+        ),
         "tags": items,
         "evidence_turns": Annotated[list[turn], Field(min_length=1, max_length=num_turns)],
         "source_role": Literal[SOURCE_ROLES],
@@ -102,7 +114,9 @@ def _without_titles(node):
     if not isinstance(node, dict):
         return node
     cleaned = {
-        key: _without_titles(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))
+        key: _without_titles(value)
+        for key, value in node.items()
+        if not (key == "title" and isinstance(value, str))
     }
     if cleaned.get("type") == "object":
         cleaned["additionalProperties"] = False

@@ -13,7 +13,9 @@ TIME = pa.timestamp("us", tz="UTC")
 
 # --- between the stages --------------------------------------------------------------------------------
 
-_PART = pa.struct([("turn_index", pa.int32()), ("role", pa.string()), ("speaker", pa.string()), ("text", pa.string())])
+_PART = pa.struct(
+    [("turn_index", pa.int32()), ("role", pa.string()), ("speaker", pa.string()), ("text", pa.string())]
+)
 _TURN = pa.struct(
     [
         ("turn_index", pa.int32()),

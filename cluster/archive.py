@@ -1,0 +1,196 @@
+"""Reading an archive that may be damaged: a bad file costs a file, a bad row group a row group, a bad row a row.
+
+Ray Data's own Parquet reader fails a whole task for one broken page, so workers read row groups through
+here. A row group is the unit of work.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
+
+REQUIRED = ("user_id", "session_id", "turns")
+
+
+class ArchiveError(ValueError):
+    """There is no archive where one should be."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One row group to be cut: rows `first_row ..` of the file, without `skipped`."""
+
+    path: str
+    row_group: int
+    first_row: int
+    num_rows: int
+    skipped: dict[int, str] = field(default_factory=dict)
+    """Row of the file -> reason why it is rejected unread."""
+
+    @property
+    def unit_id(self) -> str:
+        return hashlib.sha256(f"{self.path}\0{self.row_group}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row, row group or file that cannot be used."""
+
+    source: str
+    reason: str
+    detail: str
+    raw: str = ""
+    user_id: str | None = None
+    session_id: str | None = None
+
+
+def list_files(archive: str) -> list[str]:
+    """Parquet files under a folder or object-store URI, sorted. Names that begin with `_` or `.` are left out."""
+    try:
+        system, root = _open(archive)
+        infos = system.get_file_info(fs.FileSelector(root, recursive=True))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ArchiveError(
+            f"--archive {archive}: cannot be listed ({error}); make one with jobs.ingest"
+        ) from None
+    paths = []
+    for info in infos:
+        relative = info.path[len(root) :].strip("/")
+        hidden = any(part.startswith(("_", ".")) for part in relative.split("/"))
+        if info.is_file and relative.endswith(".parquet") and not hidden:
+            paths.append(relative)
+    if not paths:
+        raise ArchiveError(
+            f"--archive {archive}: no Parquet files; make them with jobs.ingest or jobs.sample"
+        )
+    return sorted(paths)
+
+
+def inspect_file(archive: str, path: str) -> dict:
+    """What a file holds, from its footer and its key columns.
+
+    Returns `units` (list of (row_group, first_row, keys: bytes[num_rows * 16])) and `bad` (list of BadRow).
+    """
+    try:
+        file = _parquet(archive, path)
+    except Exception as error:  # pyarrow raises OSError, ArrowInvalid and more for broken footers
+        return {"path": path, "units": [], "bad": [BadRow(path, "unreadable_file", _message(error))]}
+    missing = [name for name in REQUIRED if name not in file.schema_arrow.names]
+    if missing:
+        detail = f"columns {missing} are missing; expected\n{ARCHIVE_SCHEMA}\nfound\n{file.schema_arrow}"
+        return {"path": path, "units": [], "bad": [BadRow(path, "wrong_schema", detail)]}
+    units, bad, first_row = [], [], 0
+    for row_group in range(file.num_row_groups):
+        num_rows = file.metadata.row_group(row_group).num_rows
+        try:
+            keys = file.read_row_group(row_group, columns=["user_id", "session_id"])
+            units.append((row_group, first_row, _keys(keys)))
+        except Exception as error:
+            bad.append(
+                BadRow(
+                    f"{path}:rows {first_row}-{first_row + num_rows - 1}", "unreadable_rows", _message(error)
+                )
+            )
+        first_row += num_rows
+    return {"path": path, "units": units, "bad": bad}
+
+
+def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list[Unit]:
+    """Units in archive order, up to `limit_sessions` rows; a session that stands twice is skipped the second time."""
+    units, seen_keys = [], []
+    left = limit_sessions
+    for found in sorted(inspected, key=lambda item: item["path"]):
+        for row_group, first_row, keys in found["units"]:
+            keys = np.frombuffer(keys, dtype="S16")[:left]
+            left = None if left is None else left - len(keys)
+            if len(keys):
+                units.append(Unit(found["path"], row_group, first_row, len(keys)))
+                seen_keys.append(keys)
+    if not units:
+        return []
+    starts = np.cumsum([0, *(unit.num_rows for unit in units)])
+    _, first, inverse = np.unique(np.concatenate(seen_keys), return_index=True, return_inverse=True)
+
+    def place(position: int) -> tuple[int, int]:
+        index = int(np.searchsorted(starts, position, "right")) - 1
+        return index, units[index].first_row + int(position - starts[index])
+
+    skipped: dict[int, dict[int, str]] = {}
+    for position in np.flatnonzero(first[inverse] != np.arange(len(inverse))):
+        (index, row), (kept_index, kept_row) = place(position), place(first[inverse[position]])
+        skipped.setdefault(index, {})[row] = f"{units[kept_index].path}:{kept_row}"
+    return [
+        Unit(unit.path, unit.row_group, unit.first_row, unit.num_rows, skipped.get(index, {}))
+        for index, unit in enumerate(units)
+    ]
+
+
+def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
+    """The unit's rows in order: a checked session, or why it is none."""
+    try:
+        table = _parquet(archive, unit.path).read_row_group(unit.row_group).slice(0, unit.num_rows)
+    except Exception as error:
+        last_row = unit.first_row + unit.num_rows - 1
+        yield BadRow(f"{unit.path}:rows {unit.first_row}-{last_row}", "unreadable_rows", _message(error))
+        return
+    for index in range(table.num_rows):
+        row_number = unit.first_row + index
+        source = f"{unit.path}:{row_number}"
+        try:
+            # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
+            row = table.slice(index, 1).to_pylist()[0]
+        except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+            yield BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8")
+            continue
+        ids = {name: row[name] if isinstance(row[name], str) else None for name in ("user_id", "session_id")}
+        if row_number in unit.skipped:
+            detail = f"this user's session stands at {unit.skipped[row_number]} already; keep one of the two"
+            yield BadRow(source, "duplicate_session", detail, **ids)
+            continue
+        try:
+            yield check_session(row)
+        except InvalidSession as error:
+            yield BadRow(source, "invalid_session", str(error), raw=repr(row), **ids)
+
+
+def session_key(user_id: object, session_id: object) -> bytes:
+    """16 bytes that tell sessions apart; of anything that is no string, its repr."""
+    return hashlib.blake2b(
+        f"{user_id!r}\0{session_id!r}".encode("utf-8", "backslashreplace"), digest_size=16
+    ).digest()
+
+
+def _keys(table: pa.Table) -> bytes:
+    users, sessions = table.column("user_id"), table.column("session_id")
+    keys = []
+    for index in range(table.num_rows):
+        try:
+            user_id, session_id = users[index].as_py(), sessions[index].as_py()
+        except UnicodeDecodeError:
+            user_id = session_id = None
+        if not isinstance(user_id, str) or not isinstance(session_id, str):
+            # Rows without a proper key are rejected each for itself, never as duplicates of one another.
+            user_id, session_id = object(), index
+        keys.append(session_key(user_id, session_id))
+    return b"".join(keys)
+
+
+def _open(archive: str) -> tuple[fs.FileSystem, str]:
+    if "://" in archive:
+        return fs.FileSystem.from_uri(archive)
+    return fs.LocalFileSystem(), archive
+
+
+def _parquet(archive: str, path: str) -> pq.ParquetFile:
+    system, root = _open(archive)
+    return pq.ParquetFile(system.open_input_file(f"{root}/{path}"))
+
+
+def _message(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -1,0 +1,100 @@
+"""The cluster a job runs on: connecting to it, and what each kind of worker asks of it."""
+
+import logging
+import os
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PoolConfig(BaseModel):
+    """A pool of actors. Ray starts `min_size` and grows to `max_size` where the cluster has room."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    min_size: int = Field(1, ge=1)
+    max_size: int = Field(1, ge=1)
+    num_cpus: float = Field(1.0, ge=0)
+    """Logical CPUs per actor: a reservation, not a limit."""
+    num_gpus: float | None = Field(None, ge=0)
+    """GPUs per actor. Not given: 1 for the encoder where the cluster has GPUs, else 0."""
+    num_threads: int | None = Field(None, ge=1)
+    """Threads per actor. Not given: all cores of the machine that submits, for an actor without a GPU."""
+
+
+class ClusterConfig(BaseModel):
+    """Where to run. Inside `ray job submit` nothing need be given: the job's own cluster is used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    address: str | None = None
+    """Ray address; not given: the running cluster that the environment names, else a local one."""
+    num_cpus: int | None = Field(None, ge=1)
+    """Logical CPUs of a local cluster. Not given: the machine's, but at least 4, because small stages must
+    find a place beside the actors."""
+    env_vars: dict[str, str] = {}
+    """Environment of the workers, for example SLOWWAVE_CACHE or HF_TOKEN."""
+    pip: list[str] = []
+    """Packages that Ray installs on the workers, where their image lacks some."""
+    working_dir: str | None = None
+    """Code for the workers of a remote cluster. Not needed under `ray job submit --working-dir`."""
+
+
+def connect(config: ClusterConfig) -> None:
+    """ray.init with this config; a second call in one process changes nothing."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    runtime_env = {
+        "env_vars": {
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            **config.env_vars,
+        },
+        **({"pip": config.pip} if config.pip else {}),
+        **({"working_dir": config.working_dir} if config.working_dir else {}),
+    }
+    in_cluster = config.address or os.environ.get("RAY_ADDRESS")
+    local = (
+        {}
+        if in_cluster
+        else {"num_cpus": config.num_cpus or max(4, os.cpu_count() or 1), "include_dashboard": False}
+    )
+    ray.init(
+        address=config.address,
+        runtime_env=runtime_env,
+        logging_level=logging.WARNING,
+        log_to_driver=True,
+        **local,
+    )
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A job that waits for a GPU makes no progress, and is right to.
+    context.execution_no_progress_timeout_s = -1
+
+
+def encoder_gpus(pool: PoolConfig) -> float:
+    """GPUs per encoder actor on the connected cluster."""
+    import ray
+
+    if pool.num_gpus is not None:
+        return pool.num_gpus
+    return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+
+
+def actor_options(pool: PoolConfig, num_gpus: float) -> dict:
+    """Arguments of Dataset.map for an actor pool: compute strategy, resources, threads."""
+    from ray.data import ActorPoolStrategy
+
+    options = {
+        "compute": ActorPoolStrategy(min_size=pool.min_size, max_size=max(pool.min_size, pool.max_size)),
+        "num_cpus": pool.num_cpus,
+    }
+    if num_gpus:
+        return options | {"num_gpus": num_gpus}
+    # Ray sets OMP_NUM_THREADS to num_cpus; a model wants the cores, however few it reserves.
+    threads = str(pool.num_threads or os.cpu_count() or 1)
+    return options | {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads}}}

@@ -1,0 +1,367 @@
+"""The stages of a backfill, as workers run them. Rows between them are references; data lies in staged files.
+
+    unit of the archive --cut--> plan/BATCH --encode--> encoded/ENCODER/BATCH --embed--> tables/KEY/TABLE/BATCH
+
+A batch's id is a hash of its segments, and a stage's output for it is put at once: a stage whose output is
+there has been paid for and is skipped, whoever asks again. That is all there is to resuming.
+"""
+
+import functools
+import hashlib
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from cluster.archive import BadRow, Unit, read_unit
+from cluster.embedder import Embedder
+from cluster.encoder import Encoder, Encoding
+from cluster.files import Files
+from cluster.ledger import Ledger
+from cluster.redact import redact
+from cluster.segmenter import cut_session, tokenizer_offsets
+from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.store import (
+    REJECTIONS_SCHEMA,
+    SEGMENT_SCHEMA,
+    SEGMENTS_SCHEMA,
+    encoded_schema,
+    records_schema,
+    turns_schema,
+)
+
+MAX_RAW_CHARS = 20_000
+"""Of a rejected row's raw text, this much is kept."""
+
+
+# --- cut ----------------------------------------------------------------------------------------------
+
+
+def cut_unit(
+    unit: Unit,
+    *,
+    archive: str,
+    tokenizer: Path,
+    profile: EncoderProfile,
+    ledger: Ledger,
+    batch_size: int,
+    files: Files,
+) -> dict:
+    """Read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
+
+    Returns counts, `batches` (one reference each) and `closed_segments` (ids that the archive no longer has).
+    """
+    offsets = tokenizer_offsets(_tokenizer(tokenizer))
+    pending, closed, bad, num_sessions, num_segments, num_redactions = [], [], [], 0, 0, 0
+    for row in read_unit(archive, unit):
+        if isinstance(row, BadRow):
+            bad.append(row)
+            continue
+        num_sessions += 1
+        for turn in row["turns"]:
+            redacted = redact(turn["content"])
+            turn["content"] = redacted.text
+            num_redactions += sum(redacted.counts.values())
+        segments = cut_session(row, offsets, profile)
+        known = ledger.of_session(row["user_id"], row["session_id"])
+        current_ids = {segment["segment_id"] for segment in segments}
+        closed += [segment_id for segment_id in known if segment_id not in current_ids]
+        # A segment that is known but to be encoded again gives way to its own successor.
+        again = [segment for segment in segments if not known.get(segment["segment_id"], False)]
+        closed += [segment["segment_id"] for segment in again if segment["segment_id"] in known]
+        num_segments += len(segments)
+        pending += again
+    batches = []
+    for start in range(0, len(pending), batch_size):
+        batch = pending[start : start + batch_size]
+        batch_id = hashlib.sha256("".join(s["segment_id"] for s in batch).encode()).hexdigest()[:24]
+        files.put_rows(plan_path(batch_id), batch, SEGMENT_SCHEMA)
+        batches.append(
+            {
+                "batch_id": batch_id,
+                "num_segments": len(batch),
+                "num_tokens": sum(s["num_tokens"] for s in batch),
+            }
+        )
+    rejections = f"rejections/{unit.unit_id}.parquet"
+    if bad:
+        files.put_rows(rejections, [rejection_row(row) for row in bad], REJECTIONS_SCHEMA)
+    return {
+        "unit_id": unit.unit_id,
+        "num_sessions": num_sessions,
+        "num_segments": num_segments,
+        "num_redactions": num_redactions,
+        "num_rejections": len(bad),
+        "rejections": rejections if bad else "",
+        "batches": batches,
+        "closed_segments": closed,
+    }
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(folder: Path):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def rejection_row(bad: BadRow) -> dict:
+    """A row of REJECTIONS_SCHEMA. Raw text is redacted like every other text, then shortened."""
+    raw = redact(bad.raw.encode("utf-8", "backslashreplace").decode()).text[:MAX_RAW_CHARS]
+    content = "\0".join([bad.source, bad.reason, raw])
+    return {
+        "rejection_id": hashlib.sha256(content.encode()).hexdigest()[:32],
+        "stage": "archive",
+        "source": bad.source,
+        "user_id": bad.user_id,
+        "session_id": bad.session_id,
+        "reason": bad.reason,
+        "detail": redact(bad.detail).text,
+        "raw": raw,
+    }
+
+
+# --- encode -------------------------------------------------------------------------------------------
+
+
+def plan_path(batch_id: str) -> str:
+    return f"plan/{batch_id}.parquet"
+
+
+def encoded_path(encoder: str, batch_id: str) -> str:
+    return f"encoded/{encoder}/{batch_id}.parquet"
+
+
+def segments_paid(files: Files, encoder: str, planned: set[str]) -> dict[str, str]:
+    """Segments of encoded batches that this plan does not have: segment id -> batch id.
+
+    There are some when a killed run is followed by one over a rewritten archive, whose batches are others.
+    """
+    paid = {}
+    for path in files.paths(f"encoded/{encoder}"):
+        batch_id = Path(path).stem
+        if batch_id not in planned:
+            ids = files.get_table(path, columns=["segment_id"]).column("segment_id").to_pylist()
+            paid |= dict.fromkeys(ids, batch_id)
+    return paid
+
+
+class EncodeStage:
+    """Actor: plan/BATCH -> encoded/ENCODER/BATCH.
+
+    `paid` maps ids of segments that an earlier, differently cut batch has encoded to that batch's id.
+    """
+
+    def __init__(
+        self, profile: EncoderProfile, files: Files, attempt: str, paid: dict[str, str], engine: dict
+    ):
+        self._files, self._attempt, self._paid = files, attempt, paid
+        self._path = functools.partial(encoded_path, profile.fingerprint)
+        self._encoder: Encoder | None = None
+        self._load = functools.partial(Encoder, profile, **engine)
+
+    def __call__(self, row: dict) -> dict:
+        batch_id, started_s = row["batch_id"], time.monotonic()
+        load_s, num_encoded = 0.0, 0
+        if self._files.exists(self._path(batch_id)):
+            encoded = self._files.get_table(self._path(batch_id))
+        else:
+            plan = self._files.get_table(plan_path(batch_id)).to_pylist()
+            rows = self._reuse([segment["segment_id"] for segment in plan])
+            missing = [segment for segment in plan if segment["segment_id"] not in rows]
+            if missing and self._encoder is None:
+                # Loading waits for work: a run with nothing to encode never loads a model.
+                self._encoder = self._load()
+                load_s = self._encoder.load_s
+            for segment, encoding in zip(missing, self._encode(batch_id, missing), strict=True):
+                rows[segment["segment_id"]] = encoded_row(segment, encoding)
+            num_encoded = len(missing)
+            ordered = [rows[segment["segment_id"]] for segment in plan]
+            encoded = pa.Table.from_pylist(ordered, schema=encoded_schema())
+            self._files.put_table(self._path(batch_id), encoded)
+        outcomes = encoded.column("outcome").to_pylist()
+        counted = ("prompt_tokens", "cached_tokens", "output_tokens", "num_calls")
+        return {
+            "batch_id": batch_id,
+            "num_segments": encoded.num_rows,
+            "num_segments_encoded": num_encoded,
+            "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
+            **{f"num_{name}": outcomes.count(name) for name in ("complete", "split", "partial", "rejected")},
+            **{name: sum(encoded.column(name).to_pylist()) if num_encoded else 0 for name in counted},
+            "encode_load_s": load_s,
+            "encode_s": time.monotonic() - started_s - load_s,
+        }
+
+    def _reuse(self, segment_ids: list[str]) -> dict[str, dict]:
+        wanted: dict[str, list[str]] = {}
+        for segment_id in segment_ids:
+            if segment_id in self._paid:
+                wanted.setdefault(self._paid[segment_id], []).append(segment_id)
+        found = {}
+        for batch_id, ids in wanted.items():
+            for row in self._files.get_table(self._path(batch_id)).to_pylist():
+                if row["segment_id"] in ids:
+                    found[row["segment_id"]] = row
+        return found
+
+    def _encode(self, batch_id: str, segments: list[dict]) -> list[Encoding]:
+        """Encode as one batch; where that fails or killed this actor before, find the segment that does it."""
+        if not segments:
+            return []
+        marker = f"attempts/{self._attempt}/{batch_id}"
+        if self._files.create(marker, b""):
+            try:
+                return self._encoder.encode(segments)
+            except Exception as error:
+                print(f"encoder: batch {batch_id} failed ({error}); going on segment by segment", flush=True)
+        encodings, num_failed = [], 0
+        for segment in segments:
+            if not self._files.create(f"{marker}-{segment['segment_id']}", b""):
+                encodings.append(
+                    _failed(segment, "encoder_crashed", "the encoder's process died on this segment")
+                )
+                continue
+            try:
+                encodings += self._encoder.encode([segment])
+            except Exception as error:
+                num_failed += 1
+                encodings.append(_failed(segment, "encoder_error", f"{type(error).__name__}: {error}"))
+            self._files.delete([f"{marker}-{segment['segment_id']}"])
+        if num_failed == len(segments) and num_failed > 1:
+            # Not the segments' fault: let Ray start the actor anew rather than reject everybody's data.
+            raise RuntimeError(f"encoder: all {num_failed} segments of batch {batch_id} failed")
+        return encodings
+
+
+def _failed(segment: dict, reason: str, raw: str) -> Encoding:
+    turns = sorted({part["turn_index"] for part in segment["current"]})
+    return Encoding(outcome="rejected", rejections=[{"reason": reason, "turns": turns, "raw": raw}])
+
+
+def encoded_row(segment: dict, encoding: Encoding) -> dict:
+    """A row of `encoded_schema()`."""
+    names = (
+        "segment_id user_id conversation_id session_id session_time first_turn last_turn start_char end_char turns"
+    ).split()
+    return {name: segment[name] for name in names} | vars(encoding)
+
+
+# --- embed --------------------------------------------------------------------------------------------
+
+
+def table_path(encoder: str, embedder: str, table: str, batch_id: str) -> str:
+    return f"tables/{encoder}-{embedder}/{table}/{batch_id}.parquet"
+
+
+class EmbedStage:
+    """Actor: encoded/ENCODER/BATCH -> rows of the store's tables, with vectors, without the run's columns."""
+
+    def __init__(self, encoder: str, profile: EmbedderProfile, files: Files):
+        self._files, self._encoder, self._profile = files, encoder, profile
+        self._embedder: Embedder | None = None
+
+    def __call__(self, row: dict) -> dict:
+        started_s = time.monotonic()
+        path = functools.partial(
+            table_path, self._encoder, self._profile.fingerprint, batch_id=row["batch_id"]
+        )
+        load_s = 0.0
+        # The ledger's rows are put last: where they are, the others are complete.
+        if not self._files.exists(path(table="segments")):
+            if self._embedder is None:
+                self._embedder = Embedder(self._profile)
+                load_s = self._embedder.load_s
+            segments = self._files.get_table(encoded_path(self._encoder, row["batch_id"])).to_pylist()
+            for table, (rows, schema) in self._rows(segments).items():
+                known = [field for field in schema if rows and field.name in rows[0]]
+                if rows:
+                    self._files.put_rows(path(table=table), rows, pa.schema(known))
+        num_rows = {}
+        for table in ("records", "turns", "rejections"):
+            there = self._files.exists(path(table=table))
+            num_rows[table] = self._files.get_table(path(table=table), columns=[]).num_rows if there else 0
+        return row | {
+            **{f"num_{table}": count for table, count in num_rows.items()},
+            "dim": self._dim(path(table="turns")),
+            "embed_load_s": load_s,
+            "embed_s": time.monotonic() - started_s - load_s,
+        }
+
+    def _dim(self, turns: str) -> int:
+        if self._embedder is not None:
+            return self._embedder.dim
+        return (
+            self._files.get_table(turns, columns=["vector"]).schema.field("vector").type.list_size
+            if self._files.exists(turns)
+            else 0
+        )
+
+    def _rows(self, segments: list[dict]) -> dict[str, tuple[list[dict], pa.Schema]]:
+        turns = [turn_row(segment, turn) for segment in segments for turn in segment["turns"]]
+        records = [record_row(segment, record) for segment in segments for record in segment["records"]]
+        texts = [row["content"] for row in turns] + [row["semantic_text"] for row in records]
+        for row, vector in zip(turns + records, self._embedder.embed(texts), strict=True):
+            row["vector"] = vector
+        dim = self._embedder.dim
+        return {
+            "turns": (turns, turns_schema(dim)),
+            "records": (records, records_schema(dim)),
+            "rejections": ([row for s in segments for row in segment_rejections(s)], REJECTIONS_SCHEMA),
+            "segments": ([ledger_row(segment) for segment in segments], SEGMENTS_SCHEMA),
+        }
+
+
+_KEYS = ("segment_id", "user_id", "conversation_id", "session_id", "session_time")
+
+
+def turn_row(segment: dict, turn: dict) -> dict:
+    """A row of the table `turns`; its id stays when the turn's text is edited."""
+    identity = "\0".join([segment["user_id"], segment["session_id"], str(turn["turn_index"])])
+    return {"turn_id": hashlib.sha256(identity.encode()).hexdigest()[:32], **_keys(segment), **turn}
+
+
+def record_row(segment: dict, record: dict) -> dict:
+    """A row of the table `records`, first revision."""
+    evidence = [
+        {"session_id": segment["session_id"], "turn_index": index} for index in record["evidence_turns"]
+    ]
+    return {
+        **_keys(segment),
+        **{name: value for name, value in record.items() if name != "evidence_turns"},
+        "revision": 1,
+        "normalized_text": f"{record['memory_type']}: {record['semantic_text']}",
+        "evidence": evidence,
+    }
+
+
+def ledger_row(segment: dict) -> dict:
+    """A row of the table `segments`."""
+    names = (
+        "first_turn last_turn start_char end_char outcome num_calls prompt_tokens cached_tokens output_tokens"
+    )
+    return {
+        **_keys(segment),
+        **{name: segment[name] for name in names.split()},
+        "num_records": len(segment["records"]),
+    }
+
+
+def segment_rejections(segment: dict) -> list[dict]:
+    """Rows of the table `rejections` for the parts of a segment that gave no complete answer."""
+    return [
+        {
+            "rejection_id": hashlib.sha256(f"{segment['segment_id']}\0{index}".encode()).hexdigest()[:32],
+            "stage": "encoder",
+            "source": segment["segment_id"],
+            "user_id": segment["user_id"],
+            "session_id": segment["session_id"],
+            "reason": rejection["reason"],
+            "detail": f"turns {rejection['turns']} gave no complete answer; retry with --retry-rejected",
+            "raw": rejection["raw"][:MAX_RAW_CHARS],
+        }
+        for index, rejection in enumerate(segment["rejections"])
+    ]
+
+
+def _keys(segment: dict) -> dict:
+    return {name: segment[name] for name in _KEYS}

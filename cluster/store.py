@@ -1,0 +1,276 @@
+"""The memory store in LanceDB: views, the commit protocol, search. The only module that knows lancedb.
+
+Commit protocol. A run is prepared in staged files, written down as one *intent*, and then applied table by
+table; each table changes in one Lance commit. The row in `runs`, which names the version of every table, is
+the commit point: a reader takes the versions of the newest row and so sees all of a run or nothing of it. A
+writer that finds an intent finishes it before it does anything else, and every step can be repeated: what a
+killed process left is rolled forward, never half visible.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import lancedb
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.index import FTS, BTree
+from lancedb.rerankers import RRFReranker
+
+from cluster.files import Files
+from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
+
+INDEXES = {
+    "segments": {"segment_id": BTree()},
+    "rejections": {},
+    "turns": {"user_id": BTree(), "content": FTS()},
+    "records": {"user_id": BTree(), "semantic_text": FTS()},
+}
+
+INTENT = "intent.json"
+
+
+class StoreError(Exception):
+    """The store cannot do what was asked. The message names the store and the remedy."""
+
+
+class Store:
+    """A store; `must_exist` is for readers, a backfill may create it."""
+
+    def __init__(self, uri: str, *, must_exist: bool = True):
+        self.uri = uri
+        if "://" not in uri:
+            if must_exist and not Path(uri).is_dir():
+                raise StoreError(f"--store {uri}: no such store; run jobs.backfill first, or check the path")
+            # A relative path must mean the same on every worker.
+            self.uri = str(Path(uri).absolute())
+        self._db = lancedb.connect(self.uri)
+        self.files = Files(self.uri, "commit")
+        if must_exist and "runs" not in self._tables():
+            raise StoreError(
+                f"--store {uri}: holds no finished run; run jobs.backfill first, or check the path"
+            )
+
+    def _tables(self) -> set[str]:
+        return set(self._db.list_tables(limit=1000).tables)
+
+    # --- views ----------------------------------------------------------------------------------------
+
+    def runs(self) -> list[dict]:
+        """Finished runs, oldest first."""
+        if "runs" not in self._tables():
+            return []
+        rows = self._db.open_table("runs").to_arrow().to_pylist()
+        return sorted(rows, key=lambda row: (row["finished_at"], row["run_id"]))
+
+    def run(self, as_of: str | None = None) -> dict | None:
+        """The named run, or the newest; None in an empty store. StoreError for an unknown name."""
+        runs = self.runs()
+        if as_of is None:
+            return runs[-1] if runs else None
+        for row in runs:
+            if row["run_id"] == as_of:
+                return row
+        raise StoreError(
+            f"--as-of {as_of}: no such run in {self.uri}; it has {[row['run_id'] for row in runs]}"
+        )
+
+    def table(self, name: str, as_of: str | None = None) -> lancedb.table.Table | None:
+        """A table as the named run (or the newest) left it, read-only; None where no run has ended."""
+        run = self.run(as_of)
+        if run is None:
+            return None
+        table = self._db.open_table(name)
+        table.checkout(json.loads(run["versions"])[name])
+        return table
+
+    def rows(
+        self, name: str, columns: list[str], where: str | None = None, as_of: str | None = None
+    ) -> pa.Table:
+        """Rows of a view, all of them."""
+        table = self.table(name, as_of)
+        if table is None:
+            return pa.schema([]).empty_table()
+        query = table.search().select(columns)
+        return (query.where(where) if where else query).limit(None).to_arrow()
+
+    def dim(self) -> int | None:
+        """Length of the store's vectors; None in an empty store."""
+        table = self.table("records")
+        return None if table is None else table.schema.field("vector").type.list_size
+
+    # --- search ---------------------------------------------------------------------------------------
+
+    def search(self, user_id: str, text: str, vector, k: int, as_of: str | None = None) -> list[dict]:
+        """The user's `k` best rows of records and turns together, each with `kind` and `score`.
+
+        Hybrid: vector and full text are fused by reciprocal rank within each table; scores of the two tables
+        are on one scale and are merged. Never returns a row of another user: the filter comes first.
+        """
+        hits = []
+        for name in ("records", "turns"):
+            table = self.table(name, as_of)
+            if table is None or not table.count_rows():
+                continue
+            found = (
+                table.search(query_type="hybrid")
+                .vector(vector)
+                .text(text)
+                .where(f"user_id = {quote(user_id)} AND active", prefilter=True)
+                .limit(k)
+                .rerank(RRFReranker())
+                .to_arrow()
+            )
+            for row in found.drop_columns(["vector"]).to_pylist():
+                score = row.pop("_relevance_score")
+                hits.append({"kind": name.removesuffix("s"), "score": score, **row})
+        hits.sort(key=lambda hit: -hit["score"])
+        return hits[:k]
+
+    # --- writing (under a lease) ----------------------------------------------------------------------
+
+    def recover(self) -> str | None:
+        """Finish the run that a killed writer had decided to commit; its id, or None. Call under the lease."""
+        intent = self.files.get_json(INTENT)
+        if intent is None:
+            return None
+        self._apply(intent)
+        return intent["run"]["run_id"]
+
+    def commit(self, run: dict, dim: int, inserts: dict[str, list[str]], closed_segments: list[str]) -> None:
+        """Make a run visible, whole. `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
+
+        `inserts` names for each table the staged Parquet files (under `_slowwave/staging`) with rows of its
+        schema; the columns of a row's life are filled in here. Active rows of `closed_segments` are closed,
+        unless an inserted row has their key and takes their place.
+        """
+        intent = {
+            "run": run,
+            "dim": dim,
+            "store_version": STORE_VERSION,
+            "inserts": inserts,
+            "closed_segments": sorted(closed_segments),
+        }
+        self.files.put_json(INTENT, intent)
+        self._apply(intent)
+
+    def _apply(self, intent: dict) -> None:
+        run, versions = intent["run"], {}
+        for name, schema in table_schemas(intent["dim"]).items():
+            table = self._open_or_create(name, schema)
+            if not _has_run(table, run["run_id"]):
+                self._apply_table(table, name, schema, intent)
+            for column, index in INDEXES[name].items():
+                if not any(column in existing.columns for existing in table.list_indices()):
+                    table.create_index(column, config=index)
+            table.optimize()
+            # The tag keeps this version from every later clean-up, and gives plain lancedb users its name.
+            _tag(table, run["run_id"])
+            versions[name] = table.version
+        runs = self._open_or_create("runs", RUNS_SCHEMA)
+        if not runs.count_rows(f"run_id = {quote(run['run_id'])}"):
+            row = run | {"versions": json.dumps(versions), "finished_at": dt.datetime.now(dt.UTC)}
+            row["started_at"] = dt.datetime.fromisoformat(str(row["started_at"]))
+            runs.add(pa.Table.from_pylist([row], schema=RUNS_SCHEMA))
+        self.files.delete([INTENT])
+
+    def _apply_table(self, table, name: str, schema: pa.Schema, intent: dict) -> None:
+        files = intent["inserts"].get(name, [])
+        closed = intent["closed_segments"] if "segment_id" in schema.names and name != "rejections" else []
+        new_rows = _reader(Files(self.uri, "staging"), files, schema, intent["run"])
+        if not closed:
+            if files:
+                table.add(new_rows)
+            return
+        # One merge closes the old rows and brings the new ones, so that no version shows both or neither.
+        new = new_rows.read_all()
+        keys = TABLE_KEYS[name]
+        old = _anti(_closed_rows(table, schema, closed, intent["run"]), new, keys)
+        if old.num_rows + new.num_rows:
+            merged = pa.concat_tables([new, old])
+            table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all().execute(merged)
+
+    def _open_or_create(self, name: str, schema: pa.Schema):
+        if name not in self._tables():
+            return self._db.create_table(name, schema=schema, exist_ok=True)
+        table = self._db.open_table(name)
+        if table.schema.names != schema.names or table.schema.types != schema.types:
+            raise StoreError(
+                f"table {name!r} of {self.uri} has another schema.\nfound:\n{table.schema}\nexpected:\n{schema}\n"
+                "use the release that wrote it, or write a new store"
+            )
+        return table
+
+
+def quote(value: str) -> str:
+    """A SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _tag(table, run_id: str) -> None:
+    if run_id in table.tags.list():
+        table.tags.update(run_id, table.version)
+    else:
+        table.tags.create(run_id, table.version)
+
+
+def _has_run(table, run_id: str) -> bool:
+    where = f"run_id = {quote(run_id)}"
+    if "closed_run_id" in table.schema.names:
+        where += f" OR closed_run_id = {quote(run_id)}"
+    return table.count_rows(where) > 0
+
+
+def _reader(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> pa.RecordBatchReader:
+    """Staged rows, one file in memory at a time, with the columns that only the run knows filled in."""
+    written_at = dt.datetime.fromisoformat(str(run["started_at"]))
+    known = {
+        "active": True,
+        "run_id": run["run_id"],
+        "closed_run_id": None,
+        "created_at": written_at,
+        "updated_at": written_at,
+        "encoder": run["encoder"],
+        "embedder": run["embedder"],
+    }
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path in paths:
+            staged = files.get_table(path)
+            columns = [
+                staged.column(field.name).cast(field.type)
+                if field.name in staged.column_names
+                else pa.repeat(pa.scalar(known[field.name], field.type), staged.num_rows)
+                for field in schema
+            ]
+            yield from pa.table(columns, schema=schema).to_batches()
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) -> pa.Table:
+    """Active rows of these segments, as they are to stand from this run on."""
+    wanted = pa.array(segment_ids, pa.string())
+    found = []
+    for batch in table.to_lance().scanner(filter="active", columns=schema.names).to_batches():
+        batch = batch.filter(pc.is_in(batch.column("segment_id"), value_set=wanted))
+        if batch.num_rows:
+            found.append(batch)
+    rows = pa.Table.from_batches(found, schema=schema) if found else schema.empty_table()
+    changes = {"active": False, "closed_run_id": run["run_id"]}
+    if "updated_at" in schema.names:
+        changes["updated_at"] = dt.datetime.fromisoformat(str(run["started_at"]))
+    for name, value in changes.items():
+        index = schema.get_field_index(name)
+        rows = rows.set_column(
+            index, schema.field(index), pa.repeat(pa.scalar(value, schema.field(index).type), rows.num_rows)
+        )
+    return rows
+
+
+def _anti(old: pa.Table, new: pa.Table, keys: list[str]) -> pa.Table:
+    """Rows of `old` whose key stands in no row of `new`. (Arrow's own join refuses nested columns.)"""
+    taken = set(zip(*(new.column(key).to_pylist() for key in keys), strict=True))
+    mask = [key not in taken for key in zip(*(old.column(key).to_pylist() for key in keys), strict=True)]
+    return old.filter(pa.array(mask, pa.bool_()))

@@ -1,0 +1,463 @@
+"""Backfill: a conversation archive becomes a versioned memory store.
+
+    python -m jobs.backfill --archive DIR --store URI
+    python -m jobs.backfill --archive DIR --store URI --dry-run      # what it would cost
+    ray job submit --working-dir . -- python -m jobs.backfill --archive s3://... --store s3://...
+
+Reads Parquet archives (jobs.ingest and jobs.sample make them), cuts sessions into segments, encodes each
+segment into memory records, embeds records and turns, and commits all of it at once. Run it again after a
+crash or with new sessions: what was paid for is never paid for again.
+"""
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+import json
+import pickle
+import time
+import tomllib
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from jobs.cli import JobConfig, JobError, Progress, UsageError, main, say
+from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.store import REJECTIONS_SCHEMA
+
+CONFIGS = Path(__file__).parent / "configs"
+
+MAX_BLOCKS = 4096
+"""Blocks of a dataset of references: enough for any cluster, few enough for the driver."""
+
+COUNTS = (
+    "num_sessions num_segments num_segments_pending num_segments_encoded num_segments_closed num_records num_turns "
+    "num_rejections num_rejections_known num_redactions input_tokens prompt_tokens cached_tokens output_tokens"
+).split()
+
+
+class EncoderPool(PoolConfig):
+    """Actors that run the encoder."""
+
+    batch_size: int = Field(64, ge=1)
+    """Segments per batch: what one call of an actor encodes, and what a crash can cost."""
+    max_num_seqs: int = Field(64, ge=1)
+    """Segments that vLLM decodes side by side."""
+    kv_cache_gib: int = Field(2, ge=1)
+    """Memory of the key-value cache on a CPU."""
+    gpu_memory: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes."""
+
+
+class EmbedderPool(PoolConfig):
+    """Actors that run the embedder."""
+
+    num_cpus: float = 0.5
+
+
+class BackfillConfig(JobConfig):
+    """Settings of a backfill."""
+
+    archive: str
+    """Folder or object-store URI of the archive."""
+    store: str
+    """Folder or object-store URI of the store; made if there is none."""
+    profile: str = "default"
+    """Encoder profile: a name in jobs/configs/profiles, or a TOML file."""
+    embedder: str = "default"
+    """Embedder profile: a name in jobs/configs/embedders, or a TOML file."""
+    limit_sessions: int | None = Field(None, ge=1)
+    """Read only the archive's first sessions."""
+    dry_run: bool = False
+    """Cut and count, encode nothing, write nothing that a reader sees."""
+    on_encoder_change: str = Field("fail", pattern="^(fail|keep|reencode)$")
+    """When the store was written by another encoder: fail, keep what is there and encode only what is new,
+    or reencode everything."""
+    retry_rejected: bool = False
+    """Encode again the segments that were rejected before."""
+    max_rejected_fraction: float = Field(0.05, ge=0, le=1)
+    """The run fails when a larger share of sessions, or of segments, is rejected."""
+    max_input_tokens: int | None = Field(None, ge=1)
+    """The run fails before any encoder call when it would read more tokens of conversation than this."""
+    encoder_pool: EncoderPool = EncoderPool()
+    embedder_pool: EmbedderPool = EmbedderPool()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def run(config: BackfillConfig) -> dict:
+    """Run a backfill and return its summary. Safe to repeat at any time."""
+    from cluster.archive import ArchiveError, list_files
+    from cluster.lease import Lease, LeaseHeld, LeaseLost
+    from cluster.models import ModelError, resolve_embedder, resolve_encoder
+    from cluster.store import Store, StoreError
+
+    config = config.model_copy(update={"archive": absolute(config.archive), "store": absolute(config.store)})
+    encoder = load_profile("profiles", config.profile, EncoderProfile)
+    embedder = load_profile("embedders", config.embedder, EmbedderProfile)
+    try:
+        files = list_files(config.archive)
+    except ArchiveError as error:
+        raise UsageError(str(error)) from None
+    say(f"[backfill] {config.archive} ({len(files)} files) -> {config.store}")
+    try:
+        encoder, embedder = resolve_encoder(encoder), resolve_embedder(embedder)
+        with Lease(config.store, "jobs.backfill") as lease:
+            store = Store(config.store, must_exist=False)
+            if finished := store.recover():
+                say(f"[backfill] finished the commit of run {finished}, which had been interrupted")
+            return backfill(config, files, encoder, embedder, store, lease)
+    except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
+        raise JobError(str(error)) from error
+
+
+def backfill(
+    config: BackfillConfig, files: list[str], encoder: EncoderProfile, embedder: EmbedderProfile, store, lease
+):
+    """archive -> units -> batches of segments -> records with vectors -> one commit."""
+    this = Run(config, encoder, embedder)
+    check_compatible(config, encoder, embedder, store)
+    connect(config.cluster)
+
+    with this.stage("inspect"):
+        inspected = inspect(config, files)
+    with this.stage("cut"):
+        plan = cut(config, encoder, store, inspected)
+    this.count(plan)
+    check_plan(config, plan, this)
+    if config.dry_run:
+        return this.finish("dry_run")
+
+    with this.stage("encode"):
+        done = encode_and_embed(config, encoder, embedder, plan)
+    this.count_batches(done)
+    check_rejected(config, this, "segments", this.num_segments_rejected, plan.num_pending)
+
+    with this.stage("publish"):
+        lease.check()
+        changed = publish(this, plan, done, store)
+    return this.finish("done" if changed else "unchanged")
+
+
+# --- the steps ----------------------------------------------------------------------------------------
+
+
+def inspect(config: BackfillConfig, files: list[str]) -> list[dict]:
+    """Footers and keys of the archive's files, see cluster.archive.inspect_file."""
+    import ray
+
+    from cluster.archive import inspect_file
+
+    def step(row: dict) -> dict:
+        return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
+
+    rows = ray.data.from_items(files, override_num_blocks=min(len(files), MAX_BLOCKS)).map(
+        step, num_cpus=0.25
+    )
+    return [pickle.loads(row["found"]) for row in rows.iter_rows()]
+
+
+def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[dict]) -> "Plan":
+    """Sessions -> segments that are not paid for yet, staged as batches."""
+    import ray
+
+    from cluster.archive import plan_units
+    from cluster.files import Files
+    from cluster.ledger import Ledger
+    from cluster.models import base_folder
+    from cluster.stages import cut_unit, rejection_row
+
+    ledger = Ledger.of(
+        store.rows("segments", ["user_id", "session_id", "segment_id", "encoder", "outcome"], where="active"),
+        encoder=encoder.fingerprint if config.on_encoder_change == "reencode" else None,
+        retry_rejected=config.retry_rejected,
+    )
+    shared = ray.put(
+        {
+            "units": (units := plan_units(inspected, config.limit_sessions)),
+            "archive": config.archive,
+            "base": base_folder(encoder),
+            "profile": encoder,
+            "ledger": ledger,
+            "batch_size": config.encoder_pool.batch_size,
+            "files": Files(config.store, "staging"),
+        }
+    )
+
+    def step(row: dict) -> dict:
+        arguments = dict(ray.get(shared))
+        unit = arguments.pop("units")[row["id"]]
+        return {"result": json.dumps(cut_unit(unit, tokenizer=arguments.pop("base"), **arguments))}
+
+    plan = Plan(num_rows=sum(unit.num_rows for unit in units))
+    plan.rejections = [rejection_row(bad) for found in inspected for bad in found["bad"]]
+    progress = Progress("cut", "sessions", plan.num_rows)
+    if units:
+        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(
+            step, num_cpus=0.25
+        )
+        for row in rows.iter_rows():
+            result = json.loads(row["result"])
+            plan.add(result, Files(config.store, "staging"))
+            progress.advance(
+                result["num_sessions"] + result["num_rejections"], f"{plan.num_pending:,} segments to encode"
+            )
+    plan.batches.sort(key=lambda batch: batch["batch_id"])
+    known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", []))
+    plan.known_rejections = sum(row["rejection_id"] in known for row in plan.rejections)
+    plan.rejections = [row for row in plan.rejections if row["rejection_id"] not in known]
+    return plan
+
+
+def encode_and_embed(
+    config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: "Plan"
+):
+    """Batches -> encoder actors -> embedder actors -> staged rows of the store's tables. Returns counts a batch."""
+    import ray
+
+    from cluster.files import Files
+    from cluster.stages import EmbedStage, EncodeStage, segments_paid
+
+    if not plan.batches:
+        return []
+    pool, files = config.encoder_pool, Files(config.store, "staging")
+    engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    paid = segments_paid(files, encoder.fingerprint, {batch["batch_id"] for batch in plan.batches})
+    batches = (
+        ray.data.from_items(plan.batches, override_num_blocks=min(len(plan.batches), MAX_BLOCKS))
+        .map(
+            EncodeStage,
+            fn_constructor_args=(encoder, files, uuid.uuid4().hex, paid, engine),
+            **actor_options(pool, encoder_gpus(pool)),
+        )
+        .map(
+            EmbedStage,
+            fn_constructor_args=(encoder.fingerprint, embedder, files),
+            **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
+        )
+    )
+    done, tokens = [], 0
+    progress = Progress("encode", "segments", plan.num_pending)
+    for row in batches.iter_rows():
+        done.append(row)
+        tokens += row["prompt_tokens"] + row["output_tokens"]
+        elapsed_s = time.monotonic() - progress.started_s
+        progress.advance(row["num_segments"], f"{tokens / elapsed_s:,.0f} tokens/s")
+    return done
+
+
+def publish(this: "Run", plan: "Plan", done: list[dict], store) -> bool:
+    """Commit everything that was staged as one run; False when there is nothing to commit."""
+    from cluster.files import Files
+    from cluster.stages import table_path
+
+    if not (done or plan.closed_segments or plan.rejections):
+        return False
+    staging = Files(this.config.store, "staging")
+    inserts = {
+        table: [
+            table_path(this.encoder.fingerprint, this.embedder.fingerprint, table, row["batch_id"])
+            for row in done
+            if table == "segments" or row[f"num_{table}"]
+        ]
+        for table in ("segments", "rejections", "turns", "records")
+    }
+    if plan.rejections:
+        staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
+        inserts["rejections"].append(path)
+    store.commit(this.row(), max((row["dim"] for row in done), default=0) or store.dim() or 1, inserts, plan.closed_segments)
+    staging.delete(staging.paths())
+    return True
+
+
+# --- checks -------------------------------------------------------------------------------------------
+
+
+def check_compatible(
+    config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, store
+) -> None:
+    """A store has one embedder; another encoder needs an explicit word."""
+    last = store.run()
+    if last is None:
+        return
+    if last["embedder"] != embedder.fingerprint:
+        raise JobError(
+            f"--embedder {config.embedder} ({embedder.fingerprint}): the store's vectors are of embedder "
+            f"{last['embedder']}, and a store never mixes two; use that embedder, or another --store"
+        )
+    if last["encoder"] != encoder.fingerprint and config.on_encoder_change == "fail":
+        raise JobError(
+            f"--profile {config.profile} ({encoder.fingerprint}): the store was written by encoder {last['encoder']}; "
+            "pass --on-encoder-change keep (encode only what is new) or reencode (encode everything again)"
+        )
+
+
+def check_plan(config: BackfillConfig, plan: "Plan", this: "Run") -> None:
+    """Before anything is paid: too many bad rows, or more tokens than allowed."""
+    num_bad = len(plan.rejections) + plan.known_rejections
+    check_rejected(config, this, "sessions", num_bad, plan.num_rows + plan.num_bad_files, plan.rejections)
+    if config.max_input_tokens and plan.num_tokens > config.max_input_tokens:
+        raise JobError(
+            f"max_input_tokens={config.max_input_tokens}: {plan.num_pending} segments with {plan.num_tokens} tokens "
+            "are to be encoded; raise the cap, or take fewer with --limit-sessions"
+        )
+
+
+def check_rejected(
+    config, this: "Run", what: str, num_rejected: int, num_all: int, rows: list[dict] | None = None
+) -> None:
+    """Fail when more than the allowed share is rejected; the rejections are kept where the message says."""
+    from cluster.files import Files
+
+    if num_all == 0 or num_rejected / num_all <= config.max_rejected_fraction:
+        return
+    kept = "in the staged batches"
+    if rows:
+        runs = Files(config.store, "runs")
+        runs.put_rows(f"{this.run_id}-rejections.parquet", rows, REJECTIONS_SCHEMA)
+        kept = f"{config.store}/_slowwave/runs/{this.run_id}-rejections.parquet"
+    this.finish("failed")
+    raise JobError(
+        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} were rejected "
+        f"(kept {kept}); nothing was published. Mend the input, or raise the limit: what was encoded is not paid again"
+    )
+
+
+# --- bookkeeping --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Plan:
+    """What a run has to do, gathered from the units."""
+
+    num_rows: int = 0
+    num_sessions: int = 0
+    num_segments: int = 0
+    num_pending: int = 0
+    num_tokens: int = 0
+    num_redactions: int = 0
+    num_bad_files: int = 0
+    known_rejections: int = 0
+    batches: list[dict] = field(default_factory=list)
+    closed_segments: list[str] = field(default_factory=list)
+    rejections: list[dict] = field(default_factory=list)
+
+    def add(self, result: dict, staging) -> None:
+        for name in ("num_sessions", "num_segments", "num_redactions"):
+            setattr(self, name, getattr(self, name) + result[name])
+        self.batches += result["batches"]
+        self.closed_segments += result["closed_segments"]
+        self.num_pending += sum(batch["num_segments"] for batch in result["batches"])
+        self.num_tokens += sum(batch["num_tokens"] for batch in result["batches"])
+        if result["rejections"]:
+            self.rejections += staging.get_table(result["rejections"]).to_pylist()
+
+
+class Run:
+    """Identity, counts and manifest of one run."""
+
+    def __init__(self, config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile):
+        self.config, self.encoder, self.embedder = config, encoder, embedder
+        self.started_at, self.started_s = dt.datetime.now(dt.UTC), time.monotonic()
+        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self.stages: dict[str, dict] = {}
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.num_segments_rejected = 0
+
+    @contextlib.contextmanager
+    def stage(self, name: str):
+        started_s = time.monotonic()
+        yield
+        self.stages[name] = {"seconds": round(time.monotonic() - started_s, 2)}
+        say(f"[{name}] {self.stages[name]['seconds']} s")
+
+    def count(self, plan: Plan) -> None:
+        self.counts |= {
+            "num_sessions": plan.num_sessions,
+            "num_segments": plan.num_segments,
+            "num_segments_pending": plan.num_pending,
+            "num_segments_closed": len(plan.closed_segments),
+            "num_redactions": plan.num_redactions,
+            "num_rejections": len(plan.rejections),
+            "num_rejections_known": plan.known_rejections,
+            "input_tokens": plan.num_tokens,
+        }
+
+    def count_batches(self, done: list[dict]) -> None:
+        for name in (
+            "num_segments_encoded",
+            "num_records",
+            "num_turns",
+            "prompt_tokens",
+            "cached_tokens",
+            "output_tokens",
+        ):
+            self.counts[name] = sum(row[name] for row in done)
+        self.counts["num_rejections"] += sum(row["num_rejections"] for row in done)
+        self.num_segments_rejected = sum(row["num_segments_rejected"] for row in done)
+        if done:
+            names = ("num_calls", "num_complete", "num_split", "num_partial", "num_rejected")
+            self.stages["encode"] |= {name: sum(row[name] for row in done) for name in names}
+            for name in ("encode_load_s", "encode_s", "embed_load_s", "embed_s"):
+                self.stages["encode"][name] = round(sum(row[name] for row in done), 2)
+
+    def row(self) -> dict:
+        """A row of RUNS_SCHEMA, but for what only the commit knows."""
+        return {
+            "run_id": self.run_id,
+            "job": "backfill",
+            "started_at": self.started_at.isoformat(),
+            "encoder": self.encoder.fingerprint,
+            "embedder": self.embedder.fingerprint,
+            "embedder_profile": self.embedder.model_dump_json(),
+            "config": self.config.model_dump_json(),
+            "summary": json.dumps(self.counts),
+        }
+
+    def finish(self, status: str) -> dict:
+        """The summary; also writes the run's manifest."""
+        from cluster.files import Files
+
+        summary = {
+            "run_id": self.run_id,
+            "status": status,
+            **self.counts,
+            "seconds": round(time.monotonic() - self.started_s, 2),
+            "stages": self.stages,
+            "store": self.config.store,
+        }
+        manifest = summary | {
+            "job": "backfill",
+            "started_at": self.started_at,
+            "config": self.config.model_dump(mode="json"),
+            "encoder": self.encoder.model_dump(mode="json") | {"fingerprint": self.encoder.fingerprint},
+            "embedder": self.embedder.model_dump(mode="json") | {"fingerprint": self.embedder.fingerprint},
+            "packages": {
+                name: importlib.metadata.version(name)
+                for name in ("ray", "lancedb", "pyarrow", "transformers")
+            },
+        }
+        Files(self.config.store, "runs").put_json(f"{self.run_id}.json", manifest)
+        return summary
+
+
+def load_profile(folder: str, name: str, kind: type):
+    """A profile by name (jobs/configs/FOLDER/NAME.toml) or by the path of a TOML file."""
+    path = Path(name) if name.endswith(".toml") else CONFIGS / folder / f"{name}.toml"
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        known = sorted(found.stem for found in (CONFIGS / folder).glob("*.toml"))
+        raise UsageError(f"{folder[:-1]} {name!r}: no such file {path}; known names: {known}") from None
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def absolute(path: str) -> str:
+    """A local path as every worker must see it; a URI stays."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
+if __name__ == "__main__":
+    main(BackfillConfig, run, __doc__)
