@@ -6,7 +6,7 @@ here. A row group is the unit of work.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,14 +24,14 @@ class ArchiveError(ValueError):
 
 @dataclass(frozen=True)
 class Unit:
-    """One row group to be cut: rows `first_row ..` of the file, without `skipped`."""
+    """One row group to be cut: `num_rows` rows of the file, from `first_row` on."""
 
     path: str
     row_group: int
     first_row: int
     num_rows: int
-    skipped: dict[int, str] = field(default_factory=dict)
-    """Row of the file -> reason why it is rejected unread."""
+    superseded: frozenset[int] = frozenset()
+    """Rows of the file whose session stands again, newer, further on in the archive: not read."""
 
     @property
     def unit_id(self) -> str:
@@ -102,8 +102,11 @@ def inspect_file(archive: str, path: str) -> dict:
 
 
 def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list[Unit]:
-    """Units in archive order, up to `limit_sessions` rows; a session that stands twice is skipped the second time."""
-    units, seen_keys = [], []
+    """Units in archive order, up to `limit_sessions` rows.
+
+    An archive only grows: of a session that stands more than once, the last one by path and row counts.
+    """
+    units, unit_keys = [], []
     left = limit_sessions
     for found in sorted(inspected, key=lambda item: item["path"]):
         for row_group, first_row, keys in found["units"]:
@@ -111,23 +114,18 @@ def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list
             left = None if left is None else left - len(keys)
             if len(keys):
                 units.append(Unit(found["path"], row_group, first_row, len(keys)))
-                seen_keys.append(keys)
+                unit_keys.append(keys)
     if not units:
         return []
+    # np.unique gives the first occurrence, so look from the end.
+    keys = np.concatenate(unit_keys)[::-1]
+    is_last = np.zeros(len(keys), bool)
+    is_last[np.unique(keys, return_index=True)[1]] = True
+    is_last = is_last[::-1]
     starts = np.cumsum([0, *(unit.num_rows for unit in units)])
-    _, first, inverse = np.unique(np.concatenate(seen_keys), return_index=True, return_inverse=True)
-
-    def place(position: int) -> tuple[int, int]:
-        index = int(np.searchsorted(starts, position, "right")) - 1
-        return index, units[index].first_row + int(position - starts[index])
-
-    skipped: dict[int, dict[int, str]] = {}
-    for position in np.flatnonzero(first[inverse] != np.arange(len(inverse))):
-        (index, row), (kept_index, kept_row) = place(position), place(first[inverse[position]])
-        skipped.setdefault(index, {})[row] = f"{units[kept_index].path}:{kept_row}"
     return [
-        Unit(unit.path, unit.row_group, unit.first_row, unit.num_rows, skipped.get(index, {}))
-        for index, unit in enumerate(units)
+        replace(unit, superseded=frozenset((np.flatnonzero(~is_last[start:end]) + unit.first_row).tolist()))
+        for unit, start, end in zip(units, starts, starts[1:], strict=False)
     ]
 
 
@@ -142,6 +140,8 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
     for index in range(table.num_rows):
         row_number = unit.first_row + index
         source = f"{unit.path}:{row_number}"
+        if row_number in unit.superseded:
+            continue
         try:
             # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
             row = table.slice(index, 1).to_pylist()[0]
@@ -149,10 +149,6 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
             yield BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8")
             continue
         ids = {name: row[name] if isinstance(row[name], str) else None for name in ("user_id", "session_id")}
-        if row_number in unit.skipped:
-            detail = f"this user's session stands at {unit.skipped[row_number]} already; keep one of the two"
-            yield BadRow(source, "duplicate_session", detail, **ids)
-            continue
         try:
             yield check_session(row)
         except InvalidSession as error:

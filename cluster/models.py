@@ -149,6 +149,11 @@ def base_folder(profile: EncoderProfile) -> Path:
     )
 
 
+def tokenizer_folder(profile: EncoderProfile) -> Path:
+    """The base's folder, for those who only need its tokenizer."""
+    return _folder(profile.base, profile.base_revision)
+
+
 def adapter_folder(profile: EncoderProfile) -> Path:
     """The adapter's folder; hub ids are downloaded."""
     return _folder(profile.adapter, profile.adapter_revision)

@@ -35,16 +35,21 @@ class PromptBuilder:
             self._turn(index, part, "{role}: {content}") for index, part in enumerate(context)
         )
         lines = [self._turn(index, part, self._profile.turn_template) for index, part in enumerate(current)]
-        # Not str.format on the whole: a brace in somebody's text is no field.
-        user = self._user
-        for name, value in (
-            ("{session_date}", date),
-            ("{previous}", previous or self._profile.no_previous),
-            ("{current}", "\n".join(lines)),
-        ):
-            user = user.replace(name, value, 1)
-        messages = [{"role": "system", "content": self._system}, {"role": "user", "content": user}]
+        messages = [{"role": "system", "content": self._system}]
+        for example in self._profile.examples:
+            shown = self._user_message("", "", example.current.strip())
+            messages += [{"role": "user", "content": shown}, {"role": "assistant", "content": example.answer.strip()}]
+        messages.append({"role": "user", "content": self._user_message(date, previous, "\n".join(lines))})
         return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _user_message(self, date: str, previous: str, current: str) -> str:
+        values = {
+            "{session_date}": date,
+            "{previous}": previous or self._profile.no_previous,
+            "{current}": current,
+        }
+        # One pass, not str.format nor one replace after the other: a brace in somebody's text is no field.
+        return re.sub("|".join(map(re.escape, values)), lambda match: values[match[0]], self._user)
 
     def _turn(self, index: int, part: dict, template: str) -> str:
         text = part["text"]

@@ -18,6 +18,7 @@ from cluster.embedder import Embedder
 from cluster.encoder import Encoder, Encoding
 from cluster.files import Files
 from cluster.ledger import Ledger
+from cluster.models import tokenizer_folder
 from cluster.redact import redact
 from cluster.segmenter import cut_session, tokenizer_offsets
 from schemas.profile import EmbedderProfile, EncoderProfile
@@ -41,7 +42,6 @@ def cut_unit(
     unit: Unit,
     *,
     archive: str,
-    tokenizer: Path,
     profile: EncoderProfile,
     ledger: Ledger,
     batch_size: int,
@@ -51,7 +51,7 @@ def cut_unit(
 
     Returns counts, `batches` (one reference each) and `closed_segments` (ids that the archive no longer has).
     """
-    offsets = tokenizer_offsets(_tokenizer(tokenizer))
+    offsets = tokenizer_offsets(_tokenizer(profile))
     pending, closed, bad, num_sessions, num_segments, num_redactions = [], [], [], 0, 0, 0
     for row in read_unit(archive, unit):
         if isinstance(row, BadRow):
@@ -99,10 +99,10 @@ def cut_unit(
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(folder: Path):
+def _tokenizer(profile: EncoderProfile):
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(tokenizer_folder(profile))
 
 
 def rejection_row(bad: BadRow) -> dict:

@@ -33,7 +33,7 @@ MAX_BLOCKS = 4096
 """Blocks of a dataset of references: enough for any cluster, few enough for the driver."""
 
 COUNTS = (
-    "num_sessions num_segments num_segments_pending num_segments_encoded num_segments_closed num_records num_turns "
+    "num_sessions num_sessions_superseded num_segments num_segments_pending num_segments_encoded num_segments_closed num_records num_turns "
     "num_rejections num_rejections_known num_redactions input_tokens prompt_tokens cached_tokens output_tokens"
 ).split()
 
@@ -165,7 +165,6 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     from cluster.archive import plan_units
     from cluster.files import Files
     from cluster.ledger import Ledger
-    from cluster.models import base_folder
     from cluster.stages import cut_unit, rejection_row
 
     ledger = Ledger.of(
@@ -177,7 +176,6 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
         {
             "units": (units := plan_units(inspected, config.limit_sessions)),
             "archive": config.archive,
-            "base": base_folder(encoder),
             "profile": encoder,
             "ledger": ledger,
             "batch_size": config.encoder_pool.batch_size,
@@ -188,9 +186,10 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     def step(row: dict) -> dict:
         arguments = dict(ray.get(shared))
         unit = arguments.pop("units")[row["id"]]
-        return {"result": json.dumps(cut_unit(unit, tokenizer=arguments.pop("base"), **arguments))}
+        return {"result": json.dumps(cut_unit(unit, **arguments))}
 
-    plan = Plan(num_rows=sum(unit.num_rows for unit in units))
+    plan = Plan(num_superseded=sum(len(unit.superseded) for unit in units))
+    plan.num_rows = sum(unit.num_rows for unit in units) - plan.num_superseded
     plan.rejections = [rejection_row(bad) for found in inspected for bad in found["bad"]]
     progress = Progress("cut", "sessions", plan.num_rows)
     if units:
@@ -296,7 +295,7 @@ def check_compatible(
 def check_plan(config: BackfillConfig, plan: "Plan", this: "Run") -> None:
     """Before anything is paid: too many bad rows, or more tokens than allowed."""
     num_bad = len(plan.rejections) + plan.known_rejections
-    check_rejected(config, this, "sessions", num_bad, plan.num_rows + plan.num_bad_files, plan.rejections)
+    check_rejected(config, this, "sessions", num_bad, plan.num_rows, plan.rejections)
     if config.max_input_tokens and plan.num_tokens > config.max_input_tokens:
         raise JobError(
             f"max_input_tokens={config.max_input_tokens}: {plan.num_pending} segments with {plan.num_tokens} tokens "
@@ -332,12 +331,12 @@ class Plan:
     """What a run has to do, gathered from the units."""
 
     num_rows: int = 0
+    num_superseded: int = 0
     num_sessions: int = 0
     num_segments: int = 0
     num_pending: int = 0
     num_tokens: int = 0
     num_redactions: int = 0
-    num_bad_files: int = 0
     known_rejections: int = 0
     batches: list[dict] = field(default_factory=list)
     closed_segments: list[str] = field(default_factory=list)
@@ -375,6 +374,7 @@ class Run:
     def count(self, plan: Plan) -> None:
         self.counts |= {
             "num_sessions": plan.num_sessions,
+            "num_sessions_superseded": plan.num_superseded,
             "num_segments": plan.num_segments,
             "num_segments_pending": plan.num_pending,
             "num_segments_closed": len(plan.closed_segments),

@@ -42,6 +42,15 @@ class PromptInWheel(_Frozen):
     """Of the constant's UTF-8 bytes. Another hash is another prompt, and is refused."""
 
 
+class Example(_Frozen):
+    """A worked example, shown to the encoder as an earlier exchange of the chat."""
+
+    current: str
+    """Stands where the segment's current turns stand."""
+    answer: str
+    """The JSON that is right for it, with `, ` and `: ` as separators, as the decoder writes it."""
+
+
 class EncoderProfile(_Frozen):
     """Base model + adapter + prompt + template + decode settings."""
 
@@ -64,6 +73,9 @@ class EncoderProfile(_Frozen):
     """Or where to read it."""
     user_template: str
     """The user message; `{session_date}`, `{previous}` and `{current}` are filled in."""
+    examples: tuple[Example, ...] = ()
+    """For bases that were not trained for the task. They are the same in every prompt, so that the prefix
+    cache computes them once."""
     turn_template: str = "{role}: {content}"
     """One turn; `{index}` is its number among the current turns, from 0."""
     no_previous: str = "(no previous turns)"
@@ -106,6 +118,10 @@ class EncoderProfile(_Frozen):
         for name in ("{previous}", "{current}"):
             if name not in self.user_template:
                 raise ValueError(f"user_template lacks {name}")
+        if "{content}" not in self.turn_template:
+            raise ValueError("turn_template lacks {content}; the model would see no conversation")
+        if self.session_date_template and "{session_date}" not in self.user_template:
+            raise ValueError("user_template lacks {session_date}, the place of session_date_template")
         for name in ("semantic_text", "memory_type", "evidence_turns"):
             if name not in self.fields:
                 raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
@@ -118,13 +134,18 @@ class EncoderProfile(_Frozen):
             raise ValueError(
                 f"profile {self.name!r} is not resolved: resolve it before asking for its fingerprint"
             )
-        return _fingerprint(self, {"name", "system_prompt_in_wheel"})
+        # The hashes stand for the models, wherever they lie.
+        where = {"base", "base_revision", "adapter", "adapter_revision"}
+        return _fingerprint(self, {"name", "system_prompt_in_wheel"} | where)
 
     @property
     def max_model_len(self) -> int:
-        """Tokens of prompt and answer together. The system prompt and the template's own text are estimated
+        """Tokens of prompt and answer together. System prompt, examples and the template's own text are estimated
         at four characters a token and then doubled, because a foreign tokenizer may need more."""
-        fixed_tokens = (len(self.system_prompt or "") + len(self.user_template)) // 2
+        shown = [self.system_prompt or "", self.user_template]
+        for example in self.examples:
+            shown += [self.user_template, example.current, example.answer]
+        fixed_tokens = sum(map(len, shown)) // 2
         turn_tokens = 16 * self.max_turns
         return (
             fixed_tokens
@@ -162,4 +183,4 @@ class EmbedderProfile(_Frozen):
             raise ValueError(
                 f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint"
             )
-        return _fingerprint(self, {"name", "batch_size", "query_prompt"})
+        return _fingerprint(self, {"name", "model", "revision", "batch_size", "query_prompt"})

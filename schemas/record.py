@@ -7,7 +7,6 @@ and the JSON is cut.
 
 import datetime as dt
 import json
-import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -138,7 +137,7 @@ def parse_answer(text: str, num_turns: int) -> list[EncodedRecord]:
     """
     try:
         answer = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also integers too long for Python
         raise InvalidAnswer(f"not JSON: {error}", salvage(text, num_turns)) from None
     items = answer.get("records") if isinstance(answer, dict) else None
     if not isinstance(items, list):
@@ -156,24 +155,17 @@ def parse_answer(text: str, num_turns: int) -> list[EncodedRecord]:
 
 def salvage(text: str, num_turns: int) -> list[EncodedRecord]:
     """The complete, valid records in a text that was cut, or that has prose around its JSON."""
-    opening = re.search(r'"records"\s*:\s*\[', text)
-    position = opening.end() if opening else text.find("{")
     records: list[EncodedRecord] = []
     decoder = json.JSONDecoder()
-    while 0 <= position < len(text):
-        position = text.find("{", position)
-        if position < 0:
-            break
+    position = text.find("{")
+    while position >= 0:
         try:
-            item, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError):
-            # Either the cut record at the end, or prose with a brace in it: look behind this brace.
-            position += 1
-            continue
-        try:
+            item, end = decoder.raw_decode(text, position)
             records.append(read_record(item, num_turns))
-        except ValueError:
-            continue
+        except (ValueError, RecursionError):
+            # A cut or invalid record, prose with a brace in it, or the object around the records: look inside.
+            end = position + 1
+        position = text.find("{", end)
     return records
 
 
@@ -184,7 +176,7 @@ def read_record(item: object, num_turns: int) -> EncodedRecord:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    text = " ".join(record.semantic_text.split())
+    text = _clean(record.semantic_text)
     if not text:
         raise ValueError("semantic_text: empty")
     evidence = sorted(set(record.evidence_turns))
@@ -201,13 +193,17 @@ def read_record(item: object, num_turns: int) -> EncodedRecord:
     )
 
 
+def _clean(text: str) -> str:
+    # JSON can escape half of a surrogate pair, which neither a hash nor Arrow can encode.
+    return " ".join(text.encode(errors="replace").decode().split())
+
+
 def _distinct(items: list[str]) -> list[str]:
-    stripped = (" ".join(item.split()) for item in items)
-    return list(dict.fromkeys(item for item in stripped if item))
+    return list(dict.fromkeys(item for item in map(_clean, items) if item))
 
 
 def _valid_date(value: str) -> str:
     try:
-        return dt.date.fromisoformat(value[:10]).isoformat()
+        return dt.datetime.fromisoformat(value.strip()).date().isoformat()
     except ValueError:
         return ""
