@@ -5,6 +5,7 @@ here. A row group is the unit of work.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -132,7 +133,9 @@ def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list
 def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
     """The unit's rows in order: a checked session, or why it is none."""
     try:
-        table = _parquet(archive, unit.path).read_row_group(unit.row_group).slice(0, unit.num_rows)
+        file = _parquet(archive, unit.path)
+        columns = [name for name in ARCHIVE_SCHEMA.names if name in file.schema_arrow.names]
+        table = file.read_row_group(unit.row_group, columns=columns).slice(0, unit.num_rows)
     except Exception as error:
         last_row = unit.first_row + unit.num_rows - 1
         yield BadRow(f"{unit.path}:rows {unit.first_row}-{last_row}", "unreadable_rows", _message(error))
@@ -145,8 +148,11 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
         try:
             # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
             row = table.slice(index, 1).to_pylist()[0]
-        except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+        except UnicodeDecodeError as error:
             yield BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8")
+            continue
+        except Exception as error:  # a time outside the years 1 to 9999, an unknown time zone, ...
+            yield BadRow(source, "unreadable_row", _message(error))
             continue
         ids = {name: row[name] if isinstance(row[name], str) else None for name in ("user_id", "session_id")}
         try:
@@ -171,9 +177,10 @@ def _keys(table: pa.Table) -> bytes:
         except UnicodeDecodeError:
             user_id = session_id = None
         if not isinstance(user_id, str) or not isinstance(session_id, str):
-            # Rows without a proper key are rejected each for itself, never as duplicates of one another.
-            user_id, session_id = object(), index
-        keys.append(session_key(user_id, session_id))
+            # Rows without a proper key are rejected each for itself: none may supersede another.
+            keys.append(os.urandom(16))
+        else:
+            keys.append(session_key(user_id, session_id))
     return b"".join(keys)
 
 
@@ -185,7 +192,7 @@ def _open(archive: str) -> tuple[fs.FileSystem, str]:
 
 def _parquet(archive: str, path: str) -> pq.ParquetFile:
     system, root = _open(archive)
-    return pq.ParquetFile(system.open_input_file(f"{root}/{path}"))
+    return pq.ParquetFile(system.open_input_file(f"{root}/{path}"), page_checksum_verification=True)
 
 
 def _message(error: Exception) -> str:

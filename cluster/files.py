@@ -24,7 +24,7 @@ class Files:
         self.uri, self.folder = uri, folder
         where = f"{uri.rstrip('/')}/{HOME}/{folder}"
         if "://" in uri:
-            self._store = from_url(where)
+            self._store = from_url(where, **({"mkdir": True} if uri.startswith("file://") else {}))
         else:
             self._store = LocalStore(str(Path(where).absolute()), mkdir=True)
 
@@ -80,12 +80,12 @@ class Files:
 
     def put_table(self, path: str, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
         self.put(path, sink.getvalue().to_pybytes())
 
     def get_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """A staged Parquet file. FileNotFoundError names it when it is gone."""
+        """A staged Parquet file. FileNotFoundError names it when it is gone, OSError a damaged page."""
         data = self.get(path)
         if data is None:
             raise FileNotFoundError(f"{self.uri}/{HOME}/{self.folder}/{path}")
-        return pq.read_table(pa.BufferReader(data), columns=columns)
+        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)

@@ -42,8 +42,10 @@ class Lease:
         if holder is not None and not _is_free(holder):
             raise LeaseHeld(_busy(self._uri, holder))
         self._number = number + 1
-        if not self._files.create(_path(self._number), self._content()):
-            _, winner = self._newest()
+        won = self._files.create(_path(self._number), self._content())
+        # Between the look and the put others may have taken and left the store, and tidied this number away.
+        newest, winner = self._newest()
+        if not won or newest != self._number:
             raise LeaseHeld(_busy(self._uri, winner or {}))
         self._files.delete([path for path in self._files.paths() if path < _path(self._number)])
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
@@ -87,6 +89,7 @@ class Lease:
             {
                 "job": self._job,
                 "host": socket.gethostname(),
+                "pid_namespace": _pid_namespace(),
                 "pid": process.pid,
                 "process_started": process.create_time(),
                 "expires_at": time.time() + self._ttl_s,
@@ -104,13 +107,23 @@ def _is_free(holder: dict) -> bool:
 
 
 def _is_dead(holder: dict) -> bool:
-    # Only a process of this host can be looked at; of another host, only the clock tells.
-    if holder["host"] != socket.gethostname() or holder["pid"] == os.getpid():
+    # Only a process of this host can be looked at; of another host, only the clock tells. Containers that
+    # share a host's name do not see each other's processes.
+    if holder["host"] != socket.gethostname() or holder["pid_namespace"] != _pid_namespace():
         return False
     try:
-        return abs(psutil.Process(holder["pid"]).create_time() - holder["process_started"]) > 1.0
+        process = psutil.Process(holder["pid"])
+        is_another = abs(process.create_time() - holder["process_started"]) > 1.0
+        return is_another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        return ""
 
 
 def _busy(uri: str, holder: dict) -> str:

@@ -8,6 +8,7 @@ there has been paid for and is skipped, whoever asks again. That is all there is
 
 import functools
 import hashlib
+import re
 import time
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from schemas.store import (
 
 MAX_RAW_CHARS = 20_000
 """Of a rejected row's raw text, this much is kept."""
+
+_ESCAPED_SPACE = re.compile(r"\\(?:[nrtvf]|x[0-2][0-9a-f]|x[7-9a][0-9a-f]|u20[0-9a-f]{2}|u3000|ufeff)")
 
 
 # --- cut ----------------------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ def _tokenizer(profile: EncoderProfile):
 
 def rejection_row(bad: BadRow) -> dict:
     """A row of REJECTIONS_SCHEMA. Raw text is redacted like every other text, then shortened."""
-    raw = redact(bad.raw.encode("utf-8", "backslashreplace").decode()).text[:MAX_RAW_CHARS]
+    raw = _redact_shown(bad.raw.encode("utf-8", "backslashreplace").decode())[:MAX_RAW_CHARS]
     content = "\0".join([bad.source, bad.reason, raw])
     return {
         "rejection_id": hashlib.sha256(content.encode()).hexdigest()[:32],
@@ -116,9 +119,14 @@ def rejection_row(bad: BadRow) -> dict:
         "user_id": bad.user_id,
         "session_id": bad.session_id,
         "reason": bad.reason,
-        "detail": redact(bad.detail).text,
+        "detail": _redact_shown(bad.detail),
         "raw": raw,
     }
+
+
+def _redact_shown(text: str) -> str:
+    # In a repr a line break is `\n`, whose n would glue to the secret behind it and hide it.
+    return redact(_ESCAPED_SPACE.sub(lambda escape: "\n" if escape[0] == r"\n" else " ", text)).text
 
 
 # --- encode -------------------------------------------------------------------------------------------

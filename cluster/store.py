@@ -116,7 +116,7 @@ class Store:
             found = (
                 table.search(query_type="hybrid")
                 .vector(vector)
-                .text(text)
+                .text(text if text.strip() else " ")
                 .where(f"user_id = {quote(user_id)} AND active", prefilter=True)
                 .limit(k)
                 .rerank(RRFReranker())
@@ -157,6 +157,10 @@ class Store:
 
     def _apply(self, intent: dict) -> None:
         run, versions = intent["run"], {}
+        if any(row["run_id"] == run["run_id"] for row in self.runs()):
+            # Killed behind the commit point: the versions that the run names, and their tags, must not move.
+            self.files.delete([INTENT])
+            return
         for name, schema in table_schemas(intent["dim"]).items():
             table = self._open_or_create(name, schema)
             if not _has_run(table, run["run_id"]):
@@ -168,18 +172,19 @@ class Store:
             # The tag keeps this version from every later clean-up, and gives plain lancedb users its name.
             _tag(table, run["run_id"])
             versions[name] = table.version
+        row = run | {"versions": json.dumps(versions), "finished_at": dt.datetime.now(dt.UTC)}
+        row["started_at"] = dt.datetime.fromisoformat(str(row["started_at"]))
         runs = self._open_or_create("runs", RUNS_SCHEMA)
-        if not runs.count_rows(f"run_id = {quote(run['run_id'])}"):
-            row = run | {"versions": json.dumps(versions), "finished_at": dt.datetime.now(dt.UTC)}
-            row["started_at"] = dt.datetime.fromisoformat(str(row["started_at"]))
-            runs.add(pa.Table.from_pylist([row], schema=RUNS_SCHEMA))
+        runs.add(pa.Table.from_pylist([row], schema=RUNS_SCHEMA))
         self.files.delete([INTENT])
 
     def _apply_table(self, table, name: str, schema: pa.Schema, intent: dict) -> None:
         files = intent["inserts"].get(name, [])
         closed = intent["closed_segments"] if "segment_id" in schema.names and name != "rejections" else []
         new_rows = _reader(Files(self.uri, "staging"), files, schema, intent["run"])
-        if not closed:
+        # A segment that was closed may come back, and its keys with it: they must not stand twice.
+        may_return = bool(files) and "active" in schema.names and table.count_rows("NOT active") > 0
+        if not closed and not may_return:
             if files:
                 table.add(new_rows)
             return
@@ -251,6 +256,8 @@ def _reader(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> pa.
 
 def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) -> pa.Table:
     """Active rows of these segments, as they are to stand from this run on."""
+    if not segment_ids:
+        return schema.empty_table()
     wanted = pa.array(segment_ids, pa.string())
     found = []
     for batch in table.to_lance().scanner(filter="active", columns=schema.names).to_batches():
