@@ -2,10 +2,15 @@
 
     python -m jobs.ingest --format messages --input day1.jsonl.gz exports/ --archive archive/
 
-DIR receives `FORMAT-DIGEST-PART.parquet` (ARCHIVE_SCHEMA), what could not be used with its reason in
+DIR receives `NUMBER-FORMAT-DIGEST-PART.parquet` (ARCHIVE_SCHEMA), what could not be used with its reason in
 `_rejections/FORMAT-DIGEST.jsonl`, and a record of every ingest in `_ingest.json`, written last. DIGEST is
-that of the input, so the same input always leaves the same files and other input adds files. A session
-stands once in an archive: one that is already there is skipped when it is identical, else rejected.
+that of the input: what was ingested before is known by it and adds nothing. NUMBER counts ingests that
+added files, so that file names sort in their order.
+
+An archive only grows, and of a session that stands in it more than once the last one counts. A session is
+left out when the archive ends with the same, and written again when it has changed. Within one input it may
+grow from file to file; versions that do not continue each other are a rejection. The input is read twice: to
+see which version of a session is its last, and to write it.
 """
 
 import collections
@@ -31,13 +36,16 @@ from jobs.ingest.files import (
     read_items,
 )
 from jobs.ingest.output import (
+    MANIFEST,
     ArchiveWriter,
     RejectionWriter,
-    SessionIndex,
+    archive_files,
+    name_files,
     publish,
     read_manifest,
     remove_leftovers,
 )
+from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
 from schemas.archive import InvalidSession, check_session
 
 READERS = {
@@ -83,34 +91,48 @@ def run(config: IngestConfig) -> dict:
     """Ingest all input into the archive; returns the summary.
 
     Raises UsageError for input or an archive folder that cannot work, JobError when another ingest holds the
-    archive. Too many rejections give a summary with status "failed".
+    archive or it cannot be written. Too many rejections give a summary with status "failed".
     """
     started_s = time.monotonic()
     files = find_files(config.input, config.format)
     archive = Path(config.archive)
     try:
         archive.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(archive / ".ingest.lock").acquire(timeout=0)
+    except filelock.Timeout:
+        raise JobError(f"archive={config.archive!r}: another ingest is writing to it; wait for it") from None
     except OSError as error:
         raise UsageError(f"archive={config.archive!r}: {error.strerror}; name a folder to write to") from None
-    try:
-        with filelock.FileLock(archive / ".ingest.lock", timeout=0):
+    with lock:
+        try:
             remove_leftovers(archive)  # of a killed ingest: their space may be needed now
             try:
                 summary = _ingest(config, files, archive)
             finally:
                 remove_leftovers(archive)
-    except filelock.Timeout:
-        raise JobError(f"archive={config.archive!r}: another ingest is writing to it; wait for it") from None
+        except OSError as error:
+            remedy = "see that it can be written and has space, then run the same command again"
+            raise JobError(f"archive={config.archive!r}: {error}; {remedy}") from error
     return summary | {"seconds": round(time.monotonic() - started_s, 3)}
 
 
 def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict:
-    name = f"{config.format}-{digest_of(files, config.user_id)}"
+    ingest = f"{config.format}-{digest_of(files, config.user_id)}"
     manifest = read_manifest(archive)
-    index = SessionIndex(archive, own_prefix=f"{name}-")
+    if ingest in manifest["ingests"]:
+        return _repeat(config, ingest, len(files), archive, manifest["ingests"][ingest])
+    name, older_files = name_files(archive_files(archive), ingest)
+    versions = Versions()
+    progress = Progress("ingest", "sessions read")
+    for file in files:
+        for found in read_file(file, config.format, config.user_id):
+            if not isinstance(found, Rejection):
+                versions.add(found[2])
+                progress.advance(1, file.shown)
+    versions.compare_with(archive, older_files, name)
     counts = collections.Counter()
-    progress = Progress("ingest", "sessions")
-    with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, name) as rejections:
+    progress = Progress("ingest", "sessions compared", total=progress.done)
+    with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, ingest) as rejections:
         for file in files:
             for found in read_file(file, config.format, config.user_id):
                 if isinstance(found, Rejection):
@@ -118,23 +140,19 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
                     rejections.add(found)
                     continue
                 number, source, session = found
-                before = index.compare(session)
-                if before == "identical":
-                    counts["num_duplicates"] += 1
-                elif before == "different":
-                    reason = (
-                        f"session_id={session['session_id']!r}: user {session['user_id']!r} has it already "
-                        "with other turns or times; rename this one or ingest into a new archive"
-                    )
+                verdict = versions.judge(session)
+                if verdict == CONFLICT:
                     counts["num_rejections"] += 1
-                    rejections.add(Rejection(file.shown, number, reason, as_raw(source), ITEM))
+                    rejections.add(_conflict(file, number, source, session))
+                elif verdict == DUPLICATE:
+                    counts["num_duplicates"] += 1
                 else:
                     writer.add(session)
                     counts["num_sessions"] += 1
+                    counts["num_sessions_changed"] += verdict == CHANGED
                     counts["num_turns"] += len(session["turns"])
-                    progress.advance(1, file.shown)
+                progress.advance(1, file.shown)
             file.check_unchanged()
-    summary = _summary(config, name, len(files), len(writer.files), counts)
     rejections.publish()
     num_seen = counts["num_sessions"] + counts["num_duplicates"] + counts["num_rejections"]
     rejected_fraction = counts["num_rejections"] / num_seen if num_seen else 0.0
@@ -145,12 +163,35 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
             "raise the limit"
         )
         say(f"error: {error}")
-        return summary | {"status": "failed", "error": error, "num_files": 0}
-    publish(archive, manifest, name, writer.files, _manifest_entry(config, files, writer.files, counts))
+        return _summary(config, ingest, len(files), 0, counts) | {"status": "failed", "error": error}
+    publish(archive, manifest, ingest, _manifest_entry(config, files, writer.files, counts))
     if counts["num_rejections"] or counts["num_empty_turns"]:
         noted = f"{counts['num_rejections']} rejections, {counts['num_empty_turns']} empty turns dropped"
         say(f"[ingest] {noted}: {rejections.path}")
-    return summary
+    return _summary(config, ingest, len(files), len(writer.files), counts)
+
+
+def _conflict(file: InputFile, number: int, source: object, session: dict) -> Rejection:
+    reason = (
+        f"session_id={session['session_id']!r}: user {session['user_id']!r} has it twice in this input, and "
+        "neither continues the other; rename one, or ingest them one after the other: the last counts"
+    )
+    return Rejection(file.shown, number, reason, as_raw(source), ITEM)
+
+
+def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, entry: dict) -> dict:
+    """The summary for input that was ingested before: nothing is added, its sessions are duplicates."""
+    for file in entry["files"]:
+        if not (archive / file["file"]).exists():
+            raise JobError(
+                f"{archive / file['file']}: is gone, and this input was ingested to it; restore it, or take "
+                f"{ingest!r} out of {archive / MANIFEST} to ingest it anew"
+            )
+    say(f"[ingest] {ingest}: this input was ingested before; nothing to add")
+    num_duplicates = entry["num_sessions"] + entry["num_duplicates"]
+    nothing = {"num_sessions": 0, "num_sessions_changed": 0, "num_turns": 0}
+    counts = entry | nothing | {"num_duplicates": num_duplicates}
+    return _summary(config, ingest, num_inputs, 0, counts)
 
 
 def read_file(
@@ -224,12 +265,12 @@ def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
         say(f"[ingest] {rejection.file}: {rejection.reason}")
 
 
-def _summary(config: IngestConfig, name: str, num_inputs: int, num_files: int, counts: dict) -> dict:
+def _summary(config: IngestConfig, ingest: str, num_inputs: int, num_files: int, counts: dict) -> dict:
     return {
         "status": "done",
         "format": config.format,
         "archive": config.archive,
-        "ingest": name,
+        "ingest": ingest,
         "num_input_files": num_inputs,
         "num_files": num_files,
     } | _counts(counts)
@@ -246,5 +287,6 @@ def _manifest_entry(config: IngestConfig, files: list[InputFile], written: list[
 
 
 def _counts(counts: dict) -> dict:
-    names = ("sessions", "turns", "rejections", "duplicates", "empty_turns", "cut_files")
+    """Sessions are those written, new and changed ones; duplicates those that needed no writing."""
+    names = ("sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns", "cut_files")
     return {f"num_{name}": counts[f"num_{name}"] for name in names}

@@ -56,8 +56,12 @@ class InputFile:
 
     def check_unchanged(self) -> None:
         """Raise JobError if the file was written to since its digest was taken."""
-        stat = os.stat(self.path)
-        if (stat.st_size, stat.st_mtime_ns) != (self.num_bytes, self.mtime_ns):
+        try:
+            stat = os.stat(self.path)
+            is_unchanged = (stat.st_size, stat.st_mtime_ns) == (self.num_bytes, self.mtime_ns)
+        except OSError:
+            is_unchanged = False
+        if not is_unchanged:
             raise JobError(f"input={self.shown!r}: changed while it was read; ingest it when it is complete")
 
 

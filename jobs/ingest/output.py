@@ -1,14 +1,13 @@
-"""What an ingest leaves in the archive folder, and what it must know of what is there.
+"""What an ingest leaves in the archive folder, and under which names.
 
 All is written under `.ingest-` names, which archive readers ignore, and renamed at the end: data first, the
 manifest last.
 """
 
 import dataclasses
-import datetime as dt
-import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 
 from jobs.cli import JobError
 from jobs.ingest.files import Rejection
-from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS, InvalidSession, check_session
+from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 
 SESSIONS_PER_FILE = 4096
 
@@ -26,6 +25,8 @@ MAX_GROUP_CHARS = 256 << 20
 MANIFEST = "_ingest.json"
 REJECTIONS = "_rejections"
 TEMPORARY = ".ingest-"
+NUMBERED = re.compile("[0-9]{6}-")
+"""How file names begin that sort by the order of their ingests."""
 
 
 class ArchiveWriter:
@@ -82,9 +83,9 @@ class ArchiveWriter:
 class RejectionWriter:
     """Writes rejections as JSON lines to a temporary file. Use as a context, then publish."""
 
-    def __init__(self, archive: Path, name: str):
-        self.path = archive / REJECTIONS / f"{name}.jsonl"
-        self._temporary = archive / f"{TEMPORARY}{name}.jsonl"
+    def __init__(self, archive: Path, ingest: str):
+        self.path = archive / REJECTIONS / f"{ingest}.jsonl"
+        self._temporary = archive / f"{TEMPORARY}{ingest}.jsonl"
         self._num_written = 0
 
     def __enter__(self) -> "RejectionWriter":
@@ -108,79 +109,33 @@ class RejectionWriter:
             self.path.unlink(missing_ok=True)
 
 
-class SessionIndex:
-    """Which sessions the archive and this ingest hold, in about 200 bytes of memory each.
+def archive_files(archive: Path) -> list[str]:
+    """The Parquet files of an archive, as paths in it, in the order of which the last counts.
 
-    A session of the archive is known by its place first; its content is read when a session of the same name
-    turns up. Files that begin with `own_prefix` are left out: they are about to be replaced.
+    Names that begin with _ or . are not its data.
     """
-
-    def __init__(self, archive: Path, own_prefix: str):
-        self._known: dict[bytes, bytes | tuple[int, int, int]] = {}
-        self._paths = [path for path in archive_files(archive) if not path.name.startswith(own_prefix)]
-        self._open: tuple[tuple[int, int], list[dict]] | None = None
-        for file_number, path in enumerate(self._paths):
-            try:
-                parquet = pq.ParquetFile(path)
-                for group in range(parquet.num_row_groups):
-                    names = parquet.read_row_group(group, columns=["user_id", "session_id"])
-                    users, sessions = names["user_id"].to_pylist(), names["session_id"].to_pylist()
-                    for position, name in enumerate(map(_name_digest, users, sessions)):
-                        self._known.setdefault(name, (file_number, group, position))
-            except (pa.ArrowException, OSError, KeyError) as error:
-                raise JobError(f"{path}: no archive file ({error}); move it out of the archive") from None
-
-    def compare(self, row: dict) -> str:
-        """ "new", and known from then on, or "identical" or "different" to the known session of that name."""
-        name, content = _name_digest(row["user_id"], row["session_id"]), _content_digest(row)
-        known = self._known.get(name)
-        if known is None:
-            self._known[name] = content
-            return "new"
-        if isinstance(known, tuple):
-            known = self._known[name] = self._read_digest(*known)
-        return "identical" if known == content else "different"
-
-    def _read_digest(self, file_number: int, group: int, position: int) -> bytes:
-        if self._open is None or self._open[0] != (file_number, group):
-            rows = pq.ParquetFile(self._paths[file_number]).read_row_group(group).to_pylist()
-            self._open = ((file_number, group), rows)
-        try:
-            return _content_digest(check_session(self._open[1][position]))
-        except InvalidSession:
-            return b""
+    found = (path.relative_to(archive) for path in archive.rglob("*.parquet") if path.is_file())
+    return sorted(path.as_posix() for path in found if not any(part[0] in "_." for part in path.parts))
 
 
-def archive_files(archive: Path) -> list[Path]:
-    """The Parquet files of an archive, in subfolders too. Names that begin with _ or . are not its data."""
-    found = (path.relative_to(archive) for path in archive.rglob("*.parquet"))
-    return [archive / path for path in sorted(found) if not any(part[0] in "_." for part in path.parts)]
+def name_files(paths: list[str], ingest: str) -> tuple[str, list[str]]:
+    """How the files of an ingest begin, and those of `paths`, the archive's, that it is to be compared with.
+
+    An ingest gets the next number. One that was interrupted while it published has its number already, and is
+    compared with the archive of that time: so it leaves the very files that it would have left.
+    """
+    numbered = [path for path in paths if NUMBERED.match(path)]
+    begun = [path for path in numbered if NUMBERED.sub("", path).startswith(f"{ingest}-")]
+    last = int(numbered[-1][:6]) if numbered else 0
+    name = f"{int(begun[0][:6]) if begun else last + 1:06}-{ingest}"
+    return name, [path for path in paths if path < name or not NUMBERED.match(path)]
 
 
-def _name_digest(user_id: str, session_id: str) -> bytes:
-    return hashlib.blake2b(json.dumps([user_id, session_id]).encode(), digest_size=16).digest()
-
-
-def _content_digest(row: dict) -> bytes:
-    parts = [row["conversation_id"], _micros(row["session_time"])]
-    for turn in row["turns"]:
-        parts += [turn["role"], turn["content"], turn["speaker"], _micros(turn["time"])]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
-
-
-def _micros(time: dt.datetime | None) -> str | None:
-    return time.astimezone(dt.UTC).isoformat() if time else None
-
-
-def publish(archive: Path, manifest: dict, name: str, files: list[dict], entry: dict) -> None:
-    """Move finished files to their names, drop older ones of this ingest, then record it in the manifest."""
-    for file in files:
+def publish(archive: Path, manifest: dict, ingest: str, entry: dict) -> None:
+    """Move the files of an ingest to their names, then record it in the manifest."""
+    for file in entry["files"]:
         _rename(archive / (TEMPORARY + file["file"]), archive / file["file"])
-    kept = {file["file"] for file in files}
-    for path in archive.glob(f"{name}-*.parquet"):
-        if path.name not in kept:
-            path.unlink()
-    manifest["ingests"] = dict(sorted((manifest["ingests"] | {name: entry}).items()))
+    manifest["ingests"][ingest] = entry
     temporary = archive / (TEMPORARY + MANIFEST)
     temporary.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
     _rename(temporary, archive / MANIFEST)

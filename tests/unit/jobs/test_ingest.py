@@ -1,5 +1,6 @@
 """The ingest job: what it leaves in the archive folder, again and again."""
 
+import errno
 import gzip
 import json
 import subprocess
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.archive import list_files
 from jobs.cli import JobError, UsageError
 from jobs.ingest import IngestConfig, output, run
 from jobs.ingest.output import archive_files
@@ -44,8 +46,21 @@ def ingest(tmp_path, *paths, **changes):
 
 
 def rows(tmp_path):
-    files = archive_files(tmp_path / "archive")
-    return [row for path in files for row in pq.read_table(path).to_pylist()]
+    """All rows of the archive, older versions too, in the order of which the last counts."""
+    archive = tmp_path / "archive"
+    return [row for path in archive_files(archive) for row in pq.read_table(archive / path).to_pylist()]
+
+
+def said(tmp_path):
+    """session_id -> what the version that counts says."""
+    return {row["session_id"]: [turn["content"] for turn in row["turns"]] for row in rows(tmp_path)}
+
+
+def grown(number, *more):
+    """The session of that number with more turns."""
+    item = session(number)
+    item["messages"] += [{"role": "user", "content": text} for text in more]
+    return item
 
 
 def rejections(tmp_path, summary):
@@ -75,6 +90,7 @@ def test_archive_has_the_schema_and_the_row_groups(tmp_path, monkeypatch):
         "num_input_files": 1,
         "num_files": 3,
         "num_sessions": num_sessions,
+        "num_sessions_changed": 0,
         "num_turns": 2 * num_sessions,
         "num_rejections": 0,
         "num_duplicates": 0,
@@ -82,9 +98,9 @@ def test_archive_has_the_schema_and_the_row_groups(tmp_path, monkeypatch):
         "num_cut_files": 0,
         "seconds": 0,
     }
-    assert [path.name for path in files] == [f"{summary['ingest']}-{part:05}.parquet" for part in range(3)]
+    assert files == [f"000001-{summary['ingest']}-{part:05}.parquet" for part in range(3)]
     groups = []
-    for path in files:
+    for path in (tmp_path / "archive" / file for file in files):
         metadata = pq.ParquetFile(path).metadata
         assert pq.read_schema(path).equals(ARCHIVE_SCHEMA)
         groups.append([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
@@ -97,21 +113,47 @@ def test_long_sessions_close_their_row_group_early(tmp_path, monkeypatch):
     items = [session(number, text="word " * 4_000) for number in range(6)]
     ingest(tmp_path, write(tmp_path / "a.jsonl", items))
     (path,) = archive_files(tmp_path / "archive")
-    assert pq.ParquetFile(path).num_row_groups == 2
+    assert pq.ParquetFile(tmp_path / "archive" / path).num_row_groups == 2
 
 
-def test_same_input_again_leaves_identical_files(tmp_path):
+def test_same_input_again_adds_nothing(tmp_path):
     items = [*map(session, range(70)), "{broken", session(1), session(2, text="Other")]
     first = ingest(tmp_path, write(tmp_path / "a.jsonl", items))
     left = contents(tmp_path / "archive")
     second = ingest(tmp_path, tmp_path / "a.jsonl")
-    assert first | {"seconds": 0} == second | {"seconds": 0}
+    nothing = {"num_files": 0, "num_sessions": 0, "num_turns": 0, "num_duplicates": 71, "seconds": 0}
+    assert second | {"seconds": 0} == first | nothing
     assert contents(tmp_path / "archive") == left
     assert sorted(left) == [
+        f"000001-{first['ingest']}-00000.parquet",
         "_ingest.json",
         f"_rejections/{first['ingest']}.jsonl",
-        f"{first['ingest']}-00000.parquet",
     ]
+
+
+def test_older_input_again_does_not_bring_its_versions_back(tmp_path):
+    """Yesterday's export ran again by mistake: what was said since must go on counting."""
+    ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1)]))
+    ingest(tmp_path, write(tmp_path / "b.jsonl", [grown(1, "More")]))
+    left = contents(tmp_path / "archive")
+    ingest(tmp_path, tmp_path / "a.jsonl")
+    assert contents(tmp_path / "archive") == left
+
+
+def test_lost_data_file_of_the_same_input_is_an_error(tmp_path):
+    ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1)]))
+    (path,) = archive_files(tmp_path / "archive")
+    (tmp_path / "archive" / path).unlink()
+    with pytest.raises(JobError, match=r"-00000\.parquet: is gone"):
+        ingest(tmp_path, tmp_path / "a.jsonl")
+
+
+def test_lost_record_is_made_again(tmp_path):
+    ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1), session(2)]))
+    left = contents(tmp_path / "archive")
+    (tmp_path / "archive" / "_ingest.json").unlink()
+    ingest(tmp_path, tmp_path / "a.jsonl")
+    assert contents(tmp_path / "archive") == left
 
 
 def test_same_input_elsewhere_gives_the_same_data_files(tmp_path):
@@ -139,23 +181,85 @@ def test_other_input_adds_files(tmp_path):
     manifest = json.loads(now["_ingest.json"])
     assert len(manifest["ingests"]) == 2
     named = [file["file"] for entry in manifest["ingests"].values() for file in entry["files"]]
-    assert sorted(named) == [path.name for path in archive_files(tmp_path / "archive")]
+    assert named == archive_files(tmp_path / "archive")
+    assert [name[:7] for name in named] == ["000001-", "000002-"]
 
 
-def test_grown_input_adds_its_new_sessions_only(tmp_path):
+def test_nightly_export_adds_what_is_new_or_changed(tmp_path):
     """An export that holds all of yesterday's must not put yesterday's sessions into memory twice."""
     write(tmp_path / "a.jsonl", map(session, range(100)))
     ingest(tmp_path, tmp_path / "a.jsonl")
-    changed = session(7, text="Other")
-    write(tmp_path / "a.jsonl", [changed if n == 7 else session(n) for n in range(105)])
-    summary = ingest(tmp_path, tmp_path / "a.jsonl")
-    assert (summary["num_sessions"], summary["num_duplicates"], summary["num_rejections"]) == (5, 99, 1)
-    (rejection,) = rejections(tmp_path, summary)
-    assert rejection["line_or_item"] == 8
-    assert "session_id='s7': user 'u1' has it already" in rejection["reason"]
-    left = contents(tmp_path / "archive")
-    ingest(tmp_path, tmp_path / "a.jsonl")
-    assert contents(tmp_path / "archive") == left
+    changed = {7: grown(7, "More"), 8: session(8, text="Edited")}
+    write(tmp_path / "a.jsonl", [changed.get(number) or session(number) for number in range(105)])
+    summary = ingest(tmp_path, tmp_path / "a.jsonl", max_rejected_fraction=0)
+    assert (summary["num_sessions"], summary["num_sessions_changed"], summary["num_duplicates"]) == (7, 2, 98)
+    assert [row["session_id"] for row in rows(tmp_path)[100:]] == [
+        "s7",
+        "s8",
+        *(f"s{n}" for n in range(100, 105)),
+    ]
+    assert said(tmp_path)["s7"] == ["Question 7", "Answer 7", "More"]
+    assert said(tmp_path)["s8"][0] == "Edited"
+
+
+def test_sessions_are_compared_with_their_newest_version(tmp_path):
+    """The first file says A, the second B: B again is a duplicate, A again a change."""
+    items = [session(1, text="A"), session(2)], [session(1, text="B")], [session(1, text="B"), session(3)]
+    for number, part in enumerate([*items, [session(1, text="A"), session(4)]]):
+        summary = ingest(tmp_path, write(tmp_path / f"{number}.jsonl", part))
+        assert summary["num_duplicates"] == (number == 2)
+        assert summary["num_sessions_changed"] == (number in (1, 3))
+    assert said(tmp_path)["s1"][0] == "A"
+
+
+def test_times_and_conversation_count_as_content(tmp_path):
+    ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1), session(2)]))
+    items = [session(1) | {"session_time": 1714554001}, session(2) | {"conversation_id": "c"}]
+    assert ingest(tmp_path, write(tmp_path / "b.jsonl", items))["num_sessions_changed"] == 2
+
+
+def test_session_that_grows_in_one_input_is_written_once(tmp_path):
+    parts = [[session(1), session(2)], [grown(1, "b")], [grown(1, "b", "c"), session(1), session(2)]]
+    (tmp_path / "in").mkdir()
+    for number, items in enumerate(parts):
+        write(tmp_path / "in" / f"day{number}.jsonl", items)
+    summary = ingest(tmp_path, tmp_path / "in", max_rejected_fraction=0)
+    assert (summary["num_sessions"], summary["num_sessions_changed"], summary["num_duplicates"]) == (2, 0, 4)
+    assert len(rows(tmp_path)) == 2
+    assert said(tmp_path)["s1"] == ["Question 1", "Answer 1", "b", "c"]
+
+
+def test_folder_of_daily_exports_with_one_more_day_adds_that_day(tmp_path):
+    """Old versions in the earlier days must not be taken for changes of what the archive ends with."""
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "day1.jsonl", [session(1), session(2)])
+    write(tmp_path / "in" / "day2.jsonl", [grown(1, "b"), session(2)])
+    ingest(tmp_path, tmp_path / "in")
+    write(tmp_path / "in" / "day3.jsonl", [grown(1, "b"), grown(2, "c")])
+    summary = ingest(tmp_path, tmp_path / "in")
+    assert (summary["num_sessions"], summary["num_sessions_changed"], summary["num_duplicates"]) == (1, 1, 5)
+    assert [row["session_id"] for row in rows(tmp_path)] == ["s2", "s1", "s2"]
+
+
+def test_input_with_an_older_version_does_not_bring_it_back(tmp_path):
+    """Days ingested one by one, then as a folder: an edited session must not go back to what it was."""
+    (tmp_path / "in").mkdir()
+    one = write(tmp_path / "in" / "day1.jsonl", [session(1)])
+    two = write(tmp_path / "in" / "day2.jsonl", [session(1, text="Edited")])
+    ingest(tmp_path, one)
+    ingest(tmp_path, two)
+    summary = ingest(tmp_path, tmp_path / "in")
+    assert (summary["num_sessions"], summary["num_duplicates"], summary["num_rejections"]) == (0, 1, 1)
+    edited = session(1, text="Edited")
+    edited["messages"] += [{"role": "user", "content": "More"}]
+    write(tmp_path / "in" / "day3.jsonl", [edited])
+    summary = ingest(tmp_path, tmp_path / "in")
+    assert (summary["num_sessions_changed"], summary["num_duplicates"], summary["num_rejections"]) == (
+        1,
+        1,
+        1,
+    )
+    assert said(tmp_path)["s1"] == ["Edited", "Answer 1", "More"]
 
 
 def test_nothing_new_leaves_no_data_file(tmp_path):
@@ -223,16 +327,6 @@ def test_too_many_rejections_publish_nothing(tmp_path):
     assert ingest(tmp_path, tmp_path / "b.jsonl", max_rejected_fraction=0.1)["status"] == "done"
 
 
-def test_mended_rejections_take_their_file_along(tmp_path, monkeypatch):
-    write(tmp_path / "a.jsonl", [session(1), session(2, text="long " * 100)])
-    with monkeypatch.context() as patch:
-        patch.setattr("schemas.archive.MAX_TURN_CHARS", 200)
-        summary = ingest(tmp_path, tmp_path / "a.jsonl")
-    assert len(rejections(tmp_path, summary)) == 1
-    summary = ingest(tmp_path, tmp_path / "a.jsonl")
-    assert (summary["num_sessions"], rejections(tmp_path, summary)) == (2, [])
-
-
 def test_interrupted_ingest_leaves_the_archive_as_it_was(tmp_path, monkeypatch):
     ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1)]))
     left = contents(tmp_path / "archive")
@@ -250,22 +344,75 @@ def test_interrupted_ingest_leaves_the_archive_as_it_was(tmp_path, monkeypatch):
     assert ingest(tmp_path, tmp_path / "b.jsonl")["num_sessions"] == 200
 
 
-def test_older_parts_of_the_same_ingest_are_removed(tmp_path, monkeypatch):
-    write(tmp_path / "a.jsonl", map(session, range(130)))
+@pytest.mark.parametrize("is_other_between", [False, True])
+@pytest.mark.parametrize("num_published", [1, 2, 3])
+def test_ingest_interrupted_while_it_publishes_is_completed(
+    tmp_path, monkeypatch, num_published, is_other_between
+):
+    """Files of the first try stand in the archive already, and another ingest may have followed them."""
+    monkeypatch.setattr(output, "SESSIONS_PER_FILE", ROW_GROUP_SESSIONS)
+    write(tmp_path / "a.jsonl", map(session, range(5)))
+    write(tmp_path / "b.jsonl", [*(grown(n, "b") for n in range(5)), *map(session, range(5, 150))])
+    write(tmp_path / "c.jsonl", [*(grown(n, "c") for n in range(10)), *map(session, range(140, 160))])
+    for archive in ("whole", "archive"):
+        ingest(tmp_path, tmp_path / "a.jsonl", archive=str(tmp_path / archive))
+    whole = ingest(tmp_path, tmp_path / "b.jsonl", archive=str(tmp_path / "whole"))
+    assert whole["num_files"] == 3
+    rename, renamed = output._rename, []
+
+    def rename_some(temporary, path):
+        if len(renamed) == num_published:
+            raise KeyboardInterrupt
+        renamed.append(path)
+        rename(temporary, path)
+
     with monkeypatch.context() as patch:
-        patch.setattr(output, "SESSIONS_PER_FILE", ROW_GROUP_SESSIONS)
-        assert ingest(tmp_path, tmp_path / "a.jsonl")["num_files"] == 3
-    assert ingest(tmp_path, tmp_path / "a.jsonl")["num_files"] == 1
-    assert len(rows(tmp_path)) == 130
+        patch.setattr(output, "_rename", rename_some)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(tmp_path, tmp_path / "b.jsonl")
+    if is_other_between:
+        ingest(tmp_path, tmp_path / "c.jsonl")
+        assert archive_files(tmp_path / "archive")[-1].startswith("000003-")
+    summary = ingest(tmp_path, tmp_path / "b.jsonl")
+    left, expected = contents(tmp_path / "archive"), contents(tmp_path / "whole")
+    if is_other_between:
+        assert left.items() >= {name: data for name, data in expected.items() if name[0] != "_"}.items()
+        assert said(tmp_path)["s1"][-1] == "c"
+    else:
+        assert summary | {"seconds": 0, "archive": ""} == whole | {"seconds": 0, "archive": ""}
+        assert left == expected
+    ingest(tmp_path, tmp_path / "b.jsonl")
+    assert contents(tmp_path / "archive") == left
 
 
 def test_sessions_of_files_from_other_jobs_count_as_known(tmp_path):
     (tmp_path / "archive" / "sub").mkdir(parents=True)
     ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1)]), archive=str(tmp_path / "made"))
     (made,) = archive_files(tmp_path / "made")
-    pq.write_table(pq.read_table(made), tmp_path / "archive" / "sub" / "sample.parquet")
+    sample = tmp_path / "archive" / "sub" / "sample.parquet"
+    pq.write_table(pq.read_table(tmp_path / "made" / made), sample)
     summary = ingest(tmp_path, write(tmp_path / "b.jsonl", [session(1), session(2)]))
     assert (summary["num_sessions"], summary["num_duplicates"]) == (1, 1)
+    left = contents(tmp_path / "archive")
+    write(tmp_path / "c.jsonl", [grown(1, "More")])
+    with pytest.raises(
+        JobError, match=r"sub/sample\.parquet: has another version .* move it to .*/000000-sample"
+    ):
+        ingest(tmp_path, tmp_path / "c.jsonl")
+    assert contents(tmp_path / "archive") == left
+    sample.rename(tmp_path / "archive" / "000000-sample.parquet")
+    assert ingest(tmp_path, tmp_path / "c.jsonl")["num_sessions_changed"] == 1
+    assert said(tmp_path)["s1"][-1] == "More"
+
+
+def test_archive_files_stand_in_the_order_of_the_reader(tmp_path):
+    """Paths sort as text, not part by part: `a-b.parquet` stands before `a/b.parquet`."""
+    names = ["a/b.parquet", "a-b.parquet", "a.parquet", "_a.parquet", "_rejections/a.parquet", "a/.b.parquet"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.parquet").mkdir()
+    assert archive_files(tmp_path) == list_files(str(tmp_path)) == ["a-b.parquet", "a.parquet", "a/b.parquet"]
 
 
 @pytest.mark.parametrize("damage", ["no parquet", "other columns"])
@@ -301,6 +448,25 @@ def test_archive_must_be_a_folder(tmp_path):
     (tmp_path / "archive").write_text("")
     with pytest.raises(UsageError, match="archive="):
         ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1)]))
+
+
+@pytest.mark.parametrize("folder", ["/sys", "/sys/new"])
+def test_folder_that_cannot_be_written_is_wrong_usage(tmp_path, folder):
+    with pytest.raises(UsageError, match=f"archive='{folder}': .*; name a folder to write to"):
+        ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1)]), archive=folder)
+
+
+@pytest.mark.parametrize("place", ["jobs.ingest.output.pq.ParquetWriter", "jobs.ingest.output._rename"])
+def test_full_disk_is_an_error_with_a_remedy(tmp_path, monkeypatch, place):
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(place, fail)
+    with pytest.raises(
+        JobError, match=r"archive='.*': .*No space left on device; see that it can be written"
+    ):
+        ingest(tmp_path, write(tmp_path / "a.jsonl", [session(1)]))
+    assert contents(tmp_path / "archive") == {}
 
 
 def test_empty_input_is_done_with_nothing(tmp_path):

@@ -234,3 +234,6 @@ def test_input_that_changes_meanwhile_is_an_error(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(lines() + b"\n")
     with pytest.raises(JobError, match="changed while it was read"):
         file.check_unchanged()
+    (tmp_path / "a.jsonl").unlink()
+    with pytest.raises(JobError, match="changed while it was read"):
+        file.check_unchanged()

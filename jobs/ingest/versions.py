@@ -1,0 +1,130 @@
+"""Which sessions of its input an ingest writes.
+
+An archive only grows, and of a session that stands in it more than once the last one counts, by path, then
+row. So an ingest writes one version of each session, the one that its input ends with, and only where the
+archive ends with another.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.cli import JobError
+from schemas.archive import InvalidSession, check_session
+
+NEW, CHANGED, DUPLICATE, CONFLICT = "new", "changed", "duplicate", "conflict"
+
+DIGEST_BYTES = 8
+"""Digests are compared between versions of one session only, so there is no birthday problem."""
+
+
+class Versions:
+    """The version to keep of each session of an input, in some 300 bytes of memory each and 8 for each turn.
+
+    First `add` all sessions in order, then `compare_with` the archive, then `judge` all sessions again.
+    """
+
+    def __init__(self):
+        self._seen: dict[bytes, list[bytes]] = {}
+        self._kept: dict[bytes, bytes] = {}
+        self._archived: dict[bytes, bytes] = {}
+
+    def add(self, row: dict) -> None:
+        """Take note of a session of the input."""
+        seen, version = self._seen.setdefault(_key(row), []), _version(row)
+        if seen[-1:] != [version]:
+            seen.append(version)
+
+    def compare_with(self, archive: Path, paths: list[str], name: str) -> None:
+        """Choose the versions to keep, knowing those that `paths`, files of the archive in order, end with.
+
+        Raises JobError for a file that is none of an archive, and for one that sorts after `name`, the files
+        about to be written, and so would hide a change in them.
+        """
+        late = {}
+        for path in paths:
+            try:
+                keys = self._read(pq.ParquetFile(archive / path))
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                raise JobError(
+                    f"{archive / path}: no archive file ({error}); move it out of the archive"
+                ) from None
+            late |= dict.fromkeys(keys if path > name else (), path)
+        for key, seen in self._seen.items():
+            self._kept[key] = _last_of(seen, self._archived.get(key))
+        for key, path in late.items():
+            if self._archived[key] != self._kept[key]:
+                raise JobError(
+                    f"{archive / path}: has another version of a session and sorts after {name}, "
+                    f"so the older one would count; move it to {archive / f'000000-{Path(path).name}'}"
+                )
+
+    def _read(self, parquet: pq.ParquetFile) -> list[bytes]:
+        """Note the sessions of a file that the input has too. Returns their keys."""
+        found = []
+        for group in range(parquet.num_row_groups):
+            keys = parquet.read_row_group(group, columns=["user_id", "session_id"]).to_pylist()
+            keys = [_key(row) for row in keys]
+            wanted = [index for index, key in enumerate(keys) if key in self._seen]
+            if wanted:
+                rows = parquet.read_row_group(group).take(wanted).to_pylist()
+                for index, row in zip(wanted, rows, strict=True):
+                    self._archived[keys[index]] = _archived_version(row)
+                    found.append(keys[index])
+        return found
+
+    def judge(self, row: dict) -> str:
+        """NEW or CHANGED for a version to write, DUPLICATE for one that adds nothing, or CONFLICT."""
+        key, version = _key(row), _version(row)
+        kept, archived = self._kept.setdefault(key, version), self._archived.get(key)
+        if version != kept:
+            return DUPLICATE if _continues(kept, version) else CONFLICT
+        if archived == kept:
+            return DUPLICATE
+        self._archived[key] = kept
+        return NEW if archived is None else CHANGED
+
+
+def _last_of(seen: list[bytes], archived: bytes | None) -> bytes:
+    """The version that `seen` grows to, from the one that the archive ends with or else from the first.
+
+    Growing from the archive's, an older version that was edited since cannot take the place of the newer.
+    """
+    kept = next((version for version in seen if archived and _continues(version, archived)), seen[0])
+    for version in seen:
+        if _continues(version, kept):
+            kept = version
+    return kept
+
+
+def _key(row: dict) -> bytes:
+    return hashlib.blake2b(json.dumps([row["user_id"], row["session_id"]]).encode(), digest_size=16).digest()
+
+
+def _version(row: dict) -> bytes:
+    """A digest of what is not turns, then one of each turn: what a session grows from is a prefix of it."""
+    parts = [[row["conversation_id"], _shown(row["session_time"])]]
+    parts += [[turn["role"], turn["content"], turn["speaker"], _shown(turn["time"])] for turn in row["turns"]]
+    return b"".join(
+        hashlib.blake2b(json.dumps(part).encode(), digest_size=DIGEST_BYTES).digest() for part in parts
+    )
+
+
+def _archived_version(row: dict) -> bytes:
+    try:
+        return _version(check_session(row))
+    except InvalidSession:
+        return b""  # readers cannot use it, so any version is better
+
+
+def _continues(version: bytes, older: bytes) -> bool:
+    """Whether `version` has all turns of `older` and maybe more."""
+    return version[DIGEST_BYTES:].startswith(older[DIGEST_BYTES:])
+
+
+def _shown(time: dt.datetime | None) -> str | None:
+    return time.astimezone(dt.UTC).isoformat() if time else None
