@@ -15,7 +15,9 @@ class Embedder:
         started_s = time.monotonic()
         import torch
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         self.profile = profile
         self.model = SentenceTransformer(
             str(embedder_folder(profile)),
@@ -24,7 +26,7 @@ class Embedder:
         )
         if profile.max_seq_len:
             self.model.max_seq_length = profile.max_seq_len
-        self.dim = self.model.get_sentence_embedding_dimension()
+        self.dim = self.model.get_embedding_dimension()
         self.load_s = time.monotonic() - started_s
 
     def embed(self, texts: list[str]) -> np.ndarray:

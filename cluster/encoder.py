@@ -41,6 +41,9 @@ class Reply:
 
 Generate = Callable[[list[Request]], list[Reply]]
 
+MIN_HALF_CHARS = 80
+"""A single turn whose half would be shorter is not halved."""
+
 
 @dataclass
 class _Piece:
@@ -74,15 +77,20 @@ def encode(
     `prompt(context, current, session_time)` gives token ids. Each round sends everything that is open as one
     batch: the segments first, then the halves of those that were cut.
     """
+    max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [Encoding() for _ in segments]
     found: list[list[tuple[EncodedRecord, list[dict]]]] = [[] for _ in segments]
     open_pieces = [_Piece(i, segment["context"], segment["current"]) for i, segment in enumerate(segments)]
     while open_pieces:
         asked, requests, halves = [], [], []
         for piece in open_pieces:
-            ids = prompt(piece.context, piece.current, segments[piece.owner]["session_time"])
-            if len(ids) + profile.max_tokens > profile.max_model_len:
-                # Counted in parts the text fitted; joined it does not. Halving makes it fit.
+            session_time = segments[piece.owner]["session_time"]
+            ids = prompt(piece.context, piece.current, session_time)
+            # Counted in parts the text fitted; joined it may not. The older context goes first.
+            while piece.context and len(ids) > max_prompt_tokens:
+                piece.context = piece.context[len(piece.context) // 2 + 1 :]
+                ids = prompt(piece.context, piece.current, session_time)
+            if len(ids) > max_prompt_tokens:
                 halves += _halve_or_reject(piece, "prompt_too_long", "", encodings[piece.owner], profile)
             else:
                 asked.append(piece)
@@ -129,8 +137,9 @@ def _halve(piece: _Piece) -> list[_Piece]:
         first, second = current[:middle], current[middle:]
     else:
         text = current[0]["text"]
-        middle = text.rfind(" ", 0, len(text) // 2 + 1) + 1 or len(text) // 2
-        if middle < 80:
+        earliest = max(len(text) // 4, MIN_HALF_CHARS - 1)
+        middle = text.rfind(" ", earliest, len(text) // 2 + 1) + 1 or len(text) // 2
+        if middle < MIN_HALF_CHARS:
             return []
         first, second = [current[0] | {"text": text[:middle]}], [current[0] | {"text": text[middle:]}]
     # The second half sees the first in place of the older context, so that no prompt grows.
@@ -150,14 +159,15 @@ def _rows(segment: dict, pairs: list[tuple[EncodedRecord, list[dict]]]) -> list[
         if row is None:
             row = rows[key] = record.model_dump(exclude={"evidence_turns"}) | {"turns": set(), "roles": set()}
         row["turns"].update(part["turn_index"] for part in parts)
-        row["roles"].update(part["role"] for part in parts)
+        said = ("user", "assistant") if record.source_role == "both" else (record.source_role,)
+        row["roles"].update(said if record.source_role else (part["role"] for part in parts))
     day = segment["session_time"].date().isoformat() if segment["session_time"] else ""
     return [
         {
             **{name: row[name] for name in ("memory_type", "semantic_text", "entities", "tags")},
             "record_id": record_id(segment, row["memory_type"], row["semantic_text"]),
             "evidence_turns": sorted(row["turns"]),
-            "source_role": row["source_role"] or _source_role(row["roles"]),
+            "source_role": _source_role(row["roles"]),
             # t_ref is the day on which the information was produced, as encoder_v0 was trained.
             "temporal": row["temporal"] | {"t_ref": row["temporal"]["t_ref"] or day},
         }
@@ -210,7 +220,7 @@ class VllmEngine:
         # In-process: the default engine process polls its queue and takes half a core from the model.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(kv_cache_gib))
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         import torch
         from vllm import LLM, SamplingParams
@@ -231,7 +241,7 @@ class VllmEngine:
             seed=0,
             structured_outputs_config={
                 "backend": backend,
-                # White space between tokens is an endless choice for a small model; outlines has no such switch.
+                # White space between tokens is an endless choice for a small model; outlines has no switch.
                 "disable_any_whitespace": backend != "outlines",
             },
             enable_lora=per_request,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +32,8 @@ class ClusterConfig(BaseModel):
     num_cpus: int | None = Field(None, ge=1)
     """Logical CPUs of a local cluster. Not given: the machine's, but at least 4, because small stages must
     find a place beside the actors."""
+    log_to_driver: bool = False
+    """Show what workers print. Their errors reach the job either way; Ray keeps their logs."""
     env_vars: dict[str, str] = {}
     """Environment of the workers, for example SLOWWAVE_CACHE or HF_TOKEN."""
     pip: list[str] = []
@@ -41,12 +44,15 @@ class ClusterConfig(BaseModel):
 
 def connect(config: ClusterConfig) -> None:
     """ray.init with this config; a second call in one process changes nothing."""
+    # Ray's own chatter would bury the job's progress; what fails is raised here all the same.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    warnings.filterwarnings("ignore", message="lancedb fork support")
     import ray
 
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("ray").setLevel(logging.ERROR)
     runtime_env = {
         "env_vars": {
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -65,13 +71,14 @@ def connect(config: ClusterConfig) -> None:
     ray.init(
         address=config.address,
         runtime_env=runtime_env,
-        logging_level=logging.WARNING,
-        log_to_driver=True,
+        logging_level=logging.ERROR,
+        log_to_driver=config.log_to_driver,
         **local,
     )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
     # A job that waits for a GPU makes no progress, and is right to.
     context.execution_no_progress_timeout_s = -1
 

@@ -8,6 +8,7 @@ killed process left is rolled forward, never half visible.
 """
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
 INDEXES = {
     "segments": {"segment_id": BTree()},
     "rejections": {},
+    "decisions": {"target_id": BTree()},
     "turns": {"user_id": BTree(), "content": FTS()},
     "records": {"user_id": BTree(), "semantic_text": FTS()},
 }
@@ -138,19 +140,29 @@ class Store:
         self._apply(intent)
         return intent["run"]["run_id"]
 
-    def commit(self, run: dict, dim: int, inserts: dict[str, list[str]], closed_segments: list[str]) -> None:
+    def commit(
+        self,
+        run: dict,
+        dim: int,
+        *,
+        inserts: dict[str, list[str]] | None = None,
+        replaces: dict[str, list[str]] | None = None,
+        closed_segments: list[str] | None = None,
+    ) -> None:
         """Make a run visible, whole. `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
 
-        `inserts` names for each table the staged Parquet files (under `_slowwave/staging`) with rows of its
-        schema; the columns of a row's life are filled in here. Active rows of `closed_segments` are closed,
-        unless an inserted row has their key and takes their place.
+        `inserts` and `replaces` name for each table staged Parquet files (under `_slowwave/staging`).
+        Inserted rows are new: the columns of a row's life are filled in here. Replacing rows are complete
+        and take the place of the rows that have their key. Active rows of `closed_segments` are closed,
+        unless a new row has their key and takes their place.
         """
         intent = {
             "run": run,
             "dim": dim,
             "store_version": STORE_VERSION,
-            "inserts": inserts,
-            "closed_segments": sorted(closed_segments),
+            "inserts": inserts or {},
+            "replaces": replaces or {},
+            "closed_segments": sorted(closed_segments or []),
         }
         self.files.put_json(INTENT, intent)
         self._apply(intent)
@@ -179,22 +191,27 @@ class Store:
         self.files.delete([INTENT])
 
     def _apply_table(self, table, name: str, schema: pa.Schema, intent: dict) -> None:
-        files = intent["inserts"].get(name, [])
-        closed = intent["closed_segments"] if "segment_id" in schema.names and name != "rejections" else []
-        new_rows = _reader(Files(self.uri, "staging"), files, schema, intent["run"])
+        run, staging = intent["run"], Files(self.uri, "staging")
+        inserts, replaces = intent["inserts"].get(name, []), intent["replaces"].get(name, [])
+        closed = intent["closed_segments"] if "closed_run_id" in schema.names else []
         # A segment that was closed may come back, and its keys with it: they must not stand twice.
-        may_return = bool(files) and "active" in schema.names and table.count_rows("NOT active") > 0
-        if not closed and not may_return:
-            if files:
-                table.add(new_rows)
+        may_return = bool(inserts) and "active" in schema.names and table.count_rows("NOT active") > 0
+        if not (closed or replaces or may_return):
+            if inserts:
+                table.add(_reader(schema, _staged(staging, inserts, schema, run)))
             return
         # One merge closes the old rows and brings the new ones, so that no version shows both or neither.
-        new = new_rows.read_all()
-        keys = TABLE_KEYS[name]
-        old = _anti(_closed_rows(table, schema, closed, intent["run"]), new, keys)
-        if old.num_rows + new.num_rows:
-            merged = pa.concat_tables([new, old])
-            table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all().execute(merged)
+        keys, paths = TABLE_KEYS[name], inserts + replaces
+        old = schema.empty_table()
+        if closed:
+            new_keys = {row for path in paths for row in _rows_of(staging.get_table(path, columns=keys))}
+            old = _closed_rows(table, schema, closed, run)
+            old = old.filter(
+                pa.array([row not in new_keys for row in _rows_of(old.select(keys))], pa.bool_())
+            )
+        if old.num_rows or paths:
+            rows = _reader(schema, itertools.chain(_staged(staging, paths, schema, run), old.to_batches()))
+            table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
     def _open_or_create(self, name: str, schema: pa.Schema):
         if name not in self._tables():
@@ -227,7 +244,11 @@ def _has_run(table, run_id: str) -> bool:
     return table.count_rows(where) > 0
 
 
-def _reader(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> pa.RecordBatchReader:
+def _reader(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader:
+    return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _staged(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> Iterator[pa.RecordBatch]:
     """Staged rows, one file in memory at a time, with the columns that only the run knows filled in."""
     written_at = dt.datetime.fromisoformat(str(run["started_at"]))
     known = {
@@ -238,20 +259,19 @@ def _reader(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> pa.
         "updated_at": written_at,
         "encoder": run["encoder"],
         "embedder": run["embedder"],
+        "decision_id": None,
+        "closed_reason": None,
     }
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for path in paths:
-            staged = files.get_table(path)
-            columns = [
-                staged.column(field.name).cast(field.type)
-                if field.name in staged.column_names
-                else pa.repeat(pa.scalar(known[field.name], field.type), staged.num_rows)
-                for field in schema
-            ]
-            yield from pa.table(columns, schema=schema).to_batches()
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
+    for path in paths:
+        staged = files.get_table(path)
+        columns = [
+            staged.column(field.name).cast(field.type)
+            if field.name in staged.column_names
+            else pa.repeat(pa.scalar(known[field.name], field.type), staged.num_rows)
+            for field in schema
+        ]
+        yield from pa.table(columns, schema=schema).to_batches()
 
 
 def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) -> pa.Table:
@@ -266,6 +286,8 @@ def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) ->
             found.append(batch)
     rows = pa.Table.from_batches(found, schema=schema) if found else schema.empty_table()
     changes = {"active": False, "closed_run_id": run["run_id"]}
+    if "closed_reason" in schema.names:
+        changes["closed_reason"] = "segment_replaced"
     if "updated_at" in schema.names:
         changes["updated_at"] = dt.datetime.fromisoformat(str(run["started_at"]))
     for name, value in changes.items():
@@ -276,8 +298,5 @@ def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) ->
     return rows
 
 
-def _anti(old: pa.Table, new: pa.Table, keys: list[str]) -> pa.Table:
-    """Rows of `old` whose key stands in no row of `new`. (Arrow's own join refuses nested columns.)"""
-    taken = set(zip(*(new.column(key).to_pylist() for key in keys), strict=True))
-    mask = [key not in taken for key in zip(*(old.column(key).to_pylist() for key in keys), strict=True)]
-    return old.filter(pa.array(mask, pa.bool_()))
+def _rows_of(table: pa.Table) -> Iterator[tuple]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)

@@ -9,33 +9,22 @@ segment into memory records, embeds records and turns, and commits all of it at 
 crash or with new sessions: what was paid for is never paid for again.
 """
 
-import contextlib
-import datetime as dt
-import importlib.metadata
 import json
 import pickle
 import time
-import tomllib
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, main, say
+from jobs.run import Run, absolute, load_profile
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
 
-CONFIGS = Path(__file__).parent / "configs"
-
 MAX_BLOCKS = 4096
 """Blocks of a dataset of references: enough for any cluster, few enough for the driver."""
-
-COUNTS = (
-    "num_sessions num_sessions_superseded num_segments num_segments_pending num_segments_encoded num_segments_closed num_records num_turns "
-    "num_rejections num_rejections_known num_redactions input_tokens prompt_tokens cached_tokens output_tokens"
-).split()
 
 
 class EncoderPool(PoolConfig):
@@ -116,7 +105,13 @@ def backfill(
     config: BackfillConfig, files: list[str], encoder: EncoderProfile, embedder: EmbedderProfile, store, lease
 ):
     """archive -> units -> batches of segments -> records with vectors -> one commit."""
-    this = Run(config, encoder, embedder)
+    this = Run(
+        "backfill",
+        config,
+        encoder=encoder.fingerprint,
+        embedder=embedder.fingerprint,
+        profiles={"encoder": encoder.model_dump(mode="json"), "embedder": embedder.model_dump(mode="json")},
+    )
     check_compatible(config, encoder, embedder, store)
     connect(config.cluster)
 
@@ -124,19 +119,22 @@ def backfill(
         inspected = inspect(config, files)
     with this.stage("cut"):
         plan = cut(config, encoder, store, inspected)
-    this.count(plan)
+    this.counts |= plan.counts() | batch_counts([])
     check_plan(config, plan, this)
     if config.dry_run:
         return this.finish("dry_run")
 
     with this.stage("encode"):
         done = encode_and_embed(config, encoder, embedder, plan)
-    this.count_batches(done)
-    check_rejected(config, this, "segments", this.num_segments_rejected, plan.num_pending)
+    this.stages["encode"] |= encode_times(done)
+    this.counts |= plan.counts() | batch_counts(done)
+    this.counts["num_rejections"] += sum(row["num_rejections"] for row in done)
+    num_rejected = sum(row["num_segments_rejected"] for row in done)
+    check_rejected(config, this, "segments", num_rejected, plan.num_pending)
 
     with this.stage("publish"):
         lease.check()
-        changed = publish(this, plan, done, store)
+        changed = publish(this, embedder, plan, done, store)
     return this.finish("done" if changed else "unchanged")
 
 
@@ -246,7 +244,7 @@ def encode_and_embed(
     return done
 
 
-def publish(this: "Run", plan: "Plan", done: list[dict], store) -> bool:
+def publish(this: Run, embedder: EmbedderProfile, plan: "Plan", done: list[dict], store) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
     from cluster.files import Files
     from cluster.stages import table_path
@@ -256,7 +254,7 @@ def publish(this: "Run", plan: "Plan", done: list[dict], store) -> bool:
     staging = Files(this.config.store, "staging")
     inserts = {
         table: [
-            table_path(this.encoder.fingerprint, this.embedder.fingerprint, table, row["batch_id"])
+            table_path(this.encoder, this.embedder, table, row["batch_id"])
             for row in done
             if table == "segments" or row[f"num_{table}"]
         ]
@@ -265,7 +263,10 @@ def publish(this: "Run", plan: "Plan", done: list[dict], store) -> bool:
     if plan.rejections:
         staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
         inserts["rejections"].append(path)
-    store.commit(this.row(), max((row["dim"] for row in done), default=0) or store.dim() or 1, inserts, plan.closed_segments)
+    dim = max((row["dim"] for row in done), default=0) or store.dim() or 1
+    store.commit(
+        this.row(embedder.model_dump_json()), dim, inserts=inserts, closed_segments=plan.closed_segments
+    )
     staging.delete(staging.paths())
     return True
 
@@ -292,7 +293,7 @@ def check_compatible(
         )
 
 
-def check_plan(config: BackfillConfig, plan: "Plan", this: "Run") -> None:
+def check_plan(config: BackfillConfig, plan: "Plan", this: Run) -> None:
     """Before anything is paid: too many bad rows, or more tokens than allowed."""
     num_bad = len(plan.rejections) + plan.known_rejections
     check_rejected(config, this, "sessions", num_bad, plan.num_rows, plan.rejections)
@@ -304,7 +305,7 @@ def check_plan(config: BackfillConfig, plan: "Plan", this: "Run") -> None:
 
 
 def check_rejected(
-    config, this: "Run", what: str, num_rejected: int, num_all: int, rows: list[dict] | None = None
+    config, this: Run, what: str, num_rejected: int, num_all: int, rows: list[dict] | None = None
 ) -> None:
     """Fail when more than the allowed share is rejected; the rejections are kept where the message says."""
     from cluster.files import Files
@@ -352,111 +353,38 @@ class Plan:
         if result["rejections"]:
             self.rejections += staging.get_table(result["rejections"]).to_pylist()
 
-
-class Run:
-    """Identity, counts and manifest of one run."""
-
-    def __init__(self, config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile):
-        self.config, self.encoder, self.embedder = config, encoder, embedder
-        self.started_at, self.started_s = dt.datetime.now(dt.UTC), time.monotonic()
-        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-        self.stages: dict[str, dict] = {}
-        self.counts = dict.fromkeys(COUNTS, 0)
-        self.num_segments_rejected = 0
-
-    @contextlib.contextmanager
-    def stage(self, name: str):
-        started_s = time.monotonic()
-        yield
-        self.stages[name] = {"seconds": round(time.monotonic() - started_s, 2)}
-        say(f"[{name}] {self.stages[name]['seconds']} s")
-
-    def count(self, plan: Plan) -> None:
-        self.counts |= {
-            "num_sessions": plan.num_sessions,
-            "num_sessions_superseded": plan.num_superseded,
-            "num_segments": plan.num_segments,
-            "num_segments_pending": plan.num_pending,
-            "num_segments_closed": len(plan.closed_segments),
-            "num_redactions": plan.num_redactions,
-            "num_rejections": len(plan.rejections),
-            "num_rejections_known": plan.known_rejections,
-            "input_tokens": plan.num_tokens,
-        }
-
-    def count_batches(self, done: list[dict]) -> None:
-        for name in (
-            "num_segments_encoded",
-            "num_records",
-            "num_turns",
-            "prompt_tokens",
-            "cached_tokens",
-            "output_tokens",
-        ):
-            self.counts[name] = sum(row[name] for row in done)
-        self.counts["num_rejections"] += sum(row["num_rejections"] for row in done)
-        self.num_segments_rejected = sum(row["num_segments_rejected"] for row in done)
-        if done:
-            names = ("num_calls", "num_complete", "num_split", "num_partial", "num_rejected")
-            self.stages["encode"] |= {name: sum(row[name] for row in done) for name in names}
-            for name in ("encode_load_s", "encode_s", "embed_load_s", "embed_s"):
-                self.stages["encode"][name] = round(sum(row[name] for row in done), 2)
-
-    def row(self) -> dict:
-        """A row of RUNS_SCHEMA, but for what only the commit knows."""
+    def counts(self) -> dict:
+        """For the summary."""
         return {
-            "run_id": self.run_id,
-            "job": "backfill",
-            "started_at": self.started_at.isoformat(),
-            "encoder": self.encoder.fingerprint,
-            "embedder": self.embedder.fingerprint,
-            "embedder_profile": self.embedder.model_dump_json(),
-            "config": self.config.model_dump_json(),
-            "summary": json.dumps(self.counts),
+            "num_sessions": self.num_sessions,
+            "num_sessions_superseded": self.num_superseded,
+            "num_segments": self.num_segments,
+            "num_segments_closed": len(self.closed_segments),
+            "num_rejections": len(self.rejections),
+            "num_rejections_known": self.known_rejections,
+            "num_redactions": self.num_redactions,
+            "input_tokens": self.num_tokens,
         }
 
-    def finish(self, status: str) -> dict:
-        """The summary; also writes the run's manifest."""
-        from cluster.files import Files
 
-        summary = {
-            "run_id": self.run_id,
-            "status": status,
-            **self.counts,
-            "seconds": round(time.monotonic() - self.started_s, 2),
-            "stages": self.stages,
-            "store": self.config.store,
-        }
-        manifest = summary | {
-            "job": "backfill",
-            "started_at": self.started_at,
-            "config": self.config.model_dump(mode="json"),
-            "encoder": self.encoder.model_dump(mode="json") | {"fingerprint": self.encoder.fingerprint},
-            "embedder": self.embedder.model_dump(mode="json") | {"fingerprint": self.embedder.fingerprint},
-            "packages": {
-                name: importlib.metadata.version(name)
-                for name in ("ray", "lancedb", "pyarrow", "transformers")
-            },
-        }
-        Files(self.config.store, "runs").put_json(f"{self.run_id}.json", manifest)
-        return summary
+def batch_counts(done: list[dict]) -> dict:
+    """Sums over the batches, for the summary. What earlier attempts had encoded counts no tokens here."""
+    names = [
+        "num_segments_encoded",
+        "num_records",
+        "num_turns",
+        "prompt_tokens",
+        "cached_tokens",
+        "output_tokens",
+    ]
+    return {name: sum(row[name] for row in done) for name in names}
 
 
-def load_profile(folder: str, name: str, kind: type):
-    """A profile by name (jobs/configs/FOLDER/NAME.toml) or by the path of a TOML file."""
-    path = Path(name) if name.endswith(".toml") else CONFIGS / folder / f"{name}.toml"
-    try:
-        return kind.model_validate(tomllib.loads(path.read_text()))
-    except FileNotFoundError:
-        known = sorted(found.stem for found in (CONFIGS / folder).glob("*.toml"))
-        raise UsageError(f"{folder[:-1]} {name!r}: no such file {path}; known names: {known}") from None
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise UsageError(f"{path}: {error}") from None
-
-
-def absolute(path: str) -> str:
-    """A local path as every worker must see it; a URI stays."""
-    return path if "://" in path else str(Path(path).absolute())
+def encode_times(done: list[dict]) -> dict:
+    """Outcomes and actor seconds of the encode stage, for the summary."""
+    counts = ["num_calls", "num_complete", "num_split", "num_partial", "num_rejected"]
+    seconds = ["encode_load_s", "encode_s", "embed_load_s", "embed_s"]
+    return {name: round(sum(row[name] for row in done), 2) for name in (*counts, *seconds)}
 
 
 if __name__ == "__main__":

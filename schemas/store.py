@@ -94,7 +94,11 @@ _LIFE = [("active", pa.bool_()), ("run_id", pa.string()), ("closed_run_id", pa.s
 
 
 def records_schema(dim: int) -> pa.Schema:
-    """Memory records. Key: `record_id` (identity of a memory) and `revision`."""
+    """Memory records. Key: `record_id` (identity of a memory) and `revision`.
+
+    `decision_id` names the decision that made this revision, null where the encoder made it. `closed_reason`
+    of a closed row: `segment_replaced`, or the action of the decision that closed it.
+    """
     return pa.schema(
         [
             ("record_id", pa.string()),
@@ -112,6 +116,8 @@ def records_schema(dim: int) -> pa.Schema:
             ("updated_at", TIME),
             ("encoder", pa.string()),
             ("embedder", pa.string()),
+            ("decision_id", pa.string()),
+            ("closed_reason", pa.string()),
             *_LIFE,
             ("vector", pa.list_(pa.float32(), dim)),
         ]
@@ -171,6 +177,31 @@ REJECTIONS_SCHEMA = pa.schema(
 """Bad rows with their reason. Key: `rejection_id`, a hash of source and content: one rejection per bad row,
 however often it is read. `source` is `file:row` of the archive, or the segment's id."""
 
+DECISIONS_SCHEMA = pa.schema(
+    [
+        ("decision_id", pa.string()),
+        ("user_id", pa.string()),
+        ("target_id", pa.string()),
+        ("target_revision", pa.int32()),
+        ("source_ids", pa.list_(pa.string())),
+        ("source_revisions", pa.list_(pa.int32())),
+        ("decider", pa.string()),
+        ("action", pa.string()),
+        ("text", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("raw", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("cached_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("decided_at", TIME),
+        ("run_id", pa.string()),
+    ]
+)
+"""Update decisions, the ledger of consolidation. Key: `decision_id`, a hash of the target's revision, its
+sources' revisions and the decider's fingerprint (`decider`), so that no decision is asked for twice. `action`:
+update | delete | ignore | unite. `outcome`: applied | refused (a guard said no, `reason` says which) | failed."""
+
 RUNS_SCHEMA = pa.schema(
     [
         ("run_id", pa.string()),
@@ -190,6 +221,7 @@ RUNS_SCHEMA = pa.schema(
 TABLE_KEYS = {
     "segments": ["segment_id"],
     "rejections": ["rejection_id"],
+    "decisions": ["decision_id"],
     "turns": ["turn_id"],
     "records": ["record_id", "revision"],
 }
@@ -201,6 +233,7 @@ def table_schemas(dim: int) -> dict[str, pa.Schema]:
     return {
         "segments": SEGMENTS_SCHEMA,
         "rejections": REJECTIONS_SCHEMA,
+        "decisions": DECISIONS_SCHEMA,
         "turns": turns_schema(dim),
         "records": records_schema(dim),
     }

@@ -1,0 +1,83 @@
+"""Query: what does the store know about this?
+
+    python -m jobs.query --store URI --user-id U --text "where do I live?" -k 10
+    python -m jobs.query --store URI --user-id U --text "..." --as-of RUN --json
+
+Hybrid search (vectors and full text) over a user's memory records and raw turns, each hit with where it
+comes from. Needs no Ray. Only the named user's rows are ever looked at.
+"""
+
+from pydantic import Field
+
+from jobs.cli import JobConfig, JobError, main
+from jobs.run import absolute
+from schemas.profile import EmbedderProfile
+
+
+class QueryConfig(JobConfig):
+    """Settings of a query."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    user_id: str
+    """Whose memories."""
+    text: str = Field(min_length=1)
+    """The question."""
+    k: int = Field(10, ge=1, le=1000, json_schema_extra={"short": "-k"})
+    """How many hits."""
+    as_of: str | None = None
+    """Look at the store as this run left it."""
+    as_json: bool = Field(False, json_schema_extra={"short": "--json"})
+    """Put the hits, whole, into the summary."""
+
+
+def run(config: QueryConfig) -> dict:
+    """Print the hits on stdout, best first, and return the summary."""
+    from cluster.store import Store, StoreError
+
+    try:
+        store = Store(absolute(config.store))
+        view = store.run(config.as_of)
+        hits = search(store, view, config)
+    except StoreError as error:
+        raise JobError(str(error)) from error
+    if not config.as_json:
+        for hit in hits:
+            print(line(hit))
+    return {
+        "status": "done",
+        "store": config.store,
+        "as_of": view["run_id"],
+        "num_hits": len(hits),
+        **({"hits": hits} if config.as_json else {}),
+    }
+
+
+def search(store, view: dict, config: QueryConfig) -> list[dict]:
+    """Embed the question with the store's own embedder, and search."""
+    from cluster.embedder import Embedder
+    from cluster.models import resolve_embedder
+
+    profile = EmbedderProfile.model_validate_json(view["embedder_profile"])
+    if resolve_embedder(profile).fingerprint != view["embedder"]:
+        raise JobError(
+            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote this store; "
+            "restore that version of it"
+        )
+    vector = Embedder(profile).embed_query(config.text)
+    return store.search(config.user_id, config.text, vector, config.k, config.as_of)
+
+
+def line(hit: dict) -> str:
+    """One hit for a person: what, and from where."""
+    day = hit["session_time"].date().isoformat() if hit["session_time"] else "no date"
+    if hit["kind"] == "record":
+        turns = ", ".join(f"{item['session_id']}#{item['turn_index']}" for item in hit["evidence"])
+        return f"{hit['score']:.4f}  {hit['memory_type']:12} {hit['semantic_text']}  [{day}, from {turns}]"
+    text = " ".join(hit["content"].split())
+    text = text if len(text) <= 160 else text[:157] + "..."
+    return f"{hit['score']:.4f}  {'turn':12} {hit['role']}: {text}  [{day}, {hit['session_id']}#{hit['turn_index']}]"
+
+
+if __name__ == "__main__":
+    main(QueryConfig, run, __doc__)

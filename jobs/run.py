@@ -1,0 +1,95 @@
+"""What every job that writes a store shares: a run's identity, counts and manifest; profiles by name.
+
+A run's manifest is `_slowwave/runs/RUN.json` in the store: the summary, the whole config, the resolved
+profiles, the versions of the packages. It is written whether the run ends well or not.
+"""
+
+import contextlib
+import datetime as dt
+import importlib.metadata
+import json
+import time
+import tomllib
+import uuid
+from pathlib import Path
+
+from jobs.cli import JobConfig, UsageError, say
+
+CONFIGS = Path(__file__).parent / "configs"
+
+PACKAGES = ("ray", "lancedb", "pyarrow", "transformers")
+
+
+class Run:
+    """One run of a job on a store."""
+
+    def __init__(
+        self, job: str, config: JobConfig, *, encoder: str, embedder: str, profiles: dict | None = None
+    ):
+        """`encoder` and `embedder` are fingerprints; `profiles` goes into the manifest as it is."""
+        self.job, self.config, self.profiles = job, config, profiles or {}
+        self.encoder, self.embedder = encoder, embedder
+        self.started_at, self.started_s = dt.datetime.now(dt.UTC), time.monotonic()
+        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self.stages: dict[str, dict] = {}
+        self.counts: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str):
+        """Time a stage; what it is worth to know besides may be added to `stages[name]` later."""
+        started_s = time.monotonic()
+        yield
+        self.stages[name] = {"seconds": round(time.monotonic() - started_s, 2)}
+        say(f"[{name}] {self.stages[name]['seconds']} s")
+
+    def row(self, embedder_profile: str) -> dict:
+        """A row of RUNS_SCHEMA, but for what only the commit knows."""
+        return {
+            "run_id": self.run_id,
+            "job": self.job,
+            "started_at": self.started_at.isoformat(),
+            "encoder": self.encoder,
+            "embedder": self.embedder,
+            "embedder_profile": embedder_profile,
+            "config": self.config.model_dump_json(),
+            "summary": json.dumps(self.counts),
+        }
+
+    def finish(self, status: str) -> dict:
+        """The summary; also writes the run's manifest."""
+        from cluster.files import Files
+
+        summary = {
+            "run_id": self.run_id,
+            "status": status,
+            **self.counts,
+            "seconds": round(time.monotonic() - self.started_s, 2),
+            "stages": self.stages,
+            "store": self.config.store,
+        }
+        manifest = summary | {
+            "job": self.job,
+            "started_at": self.started_at,
+            "config": self.config.model_dump(mode="json"),
+            **self.profiles,
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        }
+        Files(self.config.store, "runs").put_json(f"{self.run_id}.json", manifest)
+        return summary
+
+
+def load_profile(folder: str, name: str, kind: type):
+    """A profile by name (jobs/configs/FOLDER/NAME.toml) or by the path of a TOML file."""
+    path = Path(name) if name.endswith(".toml") else CONFIGS / folder / f"{name}.toml"
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        known = sorted(found.stem for found in (CONFIGS / folder).glob("*.toml"))
+        raise UsageError(f"{folder[:-1]} {name!r}: no such file {path}; known names: {known}") from None
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def absolute(path: str) -> str:
+    """A local path as every worker must see it; a URI stays."""
+    return path if "://" in path else str(Path(path).absolute())
