@@ -140,8 +140,8 @@ class EncoderProfile(_Frozen):
 
     @property
     def max_model_len(self) -> int:
-        """Tokens of prompt and answer together. System prompt, examples and the template's own text are estimated
-        at four characters a token and then doubled, because a foreign tokenizer may need more."""
+        """Tokens of prompt and answer together. System prompt, examples and the template's own text are
+        estimated at four characters a token and then doubled, because a foreign tokenizer may need more."""
         shown = [self.system_prompt or "", self.user_template]
         for example in self.examples:
             shown += [self.user_template, example.current, example.answer]

@@ -163,7 +163,7 @@ def salvage(text: str, num_turns: int) -> list[EncodedRecord]:
             item, end = decoder.raw_decode(text, position)
             records.append(read_record(item, num_turns))
         except (ValueError, RecursionError):
-            # A cut or invalid record, prose with a brace in it, or the object around the records: look inside.
+            # A cut or invalid record, a brace in prose, or the object around the records: look inside.
             end = position + 1
         position = text.find("{", end)
     return records

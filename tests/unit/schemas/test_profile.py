@@ -1,0 +1,127 @@
+"""What a profile refuses, and what its fingerprint sees."""
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.profile import EmbedderProfile, EncoderProfile, Example, PromptInWheel
+from schemas.record import RECORD_FIELDS, RecordLimits
+
+WHEEL = PromptInWheel(package="p", version="1", path="p.py", constant="P", sha256="0" * 64)
+
+PROFILE = EncoderProfile(
+    name="a",
+    base="owner/base",
+    system_prompt="Extract.",
+    user_template="{session_date}{previous}\n{current}",
+    base_hash="sha256:1",
+)
+
+
+def changed(**values) -> EncoderProfile:
+    return EncoderProfile.model_validate(PROFILE.model_dump() | values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"system_prompt": None}, "exactly one of system_prompt"),
+        ({"system_prompt_in_wheel": WHEEL.model_dump()}, "exactly one of system_prompt"),
+        ({"user_template": "{current}"}, r"user_template lacks \{previous\}"),
+        ({"user_template": "{previous}"}, r"user_template lacks \{current\}"),
+        ({"turn_template": "{role}"}, r"turn_template lacks \{content\}"),
+        (
+            {"user_template": "{previous}{current}", "session_date_template": "{date}"},
+            r"user_template lacks \{session_date\}",
+        ),
+        ({"fields": ["memory_type", "evidence_turns"]}, "fields lacks 'semantic_text'"),
+        ({"fields": [*RECORD_FIELDS, "confidence"]}, "fields"),
+        ({"max_turns": 0}, "max_turns"),
+        ({"limits": {"max_records": 0}}, "max_records"),
+        ({"temperature": 0.7}, "temperature"),
+        ({"limits": {"max_words": 3}}, "max_words"),
+    ],
+)
+def test_a_profile_that_cannot_work_is_refused(values, message):
+    with pytest.raises(ValidationError, match=message):
+        changed(**values)
+
+
+def test_profiles_are_frozen():
+    with pytest.raises(ValidationError):
+        PROFILE.max_turns = 5
+
+
+def test_an_unresolved_profile_has_no_fingerprint():
+    """Without the hash of its base two profiles of different models could look alike."""
+    with pytest.raises(ValueError, match=r"profile 'a' is not resolved"):
+        _ = changed(base_hash="").fingerprint
+    with pytest.raises(ValueError, match=r"embedder 'e' is not resolved"):
+        _ = EmbedderProfile(name="e", model="owner/model").fingerprint
+
+
+CHANGES = {
+    "adapter_mode": "per_request",
+    "system_prompt": "Extract!",
+    "user_template": "{session_date}{previous}\n\n{current}",
+    "examples": [Example(current="user: a", answer='{"records": []}')],
+    "turn_template": "{index} {role}: {content}",
+    "no_previous": "-",
+    "session_date_template": "{date}",
+    "fields": RECORD_FIELDS[::-1],
+    "limits": RecordLimits(max_items=3),
+    "max_turns": 5,
+    "max_current_tokens": 100,
+    "max_context_tokens": 100,
+    "max_tokens": 100,
+    "max_splits": 1,
+    "repetition_penalty": 1.5,
+    "engine": "transformers",
+    "structured_backend": "guidance",
+    "dtype": "float32",
+    "base_hash": "sha256:2",
+    "adapter_hash": "sha256:3",
+}
+NOT_IN_FINGERPRINT = {
+    "name",
+    "base",
+    "base_revision",
+    "adapter",
+    "adapter_revision",
+    "system_prompt_in_wheel",
+}
+
+
+def test_the_fingerprint_sees_every_field_that_changes_an_answer():
+    assert {*CHANGES, *NOT_IN_FINGERPRINT} == set(EncoderProfile.model_fields), "decide about the new field"
+    prints = {name: changed(**{name: value}).fingerprint for name, value in CHANGES.items()}
+    prints["unchanged"] = PROFILE.fingerprint
+    assert len(set(prints.values())) == len(prints), prints
+
+
+def test_the_fingerprint_sees_content_and_not_where_it_lies():
+    moved = changed(name="b", base="/models/base", base_revision="r", adapter_revision="r")
+    assert moved.fingerprint == PROFILE.fingerprint
+
+
+def test_the_embedder_s_fingerprint_sees_what_changes_a_vector_of_the_store():
+    profile = EmbedderProfile(name="e", model="owner/model", model_hash="owner/model@1")
+    same = {"name": "f", "model": "/models/model", "revision": "1", "batch_size": 1, "query_prompt": "Q: "}
+    other = {"max_seq_len": 128, "dtype": "bfloat16", "model_hash": "owner/model@2"}
+    assert {*same, *other} == set(EmbedderProfile.model_fields), "decide about the new field"
+    assert profile.model_copy(update=same).fingerprint == profile.fingerprint
+    prints = {profile.model_copy(update={name: value}).fingerprint for name, value in other.items()}
+    assert len(prints | {profile.fingerprint}) == len(other) + 1
+
+
+def test_max_model_len_grows_with_everything_that_stands_in_a_prompt():
+    longer = {
+        "system_prompt": "Extract." * 100,
+        "user_template": PROFILE.user_template + "x" * 100,
+        "examples": [Example(current="user: a" * 100, answer='{"records": []}')],
+        "max_turns": 8,
+        "max_current_tokens": 2000,
+        "max_context_tokens": 2000,
+        "max_tokens": 2000,
+    }
+    for name, value in longer.items():
+        assert changed(**{name: value}).max_model_len > PROFILE.max_model_len, name
