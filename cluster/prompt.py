@@ -17,8 +17,11 @@ class PromptBuilder:
         self._tokenizer = tokenizer
         self._system = profile.system_prompt
         self._user = profile.user_template
-        tags = set(re.findall(r"</?[A-Z][A-Z_]*>", self._user + self._system + profile.session_date_template))
-        control = sorted({*tags, *tokenizer.all_special_tokens}, key=len, reverse=True)
+        texts = self._user + self._system + profile.session_date_template
+        tags = {f"<{slash}{name}>" for name in re.findall(r"</?([A-Za-z]\w*)>", texts) for slash in ("", "/")}
+        # The tokenizer reads more as control tokens than those that have a role in its configuration.
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        control = sorted({*tags, *special, *tokenizer.all_special_tokens}, key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, control)), re.IGNORECASE) if control else None
 
     def __call__(self, context: list[dict], current: list[dict], session_time) -> list[int]:
@@ -30,7 +33,8 @@ class PromptBuilder:
         """The prompt as text, chat template applied."""
         date = ""
         if session_time is not None and self._profile.session_date_template:
-            date = self._profile.session_date_template.format(date=session_time.date().isoformat())
+            day = session_time.date().isoformat()
+            date = self._profile.session_date_template.replace("{date}", day)
         previous = "\n".join(
             self._turn(index, part, "{role}: {content}") for index, part in enumerate(context)
         )
@@ -38,7 +42,8 @@ class PromptBuilder:
         messages = [{"role": "system", "content": self._system}]
         for example in self._profile.examples:
             shown = self._user_message("", "", example.current.strip())
-            messages += [{"role": "user", "content": shown}, {"role": "assistant", "content": example.answer.strip()}]
+            messages.append({"role": "user", "content": shown})
+            messages.append({"role": "assistant", "content": example.answer.strip()})
         messages.append({"role": "user", "content": self._user_message(date, previous, "\n".join(lines))})
         return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 

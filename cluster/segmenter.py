@@ -21,7 +21,12 @@ def tokenizer_offsets(tokenizer) -> Offsets:
 
     def offsets(texts: list[str]) -> list[list[tuple[int, int]]]:
         encoded = tokenizer(
-            texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False
+            texts,
+            add_special_tokens=False,
+            # Written in a conversation, a control token is text, and many tokens in the prompt.
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
         )
         return encoded["offset_mapping"]
 
@@ -67,31 +72,42 @@ def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> lis
 def split_text(text: str, tokens: list[tuple[int, int]], max_tokens: int) -> list[tuple[str, int]]:
     """Cut a text into (piece, number of tokens), each at most `max_tokens`; the pieces join to the text.
 
-    Prefers to cut behind white space in the last quarter of the budget.
+    Prefers to cut at white space in the last quarter of the budget. Only a character that is by itself more
+    tokens than `max_tokens` makes a longer piece.
     """
     if len(tokens) <= max_tokens:
         return [(text, len(tokens))]
-    pieces, begin_token, begin_char = [], 0, 0
-    while len(tokens) - begin_token > max_tokens:
-        cut_token = begin_token + max_tokens
-        for candidate in range(cut_token, cut_token - max_tokens // 4, -1):
-            char = tokens[candidate][0]
-            if char > begin_char and (text[char].isspace() or text[char - 1].isspace()):
-                cut_token = candidate
-                break
-        cut_char = tokens[cut_token][0]
-        # Tokens of one character (bytes of an emoji) share its offsets: never cut inside, always go on.
-        while cut_token < len(tokens) and (
-            tokens[cut_token][0] <= begin_char or tokens[cut_token][0] < tokens[cut_token - 1][1]
-        ):
-            cut_token += 1
-            cut_char = tokens[cut_token][0] if cut_token < len(tokens) else len(text)
-        if cut_char >= len(text):
-            break
-        pieces.append((text[begin_char:cut_char], cut_token - begin_token))
-        begin_token, begin_char = cut_token, cut_char
-    pieces.append((text[begin_char:], len(tokens) - begin_token))
+    cuts = _cuts(text, tokens)
+    pieces, begin, next_cut = [], (0, 0), 0
+    while next_cut < len(cuts):
+        last = next_cut
+        while last + 1 < len(cuts) and cuts[last + 1][0] - begin[0] <= max_tokens:
+            last += 1
+        if last + 1 < len(cuts):
+            at_space = (
+                index
+                for index in range(last, next_cut, -1)
+                if cuts[index][0] - begin[0] > max_tokens - max_tokens // 4
+                and (text[cuts[index][1] - 1].isspace() or text[cuts[index][1]].isspace())
+            )
+            last = next(at_space, last)
+        pieces.append((text[begin[1] : cuts[last][1]], cuts[last][0] - begin[0]))
+        begin, next_cut = cuts[last], last + 1
     return pieces
+
+
+def _cuts(text: str, tokens: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Where a text may be cut, and its end: (tokens before, character), both rising.
+
+    Tokens of one character (the bytes of an emoji) share its offsets: there is no cut between them.
+    """
+    cuts, reached = [], 1
+    for index, (start, end) in enumerate(tokens):
+        if reached <= start < len(text):
+            cuts.append((index, start))
+            reached = start + 1
+        reached = max(reached, end)
+    return [*cuts, (len(tokens), len(text))]
 
 
 def _spans(parts: list[dict], max_turns: int, max_tokens: int) -> list[tuple[int, int]]:
@@ -110,9 +126,12 @@ def _context(earlier: list[dict], offsets: Offsets, max_tokens: int) -> list[dic
     chosen: list[dict] = []
     for part in reversed(earlier):
         if part["num_tokens"] > max_tokens:
-            if not chosen and max_tokens:
-                start = offsets([part["text"]])[0][-max_tokens][0]
-                chosen.append(part | {"text": part["text"][start:], "num_tokens": max_tokens})
+            if not chosen:
+                tokens = offsets([part["text"]])[0]
+                cuts = [(0, 0), *_cuts(part["text"], tokens)]
+                first_token, first_char = next(cut for cut in cuts if len(tokens) - cut[0] <= max_tokens)
+                if end := part["text"][first_char:]:
+                    chosen.append(part | {"text": end, "num_tokens": len(tokens) - first_token})
             break
         chosen.append(part)
         max_tokens -= part["num_tokens"]
