@@ -170,7 +170,7 @@ class EncodeStage:
 
     def __call__(self, row: dict) -> dict:
         batch_id, started_s = row["batch_id"], time.monotonic()
-        load_s, num_encoded = 0.0, 0
+        load_s, encoded_now = 0.0, []
         if self._files.exists(self._path(batch_id)):
             encoded = self._files.get_table(self._path(batch_id))
         else:
@@ -183,7 +183,7 @@ class EncodeStage:
                 load_s = self._encoder.load_s
             for segment, encoding in zip(missing, self._encode(batch_id, missing), strict=True):
                 rows[segment["segment_id"]] = encoded_row(segment, encoding)
-            num_encoded = len(missing)
+            encoded_now = [rows[segment["segment_id"]] for segment in missing]
             ordered = [rows[segment["segment_id"]] for segment in plan]
             encoded = pa.Table.from_pylist(ordered, schema=encoded_schema())
             self._files.put_table(self._path(batch_id), encoded)
@@ -192,10 +192,10 @@ class EncodeStage:
         return {
             "batch_id": batch_id,
             "num_segments": encoded.num_rows,
-            "num_segments_encoded": num_encoded,
+            "num_segments_encoded": len(encoded_now),
             "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
             **{f"num_{name}": outcomes.count(name) for name in ("complete", "split", "partial", "rejected")},
-            **{name: sum(encoded.column(name).to_pylist()) if num_encoded else 0 for name in counted},
+            **{name: sum(row[name] for row in encoded_now) for name in counted},
             "encode_load_s": load_s,
             "encode_s": time.monotonic() - started_s - load_s,
         }
