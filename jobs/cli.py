@@ -87,7 +87,7 @@ def parse_config(config_class: type[JobConfig], doc: str, argv: list[str]) -> Jo
         options = {
             "dest": name,
             "default": argparse.SUPPRESS,
-            "help": f"{_oneline(field.description)} ({default})",
+            "help": _oneline(f"{field.description or ''} ({default})"),
         }
         flags = [f"--{name.replace('_', '-')}"]
         if field.json_schema_extra and "short" in field.json_schema_extra:
@@ -103,7 +103,7 @@ def parse_config(config_class: type[JobConfig], doc: str, argv: list[str]) -> Jo
     values = {}
     if path := given.pop("config", None):
         try:
-            values = tomllib.loads(Path(path).read_text())
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             parser.error(f"--config {path}: {error}; it must be a readable TOML file")
     try:
@@ -116,9 +116,14 @@ def parse_config(config_class: type[JobConfig], doc: str, argv: list[str]) -> Jo
 
 def _explain(config_class: type[BaseModel], item: dict) -> str:
     name = ".".join(str(part) for part in item["loc"])
+    if not name:
+        return f"  {item['msg']}"
     if item["type"] == "missing":
-        return f"  {name}: not given; pass --{name.replace('_', '-')} or set it in the config file"
+        option = "" if len(item["loc"]) > 1 else f"pass --{name.replace('_', '-')} or "
+        return f"  {name}: not given; {option}set it in the config file"
     if item["type"] == "extra_forbidden":
+        for part in item["loc"][:-1]:
+            config_class = config_class.model_fields[part].annotation
         known = ", ".join(config_class.model_fields)
         return f"  {name}={item['input']!r}: no such setting; known settings: {known}"
     return f"  {name}={item['input']!r}: {item['msg']}"
@@ -140,8 +145,8 @@ def _option_kind(annotation) -> str | tuple | None:
     return None
 
 
-def _oneline(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("%", "%%")
+def _oneline(text: str) -> str:
+    return " ".join(text.split()).replace("%", "%%")
 
 
 def _module_name(config_class: type) -> str:
@@ -151,7 +156,7 @@ def _module_name(config_class: type) -> str:
 
 
 class Progress:
-    """Counts on stderr, at most once every `every_s` seconds, with rate and time left where the total is known."""
+    """Counts on stderr, at most once every `every_s` seconds; with a total, also the time left."""
 
     def __init__(self, label: str, unit: str, total: int | None = None, every_s: float = 2.0):
         self.label, self.unit, self.total, self.every_s = label, unit, total, every_s
@@ -174,7 +179,8 @@ class Progress:
             if self.total and rate and self.done < self.total
             else ""
         )
-        return f"[{self.label}] {self.done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{', ' + note if note else ''}"
+        note = f", {note}" if note else ""
+        return f"[{self.label}] {self.done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{note}"
 
 
 def duration(seconds: float) -> str:

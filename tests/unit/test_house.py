@@ -1,0 +1,155 @@
+"""House rules that a reader relies on: who imports whom, what is cheap to import, what ships and loads."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.profile import EmbedderProfile, EncoderProfile
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("schemas", "cluster", "jobs")
+MODULES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
+HEAVY = {"ray", "torch", "vllm", "transformers", "lancedb", "sentence_transformers", "peft", "outlines"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Imported modules with their full names, and whether a function has to be called for it."""
+
+    def walk(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{name_of(path)}: relative import; write the full name"
+                yield child.module, inside
+                yield from ((f"{child.module}.{alias.name}", inside) for alias in child.names)
+            in_function = inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from walk(child, in_function)
+
+    return walk(ast.parse(path.read_text(encoding="utf-8")), inside=False)
+
+
+def importers(package: str) -> dict[str, set[bool]]:
+    """Modules that import a package -> whether at import time (False), inside a function (True), or both."""
+    found: dict[str, set[bool]] = {}
+    for path in MODULES:
+        for name, inside in imports(path):
+            if name.split(".")[0] == package:
+                found.setdefault(name_of(path), set()).add(inside)
+    return found
+
+
+# --- who imports whom -----------------------------------------------------------------------------------
+
+
+def test_schemas_import_the_standard_library_pyarrow_and_pydantic():
+    allowed = sys.stdlib_module_names | {"schemas", "pyarrow", "pydantic"}
+    for path in (ROOT / "schemas").rglob("*.py"):
+        foreign = {name for name, _ in imports(path) if name.split(".")[0] not in allowed}
+        assert not foreign, f"{name_of(path)} imports {foreign}"
+
+
+def test_cluster_never_imports_jobs():
+    assert [name for name in importers("jobs") if not name.startswith("jobs/")] == []
+
+
+def test_jobs_do_not_import_each_other():
+    """Jobs meet in artifacts. What several of them need is no job: it cannot be run."""
+    for path in MODULES:
+        if path.parts[len(ROOT.parts)] != "jobs":
+            continue
+        own = job_of(path)
+        foreign = {name for name, _ in imports(path) for job in JOBS if job != own and is_in(name, job)}
+        assert not foreign, f"{name_of(path)} imports {foreign}"
+
+
+def test_lancedb_is_imported_in_one_module():
+    assert list(importers("lancedb")) == ["cluster/store.py"]
+
+
+def test_vllm_is_imported_where_an_engine_is_made():
+    assert importers("vllm") == {"cluster/encoder.py": {True}}
+
+
+@pytest.mark.parametrize(
+    "package", ["ray", "torch", "transformers", "sentence_transformers", "peft", "outlines"]
+)
+def test_heavy_packages_are_imported_inside_functions(package):
+    at_import_time = [name for name, inside in importers(package).items() if False in inside]
+    assert at_import_time == []
+
+
+# --- jobs -----------------------------------------------------------------------------------------------
+
+
+def is_job(path: Path) -> bool:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return path.name == "__main__.py" or 'if __name__ == "__main__":' in lines
+
+
+def job_of(path: Path) -> str | None:
+    """`jobs.NAME` that a module belongs to; None where it is shared."""
+    inner = path.relative_to(ROOT / "jobs")
+    if len(inner.parts) > 1:
+        return f"jobs.{inner.parts[0]}"
+    return f"jobs.{inner.stem}" if is_job(path) else None
+
+
+def is_in(name: str, job: str) -> bool:
+    return name == job or name.startswith(job + ".")
+
+
+JOBS = sorted({job_of(path) for path in MODULES if path.is_relative_to(ROOT / "jobs") and is_job(path)})
+
+
+def test_there_are_jobs():
+    assert {"jobs.backfill", "jobs.ingest", "jobs.sample"} <= set(JOBS)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_s_options_parse_without_heavy_imports(job):
+    """Help and wrong usage answer at once, and on a machine that has no GPU or ML packages."""
+    command = [sys.executable, "-X", "importtime", "-m", job, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith(f"usage: python -m {job} ")
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "pydantic" in imported
+    assert not imported & HEAVY
+
+
+# --- what ships -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [("profiles", EncoderProfile), ("embedders", EmbedderProfile)],
+    ids=lambda value: str(value),
+)
+def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
+    paths = sorted((ROOT / "jobs" / "configs" / folder).glob("*.toml"))
+    assert "default" in [path.stem for path in paths]
+    for path in paths:
+        profile = kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        assert profile.name == path.stem
+
+
+def test_every_shipped_toml_is_of_a_known_kind():
+    """A new folder of configs needs a class and a line in the test above."""
+    configs = ROOT / "jobs" / "configs"
+    assert {path.parent.name for path in configs.rglob("*.toml")} == {"profiles", "embedders"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_module_opens_with_its_purpose(path):
+    source = path.read_text(encoding="utf-8")
+    assert not source.strip() or ast.get_docstring(ast.parse(source)), f"{name_of(path)} has no docstring"
