@@ -8,6 +8,7 @@ killed process left is rolled forward, never half visible.
 """
 
 import datetime as dt
+import importlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ INDEXES = {
 }
 
 INTENT = "intent.json"
+
+OPERATIONS = {
+    "rollback": "cluster.maintenance",
+    "reembed": "cluster.maintenance",
+    "compact": "cluster.maintenance",
+    "forget": "cluster.forget",
+}
+"""Where the intents of other kinds than a commit are applied: kind -> module with `apply(store, intent)`."""
 
 
 class StoreError(Exception):
@@ -83,9 +92,20 @@ class Store:
         run = self.run(as_of)
         if run is None:
             return None
-        table = self._db.open_table(name)
-        table.checkout(json.loads(run["versions"])[name])
+        versions = json.loads(run["versions"])
+        if name not in versions:
+            openable = [row["run_id"] for row in self.runs() if json.loads(row["versions"])]
+            raise StoreError(
+                f"--as-of {run['run_id']}: the view of this run has expired (jobs.compact keeps only "
+                f"the newest); {self.uri} still has {openable}"
+            )
+        table = self.head(name)
+        table.checkout(versions[name])
         return table
+
+    def head(self, name: str) -> lancedb.table.Table:
+        """A table as it stands, be it published or not: for writers, under the lease."""
+        return self._db.open_table(name)
 
     def rows(
         self, name: str, columns: list[str], where: str | None = None, as_of: str | None = None
@@ -137,7 +157,11 @@ class Store:
         intent = self.files.get_json(INTENT)
         if intent is None:
             return None
-        self._apply(intent)
+        if kind := intent.get("kind"):
+            # Operations build on the store, so the store can only import them when it needs one.
+            importlib.import_module(OPERATIONS[kind]).apply(self, intent)
+        else:
+            self._apply(intent)
         return intent["run"]["run_id"]
 
     def commit(
@@ -182,12 +206,9 @@ class Store:
                     table.create_index(column, config=index)
             table.optimize()
             # The tag keeps this version from every later clean-up, and gives plain lancedb users its name.
-            _tag(table, run["run_id"])
+            tag(table, run["run_id"])
             versions[name] = table.version
-        row = run | {"versions": json.dumps(versions), "finished_at": dt.datetime.now(dt.UTC)}
-        row["started_at"] = dt.datetime.fromisoformat(str(row["started_at"]))
-        runs = self._open_or_create("runs", RUNS_SCHEMA)
-        runs.add(pa.Table.from_pylist([row], schema=RUNS_SCHEMA))
+        self._open_or_create("runs", RUNS_SCHEMA).add(run_rows([run_row(run, versions)]))
         self.files.delete([INTENT])
 
     def _apply_table(self, table, name: str, schema: pa.Schema, intent: dict) -> None:
@@ -230,7 +251,21 @@ def quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _tag(table, run_id: str) -> None:
+def run_row(run: dict, versions: dict[str, int]) -> dict:
+    """A run of an intent as a row of RUNS_SCHEMA, finished now."""
+    return run | {
+        "versions": json.dumps(versions),
+        "started_at": dt.datetime.fromisoformat(str(run["started_at"])),
+        "finished_at": dt.datetime.now(dt.UTC),
+    }
+
+
+def run_rows(rows: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=RUNS_SCHEMA)
+
+
+def tag(table, run_id: str) -> None:
+    """Give the table's version the run's name, or move the name to it."""
     if run_id in table.tags.list():
         table.tags.update(run_id, table.version)
     else:

@@ -13,7 +13,7 @@ import tomllib
 import uuid
 from pathlib import Path
 
-from jobs.cli import JobConfig, UsageError, say
+from jobs.cli import JobConfig, JobError, UsageError, say
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -76,6 +76,26 @@ class Run:
         }
         Files(self.config.store, "runs").put_json(f"{self.run_id}.json", manifest)
         return summary
+
+
+@contextlib.contextmanager
+def writing(uri: str, job: str):
+    """An existing store, for a job that writes it: yields (store, lease) with nothing left half done.
+
+    What the store, the lease or a model finds wrong is raised as JobError.
+    """
+    from cluster.lease import Lease, LeaseHeld, LeaseLost
+    from cluster.models import ModelError
+    from cluster.store import Store, StoreError
+
+    try:
+        store = Store(absolute(uri))
+        with Lease(store.uri, job) as lease:
+            if finished := store.recover():
+                say(f"[{job}] finished run {finished}, which had been interrupted")
+            yield store, lease
+    except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
+        raise JobError(str(error)) from error
 
 
 def load_profile(folder: str, name: str, kind: type):

@@ -1,0 +1,54 @@
+"""Rollback: the store as an earlier run left it, without losing what came after.
+
+    python -m jobs.history --store URI                  # which runs there are
+    python -m jobs.rollback --store URI --to RUN
+    python -m jobs.rollback --store URI --to LATER_RUN  # undo it
+
+Records, turns, decisions and rejections are exactly those of RUN, also for a reader who opens the tables with
+plain lancedb. A rollback is a run like every other, so it can be looked at with --as-of and undone.
+
+The segments that it takes out stay known to the ledger: a nightly backfill does not bring them back, unless
+it is asked to with `jobs.backfill --include-rolled-back`.
+"""
+
+from jobs.cli import JobConfig, JobError, main, say
+from jobs.run import Run, writing
+
+
+class RollbackConfig(JobConfig):
+    """Settings of a rollback."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    to: str
+    """Run whose view the store is to have."""
+
+
+def run(config: RollbackConfig) -> dict:
+    """Roll back and return the summary. Safe to repeat: going to where the store is changes no row."""
+    from cluster.maintenance import rollback
+    from cluster.store import StoreError
+
+    with writing(config.store, "jobs.rollback") as (store, lease):
+        newest = store.run()
+        try:
+            target = store.run(config.to)
+        except StoreError:
+            raise JobError(
+                f"--to {config.to}: no such run; the store has {[row['run_id'] for row in store.runs()]}"
+            ) from None
+        this = Run("rollback", config, encoder=target["encoder"], embedder=target["embedder"])
+        this.counts = {"from": newest["run_id"], "to": config.to}
+        lease.check()
+        with this.stage("publish"):
+            rollback(store, this.row(target["embedder_profile"]), config.to)
+        this.counts |= {
+            f"num_{name}_active": store.rows(name, ["run_id"], where="active").num_rows
+            for name in ("records", "turns")
+        }
+    say(f"[rollback] undo with: python -m jobs.rollback --store {config.store} --to {newest['run_id']}")
+    return this.finish("done")
+
+
+if __name__ == "__main__":
+    main(RollbackConfig, run, __doc__)
