@@ -12,13 +12,7 @@ import pyarrow.compute as pc
 
 from cluster.files import Files
 from cluster.store import INDEXES, INTENT, Store, StoreError, run_row, run_rows, tag
-from schemas.store import SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
-
-ROLLED_BACK = "rolled_back"
-"""Outcome of a segment that a rollback took out: it stays known, so that no nightly run pays for it again."""
-
-RESTORED = "restored"
-"""Outcome of a segment that a rollback brought back: its rows stay, though the archive has it no longer."""
+from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
 
 
 def apply(store: Store, intent: dict) -> None:

@@ -46,8 +46,8 @@ SEGMENT_SCHEMA = pa.schema(
         ("turns", pa.list_(_TURN)),
     ]
 )
-"""A segment as `cluster.segmenter` cuts it. `*_char` count the session's text, turns joined without a gap;
-`turns` are the turns that begin in this segment, whole."""
+"""A segment as `cluster.segmenter` cuts it: from `start_char` of turn `first_turn` to `end_char` (exclusive)
+of turn `last_turn`; `turns` are the turns that begin in this segment, whole."""
 
 TEMPORAL = pa.struct([("t_ref", pa.string()), ("t_valid_from", pa.string()), ("t_valid_to", pa.string())])
 
@@ -159,7 +159,14 @@ SEGMENTS_SCHEMA = pa.schema(
         *_LIFE,
     ]
 )
-"""The ledger: which segment was paid for, by which encoder, with what outcome. Key: `segment_id`."""
+"""The ledger: which segment was paid for, by which encoder, with what outcome. Key: `segment_id`. `outcome`:
+complete | split | partial | rejected, as encoded, or what a rollback made of it."""
+
+ROLLED_BACK = "rolled_back"
+"""Outcome of a segment that a rollback took out: it stays known, so that no nightly run brings it back."""
+
+RESTORED = "restored"
+"""Outcome of a segment that a rollback brought back: it stays, although the archive no longer has it."""
 
 REJECTIONS_SCHEMA = pa.schema(
     [
