@@ -68,7 +68,7 @@ def cut_unit(
         segments = cut_session(row, offsets, profile)
         known = ledger.of_session(row["user_id"], row["session_id"])
         current_ids = {segment["segment_id"] for segment in segments}
-        closed += [segment_id for segment_id in known if segment_id not in current_ids]
+        closed += ledger.gone(row["user_id"], row["session_id"], current_ids)
         # A segment that is known but to be encoded again gives way to its own successor.
         again = [segment for segment in segments if not known.get(segment["segment_id"], False)]
         closed += [segment["segment_id"] for segment in again if segment["segment_id"] in known]

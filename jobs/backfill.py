@@ -66,6 +66,8 @@ class BackfillConfig(JobConfig):
     or reencode everything."""
     retry_rejected: bool = False
     """Encode again the segments that were rejected before."""
+    include_rolled_back: bool = False
+    """Bring back what jobs.rollback took out, as far as the archive has it."""
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)
     """The run fails when a larger share of sessions, or of segments, is rejected."""
     max_input_tokens: int | None = Field(None, ge=1)
@@ -169,6 +171,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
         store.rows("segments", ["user_id", "session_id", "segment_id", "encoder", "outcome"], where="active"),
         encoder=encoder.fingerprint if config.on_encoder_change == "reencode" else None,
         retry_rejected=config.retry_rejected,
+        include_rolled_back=config.include_rolled_back,
     )
     shared = ray.put(
         {
