@@ -1,4 +1,4 @@
-"""Reading an archive that may be damaged: a bad file costs a file, a bad row group a row group, a bad row a row.
+"""Reading an archive that may be damaged: a bad file costs a file, a bad row group itself, a bad row a row.
 
 Ray Data's own Parquet reader fails a whole task for one broken page, so workers read row groups through
 here. A row group is the unit of work.
@@ -52,7 +52,7 @@ class BadRow:
 
 
 def list_files(archive: str) -> list[str]:
-    """Parquet files under a folder or object-store URI, sorted. Names that begin with `_` or `.` are left out."""
+    """Parquet files under a folder or object-store URI, sorted; names that begin with `_` or `.` do not count."""
     try:
         system, root = _open(archive)
         infos = system.get_file_info(fs.FileSelector(root, recursive=True))
@@ -176,7 +176,7 @@ def _keys(table: pa.Table) -> bytes:
             user_id, session_id = users[index].as_py(), sessions[index].as_py()
         except UnicodeDecodeError:
             user_id = session_id = None
-        if not isinstance(user_id, str) or not isinstance(session_id, str):
+        if not all(isinstance(value, str) and value.strip() for value in (user_id, session_id)):
             # Rows without a proper key are rejected each for itself: none may supersede another.
             keys.append(os.urandom(16))
         else:

@@ -81,6 +81,7 @@ def connect(config: ClusterConfig) -> None:
     context.issue_detectors_config.high_memory_detector_config.detection_time_interval_s = -1
     # A job that waits for a GPU makes no progress, and is right to.
     context.execution_no_progress_timeout_s = -1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def encoder_gpus(pool: PoolConfig) -> float:

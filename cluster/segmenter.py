@@ -17,18 +17,14 @@ Offsets = Callable[[list[str]], list[list[tuple[int, int]]]]
 
 
 def tokenizer_offsets(tokenizer) -> Offsets:
-    """Offsets by a fast Hugging Face tokenizer."""
+    """Offsets by a `tokenizers.Tokenizer`; its settings are changed to count plain text, whole."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # Written in a conversation, a control token is text, and many tokens in the prompt.
+    tokenizer.encode_special_tokens = True
 
     def offsets(texts: list[str]) -> list[list[tuple[int, int]]]:
-        encoded = tokenizer(
-            texts,
-            add_special_tokens=False,
-            # Written in a conversation, a control token is text, and many tokens in the prompt.
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-        )
-        return encoded["offset_mapping"]
+        return [encoding.offsets for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     return offsets
 
@@ -39,16 +35,16 @@ def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> lis
     for index, (turn, tokens) in enumerate(
         zip(session["turns"], offsets([turn["content"] for turn in session["turns"]]), strict=True)
     ):
+        start_char = 0
         for text, num_tokens in split_text(turn["content"], tokens, profile.max_current_tokens):
-            parts.append({"turn_index": index, "text": text, "num_tokens": num_tokens, **_said(turn)})
-    segments, start_char = [], 0
-    first_of_turn = set()
+            part = {"turn_index": index, "start_char": start_char, "text": text, "num_tokens": num_tokens}
+            parts.append(part | _said(turn))
+            start_char += len(text)
+    segments = []
     for first, last in _spans(parts, profile.max_turns, profile.max_current_tokens):
         current = parts[first:last]
         context = _context(parts[:first], offsets, profile.max_context_tokens)
-        end_char = start_char + sum(len(part["text"]) for part in current)
-        begun = [part["turn_index"] for part in current if part["turn_index"] not in first_of_turn]
-        first_of_turn.update(begun)
+        begun = [part["turn_index"] for part in current if part["start_char"] == 0]
         segment = {
             "user_id": session["user_id"],
             "conversation_id": session["conversation_id"],
@@ -56,16 +52,15 @@ def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> lis
             "session_time": session["session_time"],
             "first_turn": current[0]["turn_index"],
             "last_turn": current[-1]["turn_index"],
-            "start_char": start_char,
-            "end_char": end_char,
+            "start_char": current[0]["start_char"],
+            "end_char": current[-1]["start_char"] + len(current[-1]["text"]),
             "num_tokens": sum(part["num_tokens"] for part in context + current),
             "context": [_part(part) for part in context],
             "current": [_part(part) for part in current],
             # A turn belongs to the segment in which it begins, whole: the store keeps turns, not parts.
-            "turns": [{"turn_index": index, **session["turns"][index]} for index in dict.fromkeys(begun)],
+            "turns": [{"turn_index": index, **session["turns"][index]} for index in begun],
         }
         segments.append({"segment_id": segment_id(segment), **segment})
-        start_char = end_char
     return segments
 
 

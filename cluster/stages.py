@@ -1,6 +1,6 @@
-"""The stages of a backfill, as workers run them. Rows between them are references; data lies in staged files.
+"""The stages of a backfill, as workers run them. Rows between them are references; data is in staged files.
 
-    unit of the archive --cut--> plan/BATCH --encode--> encoded/ENCODER/BATCH --embed--> tables/KEY/TABLE/BATCH
+    unit of the archive --cut--> plan/BATCH --encode--> encoded/ENCODER/BATCH --embed--> tables/.../BATCH
 
 A batch's id is a hash of its segments, and a stage's output for it is put at once: a stage whose output is
 there has been paid for and is skipped, whoever asks again. That is all there is to resuming.
@@ -31,6 +31,9 @@ from schemas.store import (
     records_schema,
     turns_schema,
 )
+
+ENGINE_FAILURES = ("encoder_error", "encoder_crashed")
+"""Reasons of a rejection that are no answer of the model."""
 
 MAX_RAW_CHARS = 20_000
 """Of a rejected row's raw text, this much is kept."""
@@ -103,9 +106,15 @@ def cut_unit(
 
 @functools.lru_cache(maxsize=2)
 def _tokenizer(profile: EncoderProfile):
+    folder = tokenizer_folder(profile)
+    if (folder / "tokenizer.json").is_file():
+        # Importing transformers would cost every worker ten seconds for the same tokenizer.
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(tokenizer_folder(profile))
+    return AutoTokenizer.from_pretrained(folder).backend_tokenizer
 
 
 def rejection_row(bad: BadRow) -> dict:
@@ -171,9 +180,8 @@ class EncodeStage:
     def __call__(self, row: dict) -> dict:
         batch_id, started_s = row["batch_id"], time.monotonic()
         load_s, encoded_now = 0.0, []
-        if self._files.exists(self._path(batch_id)):
-            encoded = self._files.get_table(self._path(batch_id))
-        else:
+        rows = self._answered(batch_id)
+        if rows is None:
             plan = self._files.get_table(plan_path(batch_id)).to_pylist()
             rows = self._reuse([segment["segment_id"] for segment in plan])
             missing = [segment for segment in plan if segment["segment_id"] not in rows]
@@ -185,13 +193,12 @@ class EncodeStage:
                 rows[segment["segment_id"]] = encoded_row(segment, encoding)
             encoded_now = [rows[segment["segment_id"]] for segment in missing]
             ordered = [rows[segment["segment_id"]] for segment in plan]
-            encoded = pa.Table.from_pylist(ordered, schema=encoded_schema())
-            self._files.put_table(self._path(batch_id), encoded)
-        outcomes = encoded.column("outcome").to_pylist()
+            self._files.put_rows(self._path(batch_id), ordered, encoded_schema())
+        outcomes = [row["outcome"] for row in rows.values()]
         counted = ("prompt_tokens", "cached_tokens", "output_tokens", "num_calls")
         return {
             "batch_id": batch_id,
-            "num_segments": encoded.num_rows,
+            "num_segments": len(rows),
             "num_segments_encoded": len(encoded_now),
             "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
             **{f"num_{name}": outcomes.count(name) for name in ("complete", "split", "partial", "rejected")},
@@ -200,20 +207,28 @@ class EncodeStage:
             "encode_s": time.monotonic() - started_s - load_s,
         }
 
+    def _answered(self, batch_id: str) -> dict[str, dict] | None:
+        """The batch's staged rows by segment, if it was encoded, and encoded whole."""
+        if not self._files.exists(self._path(batch_id)):
+            return None
+        rows = {row["segment_id"]: row for row in self._files.get_table(self._path(batch_id)).to_pylist()}
+        return rows if all(map(is_answer, rows.values())) else None
+
     def _reuse(self, segment_ids: list[str]) -> dict[str, dict]:
-        wanted: dict[str, list[str]] = {}
+        """Staged rows of these segments out of other batches."""
+        wanted: dict[str, set[str]] = {}
         for segment_id in segment_ids:
             if segment_id in self._paid:
-                wanted.setdefault(self._paid[segment_id], []).append(segment_id)
+                wanted.setdefault(self._paid[segment_id], set()).add(segment_id)
         found = {}
         for batch_id, ids in wanted.items():
             for row in self._files.get_table(self._path(batch_id)).to_pylist():
-                if row["segment_id"] in ids:
+                if row["segment_id"] in ids and is_answer(row):
                     found[row["segment_id"]] = row
         return found
 
     def _encode(self, batch_id: str, segments: list[dict]) -> list[Encoding]:
-        """Encode as one batch; where that fails or killed this actor before, find the segment that does it."""
+        """Encode as one batch; where that fails, or killed this actor before, find the segment to blame."""
         if not segments:
             return []
         marker = f"attempts/{self._attempt}/{batch_id}"
@@ -236,9 +251,15 @@ class EncodeStage:
                 encodings.append(_failed(segment, "encoder_error", f"{type(error).__name__}: {error}"))
             self._files.delete([f"{marker}-{segment['segment_id']}"])
         if num_failed == len(segments) and num_failed > 1:
+            self._encoder = None
             # Not the segments' fault: let Ray start the actor anew rather than reject everybody's data.
             raise RuntimeError(f"encoder: all {num_failed} segments of batch {batch_id} failed")
         return encodings
+
+
+def is_answer(row: dict) -> bool:
+    """Whether the encoder answered, well or badly. What failed for another reason is tried again."""
+    return not any(rejection["reason"] in ENGINE_FAILURES for rejection in row["rejections"])
 
 
 def _failed(segment: dict, reason: str, raw: str) -> Encoding:
@@ -248,9 +269,18 @@ def _failed(segment: dict, reason: str, raw: str) -> Encoding:
 
 def encoded_row(segment: dict, encoding: Encoding) -> dict:
     """A row of `encoded_schema()`."""
-    names = (
-        "segment_id user_id conversation_id session_id session_time first_turn last_turn start_char end_char turns"
-    ).split()
+    names = [
+        "segment_id",
+        "user_id",
+        "conversation_id",
+        "session_id",
+        "session_time",
+        "first_turn",
+        "last_turn",
+        "start_char",
+        "end_char",
+        "turns",
+    ]
     return {name: segment[name] for name in names} | vars(encoding)
 
 

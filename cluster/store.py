@@ -16,7 +16,6 @@ from pathlib import Path
 
 import lancedb
 import pyarrow as pa
-import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
 from lancedb.rerankers import RRFReranker
 
@@ -153,7 +152,7 @@ class Store:
     # --- writing (under a lease) ----------------------------------------------------------------------
 
     def recover(self) -> str | None:
-        """Finish the run that a killed writer had decided to commit; its id, or None. Call under the lease."""
+        """Finish the run that a killed writer had decided to commit; its id, or None. Needs the lease."""
         intent = self.files.get_json(INTENT)
         if intent is None:
             return None
@@ -180,6 +179,8 @@ class Store:
         and take the place of the rows that have their key. Active rows of `closed_segments` are closed,
         unless a new row has their key and takes their place.
         """
+        if self.files.exists(INTENT):
+            raise StoreError(f"store {self.uri}: an interrupted commit is not finished; call recover() first")
         intent = {
             "run": run,
             "dim": dim,
@@ -240,7 +241,8 @@ class Store:
         table = self._db.open_table(name)
         if table.schema.names != schema.names or table.schema.types != schema.types:
             raise StoreError(
-                f"table {name!r} of {self.uri} has another schema.\nfound:\n{table.schema}\nexpected:\n{schema}\n"
+                f"table {name!r} of {self.uri} has another schema.\nfound:\n{table.schema}\n"
+                f"expected:\n{schema}\n"
                 "use the release that wrote it, or write a new store"
             )
         return table
@@ -313,13 +315,14 @@ def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) ->
     """Active rows of these segments, as they are to stand from this run on."""
     if not segment_ids:
         return schema.empty_table()
-    wanted = pa.array(segment_ids, pa.string())
     found = []
-    for batch in table.to_lance().scanner(filter="active", columns=schema.names).to_batches():
-        batch = batch.filter(pc.is_in(batch.column("segment_id"), value_set=wanted))
-        if batch.num_rows:
-            found.append(batch)
-    rows = pa.Table.from_batches(found, schema=schema) if found else schema.empty_table()
+    # Filtered in the scan, some at a time: vectors are then read only of rows that are wanted.
+    for start in range(0, len(segment_ids), 5_000):
+        wanted = ", ".join(map(quote, segment_ids[start : start + 5_000]))
+        found.append(
+            table.to_lance().to_table(filter=f"active AND segment_id IN ({wanted})", columns=schema.names)
+        )
+    rows = pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in found)])
     changes = {"active": False, "closed_run_id": run["run_id"]}
     if "closed_reason" in schema.names:
         changes["closed_reason"] = "segment_replaced"

@@ -190,9 +190,10 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
         return {"result": json.dumps(cut_unit(unit, **arguments))}
 
     plan = Plan(num_superseded=sum(len(unit.superseded) for unit in units))
-    plan.num_rows = sum(unit.num_rows for unit in units) - plan.num_superseded
+    num_unreadable = sum(len(found["bad"]) for found in inspected)
+    plan.num_rows = sum(unit.num_rows for unit in units) - plan.num_superseded + num_unreadable
     plan.rejections = [rejection_row(bad) for found in inspected for bad in found["bad"]]
-    progress = Progress("cut", "sessions", plan.num_rows)
+    progress = Progress("cut", "sessions", plan.num_rows - num_unreadable)
     if units:
         rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(
             step, num_cpus=0.25
@@ -213,7 +214,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
 def encode_and_embed(
     config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: "Plan"
 ):
-    """Batches -> encoder actors -> embedder actors -> staged rows of the store's tables. Returns counts a batch."""
+    """Batches -> encoder actors -> embedder actors -> staged rows of the tables. Returns counts a batch."""
     import ray
 
     from cluster.files import Files
@@ -249,6 +250,7 @@ def encode_and_embed(
 
 def publish(this: Run, embedder: EmbedderProfile, plan: "Plan", done: list[dict], store) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
+    from cluster.embedder import Embedder
     from cluster.files import Files
     from cluster.stages import table_path
 
@@ -266,7 +268,7 @@ def publish(this: Run, embedder: EmbedderProfile, plan: "Plan", done: list[dict]
     if plan.rejections:
         staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
         inserts["rejections"].append(path)
-    dim = max((row["dim"] for row in done), default=0) or store.dim() or 1
+    dim = max((row["dim"] for row in done), default=0) or store.dim() or Embedder(embedder).dim
     store.commit(
         this.row(embedder.model_dump_json()), dim, inserts=inserts, closed_segments=plan.closed_segments
     )
@@ -291,8 +293,8 @@ def check_compatible(
         )
     if last["encoder"] != encoder.fingerprint and config.on_encoder_change == "fail":
         raise JobError(
-            f"--profile {config.profile} ({encoder.fingerprint}): the store was written by encoder {last['encoder']}; "
-            "pass --on-encoder-change keep (encode only what is new) or reencode (encode everything again)"
+            f"--profile {config.profile} ({encoder.fingerprint}): the store was written by encoder "
+            f"{last['encoder']}; pass --on-encoder-change keep (encode only what is new) or reencode (encode everything again)"
         )
 
 
@@ -302,8 +304,8 @@ def check_plan(config: BackfillConfig, plan: "Plan", this: Run) -> None:
     check_rejected(config, this, "sessions", num_bad, plan.num_rows, plan.rejections)
     if config.max_input_tokens and plan.num_tokens > config.max_input_tokens:
         raise JobError(
-            f"max_input_tokens={config.max_input_tokens}: {plan.num_pending} segments with {plan.num_tokens} tokens "
-            "are to be encoded; raise the cap, or take fewer with --limit-sessions"
+            f"max_input_tokens={config.max_input_tokens}: {plan.num_pending} segments with {plan.num_tokens} "
+            "tokens are to be encoded; raise the cap, or take fewer with --limit-sessions"
         )
 
 
@@ -322,8 +324,9 @@ def check_rejected(
         kept = f"{config.store}/_slowwave/runs/{this.run_id}-rejections.parquet"
     this.finish("failed")
     raise JobError(
-        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} were rejected "
-        f"(kept {kept}); nothing was published. Mend the input, or raise the limit: what was encoded is not paid again"
+        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} were "
+        f"rejected (kept {kept}); nothing was published. Mend the input, or raise the limit: what was encoded "
+        "is not paid again"
     )
 
 
@@ -335,6 +338,7 @@ class Plan:
     """What a run has to do, gathered from the units."""
 
     num_rows: int = 0
+    """Rows that count, and files or row groups that cannot be read."""
     num_superseded: int = 0
     num_sessions: int = 0
     num_segments: int = 0

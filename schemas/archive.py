@@ -122,4 +122,5 @@ def _short(value: object) -> str:
         text = repr(value)
     except RecursionError:
         text = f"({type(value).__name__}, nested too deeply to show)"
-    return text if len(text) <= 80 else text[:77] + "..."
+    # A long value is named, not quoted: the half of a secret would pass every later redaction.
+    return text if len(text) <= 80 else f"({type(value).__name__} of {len(text)} characters)"

@@ -63,7 +63,9 @@ class ArchiveWriter:
             file = f"{self.name}-{len(self.files):05}.parquet"
             self.files.append({"file": file, "num_sessions": 0, "num_turns": 0})
             path = self.archive / (TEMPORARY + file)
-            self._parquet = pq.ParquetWriter(path, ARCHIVE_SCHEMA, compression="zstd")
+            self._parquet = pq.ParquetWriter(
+                path, ARCHIVE_SCHEMA, compression="zstd", write_page_checksum=True
+            )
         self._parquet.write_table(pa.Table.from_pylist(self._group, schema=ARCHIVE_SCHEMA))
         entry = self.files[-1]
         entry["num_sessions"] += len(self._group)

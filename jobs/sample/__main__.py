@@ -97,7 +97,9 @@ def _write_archive(*, archive: Path, sessions: list[dict]) -> list[str]:
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, row_group_size=ROW_GROUP_SESSIONS, compression="zstd")
+    pq.write_table(
+        table, path, row_group_size=ROW_GROUP_SESSIONS, compression="zstd", write_page_checksum=True
+    )
 
 
 def _write_jsonl(*, path: Path, rows: list[dict]) -> None:

@@ -106,14 +106,17 @@ def test_turns_and_positions_cover_the_session(contents, profile, offsets):
     segments = cut_session(session, offsets, profile)
     turns = [turn for segment in segments for turn in segment["turns"]]
     assert turns == [{"turn_index": index, **turn} for index, turn in enumerate(session["turns"])]
-    text, end = "".join(contents), 0
+    place = (0, 0)
     for segment in segments:
-        assert segment["start_char"] == end
-        end = segment["end_char"]
-        assert text[segment["start_char"] : end] == "".join(part["text"] for part in segment["current"])
-        assert segment["first_turn"] == segment["current"][0]["turn_index"]
-        assert segment["last_turn"] == segment["current"][-1]["turn_index"]
-    assert end == len(text)
+        # A segment begins where the one before it ended, or at the start of the next turn.
+        first = (segment["first_turn"], segment["start_char"])
+        assert first == place or (first == (place[0] + 1, 0) and place[1] == len(contents[place[0]]))
+        place = (segment["last_turn"], segment["end_char"])
+        spanned = "".join(contents[first[0] : place[0]])[first[1] :] + contents[place[0]][: place[1]]
+        if first[0] == place[0]:
+            spanned = contents[place[0]][first[1] : place[1]]
+        assert spanned == "".join(part["text"] for part in segment["current"])
+    assert place == (len(contents) - 1, len(contents[-1]))
 
 
 @given(contents, contents, profiles, tokenizers)
