@@ -18,6 +18,7 @@ from cluster.archive import BadRow, Unit, read_unit
 from cluster.embedder import Embedder
 from cluster.encoder import Encoder, Encoding
 from cluster.files import Files
+from cluster.forgotten import Forgotten
 from cluster.ledger import Ledger
 from cluster.models import tokenizer_folder
 from cluster.redact import redact
@@ -52,14 +53,20 @@ def cut_unit(
     ledger: Ledger,
     batch_size: int,
     files: Files,
+    forgotten: Forgotten = Forgotten("", frozenset()),
 ) -> dict:
     """Read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
 
     Returns counts, `batches` (one reference each) and `closed_segments` (ids that the archive no longer has).
     """
     offsets = tokenizer_offsets(_tokenizer(profile))
-    pending, closed, bad, num_sessions, num_segments, num_redactions = [], [], [], 0, 0, 0
+    pending, closed, bad = [], [], []
+    num_sessions = num_segments = num_redactions = num_forgotten = 0
     for row in read_unit(archive, unit):
+        ids = (row.user_id, row.session_id) if isinstance(row, BadRow) else (row["user_id"], row["session_id"])
+        if forgotten.has_session(*ids):
+            num_forgotten += 1
+            continue
         if isinstance(row, BadRow):
             bad.append(row)
             continue
@@ -68,6 +75,7 @@ def cut_unit(
             redacted = redact(turn["content"])
             turn["content"] = redacted.text
             num_redactions += sum(redacted.counts.values())
+        num_forgotten += forgotten.blank_turns(row) > 0
         segments = cut_session(row, offsets, profile)
         known = ledger.of_session(row["user_id"], row["session_id"])
         current_ids = {segment["segment_id"] for segment in segments}
@@ -97,6 +105,7 @@ def cut_unit(
         "num_sessions": num_sessions,
         "num_segments": num_segments,
         "num_redactions": num_redactions,
+        "num_forgotten": num_forgotten,
         "num_rejections": len(bad),
         "rejections": rejections if bad else "",
         "batches": batches,

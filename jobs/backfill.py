@@ -164,6 +164,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
 
     from cluster.archive import plan_units
     from cluster.files import Files
+    from cluster.forgotten import Forgotten
     from cluster.ledger import Ledger
     from cluster.stages import cut_unit, rejection_row
 
@@ -181,6 +182,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
             "ledger": ledger,
             "batch_size": config.encoder_pool.batch_size,
             "files": Files(config.store, "staging"),
+            "forgotten": Forgotten.of_store(config.store),
         }
     )
 
@@ -345,13 +347,15 @@ class Plan:
     num_pending: int = 0
     num_tokens: int = 0
     num_redactions: int = 0
+    num_forgotten: int = 0
+    """Sessions that were left out, or have turns that were, because of jobs.forget."""
     known_rejections: int = 0
     batches: list[dict] = field(default_factory=list)
     closed_segments: list[str] = field(default_factory=list)
     rejections: list[dict] = field(default_factory=list)
 
     def add(self, result: dict, staging) -> None:
-        for name in ("num_sessions", "num_segments", "num_redactions"):
+        for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten"):
             setattr(self, name, getattr(self, name) + result[name])
         self.batches += result["batches"]
         self.closed_segments += result["closed_segments"]
@@ -370,6 +374,7 @@ class Plan:
             "num_rejections": len(self.rejections),
             "num_rejections_known": self.known_rejections,
             "num_redactions": self.num_redactions,
+            "num_forgotten": self.num_forgotten,
             "input_tokens": self.num_tokens,
         }
 
