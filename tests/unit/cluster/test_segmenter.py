@@ -261,13 +261,7 @@ def byte_level():
     )
     tokenizer.train_from_iterator(["I like tea and you like coffee.", "你好 你好 😀"], trainer)
 
-    def call(texts: list[str], *, split_special_tokens: bool, **_) -> dict:
-        tokenizer.encode_special_tokens = split_special_tokens
-        return {
-            "offset_mapping": [e.offsets for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
-        }
-
-    return tokenizer_offsets(call)
+    return tokenizer_offsets(tokenizer)
 
 
 @given(contents=contents)
