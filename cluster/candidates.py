@@ -19,7 +19,7 @@ BLOCK = 4096
 """Rows of one side of a matrix product; with at most as many on the other, a block of scores is 64 MiB."""
 
 SLACK = 1e-5
-"""Scores of two block shapes differ in the last bits of float32. What is this close is scored again, exactly."""
+"""Scores of two block shapes differ in the last bits of float32: what is this close is scored again."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ def similar_pairs(
 ) -> Pairs:
     """Pairs of one user by similarity: for each target its `top_k` sources of at least `min_similarity`.
 
-    `vectors` float32 [num, dim], unit norm, sorted oldest first; `is_new` bool [num]. Costs num_new * num * dim
-    multiplications and the memory of one block of scores. Exact: no pair of the definition is missed, ties
-    go to the newer source, and the result does not depend on `block`.
+    `vectors` float32 [num, dim], unit norm, sorted oldest first; `is_new` bool [num]. Costs num_new * num *
+    dim multiplications and the memory of one block of scores. Exact: no pair of the definition is missed,
+    ties go to the newer source, and the result does not depend on `block`.
     """
     new, old = np.flatnonzero(is_new), np.flatnonzero(~is_new)
     vectors = np.ascontiguousarray(vectors, np.float32)
@@ -92,7 +92,7 @@ def similar_pairs(
 
 
 def _top(vectors, targets, sources, top_k: int, min_similarity: float, block: int) -> list[tuple]:
-    """Pairs of a block of targets that may be among the best: for each block of sources, its best and ties."""
+    """Pairs of a block of targets that may be among the best: of each block of sources, its best and ties."""
     found = []
     for start in range(0, len(sources), block):
         chunk = sources[start : start + block]

@@ -50,7 +50,7 @@ _VERBS = _words(
     practices attends attended teaches taught runs ran avoids avoided does did will wears wore
     weighs earns commutes reads writes watches watched listens supports believes grew graduated
     married retired pays smokes smoked trains rents rented gave knows cooks grows collects hosts
-    visits visited"""
+    visits visited replaced traded"""
 )
 _PAST_VERBS = _words("""was were had grew graduated studied lived worked drove ate played retired visited""")
 _ADDITIVE = _words(
@@ -79,6 +79,11 @@ _APPOINTMENT = re.compile(
     r"(?:has|have|had) (?:a |an |another )?(.+?) (?:scheduled |planned )?(?:on|at) "
     rf"((?=(?:the )?\S*(?:{_DATE.pattern})).+)",
     re.IGNORECASE,
+)
+
+
+_EXCHANGE = re.compile(
+    r"(?:switched|changed|replaced|traded) (?:from )?(.+?) (?:to|with|for|by) .+", re.IGNORECASE
 )
 
 
@@ -172,6 +177,8 @@ def _clauses(text: str) -> list[str]:
             or lower[:2] == ["no", "longer"]
             or (lower[0] in ("he", "she", "they", "it", "user", "user's") and _verb_at(lower) is not None)
         )
+        # "moved to Oslo and now lives there" is one clause: the second half means nothing alone.
+        starts = starts and lower[-1] not in ("there", "it", "them", "this", "that", "so", "too", "one")
         if starts or separator.strip() in (";", "."):
             joined.append(part)
         else:
@@ -239,11 +246,9 @@ def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim
     ):
         value = re.split(r"\s+(?:for|to|after|in|on|because)\s+", found[1])[0]
         return [Claim(clause, subject.lower(), "", _plain(value), is_change=True, is_denied=True)]
-    if found := re.match(
-        r"(?:switched|changed|replaced|traded) (?:from )?(.+?) (?:to|with|for|by) .+", body, re.I
-    ):
-        if not re.search(r"\bdiet\b", body):
-            return [Claim(clause, subject.lower(), "", _plain(found[1]), is_change=True, is_denied=True)]
+    found = _EXCHANGE.match(body)
+    if found and not re.search(r"\bdiet\b", body):
+        return [Claim(clause, subject.lower(), "", _plain(found[1]), is_change=True, is_denied=True)]
     head = body.split()[0].lower()
     is_past = head in _PAST_VERBS or bool(_PAST_MARK.search(lower))
     claims = []
@@ -418,7 +423,7 @@ def relation(older: Claim, newer: Claim) -> str:
 
 
 def _denies(older: Claim, newer: Claim) -> bool:
-    """Whether the denied words are the value or its beginning ("the red Fox" of "red Fox 40"), or the verb."""
+    """Whether the denied words are the value, or its beginning ("red Fox" of "red Fox 40"), or the verb."""
     if newer.slot:
         return newer.slot == older.slot and (older.value == newer.value or _begins(older.value, newer.value))
     if older.value and _begins(older.value, newer.value):

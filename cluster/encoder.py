@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 
 from cluster.models import adapter_folder, base_folder
 from cluster.prompt import PromptBuilder
-from schemas.profile import EncoderProfile
+from schemas.profile import DeciderProfile, EncoderProfile
 from schemas.record import EncodedRecord, InvalidAnswer, answer_model, answer_schema, parse_answer
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call: prompt token ids, and how many current turns the answer may cite."""
+    """One call: prompt token ids, and how many current turns the answer may cite (0 for a decision)."""
 
     prompt: list[int]
     num_turns: int
@@ -207,12 +207,16 @@ class Encoder:
 
 
 class VllmEngine:
-    """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share."""
+    """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share.
+
+    `schemas` are JSON schemas by `Request.num_turns`; not given, those of an encoder's answers.
+    """
 
     def __init__(
         self,
-        profile: EncoderProfile,
+        profile: EncoderProfile | DeciderProfile,
         *,
+        schemas: dict[int, str] | None = None,
         max_num_seqs: int = 64,
         kv_cache_gib: int = 2,
         gpu_memory: float = 0.85,
@@ -250,16 +254,19 @@ class VllmEngine:
         )
         self.tokenizer = self.llm.get_tokenizer()
         self._lora = LoRARequest("adapter", 1, str(adapter_folder(profile))) if per_request else None
+        if schemas is None:
+            schemas = {
+                num_turns: answer_schema(num_turns, profile.limits, profile.fields)
+                for num_turns in range(1, profile.max_turns + 1)
+            }
         self._params = {
             num_turns: SamplingParams(
                 temperature=0.0,
                 max_tokens=profile.max_tokens,
                 repetition_penalty=profile.repetition_penalty,
-                structured_outputs=StructuredOutputsParams(
-                    json=answer_schema(num_turns, profile.limits, profile.fields)
-                ),
+                structured_outputs=StructuredOutputsParams(json=schema),
             )
-            for num_turns in range(1, profile.max_turns + 1)
+            for num_turns, schema in schemas.items()
         }
 
     def generate(self, requests: list[Request]) -> list[Reply]:

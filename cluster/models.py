@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from schemas.profile import EmbedderProfile, EncoderProfile, PromptInWheel
+from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile, PromptInWheel
 
 
 class ModelError(ValueError):
@@ -49,6 +49,22 @@ def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
             _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
         )
     return resolved
+
+
+def resolve_decider(profile: DeciderProfile) -> DeciderProfile:
+    """Fill in content hashes, and refuse an adapter that does not fit its base."""
+    if profile.adapter:
+        check_adapter(
+            _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
+        )
+    return profile.model_copy(
+        update={
+            "system_prompt": profile.system_prompt.strip(),
+            "user_template": profile.user_template.strip("\n"),
+            "base_hash": source_hash(profile.base, profile.base_revision),
+            "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
+        }
+    )
 
 
 def resolve_embedder(profile: EmbedderProfile) -> EmbedderProfile:
@@ -135,7 +151,7 @@ def constant_in_source(source: str, name: str) -> str:
 # --- folders ------------------------------------------------------------------------------------------
 
 
-def base_folder(profile: EncoderProfile) -> Path:
+def base_folder(profile: EncoderProfile | DeciderProfile) -> Path:
     """A folder that transformers and vLLM load: the base, with the adapter merged in when so configured."""
     base = _folder(profile.base, profile.base_revision)
     if not profile.adapter or profile.adapter_mode == "per_request":
@@ -154,7 +170,7 @@ def tokenizer_folder(profile: EncoderProfile) -> Path:
     return _folder(profile.base, profile.base_revision)
 
 
-def adapter_folder(profile: EncoderProfile) -> Path:
+def adapter_folder(profile: EncoderProfile | DeciderProfile) -> Path:
     """The adapter's folder; hub ids are downloaded."""
     return _folder(profile.adapter, profile.adapter_revision)
 

@@ -9,6 +9,15 @@ import re
 from schemas.profile import EncoderProfile
 
 
+def control_pattern(tokenizer, template: str) -> re.Pattern | None:
+    """What must not stand in a prompt's data: the tokenizer's control tokens and the template's own tags."""
+    tags = {f"<{slash}{name}>" for name in re.findall(r"</?([A-Za-z]\w*)>", template) for slash in ("", "/")}
+    # The tokenizer reads more as control tokens than those that have a role in its configuration.
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    control = sorted({*tags, *special, *tokenizer.all_special_tokens}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, control)), re.IGNORECASE) if control else None
+
+
 class PromptBuilder:
     """Builds prompts for one profile and tokenizer."""
 
@@ -17,12 +26,7 @@ class PromptBuilder:
         self._tokenizer = tokenizer
         self._system = profile.system_prompt
         self._user = profile.user_template
-        texts = self._user + self._system + profile.session_date_template
-        tags = {f"<{slash}{name}>" for name in re.findall(r"</?([A-Za-z]\w*)>", texts) for slash in ("", "/")}
-        # The tokenizer reads more as control tokens than those that have a role in its configuration.
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        control = sorted({*tags, *special, *tokenizer.all_special_tokens}, key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, control)), re.IGNORECASE) if control else None
+        self._control = control_pattern(tokenizer, self._user + self._system + profile.session_date_template)
 
     def __call__(self, context: list[dict], current: list[dict], session_time) -> list[int]:
         """Token ids of the prompt for parts `{role, text}`."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.decision import DecisionLimits
 from schemas.record import RECORD_FIELDS, RecordLimits
 
 
@@ -184,3 +185,78 @@ class EmbedderProfile(_Frozen):
                 f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint"
             )
         return _fingerprint(self, {"name", "model", "revision", "batch_size", "query_prompt"})
+
+
+class DecisionExample(_Frozen):
+    """A worked example, shown to the decider as an earlier exchange of the chat."""
+
+    target: str
+    """Stands where the target stands, with its date."""
+    sources: str
+    """Stands where the sources stand, one a line."""
+    answer: str
+    """The JSON that is right for it, with `, ` and `: ` as separators, as the decoder writes it."""
+
+
+class DeciderProfile(_Frozen):
+    """Base model + adapter + prompt + decode settings of a model that decides updates."""
+
+    name: str
+    base: str
+    """Hub id, local folder, or `package:NAME`."""
+    base_revision: str | None = None
+    """Hub revision. Pin it: without one, the fingerprint cannot see that the hub's model changed."""
+    adapter: str | None = None
+    """PEFT adapter: hub id or local folder."""
+    adapter_revision: str | None = None
+    """Hub revision of the adapter."""
+    adapter_mode: Literal["merged", "per_request"] = "merged"
+    """As for an encoder."""
+
+    system_prompt: str
+    """Text of the system message."""
+    user_template: str
+    """The user message; `{target}` and `{sources}` are filled in, each memory with its date, oldest first."""
+    examples: tuple[DecisionExample, ...] = ()
+    """The same in every prompt, so that the prefix cache computes them once."""
+    limits: DecisionLimits = DecisionLimits()
+    max_source_tokens: int = Field(1024, ge=64)
+    """Tokens of target and sources together; the oldest sources are left out where there are more."""
+    max_tokens: int = Field(160, ge=32)
+    """Tokens of one answer."""
+    repetition_penalty: float = Field(1.0, ge=1.0, le=2.0)
+    """1.0 is off."""
+    structured_backend: Literal["xgrammar", "guidance", "outlines"] = "xgrammar"
+    """vLLM's structured-output backend."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Greedy decoding in bfloat16 depends on which questions share a batch; float32 does not in practice."""
+
+    base_hash: str = ""
+    """Filled in when the profile is resolved."""
+    adapter_hash: str = ""
+    """Filled in when the profile is resolved."""
+
+    @model_validator(mode="after")
+    def _check(self):
+        for name in ("{target}", "{sources}"):
+            if name not in self.user_template:
+                raise ValueError(f"user_template lacks {name}")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that can change a decision."""
+        if not self.base_hash:
+            raise ValueError(
+                f"decider {self.name!r} is not resolved: resolve it before asking for its fingerprint"
+            )
+        where = {"base", "base_revision", "adapter", "adapter_revision"}
+        return _fingerprint(self, {"name"} | where)
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and answer together; the fixed text is estimated as for an encoder."""
+        shown = [self.system_prompt, self.user_template]
+        for example in self.examples:
+            shown += [self.user_template, example.target, example.sources, example.answer]
+        return sum(map(len, shown)) // 2 + self.max_source_tokens + self.max_tokens + 128

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("schemas", "cluster", "jobs")
@@ -132,7 +132,7 @@ def test_a_job_s_options_parse_without_heavy_imports(job):
 
 @pytest.mark.parametrize(
     ("folder", "kind"),
-    [("profiles", EncoderProfile), ("embedders", EmbedderProfile)],
+    [("profiles", EncoderProfile), ("embedders", EmbedderProfile), ("deciders", DeciderProfile)],
     ids=lambda value: str(value),
 )
 def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
@@ -146,7 +146,7 @@ def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
 def test_every_shipped_toml_is_of_a_known_kind():
     """A new folder of configs needs a class and a line in the test above."""
     configs = ROOT / "jobs" / "configs"
-    assert {path.parent.name for path in configs.rglob("*.toml")} == {"profiles", "embedders"}
+    assert {path.parent.name for path in configs.rglob("*.toml")} == {"profiles", "embedders", "deciders"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
