@@ -5,6 +5,7 @@ exactly one of two writers, which is all that resume and the lease need.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import obstore
@@ -89,3 +90,11 @@ class Files:
         if data is None:
             raise FileNotFoundError(f"{self.uri}/{HOME}/{self.folder}/{path}")
         return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+
+
+def everything(uri: str) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of every file of a store, the tables' own files included; one in memory at a time."""
+    store = from_url(uri) if "://" in uri else LocalStore(str(Path(uri).absolute()))
+    paths = [meta["path"] for chunk in obstore.list(store) for meta in chunk]
+    for path in sorted(paths):
+        yield path, bytes(obstore.get(store, path).bytes())

@@ -21,12 +21,6 @@ def apply(store: Store, intent: dict) -> None:
     store.files.delete([INTENT])
 
 
-def begin(store: Store, intent: dict) -> None:
-    """Write the intent down, then apply it."""
-    store.files.put_json(INTENT, intent)
-    apply(store, intent)
-
-
 def publish(store: Store, new: list[dict], changed: list[dict]) -> None:
     """The commit point: new rows of `runs`, and changed ones, in one Lance commit."""
     rows = run_rows([*changed, *new])
@@ -73,7 +67,7 @@ def rollback(store: Store, run: dict, to: str) -> None:
         expired = to in [row["run_id"] for row in store.runs()]
         problem = "its view has expired (jobs.compact keeps only the newest)" if expired else "no such run"
         raise StoreError(f"--to {to}: {problem} in {store.uri}; choose one of {left}")
-    begin(store, {"kind": "rollback", "run": run, "to": to})
+    store.begin({"kind": "rollback", "run": run, "to": to})
 
 
 def _rollback(store: Store, intent: dict) -> None:
@@ -127,7 +121,7 @@ def reembed(store: Store, run: dict, dim: int, staged: dict[str, list[str]]) -> 
 
     The other tables keep their versions. `dim` is the length of the new vectors, which may be another.
     """
-    begin(store, {"kind": "reembed", "run": run, "dim": dim, "staged": staged})
+    store.begin({"kind": "reembed", "run": run, "dim": dim, "staged": staged})
 
 
 def _reembed(store: Store, intent: dict) -> None:
@@ -160,7 +154,7 @@ def compact(store: Store, run: dict, keep_runs: int) -> dict:
     """
     expired = [row["run_id"] for row in openable(store)[:-keep_runs]]
     before = num_versions(store)
-    begin(store, {"kind": "compact", "run": run, "expired": expired})
+    store.begin({"kind": "compact", "run": run, "expired": expired})
     return {
         "num_runs_expired": len(expired),
         "num_runs_kept": len(openable(store)),

@@ -156,12 +156,20 @@ class Store:
         intent = self.files.get_json(INTENT)
         if intent is None:
             return None
+        self._finish(intent)
+        return intent["run"]["run_id"]
+
+    def begin(self, intent: dict) -> None:
+        """Write down what is to be done, and do it. `intent` has `run`, and `kind` unless it is a commit."""
+        self.files.put_json(INTENT, intent)
+        self._finish(intent)
+
+    def _finish(self, intent: dict) -> None:
         if kind := intent.get("kind"):
             # Operations build on the store, so the store can only import them when it needs one.
             importlib.import_module(OPERATIONS[kind]).apply(self, intent)
         else:
             self._apply(intent)
-        return intent["run"]["run_id"]
 
     def commit(
         self,
@@ -189,8 +197,7 @@ class Store:
             "replaces": replaces or {},
             "closed_segments": sorted(closed_segments or []),
         }
-        self.files.put_json(INTENT, intent)
-        self._apply(intent)
+        self.begin(intent)
 
     def _apply(self, intent: dict) -> None:
         run, versions = intent["run"], {}

@@ -1,0 +1,87 @@
+"""A new vector generation, as workers make it: rows of a pinned version in, rows with new vectors staged."""
+
+import hashlib
+import json
+import time
+
+import pyarrow as pa
+
+from cluster.embedder import Embedder
+from cluster.files import Files
+from cluster.store import Store
+from schemas.profile import EmbedderProfile
+from schemas.store import table_schemas
+
+TEXT_COLUMNS = {"turns": "content", "records": "semantic_text"}
+"""Tables that have vectors, and what these are of."""
+
+
+def plan_batches(store: Store, batch_size: int) -> list[dict]:
+    """Slices of the newest run's tables: `number`, `table`, `version`, `offset`, `num_rows`."""
+    versions, batches = json.loads(store.run()["versions"]), []
+    for name in TEXT_COLUMNS:
+        num_rows = store.table(name).count_rows()
+        for offset in range(0, num_rows, batch_size):
+            place = {"table": name, "version": versions[name], "offset": offset}
+            count = min(batch_size, num_rows - offset)
+            batches.append({"number": len(batches), **place, "num_rows": count})
+    return batches
+
+
+class ReembedStage:
+    """Actor: a slice of a table -> `reembed/EMBEDDER/TABLE-HASH.parquet`, complete rows with new vectors."""
+
+    def __init__(self, uri: str, profile: EmbedderProfile, files: Files):
+        self._store, self._profile, self._files = Store(uri), profile, files
+        self._embedder: Embedder | None = None
+
+    def __call__(self, row: dict) -> dict:
+        batch, started_s = json.loads(row["item"]), time.monotonic()
+        rows = self._read(batch)
+        # Named by content: what a killed run has staged is good for any later version with the same rows.
+        digest = hashlib.sha256(json.dumps(rows.to_pylist(), default=str).encode()).hexdigest()[:32]
+        path = f"reembed/{self._profile.fingerprint}/{batch['table']}-{digest}.parquet"
+        num_embedded = 0
+        if not self._files.exists(path):
+            if self._embedder is None:
+                self._embedder = Embedder(self._profile)
+            vectors = self._embedder.embed(rows.column(TEXT_COLUMNS[batch["table"]]).to_pylist())
+            self._files.put_table(path, self._with_vectors(rows, batch["table"], vectors))
+            num_embedded = rows.num_rows
+        return {
+            "number": batch["number"],
+            "table": batch["table"],
+            "path": path,
+            "num_rows": rows.num_rows,
+            "num_rows_embedded": num_embedded,
+            "dim": self._dim(path),
+            "embed_s": time.monotonic() - started_s,
+        }
+
+    def _read(self, batch: dict) -> pa.Table:
+        table = self._store.head(batch["table"])
+        table.checkout(batch["version"])
+        columns = [name for name in table.schema.names if name != "vector"]
+        scanner = table.to_lance().scanner(
+            columns=columns, offset=batch["offset"], limit=batch["num_rows"], scan_in_order=True
+        )
+        return scanner.to_table()
+
+    def _with_vectors(self, rows: pa.Table, name: str, vectors) -> pa.Table:
+        """Rows as their table's schema has them: vectors float32 [num_rows, dim], the new embedder's name."""
+        schema = table_schemas(vectors.shape[1])[name]
+        flat = pa.array(vectors.reshape(-1), pa.float32())
+        filled = {
+            "vector": pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type),
+            "embedder": pa.repeat(pa.scalar(self._profile.fingerprint, pa.string()), rows.num_rows),
+        }
+        columns = [
+            filled[field.name] if field.name in filled else rows.column(field.name).cast(field.type)
+            for field in schema
+        ]
+        return pa.table(columns, schema=schema)
+
+    def _dim(self, path: str) -> int:
+        if self._embedder is not None:
+            return self._embedder.dim
+        return self._files.get_table(path, columns=["vector"]).schema.field("vector").type.list_size

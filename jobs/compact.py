@@ -1,0 +1,39 @@
+"""Compact: give up the views of old runs, so that versions and files stay bounded.
+
+    python -m jobs.compact --store URI --keep-runs 30
+
+Keeps what the newest runs need, tidies their tables, and removes every other version with its files. The
+expired runs stay in the list that jobs.history shows; to look at one with --as-of, or to roll back to it, is
+refused with a clear message. Also removes what killed runs have left in the tables.
+"""
+
+from pydantic import Field
+
+from jobs.cli import JobConfig, main
+from jobs.run import Run, writing
+
+
+class CompactConfig(JobConfig):
+    """Settings of a compaction."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    keep_runs: int = Field(ge=1)
+    """How many of the newest views stay; the newest of all is what readers see."""
+
+
+def run(config: CompactConfig) -> dict:
+    """Compact and return the summary. Safe to repeat."""
+    from cluster.maintenance import compact
+
+    with writing(config.store, "jobs.compact") as (store, lease):
+        newest = store.run()
+        this = Run("compact", config, encoder=newest["encoder"], embedder=newest["embedder"])
+        lease.check()
+        with this.stage("compact"):
+            this.counts = compact(store, this.row(newest["embedder_profile"]), config.keep_runs)
+    return this.finish("done")
+
+
+if __name__ == "__main__":
+    main(CompactConfig, run, __doc__)

@@ -1,0 +1,105 @@
+"""Reembed: a new generation of vectors, built beside the old one and swapped in at once.
+
+    python -m jobs.reembed --store URI --embedder qwen3-0.6b
+    python -m jobs.reembed --store URI --embedder my-embedder.toml
+
+Embeds every record and turn again, closed ones included, so that what an operation opens again has a vector
+of the new kind. Until the swap, readers see the old generation; a killed run goes on where it was. The new
+vectors may have another length. Runs before the swap keep the vectors that they had.
+
+Afterwards, give the same --embedder to jobs.backfill: a store has one embedder.
+"""
+
+import json
+
+from pydantic import Field
+
+from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect
+from jobs.cli import JobConfig, Progress, main
+from jobs.run import Run, load_profile, writing
+from schemas.profile import EmbedderProfile
+
+
+class EmbedderPool(PoolConfig):
+    """Actors that run the embedder."""
+
+    num_cpus: float = 0.5
+    batch_size: int = Field(1024, ge=1)
+    """Rows per staged file: what one call of an actor embeds, and what a crash can cost."""
+
+
+class ReembedConfig(JobConfig):
+    """Settings of a new vector generation."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    embedder: str
+    """Embedder profile: a name in jobs/configs/embedders, or a TOML file."""
+    embedder_pool: EmbedderPool = EmbedderPool()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def run(config: ReembedConfig) -> dict:
+    """Embed, swap, and return the summary. Safe to repeat: what was embedded is not embedded again."""
+    from cluster.files import Files
+    from cluster.maintenance import reembed
+    from cluster.models import resolve_embedder
+    from cluster.reembed import plan_batches
+
+    profile = load_profile("embedders", config.embedder, EmbedderProfile)
+    with writing(config.store, "jobs.reembed") as (store, lease):
+        profile, newest = resolve_embedder(profile), store.run()
+        this = Run(
+            "reembed",
+            config,
+            encoder=newest["encoder"],
+            embedder=profile.fingerprint,
+            profiles={"embedder": profile.model_dump(mode="json")},
+        )
+        batches = plan_batches(store, config.embedder_pool.batch_size)
+        this.counts = {"num_rows": sum(batch["num_rows"] for batch in batches)}
+        if newest["embedder"] == profile.fingerprint:
+            return this.finish("unchanged")
+        with this.stage("embed"):
+            done = embed(config, profile, store, batches)
+        this.counts["num_rows_embedded"] = sum(row["num_rows_embedded"] for row in done)
+        lease.check()
+        with this.stage("publish"):
+            staged = {
+                name: [row["path"] for row in done if row["table"] == name]
+                for name in dict.fromkeys(row["table"] for row in done)
+            }
+            dim = max((row["dim"] for row in done), default=store.dim())
+            reembed(store, this.row(profile.model_dump_json()), dim, staged)
+        staging = Files(store.uri, "staging")
+        staging.delete(staging.paths("reembed"))
+    return this.finish("done")
+
+
+def embed(config: ReembedConfig, profile: EmbedderProfile, store, batches: list[dict]) -> list[dict]:
+    """Batches of rows -> embedder actors -> staged files of complete rows, in the order of the tables."""
+    import ray
+
+    from cluster.files import Files
+    from cluster.reembed import ReembedStage
+
+    if not batches:
+        return []
+    connect(config.cluster)
+    pool = config.embedder_pool
+    items = [{"item": json.dumps(batch)} for batch in batches]
+    rows = ray.data.from_items(items, override_num_blocks=min(len(items), 4096)).map(
+        ReembedStage,
+        fn_constructor_args=(store.uri, profile, Files(store.uri, "staging")),
+        **actor_options(pool, pool.num_gpus or 0),
+    )
+    progress = Progress("embed", "rows", sum(batch["num_rows"] for batch in batches))
+    done = []
+    for row in rows.iter_rows():
+        done.append(row)
+        progress.advance(row["num_rows"])
+    return sorted(done, key=lambda row: row["number"])
+
+
+if __name__ == "__main__":
+    main(ReembedConfig, run, __doc__)
