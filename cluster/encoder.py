@@ -327,7 +327,9 @@ class TransformersEngine:
         options = {"max_new_tokens": self._profile.max_tokens, "do_sample": False}
         if self._profile.repetition_penalty != 1.0:
             options["repetition_penalty"] = self._profile.repetition_penalty
-        text = self._generators[request.num_turns](self.tokenizer.decode(request.prompt), **options)
+        text = self._generators[request.num_turns](
+            self.tokenizer.decode(request.prompt, clean_up_tokenization_spaces=False), **options
+        )
         num_tokens = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return Reply(
             text,

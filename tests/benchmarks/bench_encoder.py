@@ -1,6 +1,7 @@
 """Encoder throughput: our pipeline against the raw engine and against the model card's recipe.
 
-    python -m tests.benchmarks.bench_encoder --archive DIR [--profile default] [--num-segments 32] [--recipe 4]
+    python -m tests.benchmarks.bench_encoder --archive DIR [--num-segments 32] [--recipe 4]
+    python -m tests.benchmarks.bench_encoder --archive DIR --backends
 
 Three parts, each in a process of its own, one after the other on the same segments and prompts:
   raw       vLLM's generate on all prompts in one call, no Ray: the limit
@@ -8,6 +9,7 @@ Three parts, each in a process of its own, one after the other on the same segme
   recipe    transformers + peft + outlines, one segment at a time (on the first `--recipe` segments)
 Tokens are prompt + output. Loading, imports and start-up are shown apart. The floor is what the machine's
 matrix products need for the same tokens (FLOPs of prefill and decode over a measured GEMM rate).
+`--backends` measures vLLM's structured-output backends instead, on the same prompts.
 """
 
 import argparse
@@ -46,13 +48,16 @@ def resolved(name: str, **changes):
 def part_raw(options) -> dict:
     from cluster.encoder import Encoder, Request
 
-    profile = resolved(options.profile)
+    profile = resolved(
+        options.profile, **({"structured_backend": options.backend} if options.backend else {})
+    )
     segments = segments_of(options.archive, profile, options.num_segments)
     started_s = time.monotonic()
     encoder = Encoder(profile, max_num_seqs=options.num_segments)
     load_s = time.monotonic() - started_s
     requests = [
-        Request(encoder.prompt(s["context"], s["current"], s["session_time"]), len(s["current"])) for s in segments
+        Request(encoder.prompt(s["context"], s["current"], s["session_time"]), len(s["current"]))
+        for s in segments
     ]
     started_s = time.monotonic()
     replies = encoder.engine.generate(requests)
@@ -109,7 +114,8 @@ def part_recipe(options) -> dict:
     encoder = Encoder(profile)
     load_s = time.monotonic() - started_s
     requests = [
-        Request(encoder.prompt(s["context"], s["current"], s["session_time"]), len(s["current"])) for s in segments
+        Request(encoder.prompt(s["context"], s["current"], s["session_time"]), len(s["current"]))
+        for s in segments
     ]
     # The grammar of each number of turns is compiled on first use: that is start-up, not work.
     started_s = time.monotonic()
@@ -127,12 +133,13 @@ def _result(replies, seconds: float, load_s: float) -> dict:
         "cached_tokens": cached,
         "output_tokens": output,
         "num_segments": len(replies),
+        "num_complete": sum(r.complete for r in replies),
         "startup_s": load_s,
     }
 
 
 def _floor(encoder, replies) -> dict:
-    """Seconds that the matrix products alone would need: 2 FLOPs a weight a token, at this machine's GEMM rate.
+    """Seconds that the matrix products alone need: 2 FLOPs a weight a token, at this machine's GEMM rate.
 
     Prefill at the rate of a large product; decode at the rate of a product with one row a sequence.
     """
@@ -170,28 +177,46 @@ def _gemm_rate(rows: int, hidden: int, inner: int, dtype) -> float:
     return 2 * rows * hidden * inner * repeats / (time.monotonic() - started_s)
 
 
+def run_part(part: str, *extra: str) -> dict:
+    """One part in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_encoder", *sys.argv[1:], "--part", part, *extra]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        sys.exit(f"{part} failed:\n{done.stderr[-3000:]}")
+    return json.loads(lines[-1].removeprefix("RESULT "))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--archive", required=True)
     parser.add_argument("--profile", default="default")
     parser.add_argument("--num-segments", type=int, default=32)
     parser.add_argument("--recipe", type=int, default=4, help="segments for the recipe; 0 leaves it out")
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--backends", action="store_true", help="compare xgrammar, guidance and outlines")
+    parser.add_argument("--backend", help=argparse.SUPPRESS)
     parser.add_argument("--part", choices=("raw", "pipeline", "recipe"))
     options = parser.parse_args()
     if options.part:
         result = {"raw": part_raw, "pipeline": part_pipeline, "recipe": part_recipe}[options.part](options)
         print("RESULT " + json.dumps(result), flush=True)
         return
+    if options.backends:
+        print("backend    segments  complete  seconds  tokens/s  output tokens")
+        for backend in ("xgrammar", "guidance", "outlines"):
+            result = run_part("raw", "--backend", backend)
+            print(
+                f"{backend:10} {result['num_segments']:8} {result['num_complete']:9} {result['seconds']:8.1f} "
+                f"{result['tokens_per_s']:9.0f} {result['output_tokens']:14}"
+            )
+        return
     results: dict[str, list[dict]] = {}
     for _ in range(options.repeats):
         for part in ("raw", "pipeline", *(["recipe"] if options.recipe else [])):
-            command = [sys.executable, "-m", "tests.benchmarks.bench_encoder", *sys.argv[1:], "--part", part]
-            done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-            lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-            if not lines:
-                sys.exit(f"{part} failed:\n{done.stderr[-3000:]}")
-            results.setdefault(part, []).append(json.loads(lines[-1].removeprefix("RESULT ")))
+            results.setdefault(part, []).append(run_part(part))
     raw = sorted(results["raw"], key=lambda r: r["tokens_per_s"])[len(results["raw"]) // 2]
     print("part      segments  seconds  tokens/s  of raw  per segment  start-up s")
     for part, runs in results.items():

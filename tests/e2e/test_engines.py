@@ -1,0 +1,134 @@
+"""The two engines held against each other, and adapters: merged, per request, mismatched."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, job
+
+ENCODE = """
+import json, sys
+from cluster.encoder import Encoder
+from cluster.models import resolve_encoder
+from cluster.archive import inspect_file, list_files, plan_units, read_unit
+from cluster.segmenter import cut_session, tokenizer_offsets
+from cluster.stages import _tokenizer
+from jobs.run import load_profile
+from schemas.profile import EncoderProfile
+
+archive, changes, num_segments = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+profile = load_profile("profiles", "default", EncoderProfile).model_copy(update=changes)
+profile = resolve_encoder(profile)
+offsets = tokenizer_offsets(_tokenizer(profile))
+sessions = [s for unit in plan_units([inspect_file(archive, path) for path in list_files(archive)])
+            for s in read_unit(archive, unit)]
+segments = [segment for session in sessions for segment in cut_session(session, offsets, profile)]
+encodings = Encoder(profile).encode(segments[:num_segments])
+print("RESULT " + json.dumps([[record["semantic_text"] for record in e.records] for e in encodings]))
+"""
+
+
+def encode(archive: Path, num_segments: int = 4, **changes) -> list[list[str]]:
+    """Record texts of the first segments, by an engine in a process of its own."""
+    command = [sys.executable, "-c", ENCODE, str(archive), json.dumps(changes), str(num_segments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, done.stderr[-4000:]
+    return json.loads(lines[0].removeprefix("RESULT "))
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory) -> Path:
+    """A LoRA adapter for the default base with random weights, small but not without effect."""
+    folder = tmp_path_factory.mktemp("adapter") / "random"
+    code = f"""
+import torch
+from pathlib import Path
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from cluster.models import tokenizer_folder
+from jobs.run import load_profile
+from schemas.profile import EncoderProfile
+torch.manual_seed(3)
+base = AutoModelForCausalLM.from_pretrained(tokenizer_folder(load_profile("profiles", "default", EncoderProfile)))
+model = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+model.save_pretrained({str(folder)!r})
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+LOGITS = """
+import torch
+from transformers import AutoModelForCausalLM
+from vllm import SamplingParams
+from cluster.encoder import Encoder
+from cluster.models import base_folder, resolve_encoder
+from jobs.run import load_profile
+from schemas.profile import EncoderProfile
+
+profile = resolve_encoder(load_profile("profiles", "default", EncoderProfile))
+encoder = Encoder(profile)
+ids = encoder.prompt([], [{"role": "user", "text": "I live in Oslo and I cannot eat nuts."}], None)
+params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
+output = encoder.engine.llm.generate([{"prompt_token_ids": ids}], params, use_tqdm=False)[0]
+ours = [next(iter(entry.values())).logprob for entry in output.prompt_logprobs[1:]]
+model = AutoModelForCausalLM.from_pretrained(base_folder(profile), dtype=torch.float32).eval()
+with torch.no_grad():
+    logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+theirs = [logprobs[i, token].item() for i, token in enumerate(ids[1:])]
+print("RESULT", max(abs(a - b) for a, b in zip(ours, theirs)))
+"""
+
+
+def test_vllm_computes_what_the_reference_engine_computes():
+    done = subprocess.run(
+        [sys.executable, "-c", LOGITS], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    result = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert result, done.stderr[-4000:]
+    assert float(result[0].split()[1]) < 1e-3
+
+
+def test_most_records_equal_those_of_the_reference_engine(archive):
+    """The reference is the encoder_v0 card's recipe. The models agree (above); the two grammar engines may
+    spell one text with other tokens, after which greedy decoding may go another way."""
+    ours = encode(archive)
+    reference = encode(archive, engine="transformers")
+    assert sum(a == b for a, b in zip(ours, reference, strict=True)) >= len(ours) / 2
+    assert any(ours)
+
+
+def test_batch_and_order_do_not_change_the_records(archive):
+    one_by_one = [encode(archive, num_segments=1)[0]]
+    assert encode(archive, num_segments=6)[:1] == one_by_one
+
+
+def test_a_merged_adapter_answers_like_the_same_adapter_per_request(archive, adapter):
+    merged = encode(archive, adapter=str(adapter))
+    assert merged == encode(archive, adapter=str(adapter), adapter_mode="per_request")
+    assert merged != encode(archive)
+
+
+def test_an_adapter_of_another_base_is_refused_before_any_work(archive, adapter, tmp_path):
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": "somebody/else"})
+    )
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file(
+        {name: value[:, :-1].copy() for name, value in weights.items()}, other / "adapter_model.safetensors"
+    )
+    profile = tmp_path / "profile.toml"
+    text = Path("jobs/configs/profiles/default.toml").read_text()
+    profile.write_text(text.replace('base = "', f'adapter = "{other}"\nbase = "'))
+    done = job("jobs.backfill", "--archive", archive, "--store", tmp_path / "s", "--profile", profile, code=1)
+    assert "does not fit base" in done.summary["error"]
+    assert "somebody/else" in done.summary["error"]
