@@ -256,7 +256,12 @@ class DeciderProfile(_Frozen):
     @property
     def max_model_len(self) -> int:
         """Tokens of prompt and answer together; the fixed text is estimated as for an encoder."""
+        return self.fixed_chars // 2 + self.max_source_tokens + self.max_tokens + 128
+
+    @property
+    def fixed_chars(self) -> int:
+        """Characters that every prompt has."""
         shown = [self.system_prompt, self.user_template]
         for example in self.examples:
             shown += [self.user_template, example.target, example.sources, example.answer]
-        return sum(map(len, shown)) // 2 + self.max_source_tokens + self.max_tokens + 128
+        return sum(map(len, shown))

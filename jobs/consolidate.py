@@ -1,0 +1,25 @@
+"""Consolidate: new memories update, replace or confirm older ones of the same user.
+
+    python -m jobs.consolidate --store URI                       # by rules, what came since the last time
+    python -m jobs.consolidate --store URI --decider model --dry-run    # what a model would cost
+    python -m jobs.consolidate --store URI --since all           # compare everything with everything
+
+Nothing is overwritten: a changed memory has a new revision, what is replaced is closed, and every decision is
+a row of the table `decisions`. Run it again at any time: what was decided is never asked for again.
+"""
+
+from jobs.cli import main, say
+from jobs.run import absolute, writing
+from jobs.updates import ConsolidateConfig, consolidate
+
+
+def run(config: ConsolidateConfig) -> dict:
+    """Run a consolidation and return its summary."""
+    config = config.model_copy(update={"store": absolute(config.store)})
+    say(f"[consolidate] {config.store}, decider {config.decider}")
+    with writing(config.store, "jobs.consolidate") as (store, lease):
+        return consolidate(config, store, lease)
+
+
+if __name__ == "__main__":
+    main(ConsolidateConfig, run, __doc__)

@@ -1,0 +1,328 @@
+"""The flow of a consolidation, for jobs.consolidate and for jobs.backfill --consolidate.
+
+New memories are compared with older ones of the same user, a decider says what becomes of the older ones, and
+all changes are committed at once as revisions, tombstones and decisions.
+"""
+
+import json
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from jobs.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.run import Run, load_profile
+from schemas.profile import DeciderProfile, EmbedderProfile
+
+GROUP_MEMORIES = 50_000
+"""Memories of the users that one task compares: about 100 MB of vectors with 384 dimensions. One user is
+never divided."""
+
+FEEDING_JOBS = ("backfill", "restore")
+"""Jobs whose memories are new to a consolidation. What a rollback brought back is not: it would undo it."""
+
+PROMPT_CHARS_A_TOKEN = 3.5
+"""For the estimate of a plan; English text has about four."""
+
+
+class DeciderPool(PoolConfig):
+    """Actors that decide."""
+
+    max_num_seqs: int = Field(64, ge=1)
+    """Questions that vLLM decodes side by side."""
+    kv_cache_gib: int = Field(2, ge=1)
+    """Memory of the key-value cache on a CPU."""
+    gpu_memory: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes."""
+
+
+class UpdateSettings(JobConfig):
+    """How memories are compared and decided."""
+
+    decider: Literal["rules", "model"] = "rules"
+    """rules: deterministic, from the wording alone. model: a language model."""
+    decider_profile: str = "default"
+    """Profile of the model: a name in jobs/configs/deciders, or a TOML file."""
+    min_similarity: float = Field(0.5, ge=-1, le=1)
+    """Least cosine of a pair; memories that name the same attribute are compared whatever theirs is."""
+    top_k: int = Field(10, ge=1, le=100)
+    """Newer memories that a target is compared with at most, by similarity."""
+    max_sources: int = Field(10, ge=1, le=50)
+    """Newer memories that one question shows at most."""
+    min_confidence: float = Field(0.5, ge=0, le=1)
+    """Updates and deletes of which the decider is less sure are refused."""
+    max_calls: int | None = Field(None, ge=0)
+    """The run fails before any model call when it would need more of them than this."""
+    max_decider_tokens: int | None = Field(None, ge=0)
+    """The run fails before any model call when it would need more tokens than this, by estimate."""
+    max_failed_fraction: float = Field(0.25, ge=0, le=1)
+    """The run ends as failed when a larger share of its decisions failed; what was decided is kept."""
+    batch_size: int = Field(256, ge=1)
+    """Questions per batch of a layer: what a crash can cost."""
+    decider_pool: DeciderPool = DeciderPool()
+    embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
+
+
+class ConsolidateConfig(UpdateSettings):
+    """Settings of a consolidation."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    since: str | None = None
+    """Compare again all that was written after this run, or `all`; not given: after the last consolidation
+    with the same decider."""
+    dry_run: bool = False
+    """Find candidates and count what deciding them costs; decide and change nothing."""
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def consolidate(config: ConsolidateConfig, store, lease) -> dict:
+    """store -> groups of users -> candidate pairs -> decisions -> revisions -> one commit. Safe to repeat."""
+    from cluster.files import Files
+    from cluster.models import resolve_decider
+
+    last = store.run()
+    embedder = EmbedderProfile.model_validate_json(last["embedder_profile"])
+    profile = None
+    if config.decider == "model":
+        profile = resolve_decider(load_profile("deciders", config.decider_profile, DeciderProfile))
+    if not config.dry_run:
+        restore(config, store, lease, embedder)
+    this = new_run("consolidate", config, store, profile)
+    connect(config.cluster)
+    files = Files(config.store, f"staging/consolidate/{this.run_id}")
+    try:
+        with this.stage("plan"):
+            groups, settings = plan(config, this, store, profile, files)
+        this.counts |= {"decider": settings.decider} | plan_counts(groups, config)
+        check_caps(config, this)
+        if config.dry_run:
+            return this.finish("dry_run")
+        with this.stage("decide"):
+            done = decide(config, profile, embedder, settings, groups, files)
+        this.counts |= decide_counts(done)
+        with this.stage("publish"):
+            lease.check()
+            changed = publish(this, embedder, done, store, files)
+    finally:
+        files.delete(files.paths())
+    if this.counts["num_failed"] > config.max_failed_fraction * max(1, this.counts["num_decisions"]):
+        say(
+            f"max_failed_fraction={config.max_failed_fraction}: {this.counts['num_failed']} of "
+            f"{this.counts['num_decisions']} decisions failed (table `decisions`, outcome `failed`, with the "
+            "reason); run again to retry them"
+        )
+        return this.finish("failed")
+    return this.finish("done" if changed else "unchanged")
+
+
+def new_run(job: str, config: ConsolidateConfig, store, profile: DeciderProfile | None = None) -> Run:
+    """A run that leaves encoder and embedder of the store as they are."""
+    last = store.run()
+    profiles = {"decider": profile.model_dump(mode="json") if profile else "rules"}
+    return Run(job, config, encoder=last["encoder"], embedder=last["embedder"], profiles=profiles)
+
+
+# --- the steps ----------------------------------------------------------------------------------------
+
+
+def restore(config: ConsolidateConfig, store, lease, embedder: EmbedderProfile) -> None:
+    """Bring back, as a run of its own, what was decided for the sake of memories that are gone."""
+    from cluster.consolidation import restorable
+    from cluster.files import Files
+
+    this = new_run("restore", config, store)
+    rows = restorable(store, this.run_id, this.started_at)
+    if rows is None:
+        return
+    this.counts["num_restored"] = sum(rows.column("active").to_pylist())
+    staging = Files(config.store, "staging")
+    staging.put_table(path := f"consolidate/{this.run_id}.parquet", rows)
+    lease.check()
+    store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces={"records": [path]})
+    staging.delete([path])
+    this.finish("done")
+    say(f"[restore] {this.counts['num_restored']} memories, because what had replaced them is gone")
+
+
+def plan(config: ConsolidateConfig, this: Run, store, profile: DeciderProfile | None, files):
+    """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
+    import ray
+
+    from cluster.consolidation import Settings, plan_group
+    from cluster.decider import Rules
+
+    fingerprint = profile.fingerprint if profile else Rules.fingerprint
+    new_runs, again = delta(config, store, fingerprint)
+    settings = Settings(
+        uri=store.uri,
+        as_of=store.run()["run_id"],
+        run_id=this.run_id,
+        started_at=this.started_at,
+        new_runs=new_runs,
+        again=frozenset(again),
+        decider=fingerprint,
+        **config.model_dump(
+            include={"min_similarity", "top_k", "max_sources", "min_confidence", "batch_size"}
+        ),
+    )
+    groups = group_users(store, settings)
+    if not groups:
+        return [], settings
+    shared = ray.put((groups, settings, files))
+
+    def step(row: dict) -> dict:
+        groups, settings, files = ray.get(shared)
+        return {"result": json.dumps(plan_group(f"{row['id']:06}", groups[row["id"]], settings, files))}
+
+    progress = Progress("plan", "groups of users", len(groups))
+    found = []
+    rows = ray.data.range(len(groups), override_num_blocks=len(groups)).map(step, num_cpus=1)
+    for row in rows.iter_rows():
+        found.append(json.loads(row["result"]))
+        progress.advance(1)
+    return sorted(found, key=lambda group: group["group_id"]), settings
+
+
+def delta(
+    config: ConsolidateConfig, store, fingerprint: str
+) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    """Runs whose memories are new (None: all), and targets of failed decisions (record id -> user)."""
+    runs = store.runs()
+    failed = f"outcome = 'failed' AND decider = '{fingerprint}'"
+    rows = store.rows("decisions", ["target_id", "user_id"], failed).to_pylist()
+    again = {row["target_id"]: row["user_id"] for row in rows}
+    if config.since == "all":
+        return None, again
+    if config.since is not None:
+        ids = [run["run_id"] for run in runs]
+        if config.since not in ids:
+            raise UsageError(f"--since {config.since}: no such run in {store.uri}; it has {ids}, or say all")
+        return tuple(ids[ids.index(config.since) + 1 :]), again
+    after = runs
+    for number, run in enumerate(runs):
+        if run["job"] == "consolidate" and json.loads(run["summary"]).get("decider") == fingerprint:
+            after = runs[number + 1 :]
+    return tuple(run["run_id"] for run in after if run["job"] in FEEDING_JOBS), again
+
+
+def group_users(store, settings) -> list[list[str]]:
+    """Users with something new, in groups of about GROUP_MEMORIES memories."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from cluster.consolidation import is_new_mask
+
+    if settings.new_runs == () and not settings.again:
+        return []
+    rows = store.rows("records", ["record_id", "user_id", "run_id"], "active", settings.as_of)
+    touched = pc.unique(rows.column("user_id").filter(pa.array(is_new_mask(rows, settings))))
+    counts = pc.value_counts(rows.column("user_id").filter(pc.is_in(rows.column("user_id"), touched)))
+    users = sorted(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
+    number = np.cumsum([0, *(count for _, count in users)])[:-1] // GROUP_MEMORIES
+    groups: dict[int, list[str]] = {}
+    for (user_id, _), group in zip(users, number.tolist(), strict=True):
+        groups.setdefault(group, []).append(user_id)
+    return list(groups.values())
+
+
+def decide(
+    config: ConsolidateConfig,
+    profile: DeciderProfile | None,
+    embedder: EmbedderProfile,
+    settings,
+    groups: list[dict],
+    files,
+) -> list[dict]:
+    """Planned groups -> decider actors -> embedder actors -> staged rows. Returns counts a group."""
+    import ray
+
+    from cluster.consolidation import DecideStage, EmbedRevisions
+
+    pending = [group for group in groups if group["num_targets"] or group["num_repeats"]]
+    if not pending:
+        return []
+    pool = config.decider_pool
+    engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    rows = (
+        ray.data.from_items(pending, override_num_blocks=len(pending))
+        .map(
+            DecideStage,
+            fn_constructor_args=(profile, settings, files, engine),
+            **actor_options(pool, encoder_gpus(pool) if profile else 0),
+        )
+        .map(
+            EmbedRevisions,
+            fn_constructor_args=(embedder, files),
+            **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
+        )
+    )
+    done = []
+    progress = Progress("decide", "targets", sum(group["num_targets"] for group in pending))
+    for row in rows.iter_rows():
+        done.append(row)
+        progress.advance(row["num_targets"], f"{row['num_deleted'] + row['num_rewritten']} changed")
+    return sorted(done, key=lambda row: row["group_id"])
+
+
+def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store, files) -> bool:
+    """Commit decisions and revisions as one run; False when there is nothing to commit."""
+    from cluster.consolidation import verdicts_path
+    from cluster.files import Files
+
+    staging = Files(this.config.store, "staging")
+    prefix = files.folder.removeprefix("staging/")
+    replaces = {
+        table: [f"{prefix}/{row['group_id']}/{table}.parquet" for row in done if row[f"num_rows_{table}"]]
+        for table in ("decisions", "records")
+    }
+    if any(replaces.values()) or this.counts["num_new"]:
+        # A run without changes is committed too: it says what has been compared.
+        store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces=replaces)
+        staging.delete(staging.paths(verdicts_path(this.counts["decider"])))
+        return True
+    return False
+
+
+# --- checks and counts --------------------------------------------------------------------------------
+
+
+def plan_counts(groups: list[dict], config: UpdateSettings) -> dict:
+    """For the summary. Calls and tokens are what the first look expects: a rewritten source may add some."""
+    names = ("num_users", "num_memories", "num_new", "num_pairs", "num_repeats", "num_targets", "num_calls")
+    counts = {name: sum(group[name] for group in groups) for name in names}
+    num_calls = counts.pop("num_calls") if config.decider == "model" else counts.pop("num_calls") * 0
+    chars = sum(group["prompt_chars"] for group in groups)
+    tokens = 0
+    if num_calls:
+        profile = load_profile("deciders", config.decider_profile, DeciderProfile)
+        tokens = int(num_calls * (profile.fixed_chars / PROMPT_CHARS_A_TOKEN + profile.max_tokens / 2))
+        tokens += int(chars / PROMPT_CHARS_A_TOKEN)
+    return counts | {"expected_calls": num_calls, "expected_tokens": tokens}
+
+
+def decide_counts(done: list[dict]) -> dict:
+    """Sums over the groups, for the summary."""
+    names = [
+        *("num_decisions", "num_decisions_known", "num_united", "num_deleted", "num_rewritten"),
+        *("num_refused", "num_failed", "prompt_tokens", "cached_tokens", "output_tokens"),
+    ]
+    return {name: sum(row[name] for row in done) for name in names} | {
+        "num_layers": max((row["num_layers"] for row in done), default=0)
+    }
+
+
+def check_caps(config: UpdateSettings, this: Run) -> None:
+    """Before anything is paid."""
+    for cap, count, what in (
+        ("max_calls", "expected_calls", "calls"),
+        ("max_decider_tokens", "expected_tokens", "tokens"),
+    ):
+        limit = getattr(config, cap)
+        if limit is not None and this.counts[count] > limit and not getattr(config, "dry_run", False):
+            this.finish("failed")
+            raise JobError(
+                f"{cap}={limit}: about {this.counts[count]} {what} are needed; raise the cap, take less with "
+                "--since, or raise --min-similarity. Nothing was asked and nothing was changed"
+            )

@@ -1,0 +1,106 @@
+"""A store written directly from the sample world's gold memories, as a perfect encoder would have left it."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.store import SEGMENTS_SCHEMA, records_schema
+
+STARTED_AT = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+
+
+def gold_rows(folder: Path) -> list[dict]:
+    """Rows of memories.jsonl of an archive that jobs.sample wrote."""
+    return [json.loads(line) for line in (folder / "_gold" / "memories.jsonl").read_text().splitlines()]
+
+
+def record_of(row: dict) -> dict:
+    """A gold memory as a row of `records`, less vector and life; what only gold knows is left out."""
+    return {
+        "record_id": row["memory_id"],
+        "revision": 1,
+        "segment_id": f"segment-of-{row['session_id']}",
+        "user_id": row["user_id"],
+        "conversation_id": row["user_id"],
+        "session_id": row["session_id"],
+        "session_time": dt.datetime.fromisoformat(row["session_time"]),
+        "memory_type": row["memory_type"],
+        "semantic_text": row["semantic_text"],
+        "normalized_text": f"{row['memory_type']}: {row['semantic_text']}",
+        "entities": row["entities"],
+        "temporal": row["temporal"],
+        "tags": row["tags"],
+        "evidence": [{"session_id": row["session_id"], "turn_index": turn} for turn in row["evidence_turns"]],
+        "source_role": row["source_role"],
+    }
+
+
+def memory_row(user: str, day: str, text: str, **changes) -> dict:
+    """A row like those of memories.jsonl, for small worlds made by hand; `day` is YYYY-MM-DD."""
+    session = f"{user}-{day}"
+    return {
+        "memory_id": f"{user}/{day}/{text}",
+        "user_id": user,
+        "session_id": session,
+        "session_time": f"{day}T12:00:00+00:00",
+        "memory_type": "fact",
+        "semantic_text": text,
+        "entities": [],
+        "temporal": {"t_ref": day, "t_valid_from": "", "t_valid_to": ""},
+        "tags": [],
+        "evidence_turns": [0],
+        "source_role": "user",
+    } | changes
+
+
+def write_run(
+    uri: str, memories: list[dict], embedder, run_id: str, closed_segments: list[str] | None = None
+) -> None:
+    """Commit memories as one run of a backfill; `embedder` is a loaded cluster.embedder.Embedder."""
+    from cluster.files import Files
+    from cluster.store import Store
+
+    store, staging = Store(uri, must_exist=False), Files(uri, "staging")
+    records = [record_of(row) for row in memories]
+    for record, vector in zip(
+        records, embedder.embed([row["semantic_text"] for row in records]), strict=True
+    ):
+        record["vector"] = vector
+    schema = records_schema(embedder.dim)
+    known = pa.schema([field for field in schema if field.name in (*record_of(memories[0]), "vector")])
+    staging.put_rows(f"{run_id}/records.parquet", records, known)
+    keys = ("segment_id", "user_id", "conversation_id", "session_id", "session_time")
+    segments = {row["segment_id"]: {name: row[name] for name in keys} for row in records}
+    counts = {
+        field.name: 0
+        for field in SEGMENTS_SCHEMA
+        if field.name.startswith(("num_", "first_", "last_", "start_", "end_"))
+    }
+    tokens = {"prompt_tokens": 0, "cached_tokens": 0, "output_tokens": 0, "outcome": "complete"}
+    rows = [segment | counts | tokens for segment in segments.values()]
+    known = pa.schema([field for field in SEGMENTS_SCHEMA if field.name in rows[0]])
+    staging.put_rows(f"{run_id}/segments.parquet", rows, known)
+    run = {
+        "run_id": run_id,
+        "job": "backfill",
+        "started_at": STARTED_AT.isoformat(),
+        "encoder": "gold",
+        "embedder": embedder.profile.fingerprint,
+        "embedder_profile": embedder.profile.model_dump_json(),
+        "config": "{}",
+        "summary": "{}",
+    }
+    inserts = {name: [f"{run_id}/{name}.parquet"] for name in ("records", "segments")}
+    store.commit(run, embedder.dim, inserts=inserts, closed_segments=closed_segments)
+
+
+def load_embedder():
+    """The default embedder, out of its package."""
+    from cluster.embedder import Embedder
+    from cluster.models import resolve_embedder
+    from jobs.run import load_profile
+    from schemas.profile import EmbedderProfile
+
+    return Embedder(resolve_embedder(load_profile("embedders", "default", EmbedderProfile)))
