@@ -52,7 +52,7 @@ def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:
 def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dict) -> dict:
     """One memory's life. `texts`: (record id, revision) -> text; `said`: (user, session, turn) -> turn."""
     by_id = {row["decision_id"]: row for row in decisions}
-    first, last = revisions[0], revisions[-1]
+    first = revisions[0]
 
     def party(record_id: str, revision: int) -> dict:
         return {"record_id": record_id, "revision": revision, "text": texts.get((record_id, revision))}
@@ -77,7 +77,7 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
     return {
         "record_id": first["record_id"],
         "user_id": first["user_id"],
-        "active": last["active"],
+        "active": any(row["active"] for row in revisions),
         "revisions": [
             row
             | {"evidence": evidence(row)}
