@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.files import Files
-from cluster.store import INDEXES, INTENT, Store, StoreError, run_row, run_rows, tag
+from cluster.store import INDEXES, INTENT, Store, StoreError, optimize, run_row, run_rows, tag
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
 
 
@@ -86,7 +86,7 @@ def _rollback(store: Store, intent: dict) -> None:
         if name == "segments" and marks.num_rows:
             merge = table.merge_insert(TABLE_KEYS[name])
             merge.when_matched_update_all().when_not_matched_insert_all().execute(marks)
-            table.optimize()
+            optimize(table)
         tag(table, run["run_id"])
         versions[name] = table.version
     publish(store, [run_row(run, versions)], [])
@@ -174,7 +174,7 @@ def _compact(store: Store, intent: dict) -> None:
     for name in TABLE_KEYS:
         table = store.head(name)
         index(table, name)
-        table.optimize()
+        optimize(table)
         versions[name] = table.version
     # Tags only after the commit point: until then, the old versions are what readers look at.
     changed = [newest | {"versions": json.dumps(versions)}]
@@ -189,5 +189,5 @@ def _compact(store: Store, intent: dict) -> None:
         table.checkout_latest()
         tidy(table)
     runs = store.head("runs")
-    runs.optimize()
+    optimize(runs)
     tidy(runs)

@@ -32,6 +32,11 @@ INDEXES = {
 
 INTENT = "intent.json"
 
+KEEP_UNNAMED = dt.timedelta(days=7)
+"""How long versions stay that are no run's: a reader may have just opened one with plain lancedb."""
+
+_NEVER = dt.timedelta(days=36_500)
+
 OPERATIONS = {
     "rollback": "cluster.maintenance",
     "reembed": "cluster.maintenance",
@@ -161,6 +166,8 @@ class Store:
 
     def begin(self, intent: dict) -> None:
         """Write down what is to be done, and do it. `intent` has `run`, and `kind` unless it is a commit."""
+        if self.files.exists(INTENT):
+            raise StoreError(f"store {self.uri}: an interrupted commit is not finished; call recover() first")
         self.files.put_json(INTENT, intent)
         self._finish(intent)
 
@@ -187,8 +194,6 @@ class Store:
         and take the place of the rows that have their key. Active rows of `closed_segments` are closed,
         unless a new row has their key and takes their place.
         """
-        if self.files.exists(INTENT):
-            raise StoreError(f"store {self.uri}: an interrupted commit is not finished; call recover() first")
         intent = {
             "run": run,
             "dim": dim,
@@ -212,7 +217,7 @@ class Store:
             for column, index in INDEXES[name].items():
                 if not any(column in existing.columns for existing in table.list_indices()):
                     table.create_index(column, config=index)
-            table.optimize()
+            optimize(table)
             # The tag keeps this version from every later clean-up, and gives plain lancedb users its name.
             tag(table, run["run_id"])
             versions[name] = table.version
@@ -271,6 +276,15 @@ def run_row(run: dict, versions: dict[str, int]) -> dict:
 
 def run_rows(rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RUNS_SCHEMA)
+
+
+def optimize(table) -> None:
+    """Compact a table and index its new rows; versions that no tag names go when they are a week old.
+
+    Left to itself, LanceDB's optimize cleans up too, and fails as soon as a tag is a week old.
+    """
+    table.optimize(cleanup_older_than=_NEVER)
+    table.to_lance().cleanup_old_versions(KEEP_UNNAMED, error_if_tagged_old_versions=False)
 
 
 def tag(table, run_id: str) -> None:
