@@ -235,7 +235,9 @@ def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim
         body, denied = (match[1], True) if verb in ("does", "do", "did") else (f"{verb} {match[1]}", True)
     if not body:
         return []
-    owner, _, thing = subject.lower().rpartition("'s ")
+    owner, possessive, thing = subject.lower().rpartition("'s ")
+    if not possessive:
+        owner, thing = thing, ""
     make = functools.partial(Claim, clause, is_change=is_change, is_denied=denied)
     if found := re.match(
         r"used to (?:be |live in |work (?:at|for|as) |have |drive )?(.+)", body, re.IGNORECASE

@@ -277,7 +277,7 @@ def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store, files
         table: [f"{prefix}/{row['group_id']}/{table}.parquet" for row in done if row[f"num_rows_{table}"]]
         for table in ("decisions", "records")
     }
-    if any(replaces.values()) or this.counts["num_new"]:
+    if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
         # A run without changes is committed too: it says what has been compared.
         store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces=replaces)
         staging.delete(staging.paths(verdicts_path(this.counts["decider"])))
