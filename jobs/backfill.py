@@ -2,6 +2,7 @@
 
     python -m jobs.backfill --archive DIR --store URI
     python -m jobs.backfill --archive DIR --store URI --dry-run      # what it would cost
+    python -m jobs.backfill --archive DIR --store URI --consolidate  # the nightly job
     ray job submit --working-dir . -- python -m jobs.backfill --archive s3://... --store s3://...
 
 Reads Parquet archives (jobs.ingest and jobs.sample make them), cuts sessions into segments, encodes each
@@ -20,6 +21,7 @@ from pydantic import Field
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, main, say
 from jobs.run import Run, absolute, load_profile
+from jobs.updates import UpdateConfig, UpdateSettings, consolidate
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
 
@@ -72,6 +74,10 @@ class BackfillConfig(JobConfig):
     """The run fails when a larger share of sessions, or of segments, is rejected."""
     max_input_tokens: int | None = Field(None, ge=1)
     """The run fails before any encoder call when it would read more tokens of conversation than this."""
+    consolidate: bool = False
+    """Afterwards compare the new memories with the older ones, as jobs.consolidate does."""
+    consolidation: UpdateSettings = UpdateSettings()
+    """Settings of that."""
     encoder_pool: EncoderPool = EncoderPool()
     embedder_pool: EmbedderPool = EmbedderPool()
     cluster: ClusterConfig = ClusterConfig()
@@ -98,7 +104,14 @@ def run(config: BackfillConfig) -> dict:
             store = Store(config.store, must_exist=False)
             if finished := store.recover():
                 say(f"[backfill] finished the commit of run {finished}, which had been interrupted")
-            return backfill(config, files, encoder, embedder, store, lease)
+            summary = backfill(config, files, encoder, embedder, store, lease)
+            if config.consolidate and not config.dry_run and store.run():
+                settings = config.consolidation.model_dump()
+                update = UpdateConfig(store=config.store, cluster=config.cluster, **settings)
+                summary["consolidation"] = consolidate(update, store, lease)
+                if summary["consolidation"]["status"] == "failed":
+                    summary["status"] = "failed"
+            return summary
     except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
         raise JobError(str(error)) from error
 

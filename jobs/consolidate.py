@@ -10,7 +10,11 @@ a row of the table `decisions`. Run it again at any time: what was decided is ne
 
 from jobs.cli import main, say
 from jobs.run import absolute, writing
-from jobs.updates import ConsolidateConfig, consolidate
+from jobs.updates import UpdateConfig, consolidate
+
+
+class ConsolidateConfig(UpdateConfig):
+    """Settings of a consolidation."""
 
 
 def run(config: ConsolidateConfig) -> dict:

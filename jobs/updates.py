@@ -63,8 +63,8 @@ class UpdateSettings(JobConfig):
     embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
 
 
-class ConsolidateConfig(UpdateSettings):
-    """Settings of a consolidation."""
+class UpdateConfig(UpdateSettings):
+    """Settings of one consolidation."""
 
     store: str
     """Folder or object-store URI of the store."""
@@ -76,7 +76,7 @@ class ConsolidateConfig(UpdateSettings):
     cluster: ClusterConfig = ClusterConfig()
 
 
-def consolidate(config: ConsolidateConfig, store, lease) -> dict:
+def consolidate(config: UpdateConfig, store, lease) -> dict:
     """store -> groups of users -> candidate pairs -> decisions -> revisions -> one commit. Safe to repeat."""
     from cluster.files import Files
     from cluster.models import resolve_decider
@@ -116,7 +116,7 @@ def consolidate(config: ConsolidateConfig, store, lease) -> dict:
     return this.finish("done" if changed else "unchanged")
 
 
-def new_run(job: str, config: ConsolidateConfig, store, profile: DeciderProfile | None = None) -> Run:
+def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | None = None) -> Run:
     """A run that leaves encoder and embedder of the store as they are."""
     last = store.run()
     profiles = {"decider": profile.model_dump(mode="json") if profile else "rules"}
@@ -126,7 +126,7 @@ def new_run(job: str, config: ConsolidateConfig, store, profile: DeciderProfile 
 # --- the steps ----------------------------------------------------------------------------------------
 
 
-def restore(config: ConsolidateConfig, store, lease, embedder: EmbedderProfile) -> None:
+def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> None:
     """Bring back, as a run of its own, what was decided for the sake of memories that are gone."""
     from cluster.consolidation import restorable
     from cluster.files import Files
@@ -145,7 +145,7 @@ def restore(config: ConsolidateConfig, store, lease, embedder: EmbedderProfile) 
     say(f"[restore] {this.counts['num_restored']} memories, because what had replaced them is gone")
 
 
-def plan(config: ConsolidateConfig, this: Run, store, profile: DeciderProfile | None, files):
+def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None, files):
     """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
     import ray
 
@@ -184,9 +184,7 @@ def plan(config: ConsolidateConfig, this: Run, store, profile: DeciderProfile | 
     return sorted(found, key=lambda group: group["group_id"]), settings
 
 
-def delta(
-    config: ConsolidateConfig, store, fingerprint: str
-) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+def delta(config: UpdateConfig, store, fingerprint: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     """Runs whose memories are new (None: all), and targets of failed decisions (record id -> user)."""
     runs = store.runs()
     failed = f"outcome = 'failed' AND decider = '{fingerprint}'"
@@ -228,7 +226,7 @@ def group_users(store, settings) -> list[list[str]]:
 
 
 def decide(
-    config: ConsolidateConfig,
+    config: UpdateConfig,
     profile: DeciderProfile | None,
     embedder: EmbedderProfile,
     settings,
