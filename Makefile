@@ -7,7 +7,7 @@ BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 TORCH_CPU := torch==2.13.0+cpu
 
-.PHONY: setup sample backfill test test-kill bench lint clean
+.PHONY: setup sample backfill test test-slow test-kill bench lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -40,6 +40,9 @@ backfill: sample
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
 
 # Twenty random kills of one backfill; `make test` does three.
 test-kill: setup
