@@ -295,7 +295,7 @@ def staged_verdicts(files: Files, decider: str) -> dict[str, Verdict]:
 
 
 class DecideStage:
-    """Actor: group -> decisions and revisions, staged. `profile` None: the rules decide."""
+    """Actor, or a task: group -> decisions and revisions, staged. Without a profile the rules decide."""
 
     def __init__(self, profile: DeciderProfile | None, settings: Settings, files: Files, engine: dict):
         self._settings, self._files = settings, files
@@ -325,7 +325,10 @@ class DecideStage:
         )
         revisions = revision_rows(store, folded.changes, settings)
         if revisions is not None:
-            self._files.put_table(f"{group_id}/revisions.parquet", revisions)
+            num_rewritten = sum(revisions.column("is_rewritten").to_pylist())
+            ready = revisions if num_rewritten else revisions.drop_columns(["is_rewritten"])
+            name = "revisions" if num_rewritten else "records"
+            self._files.put_table(f"{group_id}/{name}.parquet", ready)
         asked = [row for row in decisions if row["decider"] == settings.decider]
         return row | {
             "num_layers": folded.num_layers,
@@ -499,26 +502,23 @@ def restorable(store, run_id: str, started_at: dt.datetime) -> pa.Table | None:
 
 
 class EmbedRevisions:
-    """Actor: revisions -> rows of `records`, every rewritten text with a vector of its own."""
+    """Actor, for groups with rewritten texts: revisions -> rows of `records`, embedded anew."""
 
     def __init__(self, profile: EmbedderProfile, files: Files):
         self._profile, self._files = profile, files
         self._embedder: Embedder | None = None
 
     def __call__(self, row: dict) -> dict:
-        if not row["num_rows_records"]:
-            return row
         table = self._files.get_table(f"{row['group_id']}/revisions.parquet")
         mask = table.column("is_rewritten").to_numpy()
         table = table.drop_columns(["is_rewritten"])
-        if mask.any():
-            if self._embedder is None:
-                self._embedder = Embedder(self._profile)
-            texts = table.column("semantic_text").filter(pa.array(mask)).to_pylist()
-            vectors = _vectors(table).copy()
-            vectors[mask] = self._embedder.embed(texts)
-            index, dim = table.schema.get_field_index("vector"), vectors.shape[1]
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
-            table = table.set_column(index, table.schema.field(index), column)
+        if self._embedder is None:
+            self._embedder = Embedder(self._profile)
+        texts = table.column("semantic_text").filter(pa.array(mask)).to_pylist()
+        vectors = _vectors(table).copy()
+        vectors[mask] = self._embedder.embed(texts)
+        index, dim = table.schema.get_field_index("vector"), vectors.shape[1]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
+        table = table.set_column(index, table.schema.field(index), column)
         self._files.put_table(f"{row['group_id']}/records.parquet", table)
         return row

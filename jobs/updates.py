@@ -91,21 +91,24 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
     this = new_run("consolidate", config, store, profile)
     connect(config.cluster)
     files = Files(config.store, f"staging/consolidate/{this.run_id}")
-    try:
-        with this.stage("plan"):
-            groups, settings = plan(config, this, store, profile, files)
-        this.counts |= {"decider": settings.decider} | plan_counts(groups, config)
-        check_caps(config, this)
-        if config.dry_run:
-            return this.finish("dry_run")
-        with this.stage("decide"):
-            done = decide(config, profile, embedder, settings, groups, files)
-        this.counts |= decide_counts(done)
-        with this.stage("publish"):
-            lease.check()
-            changed = publish(this, embedder, done, store, files)
-    finally:
+    # What a killed run had planned is of no use; the answers that it paid for lie elsewhere.
+    old = Files(config.store, "staging/consolidate")
+    old.delete(old.paths())
+    with this.stage("plan"):
+        groups, settings = plan(config, this, store, profile, files)
+    this.counts |= {"decider": settings.decider} | plan_counts(groups, config)
+    check_caps(config, this)
+    if config.dry_run:
         files.delete(files.paths())
+        return this.finish("dry_run")
+    with this.stage("decide"):
+        done = decide(config, profile, embedder, settings, groups, files)
+    this.counts |= decide_counts(done)
+    with this.stage("publish"):
+        lease.check()
+        changed = publish(this, embedder, done, store)
+    # Not sooner: a commit that dies half way is finished from these files.
+    files.delete(files.paths())
     if this.counts["num_failed"] > config.max_failed_fraction * max(1, this.counts["num_decisions"]):
         say(
             f"max_failed_fraction={config.max_failed_fraction}: {this.counts['num_failed']} of "
@@ -233,7 +236,7 @@ def decide(
     groups: list[dict],
     files,
 ) -> list[dict]:
-    """Planned groups -> decider actors -> embedder actors -> staged rows. Returns counts a group."""
+    """Planned groups -> deciders -> embedders, where texts were rewritten -> staged rows: counts a group."""
     import ray
 
     from cluster.consolidation import DecideStage, EmbedRevisions
@@ -243,36 +246,39 @@ def decide(
         return []
     pool = config.decider_pool
     engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
-    rows = (
-        ray.data.from_items(pending, override_num_blocks=len(pending))
-        .map(
+    dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
+    if profile is None:
+        # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
+        rows = dataset.map(lambda row: DecideStage(None, settings, files, engine)(row), num_cpus=1)
+    else:
+        rows = dataset.map(
             DecideStage,
             fn_constructor_args=(profile, settings, files, engine),
-            **actor_options(pool, encoder_gpus(pool) if profile else 0),
+            **actor_options(pool, encoder_gpus(pool)),
         )
-        .map(
-            EmbedRevisions,
-            fn_constructor_args=(embedder, files),
-            **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
-        )
-    )
     done = []
     progress = Progress("decide", "targets", sum(group["num_targets"] for group in pending))
     for row in rows.iter_rows():
         done.append(row)
         progress.advance(row["num_targets"], f"{row['num_deleted'] + row['num_rewritten']} changed")
+    if rewritten := [row for row in done if row["num_rewritten"]]:
+        ray.data.from_items(rewritten, override_num_blocks=len(rewritten)).map(
+            EmbedRevisions,
+            fn_constructor_args=(embedder, files),
+            **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
+        ).materialize()
     return sorted(done, key=lambda row: row["group_id"])
 
 
-def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store, files) -> bool:
+def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bool:
     """Commit decisions and revisions as one run; False when there is nothing to commit."""
     from cluster.consolidation import verdicts_path
     from cluster.files import Files
 
     staging = Files(this.config.store, "staging")
-    prefix = files.folder.removeprefix("staging/")
+    folder = f"consolidate/{this.run_id}"
     replaces = {
-        table: [f"{prefix}/{row['group_id']}/{table}.parquet" for row in done if row[f"num_rows_{table}"]]
+        table: [f"{folder}/{row['group_id']}/{table}.parquet" for row in done if row[f"num_rows_{table}"]]
         for table in ("decisions", "records")
     }
     if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
