@@ -134,24 +134,30 @@ def pair_scores(vectors: np.ndarray, targets: np.ndarray, sources: np.ndarray) -
 
 
 def slot_pairs(
-    vectors: np.ndarray, is_new: np.ndarray, slots: list[set[str]], *, max_sources: int = 3
+    vectors: np.ndarray,
+    is_new: np.ndarray,
+    slots: list[set[str]],
+    binding: list[set[str]],
+    *,
+    max_sources: int = 3,
 ) -> Pairs:
-    """Pairs of one user by common slot: each target with the newest `max_sources` that share one with it.
+    """Pairs of one user by common slot: each target with the newest `max_sources` that may replace it there.
 
-    `slots` are those of each memory, oldest first. Linear in the memories; a pair needs a new side.
+    `slots` are those under which each memory may be replaced, `binding` those under which it may replace,
+    oldest first (see cluster.claims). Linear in the memories; a pair needs a new side.
     """
-    by_slot: dict[str, list[int]] = {}
-    for index, names in enumerate(slots):
+    by_slot: dict[str, tuple[list[int], list[int]]] = {}
+    for index, (names, strong) in enumerate(zip(slots, binding, strict=True)):
         for name in names:
-            by_slot.setdefault(name, []).append(index)
+            by_slot.setdefault(name, ([], []))[0].append(index)
+        for name in strong:
+            by_slot.setdefault(name, ([], []))[1].append(index)
     found: set[tuple[int, int]] = set()
-    for members in by_slot.values():
-        new = [index for index in members if is_new[index]]
-        if len(members) < 2 or not new:
-            continue
-        for target in members:
-            sources = members if is_new[target] else new
-            found.update((target, source) for source in sources[-max_sources:] if source > target)
+    for targets, sources in by_slot.values():
+        new = [index for index in sources if is_new[index]]
+        for target in targets if sources else ():
+            newest = (sources if is_new[target] else new)[-max_sources:]
+            found.update((target, source) for source in newest if source > target)
     if not found:
         return _no_pairs()
     targets, sources = (np.array(part, np.int64) for part in zip(*sorted(found), strict=True))

@@ -130,8 +130,23 @@ def statement_key(text: str, memory_type: str = "", dates: tuple[str, str, str] 
 
 
 def slots(statement: Statement) -> set[str]:
-    """Keys under which statements are to be compared, whatever their similarity."""
-    return {f"{claim.subject}\0{claim.slot}" for claim in statement.claims if claim.slot}
+    """Keys under which a statement may be replaced, whatever its similarity to what replaces it."""
+    return {_slot_key(claim) for claim in statement.claims if claim.slot and not claim.is_past}
+
+
+def binding_slots(statement: Statement) -> set[str]:
+    """Keys under which it may replace others: one value at a time, or it tells of a change or denies."""
+    return {
+        _slot_key(claim)
+        for claim in statement.claims
+        if claim.slot
+        and not claim.is_past
+        and (claim.is_denied or (claim.kind != "additive" and (claim.is_exclusive or claim.is_change)))
+    }
+
+
+def _slot_key(claim: Claim) -> str:
+    return f"{claim.subject}\0{claim.slot}"
 
 
 @functools.lru_cache(maxsize=65536)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.candidates import own_turns, similar_pairs, slot_pairs, total_order, union
-from cluster.claims import read, slots, statement_key
+from cluster.claims import binding_slots, read, slots, statement_key
 from cluster.decider import ModelDecider, Rules, guard
 from cluster.embedder import Embedder
 from cluster.files import Files
@@ -174,8 +174,9 @@ def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tup
         similar = similar_pairs(
             vectors[distinct], new, top_k=settings.top_k, min_similarity=settings.min_similarity
         )
-        names = [slots(read(texts[position])) for position in distinct]
-        pairs = union(similar, slot_pairs(vectors[distinct], new, names))
+        statements = [read(texts[position]) for position in distinct]
+        names, binding = [slots(one) for one in statements], [binding_slots(one) for one in statements]
+        pairs = union(similar, slot_pairs(vectors[distinct], new, names, binding))
         targets, sources = distinct[pairs.targets], distinct[pairs.sources]
         chosen.update(targets.tolist(), sources.tolist())
         rows += zip(targets.tolist(), sources.tolist(), pairs.scores.tolist(), strict=True)

@@ -115,14 +115,21 @@ def test_a_common_slot_pairs_memories_however_far_apart():
     vectors = unit(np.eye(4))
     names = [{"home"}, {"job"}, {"home"}, {"home", "job"}]
     new = np.array([False, False, False, True])
-    assert found(slot_pairs(vectors, new, names)) == {(0, 3), (1, 3), (2, 3)}
+    assert found(slot_pairs(vectors, new, names, names)) == {(0, 3), (1, 3), (2, 3)}
     late = np.array([True, False, False, False])
-    assert found(slot_pairs(vectors, late, names)) == {(0, 2), (0, 3)}
+    assert found(slot_pairs(vectors, late, names, names)) == {(0, 2), (0, 3)}
+
+
+def test_what_cannot_replace_is_no_source_by_slot():
+    """Liking tea and liking jazz share a slot, and a call about the two would be wasted."""
+    names, new = [{"like"}, {"like"}, {"like"}], np.ones(3, bool)
+    assert found(slot_pairs(unit(np.eye(3)), new, names, [set(), set(), set()])) == set()
+    assert found(slot_pairs(unit(np.eye(3)), new, names, [set(), {"like"}, set()])) == {(0, 1)}
 
 
 def test_a_slot_with_many_values_gives_few_pairs():
     vectors, names = unit(np.ones((500, 4))), [{"like"}] * 500
-    pairs = slot_pairs(vectors, np.ones(500, bool), names, max_sources=3)
+    pairs = slot_pairs(vectors, np.ones(500, bool), names, names, max_sources=3)
     assert len(pairs.targets) <= 3 * 500
 
 
