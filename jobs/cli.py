@@ -13,6 +13,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 import argparse
 import json
+import os
 import sys
 import time
 import tomllib
@@ -52,6 +53,10 @@ def main(
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; Python must not complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("error: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(1)
