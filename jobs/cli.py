@@ -54,7 +54,7 @@ def main(
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; Python must not complain once more when it flushes at the end.
+        # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
