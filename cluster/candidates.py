@@ -99,14 +99,17 @@ def _top(vectors, targets, sources, top_k: int, min_similarity: float, block: in
         scores = vectors[chunk] @ vectors[targets].T
         if chunk[0] <= targets[-1]:
             scores[chunk[:, None] <= targets[None, :]] = -2.0
-        keep = np.flatnonzero(scores.max(axis=0) >= min_similarity - SLACK)
+        num_enough = np.count_nonzero(scores >= min_similarity - SLACK, axis=0)
+        keep = np.flatnonzero(num_enough)
         if not len(keep):
             continue
-        scores = scores[:, keep]
+        scores, num_enough = scores[:, keep], num_enough[keep]
         bar = np.full(len(keep), min_similarity, np.float32)
-        if len(chunk) > top_k:
-            kth = np.partition(scores, len(chunk) - top_k, axis=0)[len(chunk) - top_k]
-            bar = np.maximum(bar, kth)
+        # Finding the k-th best is dear: only for targets that have more than k good ones.
+        crowded = np.flatnonzero(num_enough > top_k)
+        if len(crowded):
+            kth = np.partition(scores[:, crowded], len(chunk) - top_k, axis=0)[len(chunk) - top_k]
+            bar[crowded] = np.maximum(bar[crowded], kth)
         rows, columns = np.nonzero(scores >= bar - SLACK)
         found.append((targets[keep[columns]], chunk[rows]))
     return found

@@ -94,15 +94,31 @@ def plan_group(group_id: str, user_ids: list[str], settings: Settings, files: Fi
     records = pa.concat_tables(parts)
     records = records.take(pa.array(total_order(records)))
     is_new = is_new_mask(records, settings)
-    chosen, pairs = candidates(records, is_new, settings)
+    chosen, pairs, num_repeats = candidates(records, is_new, settings)
     planned = records.take(pa.array(chosen)).drop_columns(["run_id", "vector"])
     highest = _highest_revisions(store, planned, settings)
     planned = planned.append_column("turn", pa.array(own_turns(planned), pa.int64()))
     planned = planned.append_column("last_revision", pa.array(highest, pa.int32()))
     files.put_table(f"{group_id}/memories.parquet", planned.select(PLANNED.names).cast(PLANNED))
     files.put_table(f"{group_id}/pairs.parquet", pairs)
-    memories, known = load_memories(group_id, files), Ledger(store, files, settings, user_ids)
-    cost = {"num_calls": 0, "prompt_chars": 0}
+    return {
+        "group_id": group_id,
+        "num_users": len(user_ids),
+        "num_memories": records.num_rows,
+        "num_new": int(is_new.sum()),
+        "num_pairs": pairs.num_rows,
+        "num_repeats": num_repeats,
+        "num_targets": pc.count_distinct(pairs.column("target")).as_py(),
+    }
+
+
+def estimate_group(group_id: str, settings: Settings, files: Files) -> dict:
+    """Calls and characters that deciding a planned group would cost, if all it asks for were ignored."""
+    from cluster.store import Store
+
+    memories, cost = load_memories(group_id, files), {"num_calls": 0, "prompt_chars": 0}
+    user_ids = sorted({memory.user_id for memory in memories})
+    known = Ledger(Store(settings.uri), files, settings, user_ids)
 
     def count(questions: list[Question]) -> list[Verdict]:
         answers = []
@@ -115,23 +131,9 @@ def plan_group(group_id: str, user_ids: list[str], settings: Settings, files: Fi
             answers.append(verdict or Verdict("ignore"))
         return answers
 
-    folded = fold(
-        memories,
-        load_pairs(group_id, files),
-        count,
-        decider=settings.decider,
-        max_sources=settings.max_sources,
-    )
-    return {
-        "group_id": group_id,
-        "num_users": len(user_ids),
-        "num_memories": records.num_rows,
-        "num_new": int(is_new.sum()),
-        "num_pairs": pairs.num_rows,
-        "num_repeats": sum(change.closed_reason == UNITE for change in folded.changes),
-        "num_targets": folded.num_questions,
-        **cost,
-    }
+    pairs = load_pairs(group_id, files)
+    fold(memories, pairs, count, decider=settings.decider, max_sources=settings.max_sources)
+    return cost
 
 
 def is_new_mask(records: pa.Table, settings: Settings) -> np.ndarray:
@@ -146,8 +148,8 @@ def is_new_mask(records: pa.Table, settings: Settings) -> np.ndarray:
     return mask
 
 
-def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tuple[np.ndarray, pa.Table]:
-    """Rows of the store in total order -> positions that the fold needs, and pairs (PAIRS).
+def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tuple[np.ndarray, pa.Table, int]:
+    """Rows of the store in total order -> positions that the fold needs, pairs (PAIRS), number of repeats.
 
     Of memories that repeat each other only the newest is compared: the others are united with it.
     """
@@ -158,7 +160,7 @@ def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tup
     temporals = records.column("temporal").to_pylist()
     ids = records.column("record_id").to_pylist()
     vectors = _vectors(records)
-    chosen, rows = set(), []
+    chosen, rows, num_repeats = set(), [], 0
     for start, end in zip(starts, [*starts[1:], len(users)], strict=True):
         if not is_new[start:end].any():
             continue
@@ -169,6 +171,7 @@ def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tup
         for members in groups.values():
             if len(members) > 1 and is_new[members].any():
                 chosen.update(members)
+                num_repeats += len(members) - 1
         distinct = np.array(sorted(members[-1] for members in groups.values()))
         new = is_new[distinct]
         similar = similar_pairs(
@@ -187,7 +190,7 @@ def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tup
             "score": pa.array([score for _, _, score in rows], pa.float32()),
         }
     )
-    return np.array(sorted(chosen), np.int64), table
+    return np.array(sorted(chosen), np.int64), table, num_repeats
 
 
 TEMPORAL_NAMES = [field.name for field in TEMPORAL]
@@ -389,45 +392,53 @@ def revision_rows(store, changes: list[Change], settings: Settings) -> pa.Table 
         return None
     changes = sorted(changes, key=lambda change: (change.memory.user_id, change.memory.record_id))
     schema = records_schema(store.dim())
-    before = {}
+    parts = []
     for start in range(0, len(changes), MAX_IN):
         memories = [change.memory for change in changes[start : start + MAX_IN]]
         # The user's index narrows the search before the ids, which have none, are looked at.
         (users,) = _in_lists("user_id", sorted({memory.user_id for memory in memories}))
         (ids,) = _in_lists("record_id", [memory.record_id for memory in memories])
-        for row in store.rows(
-            "records", schema.names, f"active AND {users} AND {ids}", settings.as_of
-        ).to_pylist():
-            before[row["record_id"]] = row
-    rows, rewritten = [], []
+        where = f"active AND {users} AND {ids}"
+        parts.append(store.rows("records", schema.names, where, settings.as_of))
+    before = pa.concat_tables(parts).cast(schema)
+    # Vectors stay in Arrow: as Python numbers they would take ten times their memory.
+    plain = before.drop_columns(["vector"]).to_pylist()
+    place = {row["record_id"]: number for number, row in enumerate(plain)}
+    rows, taken, rewritten = [], [], []
     for change in changes:
-        row, revised = before[change.memory.record_id], change.revised
+        number, revised = place[change.memory.record_id], change.revised
+        row = plain[number]
         reason = change.closed_reason or ("update" if change.is_rewritten else UNITE)
         ended = {"active": False, "closed_run_id": settings.run_id, "closed_reason": reason}
         rows.append(row | ended | {"updated_at": settings.started_at})
+        taken.append(number)
         rewritten.append(False)
         if revised is None:
             continue
-        rows.append(
-            row
-            | {
-                "revision": revised.revision,
-                "semantic_text": revised.text,
-                "normalized_text": f"{revised.memory_type}: {revised.text}",
-                "entities": list(revised.entities),
-                "tags": list(revised.tags),
-                "temporal": dict(zip(TEMPORAL_NAMES, revised.temporal, strict=True)),
-                "evidence": [
-                    {"session_id": session, "turn_index": turn} for session, turn in revised.evidence
-                ],
-                "decision_id": change.decision_id,
-                "updated_at": settings.started_at,
-                "run_id": settings.run_id,
-            }
-        )
+        rows.append(row | _revision(revised, change.decision_id, settings))
+        taken.append(number)
         rewritten.append(change.is_rewritten)
-    table = pa.Table.from_pylist(rows, schema=schema)
+    vectors = before.column("vector").take(pa.array(taken, pa.int64()))
+    index = schema.get_field_index("vector")
+    table = pa.Table.from_pylist(rows, schema=schema.remove(index))
+    table = table.add_column(index, schema.field(index), vectors)
     return table.append_column("is_rewritten", pa.array(rewritten, pa.bool_()))
+
+
+def _revision(revised: Memory, decision_id: str, settings: Settings) -> dict:
+    """Columns of a new revision that differ from those of the one before."""
+    return {
+        "revision": revised.revision,
+        "semantic_text": revised.text,
+        "normalized_text": f"{revised.memory_type}: {revised.text}",
+        "entities": list(revised.entities),
+        "tags": list(revised.tags),
+        "temporal": dict(zip(TEMPORAL_NAMES, revised.temporal, strict=True)),
+        "evidence": [{"session_id": session, "turn_index": turn} for session, turn in revised.evidence],
+        "decision_id": decision_id,
+        "updated_at": settings.started_at,
+        "run_id": settings.run_id,
+    }
 
 
 # --- lost grounds -------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ the newest stays, with the evidence of all.
 The result does not depend on the order in which memories or pairs arrive, nor on how `decide` batches.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -49,7 +50,7 @@ class Memory:
         """Place in the strict total order of a user's memories."""
         return self.session_time, self.session_id, self.turn, self.record_id
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Memories of a user with equal keys repeat each other."""
         return statement_key(self.text, self.memory_type, self.temporal)

@@ -152,7 +152,7 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
     import ray
 
-    from cluster.consolidation import Settings, plan_group
+    from cluster.consolidation import Settings, estimate_group, plan_group
     from cluster.decider import Rules
 
     fingerprint = profile.fingerprint if profile else Rules.fingerprint
@@ -172,11 +172,15 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     groups = group_users(store, settings)
     if not groups:
         return [], settings
-    shared = ray.put((groups, settings, files))
+    shared, has_calls = ray.put((groups, settings, files)), profile is not None
 
     def step(row: dict) -> dict:
         groups, settings, files = ray.get(shared)
-        return {"result": json.dumps(plan_group(f"{row['id']:06}", groups[row["id"]], settings, files))}
+        group_id = f"{row['id']:06}"
+        found = plan_group(group_id, groups[row["id"]], settings, files)
+        if has_calls:
+            found |= estimate_group(group_id, settings, files)
+        return {"result": json.dumps(found)}
 
     progress = Progress("plan", "groups of users", len(groups))
     found = []
@@ -294,10 +298,10 @@ def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bo
 
 def plan_counts(groups: list[dict], config: UpdateSettings) -> dict:
     """For the summary. Calls and tokens are what the first look expects: a rewritten source may add some."""
-    names = ("num_users", "num_memories", "num_new", "num_pairs", "num_repeats", "num_targets", "num_calls")
+    names = ("num_users", "num_memories", "num_new", "num_pairs", "num_repeats", "num_targets")
     counts = {name: sum(group[name] for group in groups) for name in names}
-    num_calls = counts.pop("num_calls") if config.decider == "model" else counts.pop("num_calls") * 0
-    chars = sum(group["prompt_chars"] for group in groups)
+    # Only a model's plan has these: rules cost nothing.
+    num_calls, chars = (sum(group.get(name, 0) for group in groups) for name in ("num_calls", "prompt_chars"))
     tokens = 0
     if num_calls:
         profile = load_profile("deciders", config.decider_profile, DeciderProfile)

@@ -52,10 +52,10 @@ PREDICATES = (
 def synthetic(num: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
     """Statements, and unit vectors in which a memory has a few near neighbours (cosine about 0.86)."""
     rng = np.random.default_rng(seed)
-    texts = [
-        PREDICATES[kind].format(f"Name{value}")
-        for kind, value in zip(rng.integers(0, len(PREDICATES), num), rng.integers(0, num, num), strict=True)
-    ]
+    # One in fifty says where the user lives or works; the others only resemble each other.
+    kinds = np.where(rng.random(num) < 0.02, rng.integers(0, 2, num), rng.integers(2, len(PREDICATES), num))
+    values = rng.integers(0, num, num)
+    texts = [PREDICATES[kind].format(f"Name{value}") for kind, value in zip(kinds, values, strict=True)]
     centres = rng.standard_normal((max(1, num // 4), DIM)).astype(np.float32)
     vectors = centres[rng.integers(0, len(centres), num)]
     vectors += rng.standard_normal((num, DIM)).astype(np.float32) * 0.4
@@ -274,7 +274,7 @@ def part_lightmem(options) -> dict:
     texts, vectors = synthetic(options.num_memories)
     times = np.arange(len(texts), dtype=np.float64)
     payloads = [{"float_time_stamp": float(t), "memory": text} for t, text in zip(times, texts, strict=True)]
-    ours(texts[:100], vectors[:100], 100)
+    ours(*synthetic(200, seed=1), 200)
     asked, our_s = ours(texts, vectors, len(texts))
     _, delta_s = ours(texts, vectors, len(texts) // 100)
     manager, queue_s, scan_s = lightmem(options.lightmem, vectors, times, payloads, 0.8)
