@@ -52,7 +52,7 @@ class BadRow:
 
 
 def list_files(archive: str) -> list[str]:
-    """Parquet files under a folder or object-store URI, sorted; names that begin with `_` or `.` do not count."""
+    """Parquet files under a folder or object-store URI, sorted; not those that begin with `_` or `.`."""
     try:
         system, root = _open(archive)
         infos = system.get_file_info(fs.FileSelector(root, recursive=True))

@@ -42,6 +42,9 @@ MAX_RAW_CHARS = 20_000
 _ESCAPED_SPACE = re.compile(r"\\(?:[nrtvf]|x[0-2][0-9a-f]|x[7-9a][0-9a-f]|u20[0-9a-f]{2}|u3000|ufeff)")
 
 
+NOTHING_FORGOTTEN = Forgotten("", frozenset())
+
+
 # --- cut ----------------------------------------------------------------------------------------------
 
 
@@ -53,7 +56,7 @@ def cut_unit(
     ledger: Ledger,
     batch_size: int,
     files: Files,
-    forgotten: Forgotten = Forgotten("", frozenset()),
+    forgotten: Forgotten = NOTHING_FORGOTTEN,
 ) -> dict:
     """Read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
 
@@ -63,7 +66,9 @@ def cut_unit(
     pending, closed, bad = [], [], []
     num_sessions = num_segments = num_redactions = num_forgotten = 0
     for row in read_unit(archive, unit):
-        ids = (row.user_id, row.session_id) if isinstance(row, BadRow) else (row["user_id"], row["session_id"])
+        ids = (
+            (row.user_id, row.session_id) if isinstance(row, BadRow) else (row["user_id"], row["session_id"])
+        )
         if forgotten.has_session(*ids):
             num_forgotten += 1
             continue

@@ -309,7 +309,8 @@ def check_compatible(
     if last["encoder"] != encoder.fingerprint and config.on_encoder_change == "fail":
         raise JobError(
             f"--profile {config.profile} ({encoder.fingerprint}): the store was written by encoder "
-            f"{last['encoder']}; pass --on-encoder-change keep (encode only what is new) or reencode (encode everything again)"
+            f"{last['encoder']}; pass --on-encoder-change keep (encode only what is new) or reencode "
+            "(encode everything again)"
         )
 
 
@@ -339,9 +340,9 @@ def check_rejected(
         kept = f"{config.store}/_slowwave/runs/{this.run_id}-rejections.parquet"
     this.finish("failed")
     raise JobError(
-        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} were "
-        f"rejected (kept {kept}); nothing was published. Mend the input, or raise the limit: what was encoded "
-        "is not paid again"
+        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} "
+        f"were rejected (kept {kept}); nothing was published. Mend the input, or raise the limit: "
+        "what was encoded is not paid again"
     )
 
 

@@ -61,8 +61,8 @@ def search(store, view: dict, config: QueryConfig) -> list[dict]:
     profile = EmbedderProfile.model_validate_json(view["embedder_profile"])
     if resolve_embedder(profile).fingerprint != view["embedder"]:
         raise JobError(
-            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote this store; "
-            "restore that version of it"
+            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote "
+            "this store; restore that version of it"
         )
     vector = Embedder(profile).embed_query(config.text)
     return store.search(config.user_id, config.text, vector, config.k, config.as_of)
@@ -76,7 +76,8 @@ def line(hit: dict) -> str:
         return f"{hit['score']:.4f}  {hit['memory_type']:12} {hit['semantic_text']}  [{day}, from {turns}]"
     text = " ".join(hit["content"].split())
     text = text if len(text) <= 160 else text[:157] + "..."
-    return f"{hit['score']:.4f}  {'turn':12} {hit['role']}: {text}  [{day}, {hit['session_id']}#{hit['turn_index']}]"
+    place = f"{hit['session_id']}#{hit['turn_index']}"
+    return f"{hit['score']:.4f}  {'turn':12} {hit['role']}: {text}  [{day}, {place}]"
 
 
 if __name__ == "__main__":

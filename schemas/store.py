@@ -206,8 +206,9 @@ DECISIONS_SCHEMA = pa.schema(
     ]
 )
 """Update decisions, the ledger of consolidation. Key: `decision_id`, a hash of the target's revision, its
-sources' revisions and the decider's fingerprint (`decider`), so that no decision is asked for twice. `action`:
-update | delete | ignore | unite. `outcome`: applied | refused (a guard said no, `reason` says which) | failed."""
+sources' revisions and the decider's fingerprint (`decider`), so that no decision is asked for twice.
+`action`: update | delete | ignore | unite. `outcome`: applied | refused (a guard said no, `reason` says
+which) | failed."""
 
 RUNS_SCHEMA = pa.schema(
     [

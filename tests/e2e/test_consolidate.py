@@ -16,6 +16,7 @@ from jobs.cli import JobError
 from jobs.consolidate import ConsolidateConfig, run
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
+from tests.e2e.conftest import job
 from tests.gold import gold_rows, load_embedder, memory_row, write_run
 
 
@@ -259,3 +260,16 @@ def test_a_model_decides_under_its_schema_and_is_paid_once(tmp_path, embedder):
     assert json.loads(decision["raw"])["action"] == decision["action"]
     assert decision["prompt_tokens"] == summary["prompt_tokens"]
     assert consolidate(tmp_path / "s", decider="model")["status"] == "unchanged"
+
+
+def test_the_nightly_job_does_both_under_one_lease(archive, store, small_batches, tmp_path):
+    import shutil
+
+    shutil.copytree(store, tmp_path / "s")
+    options = ("--archive", archive, "--store", tmp_path / "s", "--config", small_batches, "--consolidate")
+    night = job("jobs.backfill", *options).summary
+    assert night["status"] == "unchanged"
+    assert night["consolidation"]["status"] == "done"
+    assert night["consolidation"]["num_new"] == len(active(store))
+    assert [row["job"] for row in Store(str(tmp_path / "s")).runs()] == ["backfill", "consolidate"]
+    assert job("jobs.backfill", *options).summary["consolidation"]["status"] == "unchanged"

@@ -59,7 +59,8 @@ from cluster.models import tokenizer_folder
 from jobs.run import load_profile
 from schemas.profile import EncoderProfile
 torch.manual_seed(3)
-base = AutoModelForCausalLM.from_pretrained(tokenizer_folder(load_profile("profiles", "default", EncoderProfile)))
+profile = load_profile("profiles", "default", EncoderProfile)
+base = AutoModelForCausalLM.from_pretrained(tokenizer_folder(profile))
 config = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
 model = get_peft_model(base, config)
 model.save_pretrained({str(folder)!r})
