@@ -50,17 +50,17 @@ def job(*command: str, code: int = 0) -> Done:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory) -> Path:
-    """Three users of the sample world."""
+    """Two users of the sample world."""
     folder = tmp_path_factory.mktemp("sample") / "archive"
-    job("jobs.sample", "--archive", folder, "--num-users", "3", "--num-weeks", "2")
+    job("jobs.sample", "--archive", folder, "--num-users", "2", "--num-weeks", "2")
     return folder
 
 
 @pytest.fixture(scope="session")
 def small_batches(tmp_path_factory) -> Path:
-    """Four segments a batch: enough batches for a crash to fall between two."""
+    """Five segments a batch: enough batches for a crash to fall between two."""
     path = tmp_path_factory.mktemp("config") / "small.toml"
-    path.write_text("[encoder_pool]\nbatch_size = 4\n")
+    path.write_text("[encoder_pool]\nbatch_size = 5\n")
     return path
 
 
