@@ -21,7 +21,9 @@ def head(tmp_path):
         first.bind(("127.0.0.1", 0))
         second.bind(("127.0.0.1", 0))
         port, dashboard_port = first.getsockname()[1], second.getsockname()[1]
-    env = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    # A job's processes are children of the head and find `python` by its PATH.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = os.environ | {"RAY_AUTH_MODE": "disabled", "PATH": path}
     command = [RAY, "start", "--head", "--port", port, "--dashboard-port", dashboard_port, "--num-cpus", 4]
     subprocess.run(
         [*map(str, command), "--node-ip-address", "127.0.0.1"], env=env, check=True, capture_output=True
@@ -42,9 +44,7 @@ def test_ray_job_submit_leaves_the_same_store(head, archive, store, small_batche
         "--config",
         small_batches,
     ]
-    # The job's processes are those of the cluster, not of this test: they find python by the PATH.
-    env = head | {"PATH": f"{Path(sys.executable).parent}:{head['PATH']}"}
-    done = subprocess.run([*map(str, command)], env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*map(str, command)], env=head, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     summary = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"run_id"'))
     assert summary["status"] == "done"
