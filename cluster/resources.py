@@ -69,7 +69,8 @@ def connect(config: ClusterConfig) -> None:
         else {"num_cpus": config.num_cpus or max(4, os.cpu_count() or 1), "include_dashboard": False}
     )
     ray.init(
-        address=config.address,
+        # Without a word, a cluster of our own, never one that happens to run on this machine.
+        address=in_cluster or "local",
         runtime_env=runtime_env,
         logging_level=logging.ERROR,
         log_to_driver=config.log_to_driver,
