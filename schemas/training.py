@@ -1,0 +1,42 @@
+"""Training sets: what `jobs.distill` writes, `jobs.train` reads and `jobs.evaluate` measures against.
+
+A training set is a folder: `train.parquet`, `validation.parquet`, `rejected.parquet` (candidates that the
+verifier refused, with the reason) and a data card. Users never stand on both sides of the split.
+"""
+
+import pyarrow as pa
+
+TASKS = ("encoder", "decider", "fact_qa")
+
+MESSAGE_TYPE = pa.struct(
+    [pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)]
+)
+
+TRAINING_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("source_id", pa.string(), nullable=False),  # segment, decision or memory it was made from
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("session_id", pa.string()),
+        # The prompt as chat messages, exactly as the profile gives it to the model; the last is the user's.
+        pa.field("messages", pa.list_(pa.field("item", MESSAGE_TYPE, nullable=False)), nullable=False),
+        pa.field("completion", pa.string(), nullable=False),  # the answer that is learned, nothing else is
+        pa.field("num_turns", pa.int32(), nullable=False),  # current turns that the answer may cite; 0: none
+        pa.field("label", pa.string(), nullable=False),  # records | empty | update | delete | ignore | ...
+        pa.field("origin", pa.string(), nullable=False),  # teacher and how: `rules`, `openai:NAME`, ...
+    ]
+)
+"""One example."""
+
+REJECTED_SCHEMA = pa.schema(
+    [
+        pa.field("source_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("session_id", pa.string()),
+        pa.field("candidate", pa.string(), nullable=False),  # JSON of what was refused
+        pa.field("reason", pa.string(), nullable=False),  # name of the rule, or `judge`
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("scores", pa.string()),  # JSON of the judge's scores, where there was one
+    ]
+)
+"""One candidate that the verifier refused."""
