@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from cluster.models import adapter_folder, base_folder
 from cluster.prompt import PromptBuilder
-from schemas.profile import DeciderProfile, EncoderProfile
+from schemas.profile import EncoderProfile, ModelProfile
 from schemas.record import EncodedRecord, InvalidAnswer, answer_model, answer_schema, parse_answer
 
 
@@ -214,7 +214,7 @@ class VllmEngine:
 
     def __init__(
         self,
-        profile: EncoderProfile | DeciderProfile,
+        profile: ModelProfile,
         *,
         schemas: dict[int, str] | None = None,
         max_num_seqs: int = 64,
@@ -288,7 +288,7 @@ class VllmEngine:
         ]
 
 
-def _lora_rank(profile: EncoderProfile) -> int:
+def _lora_rank(profile: ModelProfile) -> int:
     import json
 
     return json.loads((adapter_folder(profile) / "adapter_config.json").read_text())["r"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile, PromptInWheel
+from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile, ModelProfile, PromptInWheel
 
 
 class ModelError(ValueError):
@@ -36,35 +36,27 @@ def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
     """Fill in prompt text and content hashes, and refuse an adapter that does not fit its base."""
     # The wheel's prompt is taken to the byte; blank lines around the texts of a TOML file are layout.
     wheel = profile.system_prompt_in_wheel
-    values = profile.model_dump() | {
-        "system_prompt": read_prompt(wheel) if wheel else profile.system_prompt.strip(),
-        "user_template": profile.user_template.strip("\n"),
-        "system_prompt_in_wheel": None,
-        "base_hash": source_hash(profile.base, profile.base_revision),
-        "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
-    }
-    resolved = EncoderProfile.model_validate(values)
-    if profile.adapter:
-        check_adapter(
-            _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
-        )
-    return resolved
+    prompt = read_prompt(wheel) if wheel else profile.system_prompt.strip()
+    return _resolved(profile, system_prompt=prompt, system_prompt_in_wheel=None)
 
 
 def resolve_decider(profile: DeciderProfile) -> DeciderProfile:
     """Fill in content hashes, and refuse an adapter that does not fit its base."""
+    return _resolved(profile, system_prompt=profile.system_prompt.strip())
+
+
+def _resolved(profile, **prompt):
     if profile.adapter:
         check_adapter(
             _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
         )
-    return profile.model_copy(
-        update={
-            "system_prompt": profile.system_prompt.strip(),
-            "user_template": profile.user_template.strip("\n"),
-            "base_hash": source_hash(profile.base, profile.base_revision),
-            "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
-        }
-    )
+    values = profile.model_dump() | {
+        **prompt,
+        "user_template": profile.user_template.strip("\n"),
+        "base_hash": source_hash(profile.base, profile.base_revision),
+        "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
+    }
+    return type(profile).model_validate(values)
 
 
 def resolve_embedder(profile: EmbedderProfile) -> EmbedderProfile:
@@ -151,7 +143,7 @@ def constant_in_source(source: str, name: str) -> str:
 # --- folders ------------------------------------------------------------------------------------------
 
 
-def base_folder(profile: EncoderProfile | DeciderProfile) -> Path:
+def base_folder(profile: ModelProfile) -> Path:
     """A folder that transformers and vLLM load: the base, with the adapter merged in when so configured."""
     base = _folder(profile.base, profile.base_revision)
     if not profile.adapter or profile.adapter_mode == "per_request":
@@ -170,7 +162,7 @@ def tokenizer_folder(profile: EncoderProfile) -> Path:
     return _folder(profile.base, profile.base_revision)
 
 
-def adapter_folder(profile: EncoderProfile | DeciderProfile) -> Path:
+def adapter_folder(profile: ModelProfile) -> Path:
     """The adapter's folder; hub ids are downloaded."""
     return _folder(profile.adapter, profile.adapter_revision)
 

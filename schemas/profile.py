@@ -7,7 +7,8 @@ profile has a fingerprint, so two stores that name the same fingerprint were wri
 
 import hashlib
 import json
-from typing import Literal
+from collections.abc import Set
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,7 +26,7 @@ class _Frozen(BaseModel):
     )
 
 
-def _fingerprint(profile: BaseModel, exclude: set[str]) -> str:
+def _fingerprint(profile: BaseModel, exclude: Set[str]) -> str:
     content = json.dumps(profile.model_dump(mode="json", exclude=exclude), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -52,8 +53,13 @@ class Example(_Frozen):
     """The JSON that is right for it, with `, ` and `: ` as separators, as the decoder writes it."""
 
 
-class EncoderProfile(_Frozen):
-    """Base model + adapter + prompt + template + decode settings."""
+class ModelProfile(_Frozen):
+    """A language model as it is served: base + adapter + decode settings. Subclasses add their prompt."""
+
+    NOT_IN_FINGERPRINT: ClassVar[frozenset[str]] = frozenset(
+        # The hashes stand for the models, wherever they lie.
+        {"name", "base", "base_revision", "adapter", "adapter_revision"}
+    )
 
     name: str
     base: str
@@ -67,6 +73,34 @@ class EncoderProfile(_Frozen):
     adapter_mode: Literal["merged", "per_request"] = "merged"
     """`merged` folds the adapter into the weights before serving; `per_request` keeps it apart, which is
     slower and meant for comparing adapters."""
+
+    repetition_penalty: float = Field(1.0, ge=1.0, le=2.0)
+    """1.0 is off."""
+    structured_backend: Literal["xgrammar", "guidance", "outlines"] = "xgrammar"
+    """vLLM's structured-output backend."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Greedy decoding in bfloat16 depends on which prompts share a batch; float32 does not in practice."""
+
+    base_hash: str = ""
+    """Filled in when the profile is resolved."""
+    adapter_hash: str = ""
+    """Filled in when the profile is resolved."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that can change an answer."""
+        if not self.base_hash:
+            raise ValueError(
+                f"profile {self.name!r} is not resolved: resolve it before asking for its fingerprint"
+            )
+        return _fingerprint(self, self.NOT_IN_FINGERPRINT)
+
+
+class EncoderProfile(ModelProfile):
+    """A model that writes memory records: prompt, template, and how sessions are cut for it."""
+
+    # Where a prompt was read; what it says is in `system_prompt`.
+    NOT_IN_FINGERPRINT = ModelProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
 
     system_prompt: str | None = None
     """Text of the system message."""
@@ -97,20 +131,9 @@ class EncoderProfile(_Frozen):
     """Tokens of one answer."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
-    repetition_penalty: float = Field(1.0, ge=1.0, le=2.0)
-    """1.0 is off."""
 
     engine: Literal["vllm", "transformers"] = "vllm"
     """`transformers` encodes one segment at a time with outlines: the reference, many times slower."""
-    structured_backend: Literal["xgrammar", "guidance", "outlines"] = "xgrammar"
-    """vLLM's structured-output backend."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Greedy decoding in bfloat16 depends on which segments share a batch; float32 does not in practice."""
-
-    base_hash: str = ""
-    """Filled in when the profile is resolved."""
-    adapter_hash: str = ""
-    """Filled in when the profile is resolved."""
 
     @model_validator(mode="after")
     def _check(self):
@@ -127,17 +150,6 @@ class EncoderProfile(_Frozen):
             if name not in self.fields:
                 raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
         return self
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over everything that can change an answer."""
-        if not self.base_hash:
-            raise ValueError(
-                f"profile {self.name!r} is not resolved: resolve it before asking for its fingerprint"
-            )
-        # The hashes stand for the models, wherever they lie.
-        where = {"base", "base_revision", "adapter", "adapter_revision"}
-        return _fingerprint(self, {"name", "system_prompt_in_wheel"} | where)
 
     @property
     def max_model_len(self) -> int:
@@ -198,20 +210,8 @@ class DecisionExample(_Frozen):
     """The JSON that is right for it, with `, ` and `: ` as separators, as the decoder writes it."""
 
 
-class DeciderProfile(_Frozen):
-    """Base model + adapter + prompt + decode settings of a model that decides updates."""
-
-    name: str
-    base: str
-    """Hub id, local folder, or `package:NAME`."""
-    base_revision: str | None = None
-    """Hub revision. Pin it: without one, the fingerprint cannot see that the hub's model changed."""
-    adapter: str | None = None
-    """PEFT adapter: hub id or local folder."""
-    adapter_revision: str | None = None
-    """Hub revision of the adapter."""
-    adapter_mode: Literal["merged", "per_request"] = "merged"
-    """As for an encoder."""
+class DeciderProfile(ModelProfile):
+    """A model that decides updates: prompt and limits."""
 
     system_prompt: str
     """Text of the system message."""
@@ -224,17 +224,6 @@ class DeciderProfile(_Frozen):
     """Tokens of target and sources together; the oldest sources are left out where there are more."""
     max_tokens: int = Field(160, ge=32)
     """Tokens of one answer."""
-    repetition_penalty: float = Field(1.0, ge=1.0, le=2.0)
-    """1.0 is off."""
-    structured_backend: Literal["xgrammar", "guidance", "outlines"] = "xgrammar"
-    """vLLM's structured-output backend."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Greedy decoding in bfloat16 depends on which questions share a batch; float32 does not in practice."""
-
-    base_hash: str = ""
-    """Filled in when the profile is resolved."""
-    adapter_hash: str = ""
-    """Filled in when the profile is resolved."""
 
     @model_validator(mode="after")
     def _check(self):
@@ -242,16 +231,6 @@ class DeciderProfile(_Frozen):
             if name not in self.user_template:
                 raise ValueError(f"user_template lacks {name}")
         return self
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over everything that can change a decision."""
-        if not self.base_hash:
-            raise ValueError(
-                f"decider {self.name!r} is not resolved: resolve it before asking for its fingerprint"
-            )
-        where = {"base", "base_revision", "adapter", "adapter_revision"}
-        return _fingerprint(self, {"name"} | where)
 
     @property
     def max_model_len(self) -> int:
