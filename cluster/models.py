@@ -167,6 +167,11 @@ def adapter_folder(profile: ModelProfile) -> Path:
     return _folder(profile.adapter, profile.adapter_revision)
 
 
+def model_folder(source: str, revision: str | None) -> Path:
+    """The folder of a hub id, package or local model; hub ids are downloaded."""
+    return _folder(source, revision)
+
+
 def embedder_folder(profile: EmbedderProfile) -> Path:
     """A sentence-transformers folder."""
     return _folder(profile.model, profile.revision)

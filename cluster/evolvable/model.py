@@ -1,0 +1,355 @@
+"""The evolvable model: one frozen language model, two adapters, memory queries and three projections.
+
+    memory_generator:  queue, turns of a chunk  ->  K latents a turn
+    retriever:         queue, a text            ->  one unit vector
+    no adapter:        queue, an exchange       ->  logits of its answer (the language-model loss)
+
+Every method takes a list of rows of any lengths, pads them to the left, and is differentiable, the queues
+included; rows never see each other, so a batch equals its rows one by one. Letters in shapes: H the base's
+hidden size, K `num_latents`, E `embedding_dim`, V the vocabulary, q the length of a row's queue (0 allowed).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from cluster.models import ModelError, model_folder
+from schemas.evolvable import EvolvableConfig
+
+MEMORY_GENERATOR, RETRIEVER = "memory_generator", "retriever"
+CONFIG_FILE, HEADS_FILE = "evolvable.json", "heads.safetensors"
+
+
+class Chunk(NamedTuple):
+    """Turns to be memorised in one pass, and the queue as it stood before the first of them."""
+
+    queue: Tensor
+    """[q, H], q <= queue_capacity."""
+    turns: Sequence[Sequence[int]]
+    """Token ids of each turn, as `Tokens.memory_ids` makes them."""
+    num_known: int = 0
+    """Turns at the beginning whose latents are known already and not asked for."""
+
+
+class Text(NamedTuple):
+    """A document or a query, and the memory with which it is read."""
+
+    queue: Tensor
+    """[q, H]."""
+    ids: Sequence[int]
+    """As `Tokens.document_ids` or `Tokens.query_ids` make them."""
+
+
+class Answer(NamedTuple):
+    """An exchange whose assistant part is to be predicted with the memory in view."""
+
+    queue: Tensor
+    """[q, H]."""
+    ids: Sequence[int]
+    """The whole exchange, see `Tokens.answer_ids`."""
+    positions: Sequence[int]
+    """Positions of `ids` that are predicted, ascending, none 0."""
+    insert_at: int
+    """The queue stands before this position of `ids`: behind the header of the user's message."""
+
+
+class EvolvableModel(nn.Module):
+    """See the module. Only adapters, memory queries and projections are trainable; the base is frozen."""
+
+    def __init__(self, config: EvolvableConfig, base: PreTrainedModel):
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        base.requires_grad_(False)
+        lora = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=config.lora_r,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=list(config.lora_targets),
+        )
+        # The attributes bear the names that the released checkpoints use for their weights.
+        self.model = get_peft_model(base, lora, adapter_name=MEMORY_GENERATOR)
+        self.model.add_adapter(RETRIEVER, lora)
+        hidden, dim = self.hidden_size, config.embedding_dim
+        self.memory_queries = nn.Parameter(torch.empty(1, config.num_latents, hidden))
+        self.latent_to_mem = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU())
+        self.mem_to_latent = nn.Sequential(nn.Linear(hidden, hidden))
+        self.mem_to_emb = nn.Sequential(nn.Linear(hidden, dim), nn.ReLU(), nn.Linear(dim, dim))
+        nn.init.normal_(self.memory_queries, std=config.query_std)
+        for module in self.modules_beside_base():
+            for layer in module:
+                if isinstance(layer, nn.Linear):
+                    nn.init.eye_(layer.weight)
+                    nn.init.zeros_(layer.bias)
+        dtype = getattr(torch, config.trainable_dtype)
+        self._adapters = [p for name, p in self.model.named_parameters() if ".lora_" in name]
+        for parameter in self._adapters:
+            parameter.data = parameter.data.to(dtype)
+        self.memory_queries.data = self.memory_queries.data.to(dtype)
+        for module in self.modules_beside_base():
+            module.to(dtype)
+        self._trainable(True)
+
+    @classmethod
+    def from_base(cls, config: EvolvableConfig) -> "EvolvableModel":
+        """A new model over pretrained base weights: adapters without effect, projections the identity."""
+        folder = model_folder(config.base, config.base_revision)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.dtype))
+        return cls(config, base)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.memory_queries.device
+
+    def modules_beside_base(self) -> tuple[nn.Sequential, nn.Sequential, nn.Sequential]:
+        """The three projections."""
+        return self.latent_to_mem, self.mem_to_latent, self.mem_to_emb
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Both adapters, memory queries, projections."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def empty_queue(self) -> Tensor:
+        """The memory of a conversation that has not begun: [0, H]."""
+        return self.memory_queries.new_zeros(0, self.hidden_size)
+
+    # --- the three passes -----------------------------------------------------------------------------
+
+    def memorize(self, chunks: Sequence[Chunk]) -> list[Tensor]:
+        """Latents of each chunk's turns from `num_known` on: [turns, K, H] a chunk, in the trainable dtype."""
+        num_latents = self.config.num_latents
+        pieces, lengths, starts = [], [], []
+        words = iter(self._words([ids for chunk in chunks for ids in chunk.turns]))
+        queries = self.memory_queries[0].to(self._base_dtype)
+        for chunk, queue in zip(chunks, self._prefixes([c.queue for c in chunks]), strict=True):
+            row, offset, slots = [queue], len(queue), []
+            for index, _ in enumerate(chunk.turns):
+                row += [(turn := next(words)), queries]
+                offset += len(turn)
+                if index >= chunk.num_known:
+                    slots.append(offset)
+                offset += num_latents
+            pieces.append(torch.cat(row))
+            lengths.append(offset)
+            starts.append(slots)
+        hidden = self._hidden(MEMORY_GENERATOR, *self._pad(pieces))
+        width, within = hidden.shape[1], torch.arange(num_latents, device=self.device)
+        latents = []
+        for row, (length, slots) in enumerate(zip(lengths, starts, strict=True)):
+            first = torch.tensor(slots, dtype=torch.long, device=self.device)
+            latents.append(hidden[row, (width - length + first)[:, None] + within])
+        flat = self.latent_to_mem(torch.cat(latents).to(self.memory_queries.dtype))
+        return list(flat.split([len(slots) for slots in starts]))
+
+    def represent(self, texts: Sequence[Text]) -> Tensor:
+        """Unit vectors of the texts: float32 [len(texts), E]."""
+        rows = zip(self._prefixes([t.queue for t in texts]), self._words([t.ids for t in texts]), strict=True)
+        hidden = self._hidden(RETRIEVER, *self._pad([torch.cat(row) for row in rows]))
+        last = hidden[:, -1].to(self.memory_queries.dtype)
+        return nn.functional.normalize(self.mem_to_emb(self.latent_to_mem(last)).float(), dim=-1)
+
+    def answer_logits(self, answers: Sequence[Answer]) -> list[Tensor]:
+        """Logits that predict `ids[positions]` of each row: float32 [len(positions), V], adapters off."""
+        words = self._words([answer.ids for answer in answers])
+        rows, wanted = [], []
+        for answer, queue, text in zip(
+            answers, self._prefixes([a.queue for a in answers]), words, strict=True
+        ):
+            rows.append(torch.cat([text[: answer.insert_at], queue, text[answer.insert_at :]]))
+            # What predicts a token is the position before it, which for the first behind the queue is in it.
+            shift = [len(queue) if position >= answer.insert_at else 0 for position in answer.positions]
+            wanted.append([p + s - 1 for p, s in zip(answer.positions, shift, strict=True)])
+        embeds, mask = self._pad(rows)
+        padded = [[len(mask[0]) - len(row) + p for p in at] for row, at in zip(rows, wanted, strict=True)]
+        keep = sorted({position for at in padded for position in at})
+        column = {position: index for index, position in enumerate(keep)}
+        kept = torch.tensor(keep, device=self.device)
+        # Logits of the other positions would be computed for nothing.
+        logits = self._run(
+            None, lambda e, m, p: self._lm_logits(e, m, p, kept), embeds, mask, _positions(mask)
+        )
+        return [logits[row, [column[p] for p in at]].float() for row, at in enumerate(padded)]
+
+    def lm_loss(self, answers: Sequence[Answer]) -> Tensor:
+        """Mean cross entropy of the predicted tokens of all rows, in nats."""
+        targets = [torch.tensor([a.ids[p] for p in a.positions], device=self.device) for a in answers]
+        return nn.functional.cross_entropy(torch.cat(self.answer_logits(answers)), torch.cat(targets))
+
+    # --- files ----------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write adapters, memory queries, projections and config; the base is named, not copied."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder, selected_adapters=[MEMORY_GENERATOR, RETRIEVER])
+        heads = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("model.")}
+        save_file(heads, folder / HEADS_FILE)
+        # Last: a folder with a config is complete.
+        (folder / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, base: str | None = None, **overrides) -> "EvolvableModel":
+        """Load what `save` wrote, or a released checkpoint; `overrides` are fields of the config.
+
+        `base` replaces the base that the folder names, for one that has moved. ModelError when weights are
+        missing or do not fit.
+        """
+        folder = Path(folder)
+        overrides |= {"base": base} if base else {}
+        if not (folder / CONFIG_FILE).is_file():
+            return cls._load_released(folder, overrides)
+        values = json.loads((folder / CONFIG_FILE).read_text())
+        model = cls.from_base(EvolvableConfig.model_validate(values | overrides))
+        for adapter in (MEMORY_GENERATOR, RETRIEVER):
+            weights = load_peft_weights(str(folder / adapter), device="cpu")
+            set_peft_model_state_dict(model.model, weights, adapter_name=adapter)
+        model._take(load_file(folder / HEADS_FILE), folder, whole=False)
+        model._trainable(True)
+        return model
+
+    @classmethod
+    def _load_released(cls, folder: Path, overrides: dict) -> "EvolvableModel":
+        """The layout of MiG-NJU/EvoEmbedding-*: one state dict of wrapper, base, adapters and, unused here,
+        the static embedder beside which it was trained."""
+        try:
+            values = json.loads((folder / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"model {folder}: neither {CONFIG_FILE} nor a readable config.json ({error}); give a folder "
+                "that jobs.train wrote, or a released EvoEmbedding checkpoint"
+            ) from None
+        files = sorted(folder.glob("*.safetensors"))
+        if not files or "num_latents" not in values:
+            raise ModelError(f"model {folder}: no *.safetensors, or config.json is of another kind of model")
+        weights = {}
+        for file in files:
+            weights |= {k: v for k, v in load_file(file).items() if not k.startswith("emb_model.")}
+        if "mem_to_emb.2.weight" not in weights:
+            raise ModelError(f"model {folder}: its weights lack mem_to_emb; the checkpoint is incomplete")
+        config = {
+            "base": values["base_model_name_or_path"],
+            "num_latents": values["num_latents"],
+            "queue_capacity": values["buffer_capacity"],
+            "lora_r": values["lora_r"],
+            "lora_alpha": values["lora_alpha"],
+            "embedding_dim": weights["mem_to_emb.2.weight"].shape[0],
+        }
+        config = EvolvableConfig.model_validate(config | overrides)
+        base_folder = model_folder(config.base, config.base_revision)
+        if any(".base_layer." in name for name in weights):
+            # The checkpoint brings the base's weights with it; only its shape is needed.
+            shape = AutoConfig.from_pretrained(base_folder)
+            base = AutoModelForCausalLM.from_config(shape, dtype=getattr(torch, config.dtype))
+            model = cls(config, base)
+        else:
+            model = cls.from_base(config)
+        model._take(weights, folder, whole=True)
+        return model
+
+    def _take(self, weights: dict[str, Tensor], folder: Path, *, whole: bool) -> None:
+        """Load weights by name. `whole`: adapters too, and the base's if there are any."""
+        has_base = any(".base_layer." in name for name in weights)
+        try:
+            missing, unexpected = self.load_state_dict(weights, strict=False)
+        except RuntimeError as error:
+            raise ModelError(
+                f"model {folder} does not fit base {self.config.base!r}: {str(error)[:300]}"
+            ) from None
+        needed = [
+            name
+            for name in missing
+            if not name.startswith("model.") or (whole and (has_base or ".lora_" in name))
+        ]
+        # An output layer that is tied to the embeddings is stored once.
+        if needed and self.model.get_base_model().config.get_text_config().tie_word_embeddings:
+            needed = [name for name in needed if "lm_head" not in name and "embed_tokens" not in name]
+        if needed or unexpected:
+            raise ModelError(
+                f"model {folder} does not fit base {self.config.base!r}: {len(needed)} weights are missing "
+                f"and {len(unexpected)} unknown, such as {(needed + unexpected)[0]}"
+            )
+
+    # --- the base -------------------------------------------------------------------------------------
+
+    @property
+    def _base_dtype(self) -> torch.dtype:
+        return self.model.get_input_embeddings().weight.dtype
+
+    def _words(self, ids: list[Sequence[int]]) -> list[Tensor]:
+        """Input embeddings of each id list: [length, H]."""
+        flat = torch.tensor([i for row in ids for i in row], dtype=torch.long, device=self.device)
+        return list(self.model.get_input_embeddings()(flat).split([len(row) for row in ids]))
+
+    def _prefixes(self, queues: list[Tensor]) -> list[Tensor]:
+        """mem_to_latent of each queue: [q, H], in the base's dtype."""
+        flat = self.mem_to_latent(torch.cat(queues).to(self.device, self.memory_queries.dtype))
+        return list(flat.to(self._base_dtype).split([len(queue) for queue in queues]))
+
+    def _pad(self, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Rows [length, H], padded to the left: embeddings [B, width, H] and mask [B, width]."""
+        width = max(len(row) for row in rows)
+        embeds = torch.stack([nn.functional.pad(row, (0, 0, width - len(row), 0)) for row in rows])
+        mask = torch.ones(len(rows), width, dtype=torch.long, device=self.device)
+        for index, row in enumerate(rows):
+            mask[index, : width - len(row)] = 0
+        return embeds, mask
+
+    def _hidden(self, adapter: str, embeds: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states after the final norm: [B, width, H]. The output layer is left out."""
+        return self._run(adapter, self._backbone, embeds, mask, _positions(mask))
+
+    def _backbone(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        backbone = self.model.get_base_model().get_decoder()
+        given = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
+        return backbone(**given, use_cache=False).last_hidden_state
+
+    def _lm_logits(self, embeds: Tensor, mask: Tensor, positions: Tensor, keep: Tensor) -> Tensor:
+        given = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
+        return self.model.get_base_model()(**given, use_cache=False, logits_to_keep=keep).logits
+
+    def _run(self, adapter: str | None, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Call with one adapter, or none, switched on."""
+
+        def run(*inputs: Tensor) -> Tensor:
+            # Inside, because a checkpointed call runs again during backward, when another adapter is on.
+            self._switch(adapter)
+            return function(*inputs)
+
+        if self.gradient_checkpointing and torch.is_grad_enabled() and inputs[0].requires_grad:
+            return checkpoint(run, *inputs, use_reentrant=False)
+        return run(*inputs)
+
+    def _switch(self, adapter: str | None) -> None:
+        tuner = self.model.base_model
+        trainable = self.memory_queries.requires_grad
+        if adapter is None:
+            tuner.disable_adapter_layers()
+        else:
+            tuner.enable_adapter_layers()
+            tuner.set_adapter(adapter)
+        # peft freezes what it switches off; both adapters are learned at once.
+        for parameter in self._adapters:
+            parameter.requires_grad_(trainable)
+
+    def _trainable(self, trainable: bool) -> None:
+        for parameter in [*self._adapters, self.memory_queries]:
+            parameter.requires_grad_(trainable)
+        for module in self.modules_beside_base():
+            module.requires_grad_(trainable)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)

@@ -1,0 +1,63 @@
+"""Evolvable embeddings: the constants of a model, as its folder keeps them.
+
+The defaults are the published ones (EvoEmbedding, arXiv 2606.21649).
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class EvolvableConfig(BaseModel):
+    """What makes an evolvable model besides its weights. Written into a saved model's `evolvable.json`."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    base: str
+    """The frozen causal language model: hub id, local folder, or `package:NAME`."""
+    base_revision: str | None = None
+    """Hub revision of the base."""
+    num_latents: int = Field(16, ge=1)
+    """Latent vectors that one exchange leaves in the memory."""
+    queue_capacity: int = Field(512, ge=1)
+    """Latent vectors that the queue holds; the oldest leave first."""
+    max_chunk_turns: int = Field(16, ge=1)
+    """Exchanges that are memorised in one pass over the model."""
+    max_chunk_tokens: int = Field(2048, ge=1)
+    """Tokens of conversation in such a pass. A longer exchange makes a chunk of its own."""
+    max_turn_tokens: int = Field(4096, ge=32)
+    """Longer exchanges are cut to this. The published model has no limit and fails where memory ends."""
+    embedding_dim: int = Field(1024, ge=1)
+    """Length of the vectors."""
+    lora_r: int = Field(64, ge=1)
+    """Rank of both adapters."""
+    lora_alpha: int = Field(128, ge=1)
+    """Scale of both adapters, times the rank."""
+    lora_dropout: float = Field(0.1, ge=0, lt=1)
+    """While training."""
+    lora_targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    """Linear layers of the base that get adapters."""
+    query_std: float = Field(0.02, gt=0)
+    """Standard deviation of the memory queries at the start."""
+    end_of_text: str = "<|endoftext|>"
+    """The token that ends a document or a query; its hidden state becomes the vector."""
+    query_instruction: str = (
+        "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
+    )
+    """Stands before a query (Qwen3-Embedding's retrieval instruction)."""
+    dtype: Dtype = "float32"
+    """Of the frozen base."""
+    trainable_dtype: Dtype = "float32"
+    """Of adapters, memory queries and projections."""

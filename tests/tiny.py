@@ -1,0 +1,97 @@
+"""Tiny random language models and a byte tokenizer, for tests that need the parts and not their skill."""
+
+from schemas.evolvable import EvolvableConfig
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "user", "assistant", "system")
+
+
+def tiny_tokenizer(template: str = CHATML):
+    """Bytes and a few special tokens: 262 ids. Role names are one token, as in the tokenizers in use."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {letter: index for index, letter in enumerate(letters)}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL[:3]))
+    tokenizer.add_tokens(list(SPECIAL[3:]))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
+    )
+
+
+def tiny_base(kind: str = "llama", seed: int = 0, hidden_size: int = 32, num_layers: int = 2):
+    """A random causal language model in float32: `llama`, `qwen3`, or `qwen3_5` (linear attention)."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3_5TextConfig, Qwen3Config
+
+    shared = {
+        "vocab_size": 262,
+        "hidden_size": hidden_size,
+        "intermediate_size": 2 * hidden_size,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 16384,
+        # Large enough that a wrong row or a wrong order changes the numbers visibly.
+        "initializer_range": 0.2,
+        "tie_word_embeddings": True,
+    }
+    configs = {
+        "llama": lambda: LlamaConfig(**shared),
+        "qwen3": lambda: Qwen3Config(**shared, head_dim=hidden_size // 4),
+        "qwen3_5": lambda: Qwen3_5TextConfig(
+            **shared,
+            head_dim=hidden_size // 4,
+            layer_types=["linear_attention", "full_attention"] * (num_layers // 2),
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+        ),
+    }
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(configs[kind](), dtype=torch.float32)
+
+
+def tiny_config(**values) -> EvolvableConfig:
+    """Small constants, so that short conversations fill queue and chunks."""
+    defaults = {
+        "base": "tiny",
+        "num_latents": 2,
+        "queue_capacity": 12,
+        "max_chunk_turns": 4,
+        "max_chunk_tokens": 200,
+        "embedding_dim": 16,
+        "lora_r": 4,
+        "lora_alpha": 8,
+    }
+    return EvolvableConfig(**defaults | values)
+
+
+def tiny_model(kind: str = "llama", seed: int = 0, **values):
+    """An evolvable model over `tiny_base`, all its trainable weights random and none without effect."""
+    import torch
+
+    from cluster.evolvable.model import EvolvableModel
+
+    model = EvolvableModel(tiny_config(**values), tiny_base(kind, seed))
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.trainable_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_(noise * (0.1 if parameter.dim() > 1 else 0.02))
+    return model.eval()
+
+
+def tiny_tokens(**values):
+    """Ids for `tiny_model`."""
+    from cluster.evolvable.tokens import Tokens
+
+    return Tokens(tiny_config(**values), tiny_tokenizer())
