@@ -35,6 +35,11 @@ class PromptBuilder:
 
     def text(self, context: list[dict], current: list[dict], session_time) -> str:
         """The prompt as text, chat template applied."""
+        messages = self.messages(context, current, session_time)
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def messages(self, context: list[dict], current: list[dict], session_time) -> list[dict]:
+        """The prompt as chat messages `{role, content}`, the last the user's."""
         date = ""
         if session_time is not None and self._profile.session_date_template:
             day = session_time.date().isoformat()
@@ -49,7 +54,7 @@ class PromptBuilder:
             messages.append({"role": "user", "content": shown})
             messages.append({"role": "assistant", "content": example.answer.strip()})
         messages.append({"role": "user", "content": self._user_message(date, previous, "\n".join(lines))})
-        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return messages
 
     def _user_message(self, date: str, previous: str, current: str) -> str:
         values = {

@@ -6,10 +6,12 @@ A batch's id is a hash of its segments, and a stage's output for it is put at on
 there has been paid for and is skipped, whoever asks again. That is all there is to resuming.
 """
 
+import collections
 import functools
 import hashlib
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,13 +59,15 @@ def cut_unit(
     batch_size: int,
     files: Files,
     forgotten: Forgotten = NOTHING_FORGOTTEN,
+    leave_out: Callable[[dict], str] | None = None,
 ) -> dict:
     """Read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
 
+    `leave_out` gives the reason why a session, as the archive has it, is not wanted; empty where it is.
     Returns counts, `batches` (one reference each) and `closed_segments` (ids that the archive no longer has).
     """
     offsets = tokenizer_offsets(_tokenizer(profile))
-    pending, closed, bad = [], [], []
+    pending, closed, bad, left_out = [], [], [], collections.Counter()
     num_sessions = num_segments = num_redactions = num_forgotten = 0
     for row in read_unit(archive, unit):
         ids = (
@@ -74,6 +78,9 @@ def cut_unit(
             continue
         if isinstance(row, BadRow):
             bad.append(row)
+            continue
+        if leave_out and (reason := leave_out(row)):
+            left_out[reason] += 1
             continue
         num_sessions += 1
         for turn in row["turns"]:
@@ -111,6 +118,7 @@ def cut_unit(
         "num_segments": num_segments,
         "num_redactions": num_redactions,
         "num_forgotten": num_forgotten,
+        "left_out": left_out,
         "num_rejections": len(bad),
         "rejections": rejections if bad else "",
         "batches": batches,
