@@ -43,10 +43,14 @@ class UsageError(JobError):
 
 
 def main(
-    config_class: type[JobConfig], run: Callable[..., dict], doc: str, argv: list[str] | None = None
+    config_class: type[JobConfig],
+    run: Callable[..., dict],
+    doc: str,
+    argv: list[str] | None = None,
+    command: str | None = None,
 ) -> None:
-    """Parse, run, print the summary as the last line of stdout, exit."""
-    config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv)
+    """Parse, run, print the summary as the last line of stdout, exit. `command` is for jobs with several."""
+    config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv, command)
     job = doc.strip().split("\n")[0]
     try:
         summary = run(config)
@@ -71,10 +75,12 @@ def main(
     sys.exit(1 if summary.get("status") == "failed" else 0)
 
 
-def parse_config(config_class: type[JobConfig], doc: str, argv: list[str]) -> JobConfig:
+def parse_config(
+    config_class: type[JobConfig], doc: str, argv: list[str], command: str | None = None
+) -> JobConfig:
     """Build the config from `--config` and options. Exits 2 with one line for each wrong value."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m {_module_name(config_class)}",
+        prog=f"python -m {command or _module_name(config_class)}",
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

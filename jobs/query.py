@@ -10,8 +10,7 @@ comes from. Needs no Ray. Only the named user's rows are ever looked at.
 from pydantic import Field
 
 from jobs.cli import JobConfig, JobError, main
-from jobs.run import absolute
-from schemas.profile import EmbedderProfile
+from jobs.run import absolute, store_embedder
 
 
 class QueryConfig(JobConfig):
@@ -55,16 +54,7 @@ def run(config: QueryConfig) -> dict:
 
 def search(store, view: dict, config: QueryConfig) -> list[dict]:
     """Embed the question with the store's own embedder, and search."""
-    from cluster.embedder import Embedder
-    from cluster.models import resolve_embedder
-
-    profile = EmbedderProfile.model_validate_json(view["embedder_profile"])
-    if resolve_embedder(profile).fingerprint != view["embedder"]:
-        raise JobError(
-            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote "
-            "this store; restore that version of it"
-        )
-    vector = Embedder(profile).embed_query(config.text)
+    vector = store_embedder(view).embed_query(config.text)
     return store.search(config.user_id, config.text, vector, config.k, config.as_of)
 
 

@@ -14,6 +14,7 @@ import uuid
 from pathlib import Path
 
 from jobs.cli import JobConfig, JobError, UsageError, say
+from schemas.profile import EmbedderProfile
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -108,6 +109,20 @@ def load_profile(folder: str, name: str, kind: type):
         raise UsageError(f"{folder[:-1]} {name!r}: no such file {path}; known names: {known}") from None
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def store_embedder(view: dict):
+    """The embedder that wrote a view, a row of `runs`, loaded. JobError when the model has changed."""
+    from cluster.embedder import Embedder
+    from cluster.models import resolve_embedder
+
+    profile = EmbedderProfile.model_validate_json(view["embedder_profile"])
+    if resolve_embedder(profile).fingerprint != view["embedder"]:
+        raise JobError(
+            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote "
+            "this store; restore that version of it"
+        )
+    return Embedder(profile)
 
 
 def absolute(path: str) -> str:

@@ -1,0 +1,52 @@
+"""Measures of retrieval and of answers. Pure: numbers and texts in, numbers out.
+
+A ranked list of hits is scored by what it brings to light: a raw turn stands for itself, a record for the
+turns that it cites. `ranks` holds for each turn the rank, from 0, of the first hit that stands for it, and
+NEVER where no hit does; the k best hits then find exactly the turns whose rank is below k.
+"""
+
+import numpy as np
+
+NEVER = np.inf
+"""Rank of what no hit stands for."""
+
+
+def ranks_of_turns(scores: np.ndarray, hits: np.ndarray, turns: np.ndarray, num_turns: int) -> np.ndarray:
+    """Ranks, float64 [num_turns], when hits are sorted by score, ties in their own order.
+
+    `scores` [num_hits]; hit `hits[i]` stands for turn `turns[i]`, both int [num_citations].
+    """
+    rank = np.empty(len(scores))
+    rank[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    ranks = np.full(num_turns, NEVER)
+    np.minimum.at(ranks, turns, rank[hits])
+    return ranks
+
+
+def recall_at(ranks: np.ndarray, k: float) -> float | None:
+    """Share of the wanted, given their ranks, that the first k hits find. None when nothing is wanted."""
+    return float(np.mean(ranks < k)) if len(ranks) else None
+
+
+def reciprocal_rank(ranks: np.ndarray) -> float | None:
+    """1 / position of the first wanted one, from 1; 0 when none is found. None when nothing is wanted."""
+    return float(1 / (1 + ranks.min())) if len(ranks) else None
+
+
+def is_stale(current: np.ndarray, outdated: np.ndarray) -> float | None:
+    """1 when an outdated statement ranks above every current one, 0 when not.
+
+    None when there is no outdated one to find, or neither kind is found.
+
+    A hit that stands for both says what holds now as well: it is not stale.
+    """
+    first_current, first_outdated = (ranks.min(initial=NEVER) for ranks in (current, outdated))
+    if not len(outdated) or min(first_current, first_outdated) == NEVER:
+        return None
+    return float(first_outdated < first_current)
+
+
+def mean(values) -> float | None:
+    """Mean of what is not None; None of nothing."""
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None

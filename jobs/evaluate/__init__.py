@@ -1,0 +1,1 @@
+"""The job jobs.evaluate; its commands are the modules beside this one."""

@@ -1,0 +1,35 @@
+"""Measure what encoders, memories, deciders and answers are worth, on questions and data with known answers.
+
+    python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR
+
+Every command writes report.json, report.md and a picture into the report folder; `COMMAND --help` teaches it.
+"""
+
+import argparse
+import importlib
+import sys
+
+from jobs.cli import main
+
+COMMANDS = {
+    "retrieval": "how well questions find their evidence among raw turns, records, and both",
+}
+
+
+def command(argv: list[str]) -> str:
+    """The command's name, the first argument. Exits 2 where there is none."""
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help in COMMANDS.items():
+        commands.add_parser(name, help=help, add_help=False)
+    return parser.parse_known_args(argv[:1])[0].command
+
+
+if __name__ == "__main__":
+    name = command(sys.argv[1:])
+    module = importlib.import_module(f"jobs.evaluate.{name}")
+    main(module.Config, module.run, module.__doc__, sys.argv[2:], f"jobs.evaluate {name}")

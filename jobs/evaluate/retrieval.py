@@ -1,0 +1,203 @@
+"""Retrieval: how well questions find the turns that answer them, in raw turns, in records, and in both.
+
+    python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR
+    python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR --before RUN
+
+A question is asked of its own user's rows only (LongMemEval: one haystack a question). Hits are ranked by the
+cosine of the stored vector with the question's; `search` is what jobs.query answers, with full text.
+A raw turn stands for itself, a record for the turns that it cites; turns beyond what is stored count as
+missed. Every number is a mean over questions:
+
+  evidence_turn_recall_at_k  share of the question's evidence turns that its first k hits stand for
+  session_recall_at_10       share of its evidence sessions among the first 10 sessions, by their first hits
+  mrr                        1 / position of the first hit that stands for an evidence turn
+  evidence_coverage          share of its evidence turns that some record cites, at any rank
+  stale_rate                 of knowledge updates: how often an outdated statement ranks above the current one
+
+Questions without evidence turns count for session_recall_at_10 alone, where they name sessions. `--before` is
+an earlier run of the same store, for example the one before a consolidation: it is measured as well.
+"""
+
+import time
+from typing import Literal
+
+from jobs.cli import JobConfig, JobError, Progress, say
+from jobs.evaluate.questions import Question, read_questions
+from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.run import absolute, store_embedder
+
+CUTS = (5, 10, 20)
+CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+SEARCH_HITS = 100
+
+LISTS = ("turns", "records", "both", "search")
+
+
+class Config(JobConfig):
+    """Settings of a retrieval evaluation."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    questions: str
+    """File with questions and their evidence: LongMemEval, LoCoMo, or questions.jsonl of jobs.sample."""
+    report: str
+    """Folder for report.json, report.md and report.png."""
+    format: Literal["longmemeval", "locomo", "sample"] | None = None
+    """What the questions are. Not given: told from their fields."""
+    as_of: str | None = None
+    """Look at the store as this run left it."""
+    before: str | None = None
+    """An earlier run to compare with."""
+
+
+def run(config: Config) -> dict:
+    """Measure, write the report, return the summary. JobError when the store has none of the users."""
+    from cluster.store import Store, StoreError
+
+    started_s = time.monotonic()
+    folder = check_folder(config.report)
+    questions = read_questions(config.questions, config.format)
+    try:
+        store = Store(absolute(config.store))
+        view = store.run(config.as_of)
+        earlier = store.run(config.before) if config.before else None
+        rows = score_view(store, view, questions)
+        report = {"as_of": view["run_id"], **summarise(rows)}
+        if earlier:
+            report["before"] = {
+                "as_of": earlier["run_id"],
+                **summarise(score_view(store, earlier, questions)),
+            }
+    except StoreError as error:
+        raise JobError(str(error)) from error
+    report = rounded(report)
+    details = report | {"per_question": rounded(rows)}
+    definitions = __doc__[__doc__.index("A question is") :]
+    write_report(
+        folder, config, details, "Retrieval", table(report), definitions, lambda figure: draw(figure, report)
+    )
+    counts = ("as_of", "num_questions", "num_questions_with_evidence", "num_questions_without_rows")
+    summary = {name: report[name] for name in counts} | {name: short(report[name], name) for name in LISTS}
+    if earlier:
+        summary["before"] = {name: short(report["before"][name], name) for name in LISTS}
+    seconds = round(time.monotonic() - started_s, 2)
+    return {"status": "done", **summary, "report": str(folder), "seconds": seconds}
+
+
+# --- measuring ------------------------------------------------------------------------------------------
+
+
+def score_view(store, view: dict, questions: list[Question]) -> list[dict]:
+    """One row per question: `question_id`, `question_type`, and its measures by list, None without rows."""
+    from cluster.haystack import Haystack
+
+    embedder = store_embedder(view)
+    by_user: dict[str, list[Question]] = {}
+    for question in questions:
+        by_user.setdefault(question.user_id, []).append(question)
+    progress = Progress("retrieval", "questions", len(questions))
+    rows = []
+    for user_id, asked in by_user.items():
+        haystack = Haystack(store, user_id, view["run_id"])
+        vectors = embedder.embed([embedder.profile.query_prompt + question.text for question in asked])
+        for question, vector in zip(asked, vectors, strict=True):
+            row = {"question_id": question.question_id, "question_type": question.question_type}
+            rankings = dict.fromkeys(LISTS)
+            if haystack.num_hits:
+                hits = store.search(user_id, question.text, vector, SEARCH_HITS, view["run_id"])
+                rankings = haystack.rankings(vector) | {"search": haystack.ranking_of_hits(hits)}
+            rows.append(
+                row | {name: ranked and measure(question, ranked) for name, ranked in rankings.items()}
+            )
+        progress.advance(len(asked))
+    missing = [row["question_id"] for row in rows if row["turns"] is None]
+    if len(missing) == len(rows):
+        raise JobError(
+            f"--store {store.uri}: has no row of the users that the questions are about, for example "
+            f"{questions[0].user_id!r}; ingest and backfill the conversations of the same file first"
+        )
+    if missing:
+        say(f"[retrieval] left out: {len(missing)} questions about users without rows, as {missing[0]}")
+    return rows
+
+
+def measure(question: Question, ranked) -> dict:
+    """The measures of one question in one list, a cluster.haystack.Ranked."""
+    from cluster.scoring import NEVER, is_stale, recall_at, reciprocal_rank
+
+    ranks = ranked.turns(question.evidence)
+    current, outdated = question.evidence - question.outdated, question.outdated
+    return {
+        **{f"evidence_turn_recall_at_{k}": recall_at(ranks, k) for k in CURVE},
+        "session_recall_at_10": recall_at(ranked.sessions(question.sessions), 10),
+        "mrr": reciprocal_rank(ranks),
+        "stale_rate": is_stale(ranked.turns(current), ranked.turns(outdated)),
+        "evidence_coverage": recall_at(ranks, NEVER),
+    }
+
+
+# --- reporting ------------------------------------------------------------------------------------------
+
+
+def summarise(rows: list[dict]) -> dict:
+    """Means over the questions of a view, overall and by question type."""
+    asked = [row for row in rows if row["turns"]]
+    types = sorted({row["question_type"] for row in asked})
+    by_type = {kind: means([row for row in asked if row["question_type"] == kind]) for kind in types}
+    return {"num_questions_without_rows": len(rows) - len(asked), **means(asked), "by_type": by_type}
+
+
+def means(rows: list[dict]) -> dict:
+    from cluster.scoring import mean
+
+    with_evidence = [row for row in rows if row["turns"]["mrr"] is not None]
+    measures = rows[0]["turns"]
+    return {
+        "num_questions": len(rows),
+        "num_questions_with_evidence": len(with_evidence),
+        **{name: {key: mean(row[name][key] for row in rows) for key in measures} for name in LISTS},
+    }
+
+
+def short(measures: dict, name: str) -> dict:
+    """Of one list, what the summary and the table show."""
+    shown = [*(f"evidence_turn_recall_at_{k}" for k in CUTS), "session_recall_at_10", "mrr", "stale_rate"]
+    if name == "records":
+        shown.append("evidence_coverage")
+    return {key: measures[key] for key in shown}
+
+
+def table(report: dict) -> list[dict]:
+    """One row per list, of all questions, of the view before, and of each question type."""
+    parts = {"all": report, **({"all, before": report["before"]} if "before" in report else {})}
+    return [
+        {
+            "questions": f"{part} ({means['num_questions']})",
+            "hits": name,
+            **{f"recall@{k}": means[name][f"evidence_turn_recall_at_{k}"] for k in CUTS},
+            "session recall@10": means[name]["session_recall_at_10"],
+            "MRR": means[name]["mrr"],
+            "stale rate": means[name]["stale_rate"],
+            "coverage": means[name]["evidence_coverage"] if name == "records" else None,
+        }
+        for part, means in (parts | report["by_type"]).items()
+        for name in LISTS
+    ]
+
+
+def draw(figure, report: dict) -> None:
+    """Recall over k, and by question type."""
+    curves, bars = figure.subplots(1, 2)
+    types = list(report["by_type"])
+    for number, name in enumerate(LISTS):
+        curves.plot(
+            CURVE, [report[name][f"evidence_turn_recall_at_{k}"] for k in CURVE], marker=".", label=name
+        )
+        heights = [report["by_type"][kind][name]["evidence_turn_recall_at_10"] or 0 for kind in types]
+        bars.barh([place + 0.2 * number for place in range(len(types))], heights, height=0.2, label=name)
+    curves.set(xlabel="k", ylabel="evidence-turn recall@k", ylim=(0, 1), title="All questions")
+    curves.legend()
+    curves.grid(alpha=0.3)
+    bars.set(xlabel="evidence-turn recall@10", xlim=(0, 1), title="By question type")
+    bars.set_yticks([place + 0.3 for place in range(len(types))], types)
+    bars.invert_yaxis()
