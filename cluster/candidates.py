@@ -5,7 +5,7 @@ memory, the *source*, to the strictly older one, the *target*: two memories are 
 however their clocks stand. Pairs never cross a user. At least one side of a pair is new since the last run.
 
 Two ways to be a pair: similarity of the vectors, exact, in blocks of a matrix product; and a common slot (see
-cluster.claims), because two values of one attribute may be far apart ("lives in Leipzig", "moved to Hanoi":
+cluster.grammar), because two values of one attribute may be far apart ("lives in Leipzig", "moved to Hanoi":
 cosine 0.34 with all-MiniLM-L6-v2).
 """
 

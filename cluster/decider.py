@@ -1,6 +1,6 @@
 """Deciders: questions in, verdicts out. Two kinds, and the guards that stand behind both.
 
-`Rules` is deterministic and needs no model: it reads target and sources with the grammar of cluster.claims.
+`Rules` is deterministic and needs no model: it reads target and sources with cluster.grammar.
 `ModelDecider` asks a language model under a constrained schema, through the engine that the encoder uses.
 A verdict that cannot be had is `failed`, is retried by the next run, and is never taken for "ignore".
 """
@@ -10,9 +10,10 @@ import time
 import traceback
 from collections.abc import Callable
 
-from cluster.claims import Claim, read, relation
+from cluster.claims import Claim, relation
 from cluster.encoder import Reply, Request
 from cluster.fold import Question, Source, Verdict
+from cluster.grammar import read
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile
 
@@ -87,7 +88,7 @@ def guard(question: Question, verdict: Verdict, *, min_confidence: float) -> Ver
 
 
 class Rules:
-    """Deterministic decisions from the wording alone; the reading itself is described in cluster.claims.
+    """Deterministic decisions from the wording alone; the reading itself is described in cluster.grammar.
 
     Each clause of the target is compared with the sources, newest first; the first source that bears on it
     decides what happens to the clause:
@@ -187,6 +188,12 @@ class DeciderPrompt:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text(self, question: Question, num_sources: int | None = None) -> str:
+        """The prompt as text, chat template applied."""
+        messages = self.messages(question, num_sources)
+        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def messages(self, question: Question, num_sources: int | None = None) -> list[dict]:
+        """The prompt as chat messages `{role, content}`, the last the user's."""
         sources = question.sources[-num_sources:] if num_sources else question.sources
         lines = [
             f"{number}. {self._dated(source.memory.session_time, source.memory.text)}"
@@ -197,8 +204,7 @@ class DeciderPrompt:
         for example in self._profile.examples:
             shown = self._user(example.target, example.sources)
             messages += [{"role": "user", "content": shown}, {"role": "assistant", "content": example.answer}]
-        messages.append({"role": "user", "content": self._user(target, "\n".join(lines))})
-        return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return [*messages, {"role": "user", "content": self._user(target, "\n".join(lines))}]
 
     def _user(self, target: str, sources: str) -> str:
         values = {"{target}": target.strip(), "{sources}": sources.strip()}

@@ -265,6 +265,18 @@ def quote(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+MAX_IN = 500
+"""Values in one IN list of a query."""
+
+
+def in_lists(column: str, values: list[str]) -> list[str]:
+    """Conditions that together hold where the column has one of the values."""
+    return [
+        f"{column} IN ({', '.join(map(quote, values[start : start + MAX_IN]))})"
+        for start in range(0, len(values), MAX_IN)
+    ]
+
+
 def run_row(run: dict, versions: dict[str, int]) -> dict:
     """A run of an intent as a row of RUNS_SCHEMA, finished now."""
     return run | {

@@ -131,8 +131,8 @@ def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | Non
 
 def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> None:
     """Bring back, as a run of its own, what was decided for the sake of memories that are gone."""
-    from cluster.consolidation import restorable
     from cluster.files import Files
+    from cluster.grounds import restorable
 
     this = new_run("restore", config, store)
     rows = restorable(store, this.run_id, this.started_at)
@@ -152,8 +152,9 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
     import ray
 
-    from cluster.consolidation import Settings, estimate_group, plan_group
+    from cluster.consolidation import estimate_group
     from cluster.decider import Rules
+    from cluster.plan import Settings, plan_group
 
     fingerprint = profile.fingerprint if profile else Rules.fingerprint
     new_runs, again = delta(config, store, fingerprint)
@@ -217,7 +218,7 @@ def group_users(store, settings) -> list[list[str]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from cluster.consolidation import is_new_mask
+    from cluster.plan import is_new_mask
 
     if settings.new_runs == () and not settings.again:
         return []
@@ -276,8 +277,8 @@ def decide(
 
 def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bool:
     """Commit decisions and revisions as one run; False when there is nothing to commit."""
-    from cluster.consolidation import verdicts_path
     from cluster.files import Files
+    from cluster.verdicts import verdicts_path
 
     staging = Files(this.config.store, "staging")
     folder = f"consolidate/{this.run_id}"

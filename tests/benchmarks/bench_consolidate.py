@@ -109,8 +109,9 @@ def write_store(uri: str, num_users: int, num: int) -> None:
 
 
 def part_scale(options) -> dict:
-    from cluster.consolidation import DecideStage, plan_group
+    from cluster.consolidation import DecideStage
     from cluster.files import Files
+    from cluster.plan import plan_group
     from cluster.store import Store
     from jobs.updates import UpdateConfig, group_users
 
@@ -156,8 +157,8 @@ def part_scale(options) -> dict:
 
 
 def make_settings(uri: str, new_run: str, config):
-    from cluster.consolidation import Settings
     from cluster.decider import Rules
+    from cluster.plan import Settings
 
     return Settings(
         uri=uri,
@@ -248,8 +249,9 @@ def lightmem(folder: Path, vectors, times, payloads, threshold: float) -> tuple[
 def ours(texts, vectors, num_new: int) -> tuple[list, float]:
     """Candidates and fold of one user; the questions that a decider is asked, and the seconds."""
     from cluster.candidates import similar_pairs, slot_pairs, union
-    from cluster.claims import binding_slots, read, slots
+    from cluster.claims import binding_slots, slots
     from cluster.fold import Memory, Pair, Verdict, fold
+    from cluster.grammar import read
 
     asked = []
 
@@ -296,9 +298,10 @@ def part_lightmem(options) -> dict:
 
 def part_calls(options) -> dict:
     from cluster.candidates import similar_pairs, slot_pairs, union
-    from cluster.claims import binding_slots, read, slots
+    from cluster.claims import binding_slots, slots
     from cluster.decider import Rules
     from cluster.fold import Memory, Pair, fold
+    from cluster.grammar import read
     from jobs.run import load_profile
     from schemas.profile import DeciderProfile
     from tests.gold import gold_rows, load_embedder

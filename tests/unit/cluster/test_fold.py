@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.claims import read, slots
+from cluster.claims import slots
 from cluster.decider import Rules
 from cluster.fold import Folded, Memory, Pair, Question, Verdict, fold, layers
+from cluster.grammar import read
 
 
 def memory(record_id: str, day: int, text: str, user: str = "u", **fields) -> Memory:
