@@ -24,7 +24,7 @@ from cluster.forgotten import Forgotten
 from cluster.ledger import Ledger
 from cluster.models import tokenizer_folder
 from cluster.redact import redact
-from cluster.segmenter import cut_session, tokenizer_offsets
+from cluster.segmenter import Offsets, cut_session, tokenizer_offsets
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import (
     REJECTIONS_SCHEMA,
@@ -66,7 +66,7 @@ def cut_unit(
     `leave_out` gives the reason why a session, as the archive has it, is not wanted; empty where it is.
     Returns counts, `batches` (one reference each) and `closed_segments` (ids that the archive no longer has).
     """
-    offsets = tokenizer_offsets(_tokenizer(profile))
+    offsets = segment_offsets(profile)
     pending, closed, bad, left_out = [], [], [], collections.Counter()
     num_sessions = num_segments = num_redactions = num_forgotten = 0
     for row in read_unit(archive, unit):
@@ -124,6 +124,11 @@ def cut_unit(
         "batches": batches,
         "closed_segments": closed,
     }
+
+
+def segment_offsets(profile: EncoderProfile) -> Offsets:
+    """What cluster.segmenter cuts sessions by, with the tokenizer of the profile's base."""
+    return tokenizer_offsets(_tokenizer(profile))
 
 
 @functools.lru_cache(maxsize=2)
