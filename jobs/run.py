@@ -25,9 +25,18 @@ class Run:
     """One run of a job on a store."""
 
     def __init__(
-        self, job: str, config: JobConfig, *, encoder: str, embedder: str, profiles: dict | None = None
+        self,
+        job: str,
+        config: JobConfig,
+        *,
+        encoder: str,
+        embedder: str,
+        profiles: dict | None = None,
+        writes: str = "store",
     ):
-        """`encoder` and `embedder` are fingerprints; `profiles` goes into the manifest as it is."""
+        """`encoder` and `embedder` are fingerprints; `profiles` goes into the manifest as it is. `writes` is
+        the setting that names the folder which the run writes and which keeps its manifest."""
+        self.writes = writes
         self.job, self.config, self.profiles = job, config, profiles or {}
         self.encoder, self.embedder = encoder, embedder
         self.started_at, self.started_s = dt.datetime.now(dt.UTC), time.monotonic()
@@ -66,7 +75,7 @@ class Run:
             **self.counts,
             "seconds": round(time.monotonic() - self.started_s, 2),
             "stages": self.stages,
-            "store": self.config.store,
+            self.writes: (home := getattr(self.config, self.writes)),
         }
         manifest = summary | {
             "job": self.job,
@@ -75,7 +84,7 @@ class Run:
             **self.profiles,
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
-        Files(self.config.store, "runs").put_json(f"{self.run_id}.json", manifest)
+        Files(home, "runs").put_json(f"{self.run_id}.json", manifest)
         return summary
 
 
