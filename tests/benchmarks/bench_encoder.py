@@ -46,14 +46,23 @@ def resolved(name: str, **changes):
 
 
 def part_raw(options) -> dict:
+    changes = {"structured_backend": options.backend} if options.backend else {}
+    profile = resolved(options.profile, **changes)
+    encoder, replies, result = _ask_engine(options.archive, profile, options.num_segments)
+    return result | {"floor": _floor(encoder, replies)}
+
+
+def part_recipe(options) -> dict:
+    return _ask_engine(options.archive, resolved(options.profile, engine="transformers"), options.recipe)[2]
+
+
+def _ask_engine(archive: str, profile, num_segments: int) -> tuple:
+    """(encoder, replies, result) of one call to the profile's engine, without Ray."""
     from cluster.encoder import Encoder, Request
 
-    profile = resolved(
-        options.profile, **({"structured_backend": options.backend} if options.backend else {})
-    )
-    segments = segments_of(options.archive, profile, options.num_segments)
+    segments = segments_of(archive, profile, num_segments)
     started_s = time.monotonic()
-    encoder = Encoder(profile, max_num_seqs=options.num_segments)
+    encoder = Encoder(profile, max_num_seqs=num_segments)
     load_s = time.monotonic() - started_s
     requests = [
         Request(encoder.prompt(s["context"], s["current"], s["session_time"]), len(s["current"]))
@@ -61,7 +70,7 @@ def part_raw(options) -> dict:
     ]
     started_s = time.monotonic()
     replies = encoder.engine.generate(requests)
-    return _result(replies, time.monotonic() - started_s, load_s) | {"floor": _floor(encoder, replies)}
+    return encoder, replies, _result(replies, time.monotonic() - started_s, load_s)
 
 
 def part_pipeline(options) -> dict:
@@ -103,24 +112,6 @@ def part_pipeline(options) -> dict:
         "num_segments": row["num_segments"],
         "startup_s": wall_s - seconds,
     }
-
-
-def part_recipe(options) -> dict:
-    from cluster.encoder import Encoder, Request
-
-    profile = resolved(options.profile, engine="transformers")
-    segments = segments_of(options.archive, profile, options.recipe)
-    started_s = time.monotonic()
-    encoder = Encoder(profile)
-    load_s = time.monotonic() - started_s
-    requests = [
-        Request(encoder.prompt(s["context"], s["current"], s["session_time"]), len(s["current"]))
-        for s in segments
-    ]
-    # The grammar of each number of turns is compiled on first use: that is start-up, not work.
-    started_s = time.monotonic()
-    replies = encoder.engine.generate(requests)
-    return _result(replies, time.monotonic() - started_s, load_s)
 
 
 def _result(replies, seconds: float, load_s: float) -> dict:
