@@ -25,14 +25,11 @@ class Ranked:
         return np.array([NEVER if number is None else self.ranks[number] for number in found], np.float64)
 
     def sessions(self, wanted) -> np.ndarray:
-        """Ranks of the wanted sessions among all sessions, each by its first hit, float64 [len(wanted)]."""
+        """Ranks of the first hits in the wanted sessions, float64 [len(wanted)]."""
         first = np.full(len(self.haystack.session_codes), NEVER)
         np.minimum.at(first, self.haystack.session_of_turn, self.ranks)
-        position = np.empty(len(first))
-        position[np.argsort(first, kind="stable")] = np.arange(len(first))
-        position[first == NEVER] = NEVER
         codes = (self.haystack.session_codes.get(session_id) for session_id in wanted)
-        return np.array([NEVER if code is None else position[code] for code in codes], np.float64)
+        return np.array([NEVER if code is None else first[code] for code in codes], np.float64)
 
 
 class Haystack:

@@ -9,7 +9,7 @@ A raw turn stands for itself, a record for the turns that it cites; turns beyond
 missed. Every number is a mean over questions:
 
   evidence_turn_recall_at_k  share of the question's evidence turns that its first k hits stand for
-  session_recall_at_10       share of its evidence sessions among the first 10 sessions, by their first hits
+  session_recall_at_10       share of its evidence sessions of which one of the first 10 hits is a part
   mrr                        1 / position of the first hit that stands for an evidence turn
   evidence_coverage          share of its evidence turns that some record cites, at any rank
   stale_rate                 of knowledge updates: how often an outdated statement ranks above the current one
