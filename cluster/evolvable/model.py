@@ -129,7 +129,7 @@ class EvolvableModel(nn.Module):
     # --- the three passes -----------------------------------------------------------------------------
 
     def memorize(self, chunks: Sequence[Chunk]) -> list[Tensor]:
-        """Latents of each chunk's turns from `num_known` on: [turns, K, H] a chunk, in the trainable dtype."""
+        """Latents of each chunk's turns from `num_known` on: [turns, K, H] a chunk."""
         num_latents = self.config.num_latents
         pieces, lengths, starts = [], [], []
         words = iter(self._words([ids for chunk in chunks for ids in chunk.turns]))
@@ -246,6 +246,7 @@ class EvolvableModel(nn.Module):
             "lora_r": values["lora_r"],
             "lora_alpha": values["lora_alpha"],
             "embedding_dim": weights["mem_to_emb.2.weight"].shape[0],
+            "dtype": values.get("dtype") or values.get("torch_dtype") or "float32",
         }
         config = EvolvableConfig.model_validate(config | overrides)
         base_folder = model_folder(config.base, config.base_revision)

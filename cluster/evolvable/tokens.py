@@ -81,7 +81,7 @@ class Tokens:
 
     def document_ids(self, text: str) -> list[int]:
         """As the retriever reads an exchange, `Exchange.text`."""
-        return self._ids(text)[: self.config.max_turn_tokens - 1] + [self.end_id]
+        return [*self._ids(text)[: self.config.max_turn_tokens - 1], self.end_id]
 
     def query_ids(self, text: str) -> list[int]:
         """As the retriever reads a question, under the configured instruction."""
@@ -91,8 +91,9 @@ class Tokens:
         """For the language-model loss: ids of the exchange, positions of what the assistant says (up to and
         with the token that ends its turn), and the position before which the queue stands."""
         text = self._rendered(exchange, first)
-        start = text.removesuffix(self._closing).rfind(said := exchange.assistant.strip())
-        if start < 0 or text[start:] != said + self._closing:
+        body, said = text.removesuffix(self._closing), exchange.assistant.strip()
+        start = body.rfind(said)
+        if start < 0 or body[start:].rstrip() != said:
             raise ModelError(f"base {self.config.base!r}: its chat template rewrites what was answered")
         before, answer = self._ids(text[:start]), self._ids(text[start:])
         # Of the closing, only the token that ends the turn is said; line breaks behind it are layout.

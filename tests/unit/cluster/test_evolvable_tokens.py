@@ -1,0 +1,79 @@
+import pytest
+
+from cluster.evolvable.tokens import Exchange, Tokens, exchanges_of
+from cluster.models import ModelError
+from tests.tiny import CHATML, tiny_config, tiny_tokenizer, tiny_tokens
+
+WITH_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" + CHATML
+)
+# Trims, and lets only the answer to the last question show its reasoning, as templates of reasoners do.
+REASONER = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ message['content'] | trim }}<|im_end|>\n{% endfor %}"
+)
+DIALOGUE = [
+    Exchange("one end", "two"),
+    Exchange("  three ", "four\n"),
+    Exchange("", "five"),
+    Exchange("six", ""),
+]
+
+
+@pytest.mark.parametrize("template", [CHATML, WITH_SYSTEM, REASONER])
+def test_exchanges_put_together_are_the_rendered_conversation(template):
+    tokenizer = tiny_tokenizer(template)
+    tokens = Tokens(tiny_config(), tokenizer)
+    messages = [
+        {"role": role, "content": content}
+        for exchange in DIALOGUE
+        for role, content in zip(("user", "assistant"), exchange, strict=True)
+    ]
+    text = tokenizer.apply_chat_template([*messages, {"role": "user", "content": "and?"}], tokenize=False)
+    ids = [i for n, exchange in enumerate(DIALOGUE) for i in tokens.memory_ids(exchange, first=n == 0)]
+    question = "<|im_start|>user\nand?<|im_end|>\n"
+    assert tokenizer.decode(ids) + question == text
+    assert tokens.insert_at == 3
+
+
+def test_the_answer_is_what_the_assistant_says_and_its_end():
+    tokens = tiny_tokens()
+    ids, positions, insert_at = tokens.answer_ids(Exchange("is it the end?", "end"), first=False)
+    assert tokens.tokenizer.decode([ids[p] for p in positions]) == "end<|im_end|>"
+    assert tokens.tokenizer.decode(ids[:insert_at]) == "<|im_start|>user\n"
+    assert ids == tokens.memory_ids(Exchange("is it the end?", "end"), first=False)
+
+
+def test_documents_end_with_end_of_text_and_queries_have_the_instruction():
+    tokens = tiny_tokens(query_instruction="Find:")
+    decode = tokens.tokenizer.decode
+    assert decode(tokens.document_ids(Exchange("a", "b").text)) == "User: a\nAssistant: b<|endoftext|>"
+    assert decode(tokens.document_ids(Exchange("", "b").text)) == "Assistant: b<|endoftext|>"
+    assert decode(tokens.query_ids("why?")) == "Find:why?<|endoftext|>"
+
+
+def test_long_exchanges_are_cut_and_still_closed():
+    tokens = tiny_tokens(max_turn_tokens=40)
+    long = Exchange("x" * 100, "y")
+    ids = tokens.memory_ids(long, first=True)
+    assert len(ids) == 40
+    assert tokens.tokenizer.decode(ids).endswith("x<|im_end|>\n")
+    assert len(tokens.document_ids(long.text)) == 40
+
+
+def test_a_users_message_opens_an_exchange_and_others_join():
+    roles = ["assistant", "user", "assistant", "tool", "assistant", "user", "user"]
+    messages = [{"role": role, "content": str(number)} for number, role in enumerate(roles)]
+    exchanges, numbers = exchanges_of(messages)
+    assert exchanges == [("", "0"), ("1", "2\n3\n4"), ("5", ""), ("6", "")]
+    assert numbers == [0, 1, 1, 1, 1, 2, 3]
+
+
+def test_a_tokenizer_that_cannot_serve_is_refused():
+    with pytest.raises(ModelError, match="no chat template"):
+        Tokens(tiny_config(), tiny_tokenizer(None))
+    with pytest.raises(ModelError, match="end_of_text='<eot>'"):
+        Tokens(tiny_config(end_of_text="<eot>"), tiny_tokenizer())
+    with pytest.raises(ModelError, match="does not show messages"):
+        Tokens(tiny_config(), tiny_tokenizer("hello"))
