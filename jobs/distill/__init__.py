@@ -1,0 +1,1 @@
+"""Distillation: what the modules of `python -m jobs.distill` are made of."""

@@ -1,0 +1,235 @@
+"""Task `encoder`: archive -> segments -> teacher -> verifier -> judge -> examples.
+
+    units --cut--> plan/BATCH --teach--> taught/TEACHER/PART --check--> checked/KEY/PART --judge--> judged/...
+
+As in a backfill the rows between the stages are references to staged files. A part is what of a batch is
+wanted: duplicates are left out before the teacher is asked, because they would be paid for and then dropped.
+"""
+
+import functools
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from cluster.resources import actor_options, encoder_gpus
+from jobs.cli import Progress
+from jobs.distill.config import DistillConfig
+from jobs.distill.leaks import Leaks
+from jobs.distill.sets import Candidates, draw, rejection
+from jobs.run import Run
+from schemas.profile import EncoderProfile
+
+MAX_BLOCKS = 4096
+
+
+@dataclass
+class Plan:
+    """What the archive gives. `parts` are references for the teacher."""
+
+    parts: list[dict] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)
+    counts: Counter = field(default_factory=Counter)
+
+
+def cut(config: DistillConfig, profile: EncoderProfile, paths: list[str], leaks: Leaks) -> Plan:
+    """Archive -> staged batches of segments -> the parts of them that are worth asking about."""
+    import numpy as np
+    import ray
+
+    from cluster.archive import inspect_file, plan_units
+    from cluster.examples import NUM_HASHES, duplicates, said, signature
+    from cluster.files import Files
+    from cluster.ledger import Ledger
+    from cluster.stages import cut_unit, plan_path
+    from schemas.store import SEGMENTS_SCHEMA
+
+    def inspect(row: dict) -> dict:
+        import pickle
+
+        return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
+
+    import pickle
+
+    found = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_BLOCKS)).map(
+        inspect, num_cpus=0.25
+    )
+    inspected = [pickle.loads(row["found"]) for row in found.iter_rows()]
+    units, files = plan_units(inspected, config.limit_sessions), Files(config.output, "staging")
+    shared = ray.put(
+        {
+            "archive": config.archive,
+            "profile": profile,
+            "ledger": Ledger.of(SEGMENTS_SCHEMA.empty_table()),
+            "batch_size": config.batch_size,
+            "files": files,
+            "leave_out": leaks,
+        }
+    )
+    all_units = ray.put(units)
+
+    def step(row: dict) -> dict:
+        arguments = ray.get(shared)
+        result = cut_unit(ray.get(all_units)[row["id"]], **arguments)
+        ids, signatures = [], []
+        for batch in result["batches"]:
+            segments = arguments["files"].get_table(plan_path(batch["batch_id"])).to_pylist()
+            ids.append([segment["segment_id"] for segment in segments])
+            signatures += [signature(said(segment)) for segment in segments]
+        packed = np.array(signatures, "i4").tobytes()
+        return {"result": json.dumps(result), "ids": json.dumps(ids), "signatures": packed}
+
+    plan, batches, packed = Plan(), [], []
+    plan.counts["num_rejections"] = sum(len(item["bad"]) for item in inspected)
+    progress = Progress("cut", "sessions", sum(unit.num_rows - len(unit.superseded) for unit in units))
+    if units:
+        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(
+            step, num_cpus=0.25
+        )
+        for row in rows.iter_rows():
+            result = json.loads(row["result"])
+            for name in ("num_sessions", "num_segments", "num_redactions", "num_rejections"):
+                plan.counts[name] += result[name]
+            plan.left_out.update(result["left_out"])
+            position = 0
+            for batch, ids in zip(result["batches"], json.loads(row["ids"]), strict=True):
+                size = len(ids) * NUM_HASHES * 4
+                batches.append((batch["batch_id"], ids, row["signatures"][position : position + size]))
+                position += size
+            progress.advance(
+                result["num_sessions"] + result["num_rejections"] + sum(result["left_out"].values())
+            )
+    # Which of two duplicates stays must not depend on the order in which workers finish.
+    batches.sort()
+    packed = b"".join(signatures for *_, signatures in batches)
+    is_duplicate = duplicates(np.frombuffer(packed, "i4").reshape(-1, NUM_HASHES), config.near_duplicate)
+    plan.left_out["duplicate_segment"] = int(is_duplicate.sum())
+    all_ids = [segment_id for _, ids, _ in batches for segment_id in ids]
+    wanted = [item for item, is_twin in zip(all_ids, is_duplicate, strict=True) if not is_twin]
+    if config.max_segments and len(wanted) > config.max_segments:
+        plan.left_out["over_max_segments"] = len(wanted) - config.max_segments
+        wanted = sorted(wanted, key=lambda item: draw(item, config.seed))[: config.max_segments]
+    wanted = set(wanted)
+    for batch_id, ids, _ in batches:
+        if chosen := [item for item in ids if item in wanted]:
+            part_id = hashlib.sha256("".join(chosen).encode()).hexdigest()[:24]
+            plan.parts.append({"part_id": part_id, "batch_id": batch_id, "segment_ids": chosen})
+    plan.counts["num_segments_asked"] = len(wanted)
+    return plan
+
+
+def teach(
+    config: DistillConfig, this: Run, student: EncoderProfile, teacher: EncoderProfile, plan: Plan
+) -> list[dict]:
+    """Parts -> answers -> checked examples. Returns a row of counts and references a part."""
+    import ray
+
+    from cluster.examples import CheckStage
+    from cluster.files import Files
+    from cluster.teacher import TeachStage, fingerprint
+    from cluster.verifier import FINGERPRINT as VERIFIER
+
+    files = Files(config.output, "staging")
+    # What the rules say costs nothing: it is never out of date when it is said anew.
+    key = (
+        this.run_id
+        if config.teacher == "rules"
+        else fingerprint(config.teacher, teacher, config.teacher_endpoint)
+    )
+    make = functools.partial(make_teacher, config, teacher, key)
+    num_gpus = encoder_gpus(config.teacher_pool) if config.teacher == "vllm" else 0
+    pool = config.check_pool if config.teacher == "rules" else config.teacher_pool
+    if config.teacher == "openai":
+        # One actor keeps the caps, and has as many requests in flight as are wanted.
+        pool = pool.model_copy(update={"min_size": 1, "max_size": 1})
+    checks = f"{key}-{student.fingerprint}-{VERIFIER}"
+    rows = (
+        ray.data.from_items(plan.parts, override_num_blocks=min(len(plan.parts), MAX_BLOCKS))
+        .map(TeachStage, fn_constructor_args=(key, files, make), **actor_options(pool, num_gpus))
+        .map(CheckStage, fn_constructor_args=(student, files, checks), **actor_options(config.check_pool, 0))
+    )
+    done = []
+    progress = Progress("teach", "segments", sum(len(part["segment_ids"]) for part in plan.parts))
+    for row in rows.iter_rows():
+        done.append(row)
+        progress.advance(len(row["segment_ids"]))
+    return sorted(done, key=lambda row: row["part_id"])
+
+
+def make_teacher(config: DistillConfig, profile: EncoderProfile, key: str):
+    """The teacher, made where it works."""
+    from cluster.files import Files
+    from cluster.responses import Responses
+    from cluster.teacher import OpenAITeacher, RulesTeacher, VllmTeacher
+
+    if config.teacher == "rules":
+        return RulesTeacher(profile)
+    responses = Responses(Files(config.output, "ledger"), "teacher", key)
+    if config.teacher == "vllm":
+        engine = config.teacher_pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+        return VllmTeacher(profile, responses, engine)
+    return OpenAITeacher(profile, config.teacher_endpoint, responses, budget(config, responses))
+
+
+def budget(config: DistillConfig, responses):
+    """Caps, and what endpoints were paid for in all runs into this output."""
+    from cluster.endpoint import Budget
+    from cluster.files import Files
+    from cluster.responses import Responses
+
+    tokens, cost = 0, 0.0
+    for role in ("teacher", "judge"):
+        if getattr(config, role) == "openai":
+            spent = Responses(Files(config.output, "ledger"), role, "").spent
+            tokens, cost = tokens + sum(spent), cost + getattr(config, f"{role}_endpoint").cost(*spent)
+    return Budget(config.max_tokens, config.max_cost, tokens, cost)
+
+
+def collect(config: DistillConfig, origin: str, done: list[dict], plan: Plan) -> Candidates:
+    """Checked, and judged, parts -> candidates of the set."""
+    from cluster.files import Files
+
+    files, found = Files(config.output, "staging"), Candidates(left_out=plan.left_out)
+    counts = Counter()
+    for part in done:
+        scores = {}
+        if part.get("judged"):
+            scores = {row["segment_id"]: row for row in files.get_table(part["judged"]).to_pylist()}
+        for row in files.get_table(part["checked"]).to_pylist():
+            row["source_id"] = row["segment_id"]
+            for refusal in row["refusals"]:
+                found.rejected.append(rejection(row, **refusal))
+            counts[row["verdict"]] += 1
+            if row["verdict"] not in ("records", "empty"):
+                continue
+            if config.judge != "none" and row["verdict"] == "records":
+                judged = scores.get(row["segment_id"])
+                if judged is None:
+                    found.left_out["not_judged"] += 1
+                    continue
+                if judged["reason"]:
+                    counts["judge"] += 1
+                    found.rejected.append(
+                        rejection(row, row["records"], judged["reason"], judged["detail"], judged["scores"])
+                    )
+                    continue
+            found.examples.append(
+                {
+                    **{name: row[name] for name in ("source_id", "user_id", "session_id", "messages")},
+                    **{
+                        name: row[name]
+                        for name in ("completion", "num_turns", "prompt_tokens", "completion_tokens")
+                    },
+                    "task": "encoder",
+                    "label": row["verdict"],
+                    "origin": origin,
+                    "kinds": row["memory_types"],
+                }
+            )
+            counts["num_turns"] += row["num_turns"]
+            counts["num_turns_cited"] += row["num_turns_cited"]
+    found.coverage = dict(plan.counts) | {
+        f"segments_{name}": counts[name] for name in sorted(counts) if not name.startswith("num_")
+    }
+    found.coverage |= {name: counts[name] for name in ("num_turns", "num_turns_cited")}
+    return found

@@ -1,0 +1,183 @@
+"""From candidate examples to a training set: share of empty answers, split by user, files, data card."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from jobs.distill.config import DistillConfig
+from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
+
+QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+
+
+@dataclass
+class Candidates:
+    """What a task found, before it is a set. `examples` are rows of TRAINING_SCHEMA, with `prompt_tokens`,
+    `completion_tokens` and `kinds` (memory types or the like, for the card) besides."""
+
+    examples: list[dict] = field(default_factory=list)
+    rejected: list[dict] = field(default_factory=list)
+    """Rows of REJECTED_SCHEMA."""
+    left_out: Counter = field(default_factory=Counter)
+    """What never became a candidate, by reason."""
+    coverage: dict = field(default_factory=dict)
+    """What of the source the set rests on, for the card."""
+    sources: dict = field(default_factory=dict)
+    """Who made and who judged it, for the card."""
+
+
+def draw(value: str, seed: int) -> float:
+    """A number in [0, 1) that only the value and the seed decide."""
+    digest = hashlib.sha256(f"{seed}\0{value}".encode()).digest()
+    return int.from_bytes(digest[:7]) / (1 << 56)
+
+
+def split(found: Candidates, config: DistillConfig) -> dict[str, list[dict]]:
+    """train and validation, each in an order by hash; what is over the share of empty answers is rejected."""
+    parts: dict[str, list[dict]] = {"train": [], "validation": []}
+    for example in found.examples:
+        is_validation = draw(example["user_id"], config.seed) < config.validation_fraction
+        parts["validation" if is_validation else "train"].append(example)
+    for name, examples in parts.items():
+        examples.sort(key=lambda example: draw(example["source_id"] + example["completion"], config.seed))
+        num_full = sum(example["label"] != "empty" for example in examples)
+        num_allowed = int(num_full * config.max_empty_fraction / (1 - config.max_empty_fraction))
+        kept, num_empty = [], 0
+        for example in examples:
+            num_empty += example["label"] == "empty"
+            if example["label"] == "empty" and num_empty > num_allowed:
+                found.rejected.append(
+                    rejection(
+                        example,
+                        example["completion"],
+                        "empty_over_cap",
+                        f"max_empty_fraction={config.max_empty_fraction}",
+                    )
+                )
+            else:
+                kept.append(example)
+        parts[name] = kept
+    return parts
+
+
+def rejection(source: dict, candidate: str, reason: str, detail: str, scores: str | None = None) -> dict:
+    """A row of REJECTED_SCHEMA; `source` has source_id, user_id and session_id."""
+    ids = {name: source[name] for name in ("source_id", "user_id", "session_id")}
+    return ids | {"candidate": candidate, "reason": reason, "detail": detail, "scores": scores}
+
+
+def write(
+    config: DistillConfig, parts: dict[str, list[dict]], found: Candidates, facts: dict
+) -> tuple[dict, str]:
+    """Write the folder; returns counts for the summary and the hash of the data. The card is put last."""
+    tables = {
+        name: pa.Table.from_pylist(
+            [{key: example[key] for key in TRAINING_SCHEMA.names} for example in examples],
+            schema=TRAINING_SCHEMA,
+        )
+        for name, examples in parts.items()
+    }
+    digest = hashlib.sha256()
+    for table in tables.values():
+        for row in table.to_pylist():
+            digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        digest.update(b"\0")
+    found.rejected.sort(key=lambda row: (row["reason"], row["source_id"], row["candidate"]))
+    tables["rejected"] = pa.Table.from_pylist(found.rejected, schema=REJECTED_SCHEMA)
+    for name, table in tables.items():
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        _put(config.output, f"{name}.parquet", sink.getvalue().to_pybytes())
+    data_hash = f"sha256:{digest.hexdigest()}"
+    card = {
+        "task": config.task,
+        "data_hash": data_hash,
+        "licence": config.licence,
+        **found.sources,
+        **facts,
+        "coverage": found.coverage,
+        "left_out": dict(found.left_out),
+        "rejected": dict(Counter(row["reason"] for row in found.rejected).most_common()),
+        "split": {"by": "user", "validation_fraction": config.validation_fraction, "seed": config.seed},
+        "parts": {name: describe(examples) for name, examples in parts.items()},
+    }
+    _put(config.output, "card.md", card_text(card).encode())
+    _put(config.output, "card.json", json.dumps(card, indent=1, ensure_ascii=False, default=str).encode())
+    counts = {
+        "num_train": len(parts["train"]),
+        "num_validation": len(parts["validation"]),
+        "num_empty": sum(example["label"] == "empty" for part in parts.values() for example in part),
+        "num_rejected": len(found.rejected),
+        "num_left_out": sum(found.left_out.values()),
+    }
+    return counts, data_hash
+
+
+def describe(examples: list[dict]) -> dict:
+    """Sizes and distributions of one part."""
+    return {
+        "num_examples": len(examples),
+        "num_users": len({example["user_id"] for example in examples}),
+        "num_sessions": len({(example["user_id"], example["session_id"]) for example in examples}),
+        "labels": dict(Counter(example["label"] for example in examples).most_common()),
+        "kinds": dict(Counter(kind for example in examples for kind in example["kinds"]).most_common()),
+        "prompt_chars": quantiles([sum(len(m["content"]) for m in e["messages"]) for e in examples]),
+        "prompt_tokens": quantiles([example["prompt_tokens"] for example in examples]),
+        "completion_chars": quantiles([len(example["completion"]) for example in examples]),
+        "completion_tokens": quantiles([example["completion_tokens"] for example in examples]),
+    }
+
+
+def quantiles(values: list[int]) -> dict[str, int]:
+    """Minimum, 5, 25, 50, 75, 95 %, maximum and sum."""
+    if not values:
+        return {}
+    ordered = sorted(values)
+    shown = {f"p{round(q * 100)}": ordered[round(q * (len(ordered) - 1))] for q in QUANTILES}
+    return shown | {"sum": sum(ordered)}
+
+
+def card_text(card: dict) -> str:
+    """The card in Markdown."""
+    lines = [f"# Training set: {card['task']}", ""]
+    for name, value in card.items():
+        if not isinstance(value, dict):
+            lines.append(f"- {name}: {value}")
+    for name in ("coverage", "left_out", "rejected"):
+        lines += ["", f"## {name.replace('_', ' ').capitalize()}", "", "| what | count |", "|---|---|"]
+        lines += [f"| {what} | {count} |" for what, count in card[name].items()]
+    columns = list(card["parts"])
+    lines += ["", "## Sizes", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for what in ("num_examples", "num_users", "num_sessions"):
+        lines.append(f"| {what} | {' | '.join(str(card['parts'][part][what]) for part in columns)} |")
+    for group in ("labels", "kinds"):
+        for what in sorted({key for part in columns for key in card["parts"][part][group]}):
+            counts = " | ".join(str(card["parts"][part][group].get(what, 0)) for part in columns)
+            lines.append(f"| {group.removesuffix('s')} {what} | {counts} |")
+    names = [f"p{round(q * 100)}" for q in QUANTILES] + ["sum"]
+    lines += ["", "## Lengths", "", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for part in columns:
+        for what in ("prompt_chars", "prompt_tokens", "completion_chars", "completion_tokens"):
+            if values := card["parts"][part][what]:
+                lines.append(f"| {part} {what} | {' | '.join(str(values[name]) for name in names)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _put(output: str, name: str, data: bytes) -> None:
+    """Put a file of the training set; on a local disk it appears whole or not at all."""
+    if "://" in output:
+        system, root = fs.FileSystem.from_uri(output)
+        system.create_dir(root, recursive=True)
+        with system.open_output_stream(f"{root}/{name}") as stream:
+            stream.write(data)
+        return
+    system = fs.LocalFileSystem()
+    system.create_dir(output, recursive=True)
+    with system.open_output_stream(f"{output}/.{name}") as stream:
+        stream.write(data)
+    system.move(f"{output}/.{name}", f"{output}/{name}")
