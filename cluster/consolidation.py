@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from cluster.decider import ModelDecider, Rules, guard
+from cluster.budget import Budget, CapReached, SharedBudget
+from cluster.decider import ModelDecider, Rules, expected_tokens, guard
 from cluster.embedder import Embedder
 from cluster.files import Files
 from cluster.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
@@ -23,9 +24,9 @@ from schemas.profile import DeciderProfile, EmbedderProfile
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
 
-def estimate_group(group_id: str, settings: Settings, files: Files) -> dict:
-    """Calls and characters that deciding a planned group would cost, if all it asks for were ignored."""
-    memories, cost = load_memories(group_id, files), {"num_calls": 0, "prompt_chars": 0}
+def estimate_group(group_id: str, profile: DeciderProfile, settings: Settings, files: Files) -> dict:
+    """Calls and tokens that deciding a planned group would cost, if all it asks for were ignored."""
+    memories, cost = load_memories(group_id, files), {"expected_calls": 0, "expected_tokens": 0}
     user_ids = sorted({memory.user_id for memory in memories})
     known = Ledger(Store(settings.uri), files, settings, user_ids)
 
@@ -34,9 +35,8 @@ def estimate_group(group_id: str, settings: Settings, files: Files) -> dict:
         for question in questions:
             verdict = known.get(question.decision_id(settings.decider))
             if verdict is None:
-                cost["num_calls"] += 1
-                cost["prompt_chars"] += len(question.target.text) + 16
-                cost["prompt_chars"] += sum(len(source.memory.text) + 16 for source in question.sources)
+                cost["expected_calls"] += 1
+                cost["expected_tokens"] += expected_tokens(profile, question)
             answers.append(verdict or Verdict("ignore"))
         return answers
 
@@ -45,17 +45,43 @@ def estimate_group(group_id: str, settings: Settings, files: Files) -> dict:
     return cost
 
 
-class DecideStage:
-    """Actor, or a task: group -> decisions and revisions, staged. Without a profile the rules decide."""
+COUNTS = (
+    *("num_layers", "num_decisions", "num_decisions_known", "num_rows_decisions", "num_rows_records"),
+    *("num_united", "num_deleted", "num_rewritten", "num_refused", "num_failed"),
+    *("prompt_tokens", "cached_tokens", "output_tokens"),
+)
+"""What DecideStage counts of a group."""
 
-    def __init__(self, profile: DeciderProfile | None, settings: Settings, files: Files, engine: dict):
-        self._settings, self._files = settings, files
+
+class DecideStage:
+    """Actor, or a task: group -> decisions and revisions, staged. Without a profile the rules decide.
+
+    A group for which the budget does not suffice comes back with `is_stopped`, its answers staged.
+    """
+
+    def __init__(
+        self,
+        profile: DeciderProfile | None,
+        settings: Settings,
+        files: Files,
+        engine: dict,
+        budget: Budget | SharedBudget | None = None,
+    ):
+        self._profile, self._settings, self._files = profile, settings, files
+        self._budget = budget if profile else None
         self._decider: Rules | ModelDecider | None = Rules() if profile is None else None
         # Loading waits for a question: a run that knows all answers never loads a model.
         self._load: Callable = lambda: ModelDecider(profile, **engine)
-        self._stages_verdicts = profile is not None
+        self._spent = {"num_calls": 0, "spent_tokens": 0}
 
     def __call__(self, row: dict) -> dict:
+        self._spent = dict.fromkeys(self._spent, 0)
+        try:
+            return row | self._decide(row) | self._spent | {"is_stopped": False}
+        except CapReached:
+            return row | dict.fromkeys(COUNTS, 0) | self._spent | {"is_stopped": True}
+
+    def _decide(self, row: dict) -> dict:
         settings, group_id = self._settings, row["group_id"]
         memories, store = load_memories(group_id, self._files), Store(settings.uri)
         user_ids = sorted({memory.user_id for memory in memories})
@@ -79,7 +105,7 @@ class DecideStage:
             name = "revisions" if num_rewritten else "records"
             self._files.put_table(f"{group_id}/{name}.parquet", ready)
         asked = [row for row in decisions if row["decider"] == settings.decider]
-        return row | {
+        return {
             "num_layers": folded.num_layers,
             "num_decisions": folded.num_questions,
             "num_decisions_known": folded.num_known,
@@ -110,13 +136,31 @@ class DecideStage:
         return decide
 
     def _ask(self, questions: list[Question]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        while rest := questions[len(verdicts) :]:
+            if self._budget:
+                rest = rest[: self._budget.take([expected_tokens(self._profile, one) for one in rest])]
+            if not rest:
+                raise CapReached
+            verdicts += self._answer(rest)
+        return verdicts
+
+    def _answer(self, questions: list[Question]) -> list[Verdict]:
         if self._decider is None:
             self._decider = self._load()
+        calls_before = self._decider.num_calls
         verdicts = [
             guard(question, verdict, min_confidence=self._settings.min_confidence)
             for question, verdict in zip(questions, self._decider.decide(questions), strict=True)
         ]
-        if self._stages_verdicts:
+        num_calls = self._decider.num_calls - calls_before
+        num_tokens = sum(verdict.prompt_tokens + verdict.output_tokens for verdict in verdicts)
+        self._spent["num_calls"] += num_calls
+        self._spent["spent_tokens"] += num_tokens
+        if self._budget:
+            expected = sum(expected_tokens(self._profile, question) for question in questions)
+            self._budget.settle(num_calls - len(questions), num_tokens - expected)
+        if self._profile:
             ids = [question.decision_id(self._settings.decider) for question in questions]
             batch = hashlib.sha256("".join(ids).encode()).hexdigest()[:24]
             rows = [

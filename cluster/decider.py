@@ -109,6 +109,7 @@ class Rules:
     MIN_CHOICE = 0.5
 
     load_s = 0.0
+    num_calls = 0
 
     def decide(self, questions: list[Question]) -> list[Verdict]:
         return [self.judge(question) for question in questions]
@@ -218,7 +219,8 @@ class DeciderPrompt:
 
 
 class ModelDecider:
-    """A loaded profile. `decide(questions)` sends one batch; `load_s` is the time that loading took."""
+    """A loaded profile. `decide(questions)` sends one batch; `load_s` is the time that loading took, and
+    `num_calls` how many prompts were sent, second tries included."""
 
     def __init__(self, profile: DeciderProfile, **engine_options):
         from cluster.encoder import VllmEngine
@@ -229,9 +231,25 @@ class ModelDecider:
         self.engine = VllmEngine(profile, schemas=schemas, **engine_options)
         self.prompt = DeciderPrompt(profile, self.engine.tokenizer)
         self.load_s = time.monotonic() - started_s
+        self.num_calls = 0
 
     def decide(self, questions: list[Question]) -> list[Verdict]:
-        return ask(questions, self.engine.generate, self.prompt, self.profile)
+        return ask(questions, self._generate, self.prompt, self.profile)
+
+    def _generate(self, requests: list[Request]) -> list[Reply]:
+        self.num_calls += len(requests)
+        return self.engine.generate(requests)
+
+
+PROMPT_CHARS_A_TOKEN = 3.5
+"""For estimates without a tokenizer; English text has about four."""
+
+
+def expected_tokens(profile: DeciderProfile, question: Question) -> int:
+    """Tokens of prompt and answer that a question will about cost; answers are half of the longest."""
+    shown = [question.target, *(source.memory for source in question.sources)]
+    chars = profile.fixed_chars + sum(len(memory.text) + 16 for memory in shown)
+    return int(chars / PROMPT_CHARS_A_TOKEN + profile.max_tokens / 2)
 
 
 def ask(

@@ -32,8 +32,8 @@ FOUND = "forget.json"
 
 def find(
     store: Store, *, user_id: str | None = None, session_id: str | None = None, record_id: str | None = None
-) -> Subject:
-    """Whose rows are meant. StoreError when that is unknown or not one user's."""
+) -> Subject | None:
+    """Whose rows are meant, None where they are forgotten already. StoreError when it is not one user's."""
     if record_id is None and session_id is None:
         return Subject(user_id)
     column, value, name = (
@@ -46,6 +46,8 @@ def find(
         for row in _rows(store, name, version, f"{column} = {quote(value)}", columns)
     ]
     users = {row["user_id"] for row in rows} if user_id is None else {user_id}
+    if not users and Forgotten.of_store(store.uri).has_asked(name, value):
+        return None
     if len(users) != 1:
         option = "--memory" if record_id else "--session-id"
         problem = "users have such a session; add --user-id" if users else "no run of this store has it"
@@ -128,8 +130,10 @@ def _remember(store: Store, subject: Subject, erasures: dict) -> None:
         keys = [forgotten.key("user", user_id)]
     elif subject.kind == "session":
         keys = [forgotten.key("session", user_id, subject.session_id)]
+        keys.append(forgotten.asked_key("turns", subject.session_id))
     else:
         keys = [forgotten.key("turn", user_id, *place) for place in subject.turns]
+        keys.append(forgotten.asked_key("records", subject.record_id))
         for erasure in erasures["turns"].values():
             for row in erasure.deleted:
                 keys.append(forgotten.key("text", user_id, row["session_id"], row["content"]))

@@ -40,6 +40,14 @@ class Forgotten:
         content = "\0".join(f"{type(part).__name__}:{part}" for part in parts)
         return hmac.digest(self.salt.encode(), content.encode("utf-8", "replace"), hashlib.sha256).hex()[:32]
 
+    def asked_key(self, table: str, key: str) -> str:
+        """Key of a session or memory that was forgotten by its id alone, whoever's it was."""
+        return self.key("asked", table, key)
+
+    def has_asked(self, table: str, key: str) -> bool:
+        """Whether a forgetting of this id was asked for before: the same command may come twice."""
+        return self.asked_key(table, key) in self.keys
+
     def has_session(self, user_id: object, session_id: object) -> bool:
         """Whether the session, or all of its user, is forgotten."""
         if not self.keys or not isinstance(user_id, str):

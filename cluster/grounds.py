@@ -12,14 +12,19 @@ LOST = "grounds_lost"
 """`closed_reason` of a rewritten revision whose source is gone."""
 
 
-def restorable(store: Store, run_id: str, started_at: dt.datetime) -> pa.Table | None:
+def restorable(
+    store: Store, run_id: str, started_at: dt.datetime, gone_by: frozenset[str] | None = None
+) -> pa.Table | None:
     """Rows that bring back what was decided for the sake of a memory that is gone; None where nothing is.
 
     A memory is gone when its segment was replaced: the session was edited, or encoded again. What had been
     deleted for it, united with it or rewritten after it returns as a new revision with the content that the
     decision saw, provided that its own segment still stands; it is then compared with everything anew.
+
+    With `gone_by` given, only what those runs replaced counts: what an earlier consolidation has looked at is
+    settled, also where a rollback has undone what it did.
     """
-    names = ["record_id", "revision", "segment_id", "active", "closed_reason", "decision_id"]
+    names = ["record_id", "revision", "segment_id", "active", "closed_reason", "closed_run_id", "decision_id"]
     applied = "outcome = 'applied' AND action != 'ignore'"
     decisions = store.rows(
         "decisions", ["decision_id", "target_id", "target_revision", "source_ids"], applied
@@ -27,7 +32,11 @@ def restorable(store: Store, run_id: str, started_at: dt.datetime) -> pa.Table |
     if not decisions:
         return None
     rows = store.rows("records", names, "NOT active OR revision > 1").to_pylist()
-    replaced = {row["record_id"] for row in rows if row["closed_reason"] == "segment_replaced"}
+    replaced = {
+        row["record_id"]
+        for row in rows
+        if row["closed_reason"] == "segment_replaced" and (gone_by is None or row["closed_run_id"] in gone_by)
+    }
     known = sorted(replaced | {row["record_id"] for row in rows})
     active = {
         row["record_id"]: row

@@ -54,6 +54,8 @@ class Settings:
     """Memories that these runs wrote are new; None: all are."""
     again: frozenset[str]
     """Record ids that are new once more, because a decision about them failed."""
+    undone: tuple[str, ...]
+    """Runs whose decisions a rollback took out: their answers are paid for all the same."""
     decider: str
     """Fingerprint."""
     min_similarity: float

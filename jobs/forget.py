@@ -41,12 +41,15 @@ class ForgetConfig(JobConfig):
 
 
 def run(config: ForgetConfig) -> dict:
-    """Erase, search, and return the summary. Safe to repeat; killed, the next writer finishes it."""
+    """Erase, search, and return the summary. Safe to repeat; the next writer finishes a killed one."""
     from cluster.forget import find, forget, shown
     from cluster.forgotten import Forgotten
 
     with writing(config.store, "jobs.forget") as (store, lease):
         subject = find(store, user_id=config.user_id, session_id=config.session_id, record_id=config.memory)
+        if subject is None:
+            say("[forget] nothing to do: it is forgotten already")
+            return {"status": "unchanged", "store": store.uri}
         forgotten = Forgotten.of_store(store.uri)
         # Not even the run of the forgetting may remember whom it forgot.
         forgotten.save(store.uri)

@@ -58,7 +58,10 @@ def run(config: ReembedConfig) -> dict:
         )
         batches = plan_batches(store, config.embedder_pool.batch_size)
         this.counts = {"num_rows": sum(batch["num_rows"] for batch in batches)}
+        staging = Files(store.uri, "staging")
         if newest["embedder"] == profile.fingerprint:
+            # A run that was killed behind its commit has left these.
+            staging.delete(staging.paths("reembed"))
             return this.finish("unchanged")
         with this.stage("embed"):
             done = embed(config, profile, store, batches)
@@ -71,7 +74,6 @@ def run(config: ReembedConfig) -> dict:
             }
             dim = max((row["dim"] for row in done), default=store.dim())
             reembed(store, this.row(profile.model_dump_json()), dim, staged)
-        staging = Files(store.uri, "staging")
         staging.delete(staging.paths("reembed"))
     return this.finish("done")
 

@@ -5,6 +5,7 @@ all changes are committed at once as revisions, tombstones and decisions.
 """
 
 import json
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
@@ -20,9 +21,6 @@ never divided."""
 
 FEEDING_JOBS = ("backfill", "restore")
 """Jobs whose memories are new to a consolidation. What a rollback brought back is not: it would undo it."""
-
-PROMPT_CHARS_A_TOKEN = 3.5
-"""For the estimate of a plan; English text has about four."""
 
 
 class DeciderPool(PoolConfig):
@@ -52,9 +50,10 @@ class UpdateSettings(JobConfig):
     min_confidence: float = Field(0.5, ge=0, le=1)
     """Updates and deletes of which the decider is less sure are refused."""
     max_calls: int | None = Field(None, ge=0)
-    """The run fails before any model call when it would need more of them than this."""
+    """A run that expects more model calls than this fails before the first one; a run that comes to need more
+    stops, keeps the answers, changes nothing, and goes on when it is run again."""
     max_decider_tokens: int | None = Field(None, ge=0)
-    """The run fails before any model call when it would need more tokens than this, by estimate."""
+    """The same for tokens, prompts and answers together."""
     max_failed_fraction: float = Field(0.25, ge=0, le=1)
     """The run ends as failed when a larger share of its decisions failed; what was decided is kept."""
     batch_size: int = Field(256, ge=1)
@@ -69,8 +68,8 @@ class UpdateConfig(UpdateSettings):
     store: str
     """Folder or object-store URI of the store."""
     since: str | None = None
-    """Compare again all that was written after this run, or `all`; not given: after the last consolidation
-    with the same decider."""
+    """Compare again what was written after this run, or `all`; not given: only what came after the last
+    consolidation with the same decider. It also asks for what a rollback took out."""
     dry_run: bool = False
     """Find candidates and count what deciding them costs; decide and change nothing."""
     cluster: ClusterConfig = ClusterConfig()
@@ -96,26 +95,36 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
     old.delete(old.paths())
     with this.stage("plan"):
         groups, settings = plan(config, this, store, profile, files)
-    this.counts |= {"decider": settings.decider} | plan_counts(groups, config)
+    this.counts |= {"decider": settings.decider, "num_retried": len(settings.again)} | plan_counts(groups)
+    say(
+        "[plan] {num_new} new memories, {num_repeats} repeats, {num_targets} memories to decide about; "
+        "expected: {expected_calls} calls, {expected_tokens} tokens".format(**this.counts)
+    )
     check_caps(config, this)
     if config.dry_run:
         files.delete(files.paths())
         return this.finish("dry_run")
     with this.stage("decide"):
-        done = decide(config, profile, embedder, settings, groups, files)
+        done = decide(config, profile, settings, groups, files)
     this.counts |= decide_counts(done)
+    if any(row["is_stopped"] for row in done):
+        files.delete(files.paths())
+        stop(config, this)
+    with this.stage("embed"):
+        embed(config, embedder, done, files)
     with this.stage("publish"):
         lease.check()
         changed = publish(this, embedder, done, store)
     # Not sooner: a commit that dies half way is finished from these files.
     files.delete(files.paths())
-    if this.counts["num_failed"] > config.max_failed_fraction * max(1, this.counts["num_decisions"]):
+    if num_failed := this.counts["num_failed"]:
         say(
-            f"max_failed_fraction={config.max_failed_fraction}: {this.counts['num_failed']} of "
-            f"{this.counts['num_decisions']} decisions failed (table `decisions`, outcome `failed`, with the "
-            "reason); run again to retry them"
+            f"{num_failed} of {this.counts['num_decisions']} decisions failed (table `decisions`, outcome "
+            "`failed`, with the reason); the next run asks for them again"
         )
-        return this.finish("failed")
+        if num_failed > config.max_failed_fraction * this.counts["num_decisions"]:
+            say(f"max_failed_fraction={config.max_failed_fraction}: more than that failed")
+            return this.finish("failed")
     return this.finish("done" if changed else "unchanged")
 
 
@@ -135,7 +144,9 @@ def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> No
     from cluster.grounds import restorable
 
     this = new_run("restore", config, store)
-    rows = restorable(store, this.run_id, this.started_at)
+    unseen = unseen_runs(config, store, lambda run: run["job"] in ("consolidate", "restore"))
+    gone_by = None if unseen is None else frozenset(run["run_id"] for run in unseen)
+    rows = restorable(store, this.run_id, this.started_at, gone_by)
     if rows is None:
         return
     this.counts["num_restored"] = sum(rows.column("active").to_pylist())
@@ -155,6 +166,7 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     from cluster.consolidation import estimate_group
     from cluster.decider import Rules
     from cluster.plan import Settings, plan_group
+    from cluster.verdicts import undone_runs
 
     fingerprint = profile.fingerprint if profile else Rules.fingerprint
     new_runs, again = delta(config, store, fingerprint)
@@ -165,6 +177,7 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
         started_at=this.started_at,
         new_runs=new_runs,
         again=frozenset(again),
+        undone=undone_runs(store),
         decider=fingerprint,
         **config.model_dump(
             include={"min_similarity", "top_k", "max_sources", "min_confidence", "batch_size"}
@@ -173,14 +186,14 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     groups = group_users(store, settings)
     if not groups:
         return [], settings
-    shared, has_calls = ray.put((groups, settings, files)), profile is not None
+    shared = ray.put((groups, settings, files))
 
     def step(row: dict) -> dict:
         groups, settings, files = ray.get(shared)
         group_id = f"{row['id']:06}"
         found = plan_group(group_id, groups[row["id"]], settings, files)
-        if has_calls:
-            found |= estimate_group(group_id, settings, files)
+        if profile is not None:
+            found |= estimate_group(group_id, profile, settings, files)
         return {"result": json.dumps(found)}
 
     progress = Progress("plan", "groups of users", len(groups))
@@ -194,22 +207,32 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
 
 def delta(config: UpdateConfig, store, fingerprint: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     """Runs whose memories are new (None: all), and targets of failed decisions (record id -> user)."""
-    runs = store.runs()
     failed = f"outcome = 'failed' AND decider = '{fingerprint}'"
     rows = store.rows("decisions", ["target_id", "user_id"], failed).to_pylist()
     again = {row["target_id"]: row["user_id"] for row in rows}
-    if config.since == "all":
+    unseen = unseen_runs(
+        config,
+        store,
+        lambda run: run["job"] == "consolidate" and json.loads(run["summary"]).get("decider") == fingerprint,
+    )
+    if unseen is None:
         return None, again
+    # Asked for, what a consolidation or a rollback wrote is compared too.
+    return tuple(run["run_id"] for run in unseen if config.since or run["job"] in FEEDING_JOBS), again
+
+
+def unseen_runs(config: UpdateConfig, store, is_look: Callable[[dict], bool]) -> list[dict] | None:
+    """Runs after the last one that was a look, or after `since` where that is earlier; None: all."""
+    if config.since == "all":
+        return None
+    runs = store.runs()
+    ids = [run["run_id"] for run in runs]
+    first = max((number + 1 for number, run in enumerate(runs) if is_look(run)), default=0)
     if config.since is not None:
-        ids = [run["run_id"] for run in runs]
         if config.since not in ids:
             raise UsageError(f"--since {config.since}: no such run in {store.uri}; it has {ids}, or say all")
-        return tuple(ids[ids.index(config.since) + 1 :]), again
-    after = runs
-    for number, run in enumerate(runs):
-        if run["job"] == "consolidate" and json.loads(run["summary"]).get("decider") == fingerprint:
-            after = runs[number + 1 :]
-    return tuple(run["run_id"] for run in after if run["job"] in FEEDING_JOBS), again
+        first = min(first, ids.index(config.since) + 1)
+    return runs[first:]
 
 
 def group_users(store, settings) -> list[list[str]]:
@@ -234,17 +257,13 @@ def group_users(store, settings) -> list[list[str]]:
 
 
 def decide(
-    config: UpdateConfig,
-    profile: DeciderProfile | None,
-    embedder: EmbedderProfile,
-    settings,
-    groups: list[dict],
-    files,
+    config: UpdateConfig, profile: DeciderProfile | None, settings, groups: list[dict], files
 ) -> list[dict]:
-    """Planned groups -> deciders -> embedders, where texts were rewritten -> staged rows: counts a group."""
+    """Planned groups -> deciders -> staged decisions and revisions: counts a group."""
     import ray
 
-    from cluster.consolidation import DecideStage, EmbedRevisions
+    from cluster.budget import SharedBudget
+    from cluster.consolidation import DecideStage
 
     pending = [group for group in groups if group["num_targets"] or group["num_repeats"]]
     if not pending:
@@ -256,9 +275,10 @@ def decide(
         # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
         rows = dataset.map(lambda row: DecideStage(None, settings, files, engine)(row), num_cpus=1)
     else:
+        budget = SharedBudget(config.max_calls, config.max_decider_tokens)
         rows = dataset.map(
             DecideStage,
-            fn_constructor_args=(profile, settings, files, engine),
+            fn_constructor_args=(profile, settings, files, engine, budget),
             **actor_options(pool, encoder_gpus(pool)),
         )
     done = []
@@ -266,13 +286,21 @@ def decide(
     for row in rows.iter_rows():
         done.append(row)
         progress.advance(row["num_targets"], f"{row['num_deleted'] + row['num_rewritten']} changed")
+    return sorted(done, key=lambda row: row["group_id"])
+
+
+def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[dict], files) -> None:
+    """Groups with rewritten texts -> embedders -> staged rows with their own vectors."""
+    import ray
+
+    from cluster.consolidation import EmbedRevisions
+
     if rewritten := [row for row in done if row["num_rewritten"]]:
         ray.data.from_items(rewritten, override_num_blocks=len(rewritten)).map(
             EmbedRevisions,
             fn_constructor_args=(embedder, files),
             **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
         ).materialize()
-    return sorted(done, key=lambda row: row["group_id"])
 
 
 def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bool:
@@ -297,25 +325,22 @@ def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bo
 # --- checks and counts --------------------------------------------------------------------------------
 
 
-def plan_counts(groups: list[dict], config: UpdateSettings) -> dict:
+def plan_counts(groups: list[dict]) -> dict:
     """For the summary. Calls and tokens are what the first look expects: a rewritten source may add some."""
-    names = ("num_users", "num_memories", "num_new", "num_pairs", "num_repeats", "num_targets")
-    counts = {name: sum(group[name] for group in groups) for name in names}
-    # Only a model's plan has these: rules cost nothing.
-    num_calls, chars = (sum(group.get(name, 0) for group in groups) for name in ("num_calls", "prompt_chars"))
-    tokens = 0
-    if num_calls:
-        profile = load_profile("deciders", config.decider_profile, DeciderProfile)
-        tokens = int(num_calls * (profile.fixed_chars / PROMPT_CHARS_A_TOKEN + profile.max_tokens / 2))
-        tokens += int(chars / PROMPT_CHARS_A_TOKEN)
-    return counts | {"expected_calls": num_calls, "expected_tokens": tokens}
+    names = (
+        *("num_users", "num_memories", "num_new", "num_pairs", "num_repeats", "num_targets"),
+        # Only a model's plan has these: rules cost nothing.
+        *("expected_calls", "expected_tokens"),
+    )
+    return {name: sum(group.get(name, 0) for group in groups) for name in names}
 
 
 def decide_counts(done: list[dict]) -> dict:
     """Sums over the groups, for the summary."""
     names = [
         *("num_decisions", "num_decisions_known", "num_united", "num_deleted", "num_rewritten"),
-        *("num_refused", "num_failed", "prompt_tokens", "cached_tokens", "output_tokens"),
+        *("num_refused", "num_failed", "num_calls", "spent_tokens"),
+        *("prompt_tokens", "cached_tokens", "output_tokens"),
     ]
     return {name: sum(row[name] for row in done) for name in names} | {
         "num_layers": max((row["num_layers"] for row in done), default=0)
@@ -335,3 +360,14 @@ def check_caps(config: UpdateSettings, this: Run) -> None:
                 f"{cap}={limit}: about {this.counts[count]} {what} are needed; raise the cap, take less with "
                 "--since, or raise --min-similarity. Nothing was asked and nothing was changed"
             )
+
+
+def stop(config: UpdateSettings, this: Run) -> None:
+    """A cap was reached between two calls."""
+    caps = ", ".join(f"{cap}={getattr(config, cap)}" for cap in ("max_calls", "max_decider_tokens"))
+    this.finish("failed")
+    raise JobError(
+        f"{caps}: reached after {this.counts['num_calls']} calls and {this.counts['spent_tokens']} tokens, "
+        "with questions left. Nothing was changed and the answers are kept: run the same command again to go "
+        "on from them, or raise the cap"
+    )

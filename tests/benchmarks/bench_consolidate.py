@@ -167,6 +167,7 @@ def make_settings(uri: str, new_run: str, config):
         started_at=dt.datetime.now(dt.UTC),
         new_runs=(new_run,),
         again=frozenset(),
+        undone=(),
         decider=Rules.fingerprint,
         **config.model_dump(
             include={"min_similarity", "top_k", "max_sources", "min_confidence", "batch_size"}
