@@ -70,8 +70,7 @@ def run(config: Config) -> dict:
             }
     except StoreError as error:
         raise JobError(str(error)) from error
-    report = rounded(report)
-    details = report | {"per_question": rounded(rows)}
+    details = rounded(report | {"per_question": rows})
     definitions = __doc__[__doc__.index("A question is") :]
     write_report(
         folder, config, details, "Retrieval", table(report), definitions, lambda figure: draw(figure, report)
@@ -81,7 +80,7 @@ def run(config: Config) -> dict:
     if earlier:
         summary["before"] = {name: short(report["before"][name], name) for name in LISTS}
     seconds = round(time.monotonic() - started_s, 2)
-    return {"status": "done", **summary, "report": str(folder), "seconds": seconds}
+    return {"status": "done", **rounded(summary), "report": str(folder), "seconds": seconds}
 
 
 # --- measuring ------------------------------------------------------------------------------------------
