@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from schemas.store import SEGMENTS_SCHEMA, records_schema
+from schemas.store import SEGMENTS_SCHEMA, records_schema, turns_schema
 
 STARTED_AT = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 
@@ -37,6 +37,20 @@ def record_of(row: dict) -> dict:
     }
 
 
+def turn_of(row: dict) -> dict:
+    """The turn in which a gold memory was told, as a row of `turns`, less vector and life."""
+    record, index = record_of(row), max(row["evidence_turns"])
+    keys = ("segment_id", "user_id", "conversation_id", "session_id", "session_time")
+    return {name: record[name] for name in keys} | {
+        "turn_id": f"{row['session_id']}#{index}",
+        "turn_index": index,
+        "role": "user",
+        "speaker": None,
+        "time": None,
+        "content": f"By the way: {row['semantic_text']}",
+    }
+
+
 def memory_row(user: str, day: str, text: str, **changes) -> dict:
     """A row like those of memories.jsonl, for small worlds made by hand; `day` is YYYY-MM-DD."""
     session = f"{user}-{day}"
@@ -56,7 +70,12 @@ def memory_row(user: str, day: str, text: str, **changes) -> dict:
 
 
 def write_run(
-    uri: str, memories: list[dict], embedder, run_id: str, closed_segments: list[str] | None = None
+    uri: str,
+    memories: list[dict],
+    embedder,
+    run_id: str,
+    closed_segments: list[str] | None = None,
+    with_turns: bool = False,
 ) -> None:
     """Commit memories as one run of a backfill; `embedder` is a loaded cluster.embedder.Embedder."""
     from cluster.files import Files
@@ -93,7 +112,15 @@ def write_run(
         "summary": "{}",
     }
     inserts = {name: [f"{run_id}/{name}.parquet"] for name in ("records", "segments")}
+    if with_turns:
+        turns = list({row["turn_id"]: row for row in map(turn_of, memories)}.values())
+        for turn, vector in zip(turns, embedder.embed([row["content"] for row in turns]), strict=True):
+            turn["vector"] = vector
+        known = pa.schema([field for field in turns_schema(embedder.dim) if field.name in turns[0]])
+        staging.put_rows(path := f"{run_id}/turns.parquet", turns, known)
+        inserts["turns"] = [path]
     store.commit(run, embedder.dim, inserts=inserts, closed_segments=closed_segments)
+    staging.delete(staging.paths(run_id))
 
 
 def load_embedder():

@@ -4,9 +4,11 @@
     python -m tests.benchmarks.bench_consolidate scale --num-users 1000 --num-memories 1000000
     python -m tests.benchmarks.bench_consolidate lightmem --num-memories 10000 --lightmem FOLDER
     python -m tests.benchmarks.bench_consolidate calls --archive DIR --lightmem FOLDER
+    python -m tests.benchmarks.bench_consolidate gold --seeds 20
 
 scale     a real store of synthetic memories in which the newest 1 % are new; one worker, no Ray: seconds of
-          every stage, and the peak memory of the process above what it held before
+          every stage, and the peak memory of the process above what it held before, without the commit and
+          with it
 lightmem  LightMem's own queue construction and scan against ours, on the same vectors, everything new. FOLDER
           is a clone of its repository: two methods are read from it and run as they are. Its vector database
           is replaced by an exact search in numpy, which is faster than a database; the LLM is stubbed on
@@ -14,6 +16,8 @@ lightmem  LightMem's own queue construction and scan against ours, on the same v
 calls     calls and estimated tokens for each gold change of a sample world: ours, and one call per linked
           target as LightMem links them, at its two thresholds. A change counts as reachable when the target's
           call shows a memory that supersedes or repeats it.
+gold      gold memories of sample worlds with the seeds 1 to SEEDS, consolidated by rules: old values that are
+          still active, facts that lost their current value, unrelated memories touched; all are to be 0
 The last line is JSON.
 """
 
@@ -153,6 +157,7 @@ def part_scale(options) -> dict:
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
             "seconds_without_commit": round(sum(seconds.values()) - seconds["commit"], 2),
             "peak_mib_above_start": round(peak - before_mib),
+            "peak_mib_above_start_with_commit": round(peak_mib() - before_mib),
         }
 
 
@@ -297,28 +302,12 @@ def part_lightmem(options) -> dict:
 # --- calls ----------------------------------------------------------------------------------------------
 
 
-def part_calls(options) -> dict:
+def gold_pairs(gold: list[dict], vectors: np.ndarray) -> tuple[list, list]:
+    """Gold rows and their vectors -> memories and candidate pairs, everything new."""
     from cluster.candidates import similar_pairs, slot_pairs, union
     from cluster.claims import binding_slots, slots
-    from cluster.decider import Rules
-    from cluster.fold import Memory, Pair, fold
+    from cluster.fold import Memory, Pair
     from cluster.grammar import read
-    from jobs.run import load_profile
-    from schemas.profile import DeciderProfile
-    from tests.gold import gold_rows, load_embedder
-
-    gold = gold_rows(options.archive)
-    gold.sort(key=lambda row: (row["user_id"], row["session_time"], row["session_id"], row["memory_id"]))
-    vectors = load_embedder().embed([row["semantic_text"] for row in gold])
-    fact = {row["memory_id"]: row["fact_key"] for row in gold}
-    ended = {row["supersedes"] or row["repeat_of"] for row in gold} - {None}
-    fixed = load_profile("deciders", "default", DeciderProfile).fixed_chars
-    result = {"num_memories": len(gold), "num_gold_changes": len(ended)}
-    asked = []
-
-    def rules(questions):
-        asked.extend(questions)
-        return Rules().decide(questions)
 
     memories, pairs = [], []
     for user in sorted({row["user_id"] for row in gold}):
@@ -341,6 +330,30 @@ def part_calls(options) -> dict:
         memories += mine
         edges = zip(found.targets.tolist(), found.sources.tolist(), found.scores.tolist(), strict=True)
         pairs += [Pair(mine[t].record_id, mine[s].record_id, score) for t, s, score in edges]
+    return memories, pairs
+
+
+def part_calls(options) -> dict:
+    from cluster.decider import Rules
+    from cluster.fold import fold
+    from jobs.run import load_profile
+    from schemas.profile import DeciderProfile
+    from tests.gold import gold_rows, load_embedder
+
+    gold = gold_rows(options.archive)
+    gold.sort(key=lambda row: (row["user_id"], row["session_time"], row["session_id"], row["memory_id"]))
+    vectors = load_embedder().embed([row["semantic_text"] for row in gold])
+    memories, pairs = gold_pairs(gold, vectors)
+    fact = {row["memory_id"]: row["fact_key"] for row in gold}
+    ended = {row["supersedes"] or row["repeat_of"] for row in gold} - {None}
+    fixed = load_profile("deciders", "default", DeciderProfile).fixed_chars
+    result = {"num_memories": len(gold), "num_gold_changes": len(ended)}
+    asked = []
+
+    def rules(questions):
+        asked.extend(questions)
+        return Rules().decide(questions)
+
     folded = fold(memories, pairs, rules, decider="bench")
     changed = {change.memory.record_id for change in folded.changes if change.closed_reason}
     chars = [
@@ -368,6 +381,38 @@ def part_calls(options) -> dict:
     return result
 
 
+def part_gold(options) -> dict:
+    from cluster.decider import Rules
+    from cluster.fold import fold
+    from jobs.sample.__main__ import SampleConfig
+    from jobs.sample.__main__ import run as make_sample
+    from tests.gold import gold_rows, load_embedder
+
+    names = ("num_memories", "num_changes", "old_values_active", "current_facts_lost", "unrelated_touched")
+    result, embedder = dict.fromkeys(names, 0), load_embedder()
+    for seed in range(1, options.seeds + 1):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            make_sample(SampleConfig(archive=Path(folder) / "archive", seed=seed))
+            gold = gold_rows(Path(folder) / "archive")
+        vectors = embedder.embed([row["semantic_text"] for row in gold])
+        folded = fold(*gold_pairs(gold, vectors), Rules().decide, decider="bench")
+        closed = {change.memory.record_id for change in folded.changes if change.closed_reason}
+        touched = {change.memory.record_id for change in folded.changes}
+        old = {row["memory_id"] for row in gold if row["status"] == "superseded"}
+        current: dict[tuple, set[str]] = {}
+        for row in gold:
+            if row["status"] != "superseded":
+                current.setdefault((row["user_id"], row["fact_key"]), set()).add(row["memory_id"])
+        moved = {(row["user_id"], row["fact_key"]) for row in gold if row["supersedes"] or row["repeat_of"]}
+        still = {row["memory_id"] for row in gold if (row["user_id"], row["fact_key"]) not in moved}
+        result["num_memories"] += len(gold)
+        result["num_changes"] += len(old)
+        result["old_values_active"] += len(old - closed)
+        result["current_facts_lost"] += sum(ids <= closed for ids in current.values())
+        result["unrelated_touched"] += len(touched & still)
+    return {"seeds": options.seeds, **result}
+
+
 def per_change(calls: int, chars: int, changes: int) -> dict:
     """Tokens are estimated at CHARS_A_TOKEN, with our prompt on both sides: only the linking differs."""
     return {
@@ -382,13 +427,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=["scale", "lightmem", "calls"])
+    parser.add_argument("part", choices=["scale", "lightmem", "calls", "gold"])
     parser.add_argument("--num-users", type=int, default=1)
     parser.add_argument("--num-memories", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, default=None, help="where the store of `scale` is put")
     parser.add_argument("--lightmem", type=Path, help="a clone of github.com/zjunlp/LightMem")
     parser.add_argument("--archive", type=Path, help="an archive of jobs.sample")
+    parser.add_argument("--seeds", type=int, default=20)
     chosen = parser.parse_args()
-    print(
-        json.dumps({"scale": part_scale, "lightmem": part_lightmem, "calls": part_calls}[chosen.part](chosen))
-    )
+    parts = {"scale": part_scale, "lightmem": part_lightmem, "calls": part_calls, "gold": part_gold}
+    print(json.dumps(parts[chosen.part](chosen)))

@@ -1,0 +1,93 @@
+"""What operations cost on a larger store: rollback, forget, compact. No Ray, no model.
+
+    python -m tests.benchmarks.bench_operations --num-memories 60000 --num-runs 5
+
+The store has NUM_MEMORIES records with vectors of 384 dimensions, of 100 users, written by NUM_RUNS runs with
+a kept view each. Every operation gets a copy of the store. `forget` erases one user, 1 % of the rows, from
+every view, and searches what is left. MiB are those of all files. The last line is JSON.
+"""
+
+import argparse
+import datetime as dt
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+
+from tests.benchmarks.bench_consolidate import DIM, records, synthetic
+
+NUM_USERS = 100
+
+
+def write_store(uri: str, num: int, num_runs: int) -> None:
+    from cluster.files import Files
+    from cluster.store import Store
+    from schemas.store import records_schema
+
+    store, staging, size = Store(uri, must_exist=False), Files(uri, "staging"), num // num_runs
+    for number in range(num_runs):
+        columns = records(NUM_USERS, size, number * size, *synthetic(size, seed=number))
+        known = pa.schema([field for field in records_schema(DIM) if field.name in columns])
+        staging.put_table("records.parquet", pa.table(columns, schema=known))
+        run = {
+            "run_id": f"run-{number}",
+            "job": "backfill",
+            "started_at": dt.datetime.now(dt.UTC).isoformat(),
+        }
+        run |= {"encoder": "e", "embedder": "e", "embedder_profile": "{}", "config": "{}", "summary": "{}"}
+        store.commit(run, DIM, inserts={"records": ["records.parquet"]})
+        staging.delete(staging.paths())
+
+
+def num_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def timed(store: Path, operation: Callable[[str], dict]) -> dict:
+    started_s = time.monotonic()
+    summary = operation(str(store))
+    assert summary["status"] == "done", summary
+    return {"seconds": round(time.monotonic() - started_s, 2), "mib_after": num_bytes(store) >> 20}
+
+
+def main(options) -> dict:
+    from jobs.compact import CompactConfig
+    from jobs.compact import run as compact
+    from jobs.forget import ForgetConfig
+    from jobs.forget import run as forget
+    from jobs.rollback import RollbackConfig
+    from jobs.rollback import run as rollback
+
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        whole = Path(folder) / "whole"
+        write_store(str(whole), options.num_memories, options.num_runs)
+        shorter = lambda uri: compact(CompactConfig(store=uri, keep_runs=1))  # noqa: E731
+        operations = {
+            "rollback": lambda uri: rollback(RollbackConfig(store=uri, to="run-0")),
+            "forget": lambda uri: forget(ForgetConfig(store=uri, user_id="u000001")),
+            "compact": shorter,
+        }
+        result = {"num_rows": options.num_memories, "num_runs": options.num_runs}
+        result["mib"] = num_bytes(whole) >> 20
+        for name, operation in operations.items():
+            store = Path(folder) / name
+            shutil.copytree(whole, store)
+            result[name] = timed(store, operation)
+            if name == "forget":
+                result["compact_after_forget"] = timed(store, shorter)
+            shutil.rmtree(store)
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--num-memories", type=int, default=60_000)
+    parser.add_argument("--num-runs", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=None, help="where the stores are put")
+    print(json.dumps(main(parser.parse_args())))
