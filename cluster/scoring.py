@@ -50,3 +50,8 @@ def mean(values) -> float | None:
     """Mean of what is not None; None of nothing."""
     numbers = [value for value in values if value is not None]
     return float(np.mean(numbers)) if numbers else None
+
+
+def percentile(values: list[float], share: float) -> float | None:
+    """The value that `share` percent of them do not exceed, interpolated; None of nothing."""
+    return float(np.percentile(values, share)) if values else None

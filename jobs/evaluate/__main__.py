@@ -1,5 +1,6 @@
 """Measure what encoders, memories, deciders and answers are worth, on questions and data with known answers.
 
+    python -m jobs.evaluate encoder --archive DIR --profiles default default:base --report DIR
     python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR
 
 Every command writes report.json, report.md and a picture into the report folder; `COMMAND --help` teaches it.
@@ -12,6 +13,7 @@ import sys
 from jobs.cli import main
 
 COMMANDS = {
+    "encoder": "what several encoder profiles make of the same conversations: a leaderboard",
     "retrieval": "how well questions find their evidence among raw turns, records, and both",
 }
 

@@ -1,0 +1,301 @@
+"""Encoders: what several profiles make of the same conversations, in one leaderboard.
+
+    python -m jobs.evaluate encoder --archive DIR --profiles default default:base --report DIR
+    python -m jobs.evaluate encoder --archive DIR --profiles A A:per_request --questions FILE --report DIR
+
+A profile is a name or a TOML file; `:base` leaves its adapter out, `:merged` and `:per_request` say how it is
+served. Every profile cuts the same sessions in its own way, and is loaded once, on actors of its own.
+
+  schema_ok        share of the segments answered whole and valid, halving included, without a rejection
+  complete         share whose first answer was: neither cut nor halved
+  failure_rate     share with a rejection, or with no record although a user states something of himself
+                   (`missed`), or with records that the verifier's rules all refuse (`refused`)
+  atomicity ...    means of the four scores, 0 to 5, over the segments that did not fail and have records:
+                   by rule (cluster.trial says how) unless a judge is named
+  composite        mean of the weighted scores over all segments with something to score, failures as 0
+  evidence         with --questions: share of the evidence turns of users that some record cites
+  silent           of the segments in which no user states anything (advice only): share without a record
+  p50, p95         seconds of one segment alone; segments/s are those of one engine with whole batches
+
+Segments that are rightly silent have no score and are no failure. A profile whose segments are measured is
+not encoded again by the next run into the same report folder.
+"""
+
+import hashlib
+import json
+import time
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from jobs.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.evaluate.questions import read_questions
+from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.evaluate.variants import load_variants
+from jobs.run import absolute
+from schemas.profile import EncoderProfile
+
+SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
+
+
+class TrialPool(PoolConfig):
+    """Actors of the profile that is measured."""
+
+    batch_size: int = Field(64, ge=1)
+    """Segments per batch."""
+    max_num_seqs: int = Field(64, ge=1)
+    """Segments that vLLM decodes side by side."""
+    kv_cache_gib: int = Field(2, ge=1)
+    """Memory of the key-value cache on a CPU."""
+    gpu_memory: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes."""
+
+
+class Config(JobConfig):
+    """Settings of an encoder evaluation."""
+
+    archive: str
+    """Folder or object-store URI of the archive."""
+    profiles: list[str] = Field(min_length=1)
+    """Encoder profiles: names in jobs/configs/profiles or TOML files, each also with :base, :merged or
+    :per_request behind it."""
+    report: str
+    """Folder for report.json, report.md and report.png."""
+    questions: str | None = None
+    """Questions whose evidence the archive holds, for `evidence`."""
+    format: Literal["longmemeval", "locomo", "sample"] | None = None
+    """What the questions are. Not given: told from their fields."""
+    only_evidence_sessions: bool = False
+    """Encode only sessions with evidence of a question."""
+    max_sessions: int | None = Field(200, ge=1)
+    """Sessions that are drawn, evenly by hash; none: all."""
+    seed: int = 0
+    """Of the draw."""
+    num_alone: int = Field(16, ge=1)
+    """Segments that are timed one by one, at most a quarter of all."""
+    pool: TrialPool = TrialPool()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def run(config: Config) -> dict:
+    """Measure every profile, write the report, return the summary with the leaderboard."""
+    from cluster.archive import ArchiveError
+    from cluster.models import ModelError, resolve_encoder
+
+    started_s = time.monotonic()
+    folder = check_folder(config.report)
+    variants = load_variants("profiles", config.profiles, EncoderProfile)
+    try:
+        profiles = {name: resolve_encoder(profile) for name, profile in variants.items()}
+        evidence = evidence_of(config)
+        sessions = read_sessions(config, evidence)
+    except ModelError as error:
+        raise JobError(str(error)) from error
+    except ArchiveError as error:
+        raise UsageError(str(error)) from None
+    connect(config.cluster)
+    boards, details = [], {}
+    for name, profile in profiles.items():
+        measured = measure(config, name, profile, sessions, folder)
+        boards.append({"profile": name, **board(measured, evidence)})
+        sources = sorted({row["source"] for row in measured["rows"]})
+        details[name] = {
+            "fingerprint": profile.fingerprint,
+            "failures": failures(measured["rows"]),
+            "by_source": {
+                source: board(only(measured, source), evidence) for source in sources if len(sources) > 1
+            },
+        }
+    boards.sort(key=lambda row: -(row["composite"] or 0))
+    report = {
+        "num_sessions": len(sessions),
+        "scores_by": "rules",
+        "leaderboard": boards,
+        "profiles": details,
+    }
+    definitions = __doc__[__doc__.index("  schema_ok") :]
+    write_report(
+        folder, config, rounded(report), "Encoders", boards, definitions, lambda figure: draw(figure, boards)
+    )
+    seconds = round(time.monotonic() - started_s, 2)
+    return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
+
+
+# --- what is measured on --------------------------------------------------------------------------------
+
+
+def evidence_of(config: Config) -> dict[tuple[str, str], set[int]]:
+    """(user, session) -> evidence turns of the questions."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for question in read_questions(config.questions, config.format) if config.questions else ():
+        for session_id, turn_index in question.evidence:
+            found.setdefault((question.user_id, session_id), set()).add(turn_index)
+    if config.only_evidence_sessions and not found:
+        raise UsageError("--only-evidence-sessions: needs --questions with evidence")
+    return found
+
+
+def read_sessions(config: Config, evidence: dict) -> list[tuple[str, dict]]:
+    """(source, session) of the sessions that are measured on, redacted as a backfill redacts them.
+
+    The source is the first part of the archive file's name, which is the format that it was ingested from.
+    """
+    from cluster.archive import BadRow, inspect_file, list_files, plan_units, read_unit, session_key
+    from cluster.redact import redact
+
+    archive = absolute(config.archive)
+    units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
+    found = []
+    for unit in units:
+        source = unit.path.rpartition("/")[2].split("-")[0].removesuffix(".parquet")
+        for row in read_unit(archive, unit):
+            if isinstance(row, BadRow):
+                say(f"[encoder] {row.source}: left out, {row.reason}")
+            elif not config.only_evidence_sessions or (row["user_id"], row["session_id"]) in evidence:
+                key = session_key(f"{config.seed}\0{row['user_id']}", row["session_id"])
+                found.append((key, source, row))
+    if not found:
+        raise UsageError(f"--archive {config.archive}: has no session to measure on")
+    found.sort(key=lambda entry: entry[0])
+    chosen = [(source, row) for _, source, row in found[: config.max_sessions]]
+    for _, row in chosen:
+        for turn in row["turns"]:
+            turn["content"] = redact(turn["content"]).text
+    return chosen
+
+
+# --- measuring ------------------------------------------------------------------------------------------
+
+
+def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, folder) -> dict:
+    """Rows of cluster.trial.assess with their source, and times, of one profile; kept in the report."""
+    import ray
+
+    from cluster.segmenter import cut_session
+    from cluster.stages import segment_offsets
+    from cluster.trial import Trial
+
+    offsets, segments = segment_offsets(profile), []
+    for source, session in sessions:
+        segments += [(source, segment) for segment in cut_session(session, offsets, profile)]
+    num_alone = min(config.num_alone, max(1, len(segments) // 4))
+    content = [
+        profile.fingerprint,
+        num_alone,
+        config.pool.batch_size,
+        *(s["segment_id"] for _, s in segments),
+    ]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    kept = folder / "segments" / f"{key}.json"
+    if kept.is_file():
+        say(f"[encoder] {name}: measured before, see {kept}")
+        return json.loads(kept.read_text(encoding="utf-8"))
+
+    plain = [segment for _, segment in segments]
+    # Drawn over all sessions: the first segments of a session are not like its later ones.
+    alone = plain[:: max(1, len(plain) // num_alone)][:num_alone]
+    ids = {segment["segment_id"] for segment in alone}
+    rest = [segment for segment in plain if segment["segment_id"] not in ids]
+    size = config.pool.batch_size
+    batches = [alone, *(rest[start : start + size] for start in range(0, len(rest), size))]
+    engine = config.pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    items = [{"batch": number, "alone": number == 0} for number in range(len(batches))]
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        Trial,
+        fn_constructor_args=(profile, engine, ray.put(batches)),
+        **actor_options(config.pool, encoder_gpus(config.pool)),
+    )
+    rows, latencies, batch_s = [], [], 0.0
+    progress = Progress(f"encoder {name}", "segments", len(plain))
+    for row in dataset.iter_rows():
+        result = json.loads(row["result"])
+        rows += result["rows"]
+        if row["batch"] == 0:
+            latencies = result["seconds"]
+        else:
+            batch_s += sum(result["seconds"])
+        progress.advance(len(result["rows"]))
+    by_id = {segment["segment_id"]: (source, segment) for source, segment in segments}
+    for row in rows:
+        source, segment = by_id[row["segment_id"]]
+        users = {part["turn_index"] for part in segment["current"] if part["role"] == "user"}
+        place = {name: segment[name] for name in ("user_id", "session_id")}
+        row |= {"source": source, **place, "user_turns": sorted(users)}
+    measured = {
+        "profile": name,
+        "rows": rows,
+        "latencies_s": latencies,
+        "segments_per_s": len(rest) / batch_s if rest else None,
+    }
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(measured, ensure_ascii=False), encoding="utf-8")
+    return measured
+
+
+# --- reporting ------------------------------------------------------------------------------------------
+
+
+def only(measured: dict, source: str) -> dict:
+    rows = [row for row in measured["rows"] if row["source"] == source]
+    # Times are taken over all sources together.
+    return measured | {"rows": rows, "latencies_s": [], "segments_per_s": None}
+
+
+def failures(rows: list[dict]) -> dict[str, int]:
+    """How often each class of failure occurred."""
+    classes = sorted({row["failure"] for row in rows} - {""})
+    return {name: sum(row["failure"] == name for row in rows) for name in classes}
+
+
+def board(measured: dict, evidence: dict[tuple[str, str], set[int]]) -> dict:
+    """One line of the leaderboard. None where there is nothing to measure."""
+    from cluster.scoring import mean, percentile
+    from cluster.trial import weighted
+
+    rows = measured["rows"]
+    scored = [row["scores"] for row in rows if row["scores"]]
+    composites = [0.0 if row["failure"] else weighted(row["scores"]) for row in rows if has_score(row)]
+    silent = [float(not row["num_records"]) for row in rows if not row["states_something"]]
+    wanted, cited = set(), set()
+    for row in rows:
+        place = (row["user_id"], row["session_id"])
+        turns = evidence.get(place, set())
+        wanted |= {(*place, turn) for turn in turns & set(row["user_turns"])}
+        cited |= {(*place, turn) for turn in turns & set(row["cited"])}
+    return {
+        "segments": len(rows),
+        "records": sum(row["num_records"] for row in rows),
+        "schema_ok": mean(float(row["schema_ok"]) for row in rows),
+        "complete": mean(float(row["complete"]) for row in rows),
+        "failure_rate": mean(float(bool(row["failure"])) for row in rows),
+        **{name: mean(scores[name] for scores in scored) for name in SCORES},
+        "composite": mean(composites),
+        "evidence": len(wanted & cited) / len(wanted) if wanted else None,
+        "silent": mean(silent),
+        "p50_s": percentile(measured["latencies_s"], 50),
+        "p95_s": percentile(measured["latencies_s"], 95),
+        "segments/s": measured["segments_per_s"],
+    }
+
+
+def has_score(row: dict) -> bool:
+    """Whether the composite counts a segment: it failed, or it has scores. The rest is rightly silent."""
+    return bool(row["failure"] or row["scores"])
+
+
+def draw(figure, boards: list[dict]) -> None:
+    """Scores of each profile, and composite over latency."""
+    bars, plane = figure.subplots(1, 2, width_ratios=(2, 1))
+    names = (*SCORES, "composite")
+    for number, row in enumerate(boards):
+        width = 0.8 / len(boards)
+        places = [place + number * width for place in range(len(names))]
+        bars.bar(places, [row[name] or 0 for name in names], width, label=row["profile"])
+        plane.scatter([row["p50_s"] or 0], [row["composite"] or 0], label=row["profile"])
+        plane.annotate(row["profile"], (row["p50_s"] or 0, row["composite"] or 0), fontsize=8)
+    bars.set_xticks([place + 0.4 for place in range(len(names))], names, rotation=15)
+    bars.set(ylim=(0, 5), ylabel="score, 0 to 5", title="Conditional means, and composite with failures as 0")
+    bars.legend(fontsize=8)
+    plane.set(ylim=(0, 5), xlabel="p50 seconds a segment", ylabel="composite", title="Quality and latency")
+    plane.set_xlim(left=0)
