@@ -10,10 +10,17 @@ import lancedb
 import numpy as np
 import pytest
 
+from cluster.budget import Budget
+from cluster.consolidation import DecideStage
+from cluster.decider import ask
+from cluster.encoder import Reply
+from cluster.files import Files
 from cluster.lease import Lease
 from cluster.store import Store
 from jobs.cli import JobError
 from jobs.consolidate import ConsolidateConfig, run
+from jobs.rollback import RollbackConfig
+from jobs.rollback import run as rollback
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from tests.e2e.conftest import job
@@ -155,12 +162,13 @@ def test_nights_one_by_one_end_as_one_night_and_late_news_of_old_days_replace_no
         assert texts(tmp_path / name) == ["User likes green tea.", "User lives in Rome now."]
 
 
-def test_a_dry_run_names_the_cost_and_writes_nothing(tmp_path, embedder):
+def test_a_dry_run_names_the_cost_and_writes_nothing(tmp_path, embedder, capsys):
     write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
     before = table(tmp_path / "s", "runs")
     planned = consolidate(tmp_path / "s", decider="model", dry_run=True)
     assert planned["status"] == "dry_run"
     assert planned["expected_calls"] == 1 and planned["expected_tokens"] > 100
+    assert f"expected: 1 calls, {planned['expected_tokens']} tokens" in capsys.readouterr().err
     assert table(tmp_path / "s", "runs") == before
     with pytest.raises(JobError, match="max_calls=0"):
         consolidate(tmp_path / "s", decider="model", max_calls=0)
@@ -223,31 +231,135 @@ def test_a_run_that_dies_in_its_commit_is_rolled_forward(tmp_path, embedder, mon
     assert texts(tmp_path / "s") == [OSLO["semantic_text"]]
 
 
-def test_an_outage_is_recorded_retried_and_ends_as_failed(tmp_path, embedder, monkeypatch):
-    """A decider that cannot answer: the run says so, and the next one asks again without being told to."""
-    from schemas.store import DECISIONS_SCHEMA
+# --- a model that fails, or is capped -------------------------------------------------------------------
 
+
+class Model:
+    """A decider whose engine gives these answers, or raises them; then it deletes every target."""
+
+    def __init__(self, profile, *answers: str | Exception):
+        self.profile, self.answers, self.num_calls = profile, list(answers), 0
+
+    def decide(self, questions):
+        return ask(questions, self._generate, lambda question, num_sources: [1] * 10, self.profile)
+
+    def _generate(self, requests):
+        self.num_calls += len(requests)
+        return [self._reply() for _ in requests]
+
+    def _reply(self):
+        answer = self.answers.pop(0) if self.answers else DELETE
+        if isinstance(answer, Exception):
+            raise answer
+        return Reply(answer, True, 10, 0, 5)
+
+
+DELETE = '{"action": "delete", "updated_text": "", "confidence": 0.9}'
+
+
+@pytest.fixture
+def by_model(monkeypatch):
+    """consolidate() with a Model in the place of the engine: deciders run here, all else as ever."""
+
+    def consolidate_by(store, *answers, **options) -> dict:
+        def decide(config, profile, settings, groups, files):
+            budget = Budget(config.max_calls, config.max_decider_tokens)
+            stage = DecideStage(profile, settings, files, {}, budget)
+            return [stage(group) for group in groups if group["num_targets"] or group["num_repeats"]]
+
+        load = lambda profile, **_: Model(profile, *answers)  # noqa: E731
+        monkeypatch.setattr("cluster.consolidation.ModelDecider", load)
+        monkeypatch.setattr("jobs.updates.decide", decide)
+        return consolidate(store, decider="model", **options)
+
+    return consolidate_by
+
+
+def test_an_outage_is_recorded_retried_and_ends_as_failed(tmp_path, embedder, by_model, capsys):
+    """An engine that cannot be reached must not look like a decision: nor the run like a success."""
     write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
-    staged = Store(str(tmp_path / "s"))
-    failed = {name: None for name in DECISIONS_SCHEMA.names} | {
-        "decision_id": "x",
-        "user_id": "u",
-        "target_id": LYON["memory_id"],
-        "decider": "rules-1",
-        "outcome": "failed",
-        "run_id": "outage",
-    }
-    from cluster.files import Files
-
-    Files(staged.uri, "staging").put_rows("d.parquet", [failed], DECISIONS_SCHEMA)
-    last = staged.run()
-    row = {name: last[name] for name in ("encoder", "embedder", "embedder_profile", "config")}
-    row |= {"run_id": "outage", "job": "consolidate", "summary": json.dumps({"decider": "rules-1"})}
-    row["started_at"] = last["started_at"].isoformat()
-    staged.commit(row, staged.dim(), replaces={"decisions": ["d.parquet"]})
-    summary = consolidate(tmp_path / "s")
-    assert (summary["num_decisions"], summary["num_deleted"]) == (1, 1)
+    outage = by_model(tmp_path / "s", *[ConnectionError("refused")] * 9)
+    assert (outage["status"], outage["num_failed"], outage["num_deleted"]) == ("failed", 1, 0)
+    assert "1 of 1 decisions failed" in capsys.readouterr().err
+    (row,) = table(tmp_path / "s", "decisions")
+    assert (row["outcome"], row["reason"], row["action"]) == ("failed", "ConnectionError: refused", "")
+    assert len(texts(tmp_path / "s")) == 2
+    # The next run asks again without being told to, and the failed decision is no longer one.
+    again = by_model(tmp_path / "s")
+    assert (again["status"], again["num_retried"], again["num_deleted"]) == ("done", 1, 1)
+    assert [row["outcome"] for row in table(tmp_path / "s", "decisions")] == ["applied"]
     assert texts(tmp_path / "s") == [OSLO["semantic_text"]]
+
+
+def test_a_cap_stops_a_run_cleanly_and_the_same_command_goes_on(tmp_path, embedder, by_model):
+    moved = memory_row("v", "2026-02-01", "User moved to Oslo and now lives there.")
+    write(tmp_path / "s", embedder, "night-1", LYON, OSLO, OTHER, moved)
+    before = table(tmp_path / "s", "runs")
+    # Two calls are expected; an answer that cannot be read needs a third.
+    with pytest.raises(JobError, match=r"max_calls=2.*reached after 2 calls.*run the same command again"):
+        by_model(tmp_path / "s", "{", max_calls=2, batch_size=1)
+    assert len(texts(tmp_path / "s")) == 4 and table(tmp_path / "s", "runs") == before
+    done = by_model(tmp_path / "s", max_calls=2, batch_size=1)
+    assert (done["status"], done["num_calls"], done["num_decisions"], done["num_deleted"]) == (
+        "done",
+        1,
+        2,
+        2,
+    )
+    assert Files(str(tmp_path / "s"), "staging").paths() == []
+
+
+# --- rolled back ----------------------------------------------------------------------------------------
+
+
+def roll_back(store: Path, to: str) -> None:
+    rollback(RollbackConfig(store=str(store), to=to))
+
+
+def test_a_nightly_run_does_not_redo_what_was_rolled_back_unless_asked(tmp_path, embedder):
+    write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
+    consolidate(tmp_path / "s")
+    roll_back(tmp_path / "s", "night-1")
+    both = sorted([LYON["semantic_text"], OSLO["semantic_text"]])
+    assert consolidate(tmp_path / "s")["status"] == "unchanged"
+    assert texts(tmp_path / "s") == both
+    # News is compared with what came back, but what came back is not compared with itself.
+    write(tmp_path / "s", embedder, "night-2", TEA)
+    consolidate(tmp_path / "s")
+    assert texts(tmp_path / "s") == [TEA["semantic_text"], *both]
+    assert consolidate(tmp_path / "s", since="all")["num_deleted"] == 1
+    assert LYON["semantic_text"] not in texts(tmp_path / "s")
+
+
+def test_a_nightly_run_does_not_restore_again_what_was_rolled_back_unless_asked(tmp_path, embedder):
+    """Oslo was edited away and Lyon came back: without the rollback, see the test of lost grounds."""
+    write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
+    consolidate(tmp_path / "s")
+    edited = [f"segment-of-{OSLO['session_id']}"]
+    write(tmp_path / "s", embedder, "night-2", TEA, closed_segments=edited)
+    consolidate(tmp_path / "s")
+    assert LYON["semantic_text"] in texts(tmp_path / "s")
+    roll_back(tmp_path / "s", "night-2")
+    assert consolidate(tmp_path / "s")["status"] == "unchanged"
+    assert texts(tmp_path / "s") == [TEA["semantic_text"]]
+    consolidate(tmp_path / "s", since="all")
+    assert LYON["semantic_text"] in texts(tmp_path / "s")
+
+
+def test_decisions_that_were_rolled_back_are_not_paid_twice(tmp_path, embedder, by_model):
+    write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
+    by_model(tmp_path / "s")
+    (decision,) = table(tmp_path / "s", "decisions")
+    roll_back(tmp_path / "s", "night-1")
+    assert table(tmp_path / "s", "decisions") == []
+    again = by_model(tmp_path / "s", since="all")
+    assert (again["expected_calls"], again["num_calls"], again["num_deleted"]) == (0, 0, 1)
+    (row,) = table(tmp_path / "s", "decisions")
+    names = ("decision_id", "action", "outcome", "raw")
+    assert [row[name] for name in names] == [decision[name] for name in names]
+
+
+# --- a model, and the night ------------------------------------------------------------------------------
 
 
 def test_a_model_decides_under_its_schema_and_is_paid_once(tmp_path, embedder):
