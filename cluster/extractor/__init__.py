@@ -5,18 +5,18 @@
 
 It rewrites near to the words, so that a small model can learn the mapping from examples: a user turn is cut
 into sentences, greetings, asides and requests are cut off (`sentences`), clauses in which the user tells
-something of themselves are kept (`selection`), and "I" becomes "User" (`person`). Records stand in the order of
-the text, one statement each. A segment with requests, reactions and general talk only has no record; what the
-assistant says never is one. Dates stay as they are said: a record is stored with its session's date.
+something of themselves are kept (`selection`), what leans on the sentence before gets what it needs to be
+understood (`statements`), and "I" becomes "User" (`person`). Records stand in the order of the text. A
+segment with requests, reactions and general talk only has no record; what the assistant says never is one.
+Dates stay as they are said: a record is stored with its session's date. English only.
 
-About 5,000 segments a second on one core.
+Two to six thousand segments a second on one core.
 """
 
 import re
 
-from cluster.extractor.person import is_past, normalise, third_person
-from cluster.extractor.selection import is_pasted, telling
-from cluster.extractor.sentences import clauses, sentences
+from cluster.extractor.person import is_past, third_person
+from cluster.extractor.statements import statements
 
 MAX_RECORDS = 6
 MAX_TEXT_CHARS = 200
@@ -57,18 +57,6 @@ def extract(
     return records[:max_records]
 
 
-def statements(text: str) -> list[str]:
-    """What a user's text tells of themselves, as normalised first-person clauses in order."""
-    text, found = normalise(text), []
-    if is_pasted(text):
-        return []
-    for sentence in sentences(text):
-        for clause in clauses(sentence):
-            if statement := telling(clause):
-                found.append(statement)
-    return found
-
-
 # --- the record's fields ------------------------------------------------------------------------------------
 
 _PREFERENCE = re.compile(
@@ -83,7 +71,8 @@ _CONSTRAINT = re.compile(
     re.I,
 )
 _TIME = re.compile(
-    r"\b(?:yesterday|today|tomorrow|tonight|ago|just|recently|last|next|this (?:week|month|year|morning|weekend)|"
+    r"\b(?:yesterday|today|tomorrow|tonight|ago|just|recently|last|next|this (?:week|month|year|"
+    r"morning|weekend)|"
     r"(?:on|in) (?:january|february|march|april|may|june|july|august|september|october|november|december)|"
     r"\d{1,2}(?:st|nd|rd|th)|\d{1,2}/\d{1,2})\b",
     re.I,
@@ -97,14 +86,14 @@ def memory_type(statement: str) -> str:
     if _CONSTRAINT.search(statement):
         return "constraint"
     verbs = re.findall(r"\b(?:I|[Ww]e) (?:(?:just|recently|also|actually|finally|once) )*([a-z]+)", statement)
-    if any(is_past(verb) for verb in verbs) or (verbs or "I'm" in statement) and _TIME.search(statement):
+    if any(is_past(verb) for verb in verbs) or ((verbs or "I'm" in statement) and _TIME.search(statement)):
         return "event"
     return "fact"
 
 
 _NAME = re.compile(
     r"\"(?P<title>[^\"]{2,40})\"|"
-    r"\b[A-Z][\w&'-]*(?:(?: (?:of|the|and|de|la|&|for))* (?:[A-Z][\w&'-]*|\d+[A-Za-z]*\b))*"
+    r"\b[A-Z][\w&'-]*(?:(?: (?:of|the|de|la|&|for))* (?:[A-Z][\w&'-]*|\d+[A-Za-z]*\b))*"
 )
 _NO_NAME = re.compile(
     r"\b(?:User(?:'s)?|I|OK|AM|PM|It|The|They|He|She|We|My|January|February|March|April|May|June|July|August|"

@@ -12,25 +12,37 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-ADVERBS = _words("""also just never always still even often already ever not rarely sometimes once first then now only
+ADVERBS = _words(
+    """also just never always still even often already ever not rarely sometimes once first then now only
     almost currently soon too very kinda both all pretty quite seldom hardly mostly maybe perhaps somehow
-    again later recently usually really actually definitely finally currently""")
+    again later recently usually really actually definitely finally currently"""
+)
 _LY_VERBS = _words("reply apply rely fly supply imply multiply comply bully ally tally rally")
 MODALS = _words("can could will would should may might must shall cannot ought")
 _SAME_PAST = _words("read put set cut let hit cost quit bet spread split shut hurt beat")
 _HABIT = re.compile(r"\b(?:usually|always|often|sometimes|typically|generally|normally|every|daily)\b", re.I)
-PAST = _words("""was were had did went got bought made took came saw gave found told said thought knew felt left kept
+PAST = _words(
+    """was were had did went got bought made took came saw gave found told said thought knew felt left kept
     began brought built caught chose drove ate fell flew forgot grew heard held learnt lost met paid ran sang
     sat sold sent slept spent spoke stood swam taught threw tried understood woke won wore wrote drank broke
     dealt drew fought hid hung led lent meant rode rose shook shot showed sought stole struck stuck swept
     swore tore became dug fed bent blew bit froze lit laid rang sank shrank slid spun sprang wound withdrew
     underwent overcame ended planned snuck dove sewed knelt lay burnt dreamt spilt overheard oversaw
-    rebuilt redid""")
+    rebuilt redid"""
+)
 _ED_PRESENT = _words("need feed speed embed proceed succeed exceed breed bleed shed wed heed weed")
-_PRESENT = _words("""live work own use play love like enjoy prefer hate have need want study teach run go drive ride keep
+_PRESENT = _words(
+    """live work own use play love like enjoy prefer hate have need want study teach run go drive ride keep
     collect eat drink cook bake read write watch listen attend practice practise make take do struggle tend
-    try speak know plan spend grow sell visit volunteer feel get commute travel train hope""")
-_AFTER_VERB = r"(?=\s+(?:a|an|the|my|our|at|as|in|on|for|to|with|it|them|some|any|about|from|out|up|\d))"
+    try speak know plan spend grow sell visit volunteer feel get commute travel train hope"""
+)
+_NO_VERB = _words(
+    "and or but to in of on at with as for from by the a an it is that this if not are has does who"
+)
+_AFTER_VERB = (
+    r"(?=\s+(?:a|an|the|my|our|at|as|in|on|for|to|with|it|them|some|any|about|from|out|up|had|been|no|"
+    r"not|\d))"
+)
 
 _CONTRACTED = (
     (re.compile(r"[‘’ʼ`´]"), "'"),
@@ -40,11 +52,14 @@ _CONTRACTED = (
     (re.compile(r"\bive(?=\s)", re.I), "I've"),
     (re.compile(r"\b(do|does|did|ca|wo|have|has|is|are|was)nt\b", re.I), r"\1n't"),
 )
+_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _QUOTED = re.compile(r'"[^"]{1,120}"|(?<!\w)\'[A-Z][^\']{0,80}\'(?!\w)')
 _PAIR = re.compile(
     r"\b(?:[Mm]y ((?:(?!is |was |has |had )[\w-]+ )?[\w-]+) and I|I and my (\w+)|[Mm]e and my (\w+))(?![\w'])"
 )
 _FIRST = re.compile(
+    # Not the numeral of "World War I".
+    r"(?<!Part )(?<!War )(?<!Type )(?<!Phase )(?<!Book )(?<!Stage )(?<!Level )"
     r"\b(?:I(?:'(?P<tail>m|ve|d|ll|re))?|(?P<we>[Ww]e)(?:'(?P<wetail>re|ve|d|ll))?|"
     r"(?P<own>[Mm]y|[Oo]ur)|(?P<mine>[Mm]ine|[Oo]urs)|(?P<self>[Mm]yself|[Oo]urselves)|(?P<me>[Mm]e|[Uu]s))"
     r"(?![\w'])"
@@ -61,7 +76,8 @@ _COORDINATED = re.compile(
 
 
 def normalise(text: str) -> str:
-    """One kind of apostrophe and quotation mark, I with a capital, "dont" with an apostrophe."""
+    """One kind of apostrophe and quotation mark, I with a capital, "dont" with an apostrophe, valid UTF-8."""
+    text = _HALF_PAIR.sub("\ufffd", text)
     for pattern, replacement in _CONTRACTED:
         text = pattern.sub(replacement, text)
     return text
@@ -118,7 +134,7 @@ def _mention(match: re.Match, rest: str, mentioned: bool) -> tuple[str, str]:
     subject = "they" if mentioned else "User and others" if plural else "User"
     if tail := match["tail"] or match["wetail"]:
         auxiliary = _auxiliary(tail, rest, plural)
-        return f"{subject} {auxiliary}", _coordinated(rest) if auxiliary == "is" else rest
+        return f"{subject} {auxiliary}", _coordinated(rest) if auxiliary in ("is", "has") else rest
     return subject, _conjugate_first(rest, plural)
 
 
@@ -143,10 +159,10 @@ def _conjugate_first(rest: str, plural: bool) -> str:
         return rest
     verb, tail = match[1], rest[match.end() :]
     changed = _PLURAL_BE.get(verb) if plural else _singular(verb, rest)
-    if changed is None:
-        return rest
-    if not plural and (verb in _PRESENT or verb == "am"):
+    if not plural and verb not in MODALS and verb not in ("do", "did") and not verb.endswith("n't"):
         tail = _coordinated(tail)
+    if changed is None:
+        changed = verb
     return f"{rest[: match.start(1)]}{changed}{tail}"
 
 
@@ -161,7 +177,7 @@ def _singular(verb: str, rest: str) -> str | None:
         return _NEGATED[verb]
     if verb.endswith("n't"):
         return f"{verb[:-3]} not"
-    if not verb.islower() or verb in MODALS or is_past(verb) or len(verb) < 2:
+    if not verb.islower() or verb in MODALS or verb in _NO_VERB or is_past(verb) or len(verb) < 2:
         return None
     if verb in _SAME_PAST and not _HABIT.search(rest[:80]):
         return None

@@ -1,163 +1,242 @@
 """Which clauses are worth remembering: those in which somebody tells something of themselves.
 
 A clause is judged by its frame (its first words) and by what it tells behind it. Replies to the assistant
-("I like that idea", "I'll check it out") and opinions on the world tell nothing; requests and intentions to
-follow advice ("I'm looking for tips on ...", "I think I'll try ...") count only if they tell something else
-on the way ("... for my new tripod"); plans, habits, possessions, tastes and events always do.
+("I like that idea") and opinions on the world tell nothing; requests and intentions to follow advice ("I'm
+looking for tips on ...", "I'll try ...") count only if they tell something else on the way ("... for my new
+tripod"); plans, habits, possessions, tastes and events always do. Of a question only its asides count: "the
+necklace I got in March", "..., since I work at night".
 """
 
 import re
 
-from cluster.extractor.person import PAST, is_adverb, is_past, mentions_speaker
+from cluster.extractor.person import is_adverb, is_past, mentions_speaker
 
-_ADV = r"(?:also |really |just |definitely |still |actually |now |totally |certainly |currently |always |so |very |quite |particularly |especially |probably |maybe |mostly |never |only |even |do |did |not |a bit |a little |kind of |sort of |recently |pretty )*"
-_I = rf"(?:I|we)(?:'m| am|'re| are|'ve been| have been|'d| would|'ll| will| was| were| can| can't|'ve| have)? {_ADV}"
-_PRAISE = (
-    r"(?:great|good|nice|amazing|awesome|wonderful|interesting|helpful|perfect|fantastic|fascinating|true)"
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _framed(*phrases: str) -> re.Pattern:
+    """A clause whose speaker does one of these: "I", an auxiliary, adverbs, a phrase."""
+    return re.compile(f"{_I}(?:{'|'.join(phrases)})", re.I)
+
+
+_ADVERB = (
+    r"(?:(?:also|just|still|even|now|always|so|very|quite|maybe|never|only|do|did|not|too|more|a bit|"
+    r"a little|"
+    r"kind of|sort of|pretty|super|most|[a-z]+ly) )*"
 )
-
-_REPLY = re.compile(
-    _I
-    + r"""(?x:
-    agree|see\b(?!\ (?:my|a|an|our)\b)|understand|appreciate|get\ it|got\ it|hope|wish\ you|wonder|wondering|glad\ (?:you|that\ you|to\ hear)|grateful\ for|thankful\ for|
-    curious|sorry|assume|bet\b|doubt|disagree|hear\ you|suppose|guess|
-    (?:think|believe|feel)(?:\ like)?(?:\ that)?\ (?!I\b|my\b|we\b|our\b|about\b)|
-    (?:think|believe|guess|mean)$|
-    didn't\ (?:know|realize|realise|think|mean|expect)|don't\ (?:know|understand|think|see|care|get|mind|want\ to\ (?:bother|sound))|
-    knew|thought|realized|wondered|had\ no\ idea|imagine|help\ but|believe|argue|say\b|tell\ you|
-    heard\ (?:of|about|that|some|great|good|amazing|they|it|the|a\ lot|so\ many|many|mixed)|
-    (?:like|love|liked|loved)\ (?:the|that|this|these|those|your|how|all)\ (?:\w+\ ){0,4}?(?:ideas?|suggestions?|
-      recommendations?|tips|options?|sound|advice|concept|plan|thought|examples?|way\ you|approach)\b|
-    (?:like|love)\ (?:it|that|this|these|those|them)\b|
-    (?:look|looking)\ forward\ to\ (?:hearing|trying|your|seeing\ your|reading\ your)|
-    (?:want|need)\ you|would\ like\ you|like\ you\ to|excited\ to\ (?:try|give|see|start|check|hear|explore|learn)|
-    (?:have|had)\ (?:a|another|one|some|few|another|a\ few|one\ more|two)\ (?:more\ |other\ |quick\ |follow-up\ )*questions?|
-    not\ sure|unsure|happy\ to\ hear|in\ awe|impressed|amazed|surprised\ (?:that|by|to)|blown\ away|intrigued|fascinated|
-    ask(?:ed|ing)?\b|interested\ to\ (?:know|see|hear)|like\ to\ (?:know|hear|see)|love\ to\ (?:know|hear|see)|
-    ready\ to\ (?:start|begin|play)|struggling\ to\ (?:see|understand)|can't\ (?:wait|help|believe|imagine))"""
+_I = (
+    r"(?:I|[Ww]e)(?:'m| am| was|'re| are| were|'ve been| have been|'ve| have|'d| would|'ll| will|"
+    r" can| could| might)? " + _ADVERB
+)
+_ADVICE = (
+    r"(?:ideas?|suggestions?|recommendations?|tips|options?|advice|concept|plan|thought|examples?|approach|"
+    r"resources?|recipes?|steps|techniques|strategies|articles?|brands?|apps?|places|books|methods|list|info|"
+    r"information|links?|exercises|tools)"
+)
+_REPLY = _framed(
+    r"(?:agree|understand|appreciate|g[eo]t it(?=[.,!]|$)|hope|wonder|curious|sorry|assume|doubt|disagree)\b",
+    r"(?:suppose|guess|knew|thought|realized|wondered|imagine|help but|argue|say|bet|hear you|"
+    r"tell you|mean)\b",
+    r"(?:ask|asked|asking|impressed|amazed|surprised|intrigued|skeptical|unsure|wait|believe it)\b",
+    r"see\b(?! (?:my|a|an|our)\b)",
+    r"(?:glad|happy|grateful|thankful) (?:(?:that )?you|to (?:hear|help|see|know)|for (?:your|the|"
+    r"this|that|all))",
+    r"(?:think|believe|feel)(?: like)?(?: that)? (?!I\b|my\b|we\b|our\b|about\b)",
+    r"(?:think|believe|guess)$",
+    r"didn't (?:know|realize|realise|think|mean|expect)",
+    r"don't (?:know|understand|think|see|care|get|mind|want to (?:bother|sound))",
+    r"had no idea|not sure|in awe|blown away|inspired by (?:this|that|these)|concerned about (?!my|"
+    r"our)|in need of",
+    r"can't (?:wait|help|believe|imagine|agree)",
+    r"heard (?:of|about|that|some|great|good|amazing|they|it|the|a lot|so many|many|mixed|so much)",
+    rf"(?:like|love|liked|loved) (?:the|that|this|these|those|your|how|all|"
+    rf"both) (?:\w+ ){{0,5}}?(?:{_ADVICE}|sound|way you)\b",
+    r"(?:like|love|loved|liked) (?:it|that|this|these|those|them|how)\b",
+    r"(?:looking|look) forward to (?:hearing|trying|your|seeing|reading|learning|exploring)",
+    r"(?:excited|eager|thrilled|ready|interested|curious) to (?:try|give|see|start|check|hear|"
+    r"explore|learn|know|begin|get)",
+    r"(?:want|need) you|(?:would )?like you to|like to (?:know|hear|see)|love to (?:know|hear|see)",
+    r"(?:have|had) (?:a|another|one|some|few|a few|one more|two) (?:\w+ )?questions?",
 )
 _WILL = re.compile(
-    rf"{_I}(?:make sure|check|keep|look|consider|give|take|go with|be sure|start|try|use|add|let|explore|remember|"
-    r"stick|reach out|have to|need to|get|do|see|share|ask|read|think|update|follow|implement|include|"
-    r"put|write|work|go|definitely|research|prepare|set|call|contact|bring|be|create|buy|pick|visit|watch|mention)\b"
+    r"(?:I|[Ww]e)(?:'ll| will|'m going to| am going to|'m definitely going to| might| may| could|"
+    r" can| should|"
+    r"'d better) "
 )
-_WILL_START = re.compile(
-    rf"(?:I|we)(?:'ll| will|'m going to| am going to| might| may| could| can| should|'d better) {_ADV}"
-)
-_REQUEST = re.compile(
-    rf"{_I}(?:looking for|look for|searching for|in search of|need|want|trying to (?:find|figure|understand|decide|get|determine)|"
-    r"like to (?:learn|explore|find|get|ask|focus|start|try|understand|discuss|talk|request|use|make|create|add|include|schedule|book|see)|"
-    r"interested in (?:learning|knowing|hearing|finding|exploring|seeing|understanding|trying)|hoping (?:you|to (?:get|find))|"
-    r"love to (?:learn|explore|find|get|try|check|see|visit)|open to|having trouble (?:understanding|finding)|"
-    r"looking (?:to|at|into)|want to (?:know|make sure|learn|understand|see|find|ask))\b"
+_REQUEST = _framed(
+    r"(?:(?:looking|look|searching) for|in search of|open to|need|want|stuck|looking (?:to|at|into)|"
+    r"adding)\b",
+    r"trying to (?:find|figure|understand|decide|get|determine|see)\b",
+    r"like to (?:learn|explore|find|get|ask|focus|start|try|discuss|talk|request|use|make|create|add|"
+    r"include)\b",
+    r"interested in (?:learning|knowing|hearing|finding|exploring|seeing|understanding|trying|more)\b",
+    r"hoping (?:you|to (?:get|find|learn))\b|love to (?:learn|explore|find|get|try|check|see|visit|know)\b",
+    r"having trouble (?:understanding|finding)\b",
 )
 _VAGUE = re.compile(
-    r"\b(?:these|those|that|this) (?:\w+ )?(?:ideas?|suggestions?|tips|recommendations?|options?|resources?|"
-    r"recipes?|steps|techniques|strategies|advice|articles?|brands?|apps?|places|books|examples|methods|"
-    r"sounds?|is|are|was|would|makes?|seems?|looks?)\b|"
-    r"\byou(?:'ve)? (?:mentioned|suggested|said|provided|recommended|listed|gave|shared|described|are|were|wrote)\b|\byour\b",
+    rf"\b(?:these|those|that|this) (?:\w+ )?(?:{_ADVICE}|sounds?|is|are|was|would|makes?|seems?|looks?)\b|"
+    r"\byou(?:'ve)? (?:mentioned|suggested|said|provided|recommended|listed|gave|shared|described|"
+    r"are|were|wrote)\b"
+    r"|\byour\b",
     re.I,
 )
+_NOT_SAID = re.compile(
+    r"(?:If|Unless|Should|Let's|Let us|Imagine|Suppose|Assume|Pretend|Act|Continue|Write|Create|Make|"
+    r"How|What|Why|"
+    r"Remember|Give|Use|Provide|Please)\b",
+    re.I,
+)
+_BREAK = re.compile(
+    r"(?:[,;:] | - | )(?:and |but |so |especially |particularly )*"
+    r"(?:since |because |as |when |considering |that )?(?=(?:I|[Mm]y|[Ww]e|[Oo]ur)\b)"
+)
 _ROLE = re.compile(
-    r"\s*(?:(?:please |now )?(?:ignore (?:all|any) previous|act as|pretend|imagine you|roleplay|you are (?:an?|the|now)\b|"
-    r"you will (?:be|act)|your (?:task|job|role)|I want you to (?:act|pretend|be|become|respond|reply|only)|"
-    r"from now on|summari[sz]e (?:the|this)|translate|proofread|rewrite|rephrase|paraphrase|transcript|title:))",
+    r"\s*(?:(?:please |now )?(?:ignore (?:all|any) previous|act as|pretend|imagine you|roleplay|"
+    r"you are (?:an?|the|now)\b|you will (?:be|act)|your (?:task|job|role)|"
+    r"I want you to (?:act|pretend|be|become|respond|reply|only)|from now on|summari[sz]e|translate|"
+    r"proofread|"
+    r"rewrite|rephrase|paraphrase|transcript|title:))",
     re.I,
 )
 _I_WORD = re.compile(r"\b(?:I|[Mm]y|[Mm]e)\b")
 _LONG_CHARS = 1200
 _MIN_I_SHARE = 0.03
-_IDIOMS = re.compile(
-    r"\b(?:my|our) (?:questions?|mind|opinion|point|knowledge|understanding|requests?|query|prompt|god|goodness|"
-    r"bad|last (?:message|question|prompt)|previous (?:message|question|prompt)|planet|society|world|environment|"
-    r"lives|oceans|communities|climate|future|ancestors|human|species|country's|attention|thoughts|"
-    r"(?:own )?experiences? with (?:this|that)|way|best|options|part|side|needs|concerns?|list)\b",
-    re.I,
-)
-_BREAK = re.compile(
-    r"(?:[,;:] | - | )(?:and |but |so |especially |particularly )*(?:since |because |as |when |considering |that )?"
-    r"(?=(?:I|[Mm]y|[Ww]e|[Oo]ur)\b)"
-)
-_NOT_SAID = re.compile(
-    r"(?:If|Unless|Should|Let's|Let us|Imagine|Suppose|Assume|Pretend|Act|Continue|Write|How|What|Why)\b",
+
+_IDIOM = re.compile(
+    r"\b(?:my|our) (?:questions?|mind|opinion|point|knowledge|understanding|requests?|query|prompt|"
+    r"god|goodness|bad|"
+    r"(?:last|previous|next|first|multiple) (?:message|question|prompt|suggestion)s?|planet|society|world|"
+    r"environment|lives|oceans|communities|climate|future|ancestors|human|species|attention|thoughts|"
+    r"way|best|"
+    r"options|part|side|needs|concerns?|list|research|collective|healthcare|country|visit|experience|"
+    r"understanding|culture|economy)\b",
     re.I,
 )
 _OWN = re.compile(r"\b(?:my|our|mine)\b", re.I)
 _SUBJECT = re.compile(
-    r"\b(?:I|[Ww]e)(?P<tail>'m|'ve|'d|'re)?(?P<words>(?:\s+[A-Za-z']+(?:-[a-z]+)?){1,6})(?![\w'])"
+    r"\b(?:I|[Ww]e)(?P<tail>'(?:m|ve|d|re|ll))?(?=(?P<words>(?:\s+[A-Za-z'-]+){1,8}))(?!\w)"
 )
-_TELLING = frozenset(
-    """live work own use play prefer enjoy hate study teach run drive ride collect eat drink cook bake watch
-    listen attend practice practise struggle tend speak visit volunteer commute travel train wear suffer
-    start finish manage exercise swim bike walk sleep wake sing paint knit sew garden hike camp fish spend
-    earn pay save smoke love like have am identify belong feed raise grow keep take suffer usually go plan""".split()
+_GENERIC_WE = re.compile(
+    r"\b[Ww]e(?: all)?(?:'ve all| can| can't| cannot| could| need| should| must| have to| all| as|"
+    r" live| often| tend|"
+    r" never| don't| do| know| think| see| still)\b"
 )
-_MENTAL_PAST = frozenset(
-    """thought wondered meant guessed knew heard realized realised said asked mentioned told felt noticed
-    figured hoped assumed expected wanted needed liked loved saw imagined believed understood forgot did
-    was were had""".split()
+_EMPTY_STATE = _words(
+    """wondering looking curious sure interested glad happy excited sorry asking just so able afraid aware
+    certain hoping impressed amazed surprised intrigued heard seen noticed seeing hearing noticing no
+    concerned skeptical frustrated tired told said thinking trying going wanting open"""
 )
-_DULL_PARTICIPLE = frozenset(
-    """wondering looking curious sure interested glad happy excited sorry asking thinking not just going so
-    trying able afraid aware certain hoping impressed amazed surprised intrigued heard seen noticed seeing
-    hearing reading learned noticing no""".split()
+"""What "I'm ..." and "I've ..." may be followed by without telling anything yet."""
+_PLAN = _words("thinking interested trying going excited looking happy tired open glad")
+"""Those that begin a plan or a taste: something, unless the frame is a request."""
+_EMPTY_VERB = _words(
+    """think know see wonder guess hope mean believe understand agree appreciate feel say suppose can could
+    would should will might may must do did does find get want need like love imagine assume bet doubt
+    hear ask wish thought wondered meant guessed knew heard realized realised said asked mentioned told
+    felt noticed figured hoped assumed expected wanted needed saw imagined believed understood forgot
+    didn't couldn't shouldn't wouldn't and or to in of with as at the a it is that if for on but not am
+    are was were have had"""
 )
 
 
 def telling(clause: str) -> str | None:
-    """The part of a normalised clause (see `sentences.clauses`) that tells something of the speaker, or None."""
-    if clause.rstrip().endswith("?") or not mentions_speaker(clause) or len(clause.split()) < 3:
-        return None
-    if _NOT_SAID.match(clause):
+    """The part of a normalised clause (see `sentences.clauses`) that tells of the speaker, or None."""
+    if clause.rstrip().endswith("?"):
+        return _aside(clause.rstrip("? "))
+    if not mentions_speaker(clause) or len(clause.split()) < 3 or _NOT_SAID.match(clause):
         return None
     if _REPLY.match(clause):
         # "I love these ideas, especially since I just moved in": the reply goes, the rest may stay.
         rest = _BREAK.search(clause)
         return telling(clause[rest.end() :]) if rest else None
-    is_framed = _WILL_START.match(clause) or _REQUEST.match(clause) or _VAGUE.search(clause)
-    return clause if _tells(clause, skip_first=bool(is_framed)) else None
+    if not _I_WORD.search(clause) and (_GENERIC_WE.search(clause) or clause.startswith(("It", "That"))):
+        return None
+    is_framed = _WILL.match(clause) or _REQUEST.match(clause) or _VAGUE.search(clause)
+    return clause if _tells(clause, is_framed=bool(is_framed)) else _aside(clause)
 
 
 def is_pasted(text: str) -> bool:
-    """Whether a long text is material (an article, a transcript, a prompt) rather than somebody's own words."""
+    """Whether a text is material (an article, a transcript, a prompt) rather than somebody's own words."""
     if _ROLE.match(text):
         return True
-    if len(text) < _LONG_CHARS:
-        return False
-    words = len(text.split())
-    return len(_I_WORD.findall(text)) < words * _MIN_I_SHARE
+    return len(text) >= _LONG_CHARS and len(_I_WORD.findall(text)) < len(text.split()) * _MIN_I_SHARE
 
 
-def _tells(clause: str, skip_first: bool = False) -> bool:
-    """An event, habit, state or possession of the speaker; `skip_first` leaves out the frame's own verb."""
-    plain = _IDIOMS.sub(" ", clause)
-    if _OWN.search(plain):
+def _tells(clause: str, is_framed: bool) -> bool:
+    """An event, habit, state or possession of the speaker; behind a frame, its own verb does not count."""
+    plain = _IDIOM.sub(" ", clause)
+    if _OWN.search(plain) or (is_framed and re.search(r"\d", plain)):
         return True
-    for number, match in enumerate(_SUBJECT.finditer(plain)):
-        if number == 0 and skip_first:
-            continue
-        words = [word.lower() for word in match["words"].split()]
-        while words and is_adverb(words[0]):
-            words.pop(0)
-        if not words:
-            continue
-        if match["tail"] in ("'m", "'re", "'ve") or words[0] in ("am", "are", "have", "was", "were", "had"):
-            rest = words if match["tail"] in ("'m", "'re", "'ve") else words[1:]
-            while rest and (is_adverb(rest[0]) or rest[0] == "been"):
-                rest = rest[1:]
-            if rest and rest[0] not in _DULL_PARTICIPLE:
-                return True
-            if (
-                rest
-                and rest[0]
-                in ("thinking", "interested", "trying", "going", "happy", "excited", "looking", "reading")
-                and not skip_first
-            ):
-                return True
-        elif words[0] in _TELLING or words[0] in ("can't", "cannot", "don't", "need", "want", "buy", "plan"):
-            return True
-        elif is_past(words[0]) and words[0] not in _MENTAL_PAST:
-            return True
-        elif match["tail"] == "'d" and words[:2] in (["like", "to"], ["love", "to"], ["prefer", "to"]):
-            return True
-    return False
+    subjects = list(_SUBJECT.finditer(plain))[1 if is_framed else 0 :]
+    return any(
+        _is_telling(match["tail"] or "", match["words"].lower().split(), is_framed) for match in subjects
+    )
+
+
+def _is_telling(tail: str, words: list[str], is_framed: bool) -> bool:
+    words = _after_adverbs(words)
+    if not words or tail == "'ll":
+        return False
+    if tail == "'d":
+        return words[:2] in (["like", "to"], ["love", "to"], ["prefer", "to"], ["rather", "not"])
+    if tail or words[0] in ("am", "are", "have", "was", "were", "had"):
+        state = _after_adverbs([word for word in (words if tail else words[1:]) if word != "been"])
+        return bool(state) and (state[0] not in _EMPTY_STATE or (not is_framed and state[0] in _PLAN))
+    if words[0] in ("like", "love"):
+        return len(words) > 1 and words[1] not in (
+            "the",
+            "that",
+            "this",
+            "these",
+            "those",
+            "it",
+            "how",
+            "your",
+        )
+    if words[0] in ("don't", "can't", "haven't", "didn't", "need", "want"):
+        return not is_framed
+    return words[0] not in _EMPTY_VERB
+
+
+def _after_adverbs(words: list[str]) -> list[str]:
+    start = 0
+    while start < len(words) and is_adverb(words[start]):
+        start += 1
+    return words[start:]
+
+
+# --- facts inside a question ----------------------------------------------------------------------------
+
+_REASON = re.compile(
+    r",? (?:considering|since|because|given|now that|especially since|as)(?: that)? (?=(?:I|[Mm]y|"
+    r"[Ww]e|[Oo]ur)\b)"
+)
+_LITTLE = (
+    r"(?:and|or|on|in|at|of|for|with|to|from|is|are|was|if|my|our|the|an?|some|that|which|I|we|by|about|"
+    r"like|you)"
+)
+_RELATIVE = re.compile(
+    rf"\b(?P<thing>(?:[Mm]y|[Oo]ur|[Tt]he|an?|some)(?: (?!{_LITTLE}\b)[\w'$.-]+){{1,6}}),? (?:that |which )?"
+    r"I(?P<tail>'ve| have(?= [a-z]+(?:ed|en|de|t|d)\b))? (?P<verb>(?:[a-z]+ly |just |already |"
+    r"also )*[a-z]+(?: (?:to|from|for|at|in)(?= (?:at|on|in|for|from)\b))?)"
+    r"(?P<rest>[^?]*)"
+)
+
+
+def _aside(question: str) -> str | None:
+    """What a question tells on the way, as a statement of its own."""
+    if match := _REASON.search(question):
+        return telling(question[match.end() :])
+    match = _RELATIVE.search(question)
+    if not match:
+        return None
+    verb = _after_adverbs(match["verb"].split())
+    if not verb or not (
+        is_past(verb[0]) or match["tail"] or verb[0] in ("have", "own", "use") or "ly" in match["verb"]
+    ):
+        return None
+    if (verb[0] in _EMPTY_VERB and verb[0] != "have") or len(match["rest"].split()) < 2:
+        return None
+    return f"I{match['tail'] or ''} {match['verb']} {match['thing']}{match['rest']}".rstrip(" ,")
