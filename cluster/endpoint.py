@@ -128,7 +128,7 @@ class Endpoint:
     def __init__(self, config: EndpointConfig, responses: Responses, budget: Budget):
         self.config, self.responses, self.budget = config, responses, budget
         self.counts: Counter[str] = Counter()
-        """num_asked, num_in_doubt_asked, num_retried (429 and 5xx seen), num_failed."""
+        """num_asked, num_in_doubt (asked again), num_retried (429 and 5xx seen), num_failed, num_capped."""
         self.last_error = ""
         self._failures_in_a_row = 0
 
@@ -137,6 +137,8 @@ class Endpoint:
 
         EndpointError when the endpoint refuses the key or the model, or fails request after request.
         """
+        if any(ask.key in self.responses.in_doubt for ask in asks):
+            self.responses.refresh()
         answers = [self.responses.get(ask.key) for ask in asks]
         missing = [ask for ask, answer in zip(asks, answers, strict=True) if answer is None]
         found = asyncio.run(self._ask_all(missing)) if missing else {}
@@ -165,12 +167,9 @@ class Endpoint:
 
         async with client:
             tasks = [asyncio.create_task(one(ask)) for ask in asks]
-            try:
-                return dict(await asyncio.gather(*tasks))
-            except BaseException:
-                # What is in flight is paid for: hear it out, and keep it.
-                await asyncio.gather(*tasks, return_exceptions=True)
-                raise
+            # When one raises, what is in flight is paid for all the same: hear it out, and keep it.
+            await asyncio.wait(tasks)
+            return dict(task.result() for task in tasks)
 
     async def _count(self, response) -> None:
         if response.status_code == 429 or response.status_code >= 500:
@@ -180,19 +179,17 @@ class Endpoint:
         import openai
 
         if self._failures_in_a_row >= MAX_FAILURES:
-            raise EndpointError(
-                f"{self.config.base_url}: {MAX_FAILURES} requests in a row failed, the last with "
-                f"{self.last_error}; mend it and run again"
-            )
+            raise EndpointError(self.last_error)
         num_chars = sum(len(message["content"]) for message in ask.messages)
         most = (num_chars // CHARS_A_TOKEN, ask.max_tokens)
         reserved = (sum(most), self.config.cost(*most))
         if not await self.budget.reserve(*reserved):
+            self.counts["num_capped"] += 1
             return None
         spent = (0, 0)
         try:
             self.counts["num_asked"] += 1
-            self.counts["num_in_doubt_asked"] += ask.key in self.responses.in_doubt
+            self.counts["num_in_doubt"] += ask.key in self.responses.in_doubt
             await asyncio.to_thread(self.responses.asking, ask.key)
             answer = await self._send(client, ask)
             spent = (answer.prompt_tokens, answer.output_tokens)
@@ -203,13 +200,15 @@ class Endpoint:
             # Costs nothing and is not kept: another setting may mend it.
             self._fail(error)
             self.responses.not_answered(ask.key)
-            return Answer("", refusal=self.last_error)
+            return Answer("", refusal=_short(error))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             self.responses.not_answered(ask.key)
-            raise EndpointError(
+            self._failures_in_a_row = MAX_FAILURES
+            self.last_error = (
                 f"{self.config.base_url}, model {self.config.model!r}: {_short(error)}; check base_url, "
                 f"model and the key in {self.config.api_key_env}"
-            ) from None
+            )
+            raise EndpointError(self.last_error) from None
         except openai.OpenAIError as error:
             self.counts["num_failed"] += 1
             self._fail(error)
@@ -222,7 +221,10 @@ class Endpoint:
 
     def _fail(self, error: Exception) -> None:
         self._failures_in_a_row += 1
-        self.last_error = _short(error)
+        self.last_error = (
+            f"{self.config.base_url}: {MAX_FAILURES} requests in a row failed, the last with "
+            f"{_short(error)}; mend it and run again"
+        )
 
     async def _send(self, client, ask: Ask) -> Answer:
         formats = {

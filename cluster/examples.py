@@ -83,12 +83,12 @@ def examine(
 
 
 class CheckStage:
-    """Actor: plan/BATCH and its answers -> checked/KEY/PART, rows of CHECKED_SCHEMA."""
+    """Actor: plan/BATCH and its answers -> checked/PART, rows of CHECKED_SCHEMA."""
 
-    def __init__(self, profile: EncoderProfile, files: Files, key: str):
+    def __init__(self, profile: EncoderProfile, files: Files):
         from transformers import AutoTokenizer
 
-        self._profile, self._files, self._key = profile, files, key
+        self._profile, self._files = profile, files
         self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
         self._prompt = PromptBuilder(profile, self._tokenizer)
 
@@ -102,13 +102,10 @@ class CheckStage:
             for segment in plan
             if segment["segment_id"] in answers
         ]
-        self._files.put_rows(path := checked_path(self._key, row["part_id"]), rows, CHECKED_SCHEMA)
+        self._files.put_rows(path := f"checked/{row['part_id']}.parquet", rows, CHECKED_SCHEMA)
         return row | {
             "checked": path,
-            "num_checked": len(rows),
             "num_to_judge": sum(found["verdict"] == "records" for found in rows),
-            "prompt_tokens": sum(answer["prompt_tokens"] for answer in answers.values()),
-            "output_tokens": sum(answer["output_tokens"] for answer in answers.values()),
         }
 
     def _example(self, segment: dict, answer: dict) -> dict:
@@ -136,10 +133,6 @@ class CheckStage:
 def num_tokens(tokenizer, text: str) -> int:
     """Tokens of a text in which control tokens count as one."""
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def checked_path(key: str, part_id: str) -> str:
-    return f"checked/{key}/{part_id}.parquet"
 
 
 # --- duplicates -----------------------------------------------------------------------------------------

@@ -32,25 +32,31 @@ def request_key(*parts: object) -> str:
 
 
 class Responses:
-    """Answers of one model in one role (`teacher`, `judge`), under `_slowwave/answers` of an output folder.
+    """Answers of one model in one role (`teacher`, `judge`), of an output folder.
 
     `spent` holds the tokens of all answers of the role, those of other models and prompts included.
     """
 
     def __init__(self, files: Files, role: str, fingerprint: str):
-        self._files = files
+        self._files, self._role = files, role
         self._asked, self._answered = f"asked/{role}/{fingerprint}", f"answers/{role}/{fingerprint}"
         self.spent = (0, 0)
         self._paths: dict[str, str] = {}
-        for path in files.paths(f"answers/{role}"):
-            folder, _, name = path.rpartition("/")
-            key, prompt_tokens, output_tokens = name.removesuffix(".json").split("-")
-            self.spent = (self.spent[0] + int(prompt_tokens), self.spent[1] + int(output_tokens))
-            if folder == self._answered:
-                self._paths[key] = path
+        self.refresh()
         asked = {path.rpartition("/")[2] for path in files.paths(self._asked)}
         self.in_doubt = asked - self._paths.keys()
         """Keys of requests that were in flight when an earlier run was killed."""
+
+    def refresh(self) -> None:
+        """List the ledger again: workers of a killed run may have kept an answer meanwhile."""
+        prompt_tokens = output_tokens = 0
+        for path in self._files.paths(f"answers/{self._role}"):
+            folder, _, name = path.rpartition("/")
+            key, *tokens = name.removesuffix(".json").split("-")
+            prompt_tokens, output_tokens = prompt_tokens + int(tokens[0]), output_tokens + int(tokens[1])
+            if folder == self._answered:
+                self._paths[key] = path
+        self.spent = (prompt_tokens, output_tokens)
 
     def get(self, key: str) -> Answer | None:
         path = self._paths.get(key)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster import extractor
-from cluster.endpoint import Ask, Budget, Endpoint, EndpointConfig
+from cluster.endpoint import Ask, Budget, Endpoint, EndpointConfig, EndpointError
 from cluster.extractor import extract
 from cluster.files import Files
 from cluster.prompt import PromptBuilder
@@ -62,7 +62,7 @@ class VllmTeacher:
     """A profile's model on this actor. Answers are kept when their batch is done."""
 
     def __init__(self, profile: EncoderProfile, responses: Responses, engine: dict):
-        self.counts = {}
+        self.counts = {"num_asked": 0}
         self._responses = responses
         self._load = functools.cache(functools.partial(self._encoder, profile, engine))
 
@@ -76,6 +76,7 @@ class VllmTeacher:
         answers = {s["segment_id"]: self._responses.get(s["segment_id"]) for s in segments}
         missing = [s for s in segments if answers[s["segment_id"]] is None]
         # Loading waits for work: a run that was answered before never loads a model.
+        self.counts["num_asked"] += len(missing)
         for segment, encoding in zip(missing, self._load().encode(missing) if missing else [], strict=True):
             answer = Answer(
                 text=json.dumps({"records": local_records(segment, encoding.records)}, ensure_ascii=False),
@@ -133,44 +134,37 @@ def fingerprint(kind: str, profile: EncoderProfile, endpoint: EndpointConfig) ->
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def taught_path(teacher: str, part_id: str) -> str:
-    return f"taught/{teacher}/{part_id}.parquet"
+def taught_path(part_id: str) -> str:
+    return f"taught/{part_id}.parquet"
 
 
 class TeachStage:
-    """Actor: plan/BATCH -> taught/TEACHER/PART, the answers to those of its segments that are wanted.
+    """Actor: plan/BATCH -> taught/PART, the answers to those of its segments that are wanted.
 
-    `make` makes the teacher inside the actor. A part whose answers are not all there is not put: its row says
-    how many are left.
+    `make` makes the teacher inside the actor. What a cap or a failure left open has no row.
     """
 
-    def __init__(self, fingerprint: str, files: Files, make):
-        self._fingerprint, self._files, self._make = fingerprint, files, make
+    def __init__(self, files: Files, make):
+        self._files, self._make = files, make
         self._teacher = None
 
     def __call__(self, row: dict) -> dict:
-        path = taught_path(self._fingerprint, row["part_id"])
-        counts = {"num_asked": 0, "num_in_doubt_asked": 0, "num_retried": 0, "num_failed": 0}
-        num_left = 0
-        if not self._files.exists(path):
-            if self._teacher is None:
-                self._teacher = self._make()
-            before = dict(self._teacher.counts)
-            wanted = set(row["segment_ids"])
-            plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
-            segments = [segment for segment in plan if segment["segment_id"] in wanted]
+        if self._teacher is None:
+            self._teacher = self._make()
+        wanted = set(row["segment_ids"])
+        plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
+        segments = [segment for segment in plan if segment["segment_id"] in wanted]
+        before, error = dict(self._teacher.counts), ""
+        try:
             answers = self._teacher.teach(segments)
-            counts |= {
-                name: self._teacher.counts[name] - before.get(name, 0) for name in self._teacher.counts
-            }
-            rows = [
-                {"segment_id": segment["segment_id"], **vars(answer)}
-                for segment, answer in zip(segments, answers, strict=True)
-                if answer is not None
-            ]
-            num_left = len(segments) - len(rows)
-            # A refusal costs nothing and may be mended by a setting: it is not kept either.
-            is_final = not num_left and not any(answer["refusal"] for answer in rows)
-            self._files.put_rows(path if is_final else f"{path}.open", rows, TAUGHT_SCHEMA)
-            path = path if is_final else f"{path}.open"
-        return row | counts | {"taught": path, "num_left": num_left}
+        except EndpointError as failure:
+            answers, error = [None] * len(segments), str(failure)
+        rows = [
+            {"segment_id": segment["segment_id"], **vars(answer)}
+            for segment, answer in zip(segments, answers, strict=True)
+            if answer is not None
+        ]
+        self._files.put_rows(path := taught_path(row["part_id"]), rows, TAUGHT_SCHEMA)
+        counts = {name: count - before.get(name, 0) for name, count in self._teacher.counts.items()}
+        left = len(segments) - len(rows)
+        return row | {"taught": path, "num_left": left, "teach_counts": json.dumps(counts), "error": error}

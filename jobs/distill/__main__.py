@@ -10,22 +10,26 @@ with the rule) and a data card. A paid answer is kept as soon as it arrives: run
 a crash, or with higher caps, and nothing is paid for twice.
 """
 
+import json
+
 from jobs.cli import JobError, UsageError, main, say
 from jobs.distill.config import DistillConfig
 from jobs.run import Run, absolute, load_profile
+from schemas.judge import JudgeProfile
 from schemas.profile import EncoderProfile
 
 
 def run(config: DistillConfig) -> dict:
     """Distill and return the summary. Safe to repeat at any time."""
-    from cluster.endpoint import EndpointError
+    from cluster.lease import Lease, LeaseHeld, LeaseLost
     from cluster.models import ModelError
 
     places = {name: getattr(config, name) for name in ("archive", "store", "output")}
     config = config.model_copy(update={name: absolute(uri) for name, uri in places.items() if uri})
     try:
-        return encoder(config)
-    except (ModelError, EndpointError) as error:
+        with Lease(config.output, "jobs.distill"):
+            return {"encoder": encoder}[config.task](config)
+    except (ModelError, LeaseHeld, LeaseLost) as error:
         raise JobError(str(error)) from error
 
 
@@ -33,64 +37,130 @@ def encoder(config: DistillConfig) -> dict:
     """archive -> segments -> teacher -> verifier -> judge -> set."""
     from cluster.archive import ArchiveError, list_files
     from cluster.files import Files
-    from cluster.models import resolve_encoder
     from cluster.resources import connect
-    from cluster.teacher import rules_fingerprint
-    from cluster.verifier import FINGERPRINT as VERIFIER
     from jobs.distill.leaks import read_leaks
-    from jobs.distill.segments import collect, cut, teach
+    from jobs.distill.segments import collect, cut, judge, spent, teach
     from jobs.distill.sets import split, write
 
-    student = resolve_encoder(load_profile("profiles", config.profile, EncoderProfile))
-    teacher = student
-    if config.teacher_profile:
-        teacher = resolve_encoder(load_profile("profiles", config.teacher_profile, EncoderProfile))
-        if missing := set(student.fields) - set(teacher.fields):
-            raise UsageError(
-                f"teacher_profile={config.teacher_profile!r}: does not write {sorted(missing)}, which the "
-                "student has to; choose another or change `fields`"
-            )
     try:
         paths = list_files(config.archive)
     except ArchiveError as error:
         raise UsageError(str(error)) from None
     say(f"[distill] {config.archive} ({len(paths)} files) -> {config.output}")
     leaks = read_leaks(config.leak_check, config.exclude_sessions)
-    name = {
-        "rules": "rules",
-        "vllm": f"vllm:{teacher.name}",
-        "openai": f"openai:{config.teacher_endpoint.model}",
-    }
-    origin = name[config.teacher]
+    profiles = resolved(config)
+    student = profiles["student"]
     this = Run(
         "distill",
         config,
         encoder=student.fingerprint,
         embedder="",
-        profiles={"student": student.model_dump(mode="json"), "teacher": teacher.model_dump(mode="json")},
+        profiles={f"{name}_profile": profile.model_dump(mode="json") for name, profile in profiles.items()},
         writes="output",
     )
+    sources = made_by(config, profiles)
     connect(config.cluster)
-    with this.stage("cut"):
-        plan = cut(config, student, paths, leaks)
-    this.counts |= plan.counts
-    with this.stage("teach"):
-        done = teach(config, this, student, teacher, plan) if plan.parts else []
-    with this.stage("write"):
-        found = collect(config, origin, done, plan)
-        found.sources = {
-            "teacher": origin,
-            "teacher_fingerprint": rules_fingerprint() if config.teacher == "rules" else teacher.fingerprint,
-            "judge": "none",
-            "verifier": VERIFIER,
-            "student": f"{student.name} ({student.fingerprint})",
-        }
-        parts = split(found, config)
-        counts, data_hash = write(config, parts, found, {"run_id": this.run_id})
-    this.counts |= counts | {"teacher": origin, "data_hash": data_hash}
     staging = Files(config.output, "staging")
     staging.delete(staging.paths())
-    return this.finish("done")
+    with this.stage("cut"):
+        plan = cut(config, staging, student, paths, leaks)
+    this.counts |= plan.counts
+    with this.stage("teach"):
+        done = teach(config, staging, student, profiles["teacher"], plan) if plan.parts else []
+    if config.judge != "none" and done:
+        with this.stage("judge"):
+            done = judge(config, staging, profiles["judge"], done)
+    with this.stage("write"):
+        found = collect(config, staging, sources["teacher"], done, plan)
+        found.sources = sources
+        this.counts |= {name: sources[name] for name in ("teacher", "judge")} | asked(done) | spent(config)
+        status, error = outcome(config, done, found)
+        facts = {"run_id": this.run_id, "status": status, **spent(config)}
+        counts, data_hash = write(config, split(found, config), found, facts)
+    this.counts |= counts | {"num_left": left(done, found), "data_hash": data_hash}
+    staging.delete(staging.paths())
+    summary = this.finish(status)
+    if error:
+        raise JobError(error)
+    if status != "done":
+        say(
+            f"[distill] {status}: {summary['num_left']} segments are left; what was answered is in the set. "
+            "Raise the caps and run the same command again to go on: nothing is paid for twice"
+        )
+    return summary
+
+
+def resolved(config: DistillConfig) -> dict:
+    """Profiles of student, teacher and judge, as far as they are needed."""
+    from cluster.models import resolve_decider, resolve_encoder
+
+    profiles = {"student": resolve_encoder(load_profile("profiles", config.profile, EncoderProfile))}
+    profiles["teacher"] = profiles["student"]
+    if config.teacher_profile:
+        teacher = resolve_encoder(load_profile("profiles", config.teacher_profile, EncoderProfile))
+        if missing := set(profiles["student"].fields) - set(teacher.fields):
+            raise UsageError(
+                f"teacher_profile={config.teacher_profile!r}: does not write {sorted(missing)}, which the "
+                "student has to; choose another or change `fields`"
+            )
+        profiles["teacher"] = teacher
+    if config.judge != "none":
+        profiles["judge"] = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))
+    return profiles
+
+
+def made_by(config: DistillConfig, profiles: dict) -> dict:
+    """Names of teacher, judge, verifier and student, for the card."""
+    from cluster.teacher import rules_fingerprint
+    from cluster.verifier import FINGERPRINT
+
+    names = {"rules": "rules", "none": "none"}
+    for role in ("teacher", "judge"):
+        kind = getattr(config, role)
+        if kind == "vllm":
+            names[role] = f"vllm:{profiles[role].name}"
+        else:
+            names[role] = names.get(kind) or f"openai:{getattr(config, f'{role}_endpoint').model}"
+    is_rules = config.teacher == "rules"
+    return {
+        "teacher": names["teacher"],
+        "teacher_fingerprint": rules_fingerprint() if is_rules else profiles["teacher"].fingerprint,
+        "judge": names["judge"],
+        "min_score": config.min_score if config.judge != "none" else None,
+        "verifier": FINGERPRINT,
+        "student": f"{profiles['student'].name} ({profiles['student'].fingerprint})",
+    }
+
+
+def asked(done: list[dict]) -> dict:
+    """What this run asked of teacher and judge."""
+    counts: dict[str, int] = {}
+    for row in done:
+        for role in ("teach", "judge"):
+            for name, count in json.loads(row.get(f"{role}_counts", "{}")).items():
+                name = name.replace("num_", f"num_{role}_")
+                counts[name] = counts.get(name, 0) + count
+    return counts
+
+
+def left(done: list[dict], found) -> int:
+    """Segments that a cap or a failure left without an answer or without a judgement."""
+    return sum(row["num_left"] for row in done) + found.left_out["not_judged"]
+
+
+def outcome(config: DistillConfig, done: list[dict], found) -> tuple[str, str]:
+    """Status of the run, and the error where it has one."""
+    counts = asked(done)
+    if error := next((row["error"] for row in done if row["error"]), ""):
+        return "failed", f"{error}. What was answered before is kept"
+    for role in ("teach", "judge"):
+        num_failed, num_asked = counts.get(f"num_{role}_failed", 0), counts.get(f"num_{role}_asked", 0)
+        if num_failed > config.max_failed_fraction * num_asked:
+            return "failed", (
+                f"max_failed_fraction={config.max_failed_fraction}: {num_failed} of {num_asked} requests got "
+                "no answer. What was answered is kept: run again to ask for the others"
+            )
+    return ("stopped" if left(done, found) else "done"), ""
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
 """Task `encoder`: archive -> segments -> teacher -> verifier -> judge -> examples.
 
-    units --cut--> plan/BATCH --teach--> taught/TEACHER/PART --check--> checked/KEY/PART --judge--> judged/...
+    units --cut--> plan/BATCH --teach--> taught/PART --check--> checked/PART --judge--> judged/PART
 
-As in a backfill the rows between the stages are references to staged files. A part is what of a batch is
+As in a backfill the rows between the stages are references to staged files; what makes a killed run cheap to
+repeat is the ledger of paid answers (cluster.responses), all else costs seconds. A part is what of a batch is
 wanted: duplicates are left out before the teacher is asked, because they would be paid for and then dropped.
 """
 
 import functools
 import hashlib
 import json
+import pickle
 from collections import Counter
 from dataclasses import dataclass, field
 
-from cluster.resources import actor_options, encoder_gpus
+from cluster.resources import PoolConfig, actor_options, encoder_gpus
 from jobs.cli import Progress
-from jobs.distill.config import DistillConfig
+from jobs.distill.config import DistillConfig, EnginePool
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
-from jobs.run import Run
+from schemas.judge import JudgeProfile, scores_schema
 from schemas.profile import EncoderProfile
 
 MAX_BLOCKS = 4096
@@ -32,30 +34,25 @@ class Plan:
     counts: Counter = field(default_factory=Counter)
 
 
-def cut(config: DistillConfig, profile: EncoderProfile, paths: list[str], leaks: Leaks) -> Plan:
+def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str], leaks: Leaks) -> Plan:
     """Archive -> staged batches of segments -> the parts of them that are worth asking about."""
     import numpy as np
     import ray
 
     from cluster.archive import inspect_file, plan_units
     from cluster.examples import NUM_HASHES, duplicates, said, signature
-    from cluster.files import Files
     from cluster.ledger import Ledger
     from cluster.stages import cut_unit, plan_path
     from schemas.store import SEGMENTS_SCHEMA
 
     def inspect(row: dict) -> dict:
-        import pickle
-
         return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
-
-    import pickle
 
     found = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_BLOCKS)).map(
         inspect, num_cpus=0.25
     )
     inspected = [pickle.loads(row["found"]) for row in found.iter_rows()]
-    units, files = plan_units(inspected, config.limit_sessions), Files(config.output, "staging")
+    units = plan_units(inspected, config.limit_sessions)
     shared = ray.put(
         {
             "archive": config.archive,
@@ -119,77 +116,121 @@ def cut(config: DistillConfig, profile: EncoderProfile, paths: list[str], leaks:
 
 
 def teach(
-    config: DistillConfig, this: Run, student: EncoderProfile, teacher: EncoderProfile, plan: Plan
+    config: DistillConfig, files, student: EncoderProfile, teacher: EncoderProfile, plan: Plan
 ) -> list[dict]:
     """Parts -> answers -> checked examples. Returns a row of counts and references a part."""
     import ray
 
     from cluster.examples import CheckStage
-    from cluster.files import Files
-    from cluster.teacher import TeachStage, fingerprint
-    from cluster.verifier import FINGERPRINT as VERIFIER
+    from cluster.teacher import TeachStage
 
-    files = Files(config.output, "staging")
-    # What the rules say costs nothing: it is never out of date when it is said anew.
-    key = (
-        this.run_id
-        if config.teacher == "rules"
-        else fingerprint(config.teacher, teacher, config.teacher_endpoint)
-    )
-    make = functools.partial(make_teacher, config, teacher, key)
-    num_gpus = encoder_gpus(config.teacher_pool) if config.teacher == "vllm" else 0
-    pool = config.check_pool if config.teacher == "rules" else config.teacher_pool
-    if config.teacher == "openai":
-        # One actor keeps the caps, and has as many requests in flight as are wanted.
-        pool = pool.model_copy(update={"min_size": 1, "max_size": 1})
-    checks = f"{key}-{student.fingerprint}-{VERIFIER}"
+    make = functools.partial(make_teacher, config, teacher)
+    pool, num_gpus = model_pool(config, "teacher")
     rows = (
         ray.data.from_items(plan.parts, override_num_blocks=min(len(plan.parts), MAX_BLOCKS))
-        .map(TeachStage, fn_constructor_args=(key, files, make), **actor_options(pool, num_gpus))
-        .map(CheckStage, fn_constructor_args=(student, files, checks), **actor_options(config.check_pool, 0))
+        .map(TeachStage, fn_constructor_args=(files, make), **actor_options(pool, num_gpus))
+        .map(CheckStage, fn_constructor_args=(student, files), **actor_options(config.check_pool, 0))
     )
+    return _consume(rows, "teach", plan.parts)
+
+
+def judge(config: DistillConfig, files, profile: JudgeProfile, parts: list[dict]) -> list[dict]:
+    """Checked parts -> judged parts. A pass of its own, so that two models never share a GPU."""
+    import ray
+
+    from cluster.judge import JudgeStage
+
+    make = functools.partial(make_judge, config, profile)
+    pool, num_gpus = model_pool(config, "judge")
+    rows = ray.data.from_items(parts, override_num_blocks=min(len(parts), MAX_BLOCKS)).map(
+        JudgeStage, fn_constructor_args=(files, config.min_score, make), **actor_options(pool, num_gpus)
+    )
+    return _consume(rows, "judge", parts)
+
+
+def _consume(rows, label: str, parts: list[dict]) -> list[dict]:
     done = []
-    progress = Progress("teach", "segments", sum(len(part["segment_ids"]) for part in plan.parts))
+    progress = Progress(label, "segments", sum(len(part["segment_ids"]) for part in parts))
     for row in rows.iter_rows():
         done.append(row)
         progress.advance(len(row["segment_ids"]))
     return sorted(done, key=lambda row: row["part_id"])
 
 
-def make_teacher(config: DistillConfig, profile: EncoderProfile, key: str):
+def model_pool(config: DistillConfig, role: str) -> tuple[PoolConfig, float]:
+    """Pool and GPUs per actor of teacher or judge."""
+    kind, pool = getattr(config, role), getattr(config, f"{role}_pool")
+    if kind == "rules":
+        return config.check_pool, 0
+    if kind == "openai":
+        # One actor keeps the caps, and has as many requests in flight as are wanted.
+        return pool.model_copy(update={"min_size": 1, "max_size": 1}), 0
+    return pool, encoder_gpus(pool)
+
+
+def make_teacher(config: DistillConfig, profile: EncoderProfile):
     """The teacher, made where it works."""
-    from cluster.files import Files
     from cluster.responses import Responses
-    from cluster.teacher import OpenAITeacher, RulesTeacher, VllmTeacher
+    from cluster.teacher import OpenAITeacher, RulesTeacher, VllmTeacher, fingerprint
 
     if config.teacher == "rules":
         return RulesTeacher(profile)
-    responses = Responses(Files(config.output, "ledger"), "teacher", key)
+    key = fingerprint(config.teacher, profile, config.teacher_endpoint)
+    responses = Responses(ledger(config), "teacher", key)
     if config.teacher == "vllm":
-        engine = config.teacher_pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
-        return VllmTeacher(profile, responses, engine)
-    return OpenAITeacher(profile, config.teacher_endpoint, responses, budget(config, responses))
+        return VllmTeacher(profile, responses, _engine(config.teacher_pool))
+    return OpenAITeacher(profile, config.teacher_endpoint, responses, budget(config))
 
 
-def budget(config: DistillConfig, responses):
-    """Caps, and what endpoints were paid for in all runs into this output."""
-    from cluster.endpoint import Budget
-    from cluster.files import Files
+def make_judge(config: DistillConfig, profile: JudgeProfile):
+    """The judge, made where it works."""
+    from cluster.endpoint import Endpoint
+    from cluster.judge import Judge, LocalModel, fingerprint
     from cluster.responses import Responses
 
-    tokens, cost = 0, 0.0
-    for role in ("teacher", "judge"):
-        if getattr(config, role) == "openai":
-            spent = Responses(Files(config.output, "ledger"), role, "").spent
-            tokens, cost = tokens + sum(spent), cost + getattr(config, f"{role}_endpoint").cost(*spent)
-    return Budget(config.max_tokens, config.max_cost, tokens, cost)
+    key = fingerprint(config.judge, profile, config.judge_endpoint)
+    responses = Responses(ledger(config), "judge", key)
+    if config.judge == "vllm":
+        return Judge(profile, LocalModel(profile, scores_schema(), responses, _engine(config.judge_pool)))
+    return Judge(profile, Endpoint(config.judge_endpoint, responses, budget(config)))
 
 
-def collect(config: DistillConfig, origin: str, done: list[dict], plan: Plan) -> Candidates:
-    """Checked, and judged, parts -> candidates of the set."""
+def _engine(pool: EnginePool) -> dict:
+    return pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+
+
+def ledger(config: DistillConfig):
+    """Where paid answers lie. They stay when the run is done."""
     from cluster.files import Files
 
-    files, found = Files(config.output, "staging"), Candidates(left_out=plan.left_out)
+    return Files(config.output, "ledger")
+
+
+def spent(config: DistillConfig) -> dict:
+    """Tokens of all runs into this output by role, and what endpoints asked for them."""
+    from cluster.responses import Responses
+
+    counts, cost = {}, 0.0
+    for role in ("teacher", "judge"):
+        if (kind := getattr(config, role)) in ("vllm", "openai"):
+            tokens = Responses(ledger(config), role, "").spent
+            counts |= {f"{role}_prompt_tokens": tokens[0], f"{role}_output_tokens": tokens[1]}
+            cost += getattr(config, f"{role}_endpoint").cost(*tokens) if kind == "openai" else 0.0
+    return counts | {"cost": round(cost, 6)}
+
+
+def budget(config: DistillConfig):
+    """Caps, and what endpoints were paid for until now."""
+    from cluster.endpoint import Budget
+
+    paid = spent(config)
+    tokens = sum(count for name, count in paid.items() if getattr(config, name.split("_")[0], "") == "openai")
+    return Budget(config.max_tokens, config.max_cost, tokens, paid["cost"])
+
+
+def collect(config: DistillConfig, files, origin: str, done: list[dict], plan: Plan) -> Candidates:
+    """Checked, and judged, parts -> candidates of the set."""
+    found = Candidates(left_out=plan.left_out)
     counts = Counter()
     for part in done:
         scores = {}
@@ -202,6 +243,7 @@ def collect(config: DistillConfig, origin: str, done: list[dict], plan: Plan) ->
             counts[row["verdict"]] += 1
             if row["verdict"] not in ("records", "empty"):
                 continue
+            counts["num_records"] += len(row["memory_types"])
             if config.judge != "none" and row["verdict"] == "records":
                 judged = scores.get(row["segment_id"])
                 if judged is None:
@@ -231,5 +273,5 @@ def collect(config: DistillConfig, origin: str, done: list[dict], plan: Plan) ->
     found.coverage = dict(plan.counts) | {
         f"segments_{name}": counts[name] for name in sorted(counts) if not name.startswith("num_")
     }
-    found.coverage |= {name: counts[name] for name in ("num_turns", "num_turns_cited")}
+    found.coverage |= {name: counts[name] for name in ("num_records", "num_turns", "num_turns_cited")}
     return found
