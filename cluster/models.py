@@ -73,7 +73,7 @@ def source_hash(source: str, revision: str | None) -> str:
     if source.startswith("package:"):
         distribution = _distribution(source)
         return f"{distribution.name}=={distribution.version}"
-    folder = Path(source)
+    folder = _shipped(source) or Path(source)
     if not folder.is_dir():
         return f"{source}@{revision or 'main'}"
     digest = hashlib.sha256()
@@ -180,6 +180,8 @@ def embedder_folder(profile: EmbedderProfile) -> Path:
 def _folder(source: str, revision: str | None) -> Path:
     if source.startswith("package:"):
         return _package_folder(source)
+    if shipped := _shipped(source):
+        return shipped
     if Path(source).is_dir():
         return Path(source)
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
@@ -195,6 +197,18 @@ def _folder(source: str, revision: str | None) -> Path:
             f"model {source!r}: cannot be had from the hub ({type(error).__name__}); check the id and the "
             "network, or download it and give its folder"
         ) from error
+
+
+def _shipped(source: str) -> Path | None:
+    """The folder of `shipped:NAME`, an adapter that comes with this package, wherever that lies on a worker."""
+    if not source.startswith("shipped:"):
+        return None
+    adapters = Path(__file__).parents[1] / "jobs" / "configs" / "adapters"
+    folder = adapters / source.removeprefix("shipped:")
+    if not folder.is_dir():
+        known = sorted(path.name for path in adapters.glob("*") if path.is_dir())
+        raise ModelError(f"model {source!r}: no such folder {folder}; known names: {known}")
+    return folder
 
 
 def _distribution(source: str) -> importlib.metadata.Distribution:
