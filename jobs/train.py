@@ -75,7 +75,7 @@ class TrainConfig(JobConfig):
 
 def worker_of(task: str) -> Callable[[dict], None]:
     """What each worker runs for a task. It leaves `adapter/` and `result.json` in the output folder."""
-    from cluster.training import train_adapter
+    from cluster.trainer import train_adapter
 
     return {"encoder": train_adapter, "decider": train_adapter, "fact_qa": train_adapter}[task]
 

@@ -6,21 +6,24 @@ import pytest
 import torch
 
 from cluster.models import model_folder
+from cluster.trainer import (
+    Answers,
+    StepSampler,
+    answer_trainer,
+    arguments,
+    check_can_quantize,
+    load_base,
+    save_adapter,
+)
 from cluster.training import (
     COMPLETE,
     IGNORED,
-    Answers,
     LoraSettings,
     Recipe,
     TrainingError,
     answer_is_valid,
-    answer_trainer,
-    arguments,
-    check_can_quantize,
     last_checkpoint,
-    load_base,
     prepare,
-    save_adapter,
     tokenize,
 )
 
@@ -195,6 +198,19 @@ def test_answers_are_measured_with_the_model_s_own_ending(base, tokenizer, tmp_p
         "eval_valid_answers": 1.0,
         "eval_exact_answers": 1.0,
     }
+
+
+def test_each_step_is_a_random_sample_ordered_by_length():
+    lengths = [index % 7 for index in range(50)]
+    sampler = StepSampler(lengths, num_step=8, seed=1)
+    order = list(sampler)
+    assert sorted(order) == list(range(50)) and order == list(sampler) and len(sampler) == 50
+    steps = [order[first : first + 8] for first in range(0, 50, 8)]
+    for step in steps:
+        assert [lengths[index] for index in step] == sorted(lengths[index] for index in step)
+    assert len({lengths[index] for index in steps[0]}) > 3
+    sampler.set_epoch(1)
+    assert list(sampler) != order
 
 
 # --- what is left behind ------------------------------------------------------------------------------------
