@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.scoring import NEVER, ranks_of_turns
-from cluster.store import Store, quote
+from cluster.store import RECORD_BONUS, Store, quote
 
 MAX_TURN_INDEX = 1 << 31
 
@@ -72,7 +72,8 @@ class Haystack:
     def rankings(self, query: np.ndarray) -> dict[str, Ranked]:
         """`turns`, `records` and `both`, each ranked by cosine with the query, float32 [dim] of norm 1.
 
-        In `both`, records and turns are one list on one scale.
+        In `both`, records and turns are one list, ranked as Store.search does but for the words: records have
+        their bonus, and a hit that stands for no new turn takes no place.
         """
         num_turns = len(self._keys)
         of_turns, of_records = self.turn_vectors @ query, self.record_vectors @ query
@@ -81,12 +82,15 @@ class Haystack:
             "turns": (of_turns, own, rows),
             "records": (of_records, self.citing, self.cited),
             "both": (
-                np.concatenate([of_turns, of_records]),
+                np.concatenate([of_turns, of_records + RECORD_BONUS]),
                 np.concatenate([own, self.citing + len(own)]),
                 np.concatenate([rows, self.cited]),
             ),
         }
-        return {name: Ranked(self, ranks_of_turns(*hits, num_turns)) for name, hits in lists.items()}
+        ranks = {name: ranks_of_turns(*hits, num_turns) for name, hits in lists.items()}
+        found = ranks["both"] < NEVER
+        ranks["both"][found] = np.unique(ranks["both"][found], return_inverse=True)[1]
+        return {name: Ranked(self, ranks[name]) for name in lists}
 
     def ranking_of_hits(self, hits: list[dict]) -> Ranked:
         """The ranking that a result of Store.search is: `hits`, best first."""

@@ -569,8 +569,18 @@ def test_hits_are_ranked_and_say_what_they_are(busy):
 def test_words_and_vectors_both_count(busy):
     by_word = busy.search("ann", "Ünïcödé", vector("I drink tea"), 50)
     assert "The cat is called Ünïcödé 🙂" in texts(by_word[:3])
-    by_vector = busy.search("ann", "zzz", vector("I drink tea"), 50)
-    assert "I drink tea" in texts(by_vector[:2])
+    by_vector = busy.search("ann", "zzz", vector("Ann has a cat"), 50)
+    assert texts(by_vector[:1]) == {"Ann has a cat"}
+
+
+def test_what_repeats_better_hits_comes_last(busy):
+    """Three turns, and three records of two of them: three hits show all turns, three repeat some."""
+    hits = busy.search("ann", "zzz", vector("Ann drinks tea"), 50)
+    turns = [
+        {(turn["session_id"], turn["turn_index"]) for turn in hit.get("evidence") or [hit]} for hit in hits
+    ]
+    assert len(set().union(*turns[:3])) == 3
+    assert all(turn <= set().union(*turns[:3]) for turn in turns[3:])
 
 
 def test_search_as_of_a_run(busy):
