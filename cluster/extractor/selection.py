@@ -55,8 +55,7 @@ _REPLY = _framed(
     rf"both) (?:\w+ ){{0,5}}?(?:{_ADVICE}|sound|way you)\b",
     r"(?:like|love|loved|liked) (?:it|that|this|these|those|them|how)\b",
     r"(?:looking|look) forward to (?:hearing|trying|your|seeing|reading|learning|exploring)",
-    r"(?:excited|eager|thrilled|ready|interested|curious) to (?:try|give|see|start|check|hear|"
-    r"explore|learn|know|begin|get)",
+    r"(?:excited|eager|thrilled|ready|interested|curious) to (?!.*(?:\b(?:my|our|next|this)\b|\d)|.*(?-i: in [A-Z]))",
     r"(?:want|need) you|(?:would )?like you to|like to (?:know|hear|see)|love to (?:know|hear|see)",
     r"(?:have|had) (?:a|another|one|some|few|a few|one more|two) (?:\w+ )?questions?",
 )
@@ -83,10 +82,22 @@ _VAGUE = re.compile(
     re.I,
 )
 _NOT_SAID = re.compile(
-    r"(?:If|Unless|Should|Let's|Let us|Imagine|Suppose|Assume|Pretend|Act|Continue|Write|Create|Make|"
-    r"How|What|Why|"
-    r"Remember|Give|Use|Provide|Please)\b",
+    r"(?:If|Unless|Should|Let's|Let us|Imagine|Suppose|Assum(?:e|ing)|Pretend|Act|How|What|Why|Which|"
+    r"You|Your|You're|"
+    r"Please|Continue|Write|Create|Make|Remember|Give|Use|Using|Provide|List|Show|Include|Mention|"
+    r"Tell|Explain|Help|Add|"
+    r"Find|Generate|Come|Ask|Answer|Rewrite|Change|Put|Start|Suggest|Describe|Compare|Respond|Reply|"
+    r"Send|No wonder|"
+    r"Only)\b",
     re.I,
+)
+_MARKUP = re.compile(r"\",\"|\":|[{}<>|]|\\_")
+_VERB = re.compile(
+    r"(?:'s|'re|n't|\b(?:is|are|was|were|has|have|had|will|would|can|could|should|may|might|must|"
+    r"does|do|did|loves?|"
+    r"likes?|works?|lives?|goes|gets?|keeps?|needs?|wants?|says?|takes?|makes?|helps?|visits?|plays?|"
+    r"comes?|seems?|"
+    r"tends?|feels?|starts?|includes?|costs?|looks?|runs?|uses?|gives?|hates?|prefers?|sleeps?|eats?))\b"
 )
 _BREAK = re.compile(
     r"(?:[,;:] | - | )(?:and |but |so |especially |particularly )*"
@@ -119,6 +130,7 @@ _SUBJECT = re.compile(
     r"\b(?:I|[Ww]e)(?P<tail>'(?:m|ve|d|re|ll))?(?=(?P<words>(?:\s+[A-Za-z'-]+){1,8}))(?!\w)"
 )
 _GENERIC_WE = re.compile(
+    r"\b(?:can|could|do|should|would|must) we\b|"
     r"\b[Ww]e(?: all)?(?:'ve all| can| can't| cannot| could| need| should| must| have to| all| as|"
     r" live| often| tend|"
     r" never| don't| do| know| think| see| still)\b"
@@ -145,7 +157,9 @@ def telling(clause: str) -> str | None:
     """The part of a normalised clause (see `sentences.clauses`) that tells of the speaker, or None."""
     if clause.rstrip().endswith("?"):
         return _aside(clause.rstrip("? "))
-    if not mentions_speaker(clause) or len(clause.split()) < 3 or _NOT_SAID.match(clause):
+    if not mentions_speaker(clause) or len(clause.split()) < 3:
+        return None
+    if _NOT_SAID.match(clause) or _MARKUP.search(clause) or not _has_verb(clause):
         return None
     if _REPLY.match(clause):
         # "I love these ideas, especially since I just moved in": the reply goes, the rest may stay.
@@ -162,6 +176,13 @@ def is_pasted(text: str) -> bool:
     if _ROLE.match(text):
         return True
     return len(text) >= _LONG_CHARS and len(_I_WORD.findall(text)) < len(text.split()) * _MIN_I_SHARE
+
+
+def _has_verb(clause: str) -> bool:
+    """Whether a clause that begins with a possession says something of it: "my old bike" alone does not."""
+    if not re.match(r"(?:my|our)\b", clause, re.I):
+        return True
+    return bool(_VERB.search(clause)) or any(is_past(word) for word in re.findall(r"[A-Za-z]+", clause))
 
 
 def _tells(clause: str, is_framed: bool) -> bool:
