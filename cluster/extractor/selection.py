@@ -55,7 +55,8 @@ _REPLY = _framed(
     rf"both) (?:\w+ ){{0,5}}?(?:{_ADVICE}|sound|way you)\b",
     r"(?:like|love|loved|liked) (?:it|that|this|these|those|them|how)\b",
     r"(?:looking|look) forward to (?:hearing|trying|your|seeing|reading|learning|exploring)",
-    r"(?:excited|eager|thrilled|ready|interested|curious) to (?!.*(?:\b(?:my|our|next|this)\b|\d)|.*(?-i: in [A-Z]))",
+    r"(?:excited|eager|thrilled|ready|interested|curious) to "
+    r"(?!.*(?:\b(?:my|our|next|this)\b|\d)|.*(?-i: in [A-Z]))",
     r"(?:want|need) you|(?:would )?like you to|like to (?:know|hear|see)|love to (?:know|hear|see)",
     r"(?:have|had) (?:a|another|one|some|few|a few|one more|two) (?:\w+ )?questions?",
 )
