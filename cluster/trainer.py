@@ -278,7 +278,8 @@ def save_adapter(model, base_name: str, folder: Path) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path, config.inference_mode = base_name, True
     config.save_pretrained(unfinished)
-    weights = get_peft_model_state_dict(model)
+    # Told that the embedding is not trained, peft need not ask the hub whether it grew.
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
     save_file(
         {name: weight.detach().cpu().to(torch.bfloat16).contiguous() for name, weight in weights.items()},
         unfinished / "adapter_model.safetensors",

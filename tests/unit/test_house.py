@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.train import TrainConfig
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +158,16 @@ def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
 def test_every_shipped_toml_is_of_a_known_kind():
     """A new folder of configs needs a class and a line in the test above."""
     configs = ROOT / "jobs" / "configs"
-    assert {path.parent.name for path in configs.rglob("*.toml")} == {"profiles", "embedders", "deciders"}
+    known = {"profiles", "embedders", "deciders", "train"}
+    assert {path.parent.name for path in configs.rglob("*.toml")} == known
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "jobs/configs/train").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_every_shipped_training_loads(path):
+    given = {"task": "encoder", "data": "data", "output": "output"}
+    TrainConfig.model_validate(given | tomllib.loads(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
