@@ -7,7 +7,7 @@ BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 TORCH_CPU := torch==2.13.0+cpu
 
-.PHONY: setup sample backfill test test-slow test-kill bench lint clean
+.PHONY: setup sample backfill test test-slow test-kill test-together test-forget test-rollback bench lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -44,9 +44,21 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Twenty random kills of one backfill; `make test` does three.
+# Twenty random kills of one backfill and of each operation; `make test` does three and two.
 test-kill: setup
-	SLOWWAVE_KILLS=20 $(BIN)/python -m pytest tests/e2e/test_backfill.py -k kill
+	SLOWWAVE_KILLS=20 $(BIN)/python -m pytest tests/e2e/test_backfill.py tests/e2e/test_kills.py -k kill_9
+
+# Two jobs on one store: the second is told who holds it.
+test-together: setup
+	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/test_operations.py -k "second or during or waits"
+
+# Forget, then search every file of the store, decoded, for what was erased.
+test-forget: setup
+	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/test_operations.py -k "forg"
+
+# Roll back, undo it, and compare content hashes.
+test-rollback: setup
+	$(BIN)/python -m pytest tests/e2e -k "rollback or rolled_back"
 
 bench: setup sample
 	$(BIN)/python -m tests.benchmarks.bench_encoder --archive $(DATA)/sample

@@ -7,8 +7,11 @@
 Records, turns, decisions and rejections are exactly those of RUN, also for a reader who opens the tables with
 plain lancedb. A rollback is a run like every other, so it can be looked at with --as-of and undone.
 
-The segments that it takes out stay known to the ledger: a nightly backfill does not bring them back, unless
-it is asked to with `jobs.backfill --include-rolled-back`.
+What it takes out does not come back by itself. A nightly backfill leaves those segments out unless it is
+asked to take them with `jobs.backfill --include-rolled-back`, and a nightly consolidation compares only what
+came since the last one, be that rolled back or not. `jobs.consolidate --since all` (or --since RUN) decides
+anew; answers of a model that the rollback took out of `decisions` are not paid for again while their run is
+kept.
 """
 
 from jobs.cli import JobConfig, JobError, main, say
