@@ -16,7 +16,7 @@ from jobs.cli import JobError, UsageError, main, say
 from jobs.distill.config import DistillConfig
 from jobs.run import Run, absolute, load_profile
 from schemas.judge import JudgeProfile
-from schemas.profile import EncoderProfile
+from schemas.profile import DeciderProfile, EncoderProfile
 
 
 def run(config: DistillConfig) -> dict:
@@ -28,7 +28,7 @@ def run(config: DistillConfig) -> dict:
     config = config.model_copy(update={name: absolute(uri) for name, uri in places.items() if uri})
     try:
         with Lease(config.output, "jobs.distill"):
-            return {"encoder": encoder}[config.task](config)
+            return encoder(config) if config.task == "encoder" else of_store(config)
     except (ModelError, LeaseHeld, LeaseLost) as error:
         raise JobError(str(error)) from error
 
@@ -88,6 +88,40 @@ def encoder(config: DistillConfig) -> dict:
             "Raise the caps and run the same command again to go on: nothing is paid for twice"
         )
     return summary
+
+
+def of_store(config: DistillConfig) -> dict:
+    """decisions or memories of a store -> set. Nothing is asked of a model; the driver alone does it."""
+    from cluster.models import resolve_decider
+    from jobs.distill import facts, replay
+    from jobs.distill.leaks import read_leaks
+    from jobs.distill.sets import split, write
+
+    leaks = read_leaks(config.leak_check, config.exclude_sessions)
+    profiles = {}
+    if config.task == "decider":
+        profiles["student"] = resolve_decider(load_profile("deciders", config.profile, DeciderProfile))
+    this = Run(
+        "distill",
+        config,
+        encoder="",
+        embedder="",
+        profiles={f"{name}_profile": profile.model_dump(mode="json") for name, profile in profiles.items()},
+        writes="output",
+    )
+    with this.stage("collect"):
+        if config.task == "decider":
+            found = replay.candidates(config, profiles["student"], leaks)
+        else:
+            found = facts.candidates(config, leaks)
+    with this.stage("write"):
+        origins = sorted({example["origin"] for example in found.examples})
+        found.sources = {"source": config.store or "files", "teacher": ", ".join(origins), "judge": "none"}
+        counts, data_hash = write(
+            config, split(found, config), found, {"run_id": this.run_id, "status": "done"}
+        )
+    this.counts |= found.coverage | counts | {"data_hash": data_hash}
+    return this.finish("done")
 
 
 def resolved(config: DistillConfig) -> dict:

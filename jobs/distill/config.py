@@ -67,6 +67,8 @@ class DistillConfig(JobConfig):
     """Prompts that share this much (Jaccard similarity of runs of five words, estimated) count as one."""
     max_empty_fraction: float = Field(0.25, ge=0, lt=1)
     """Share of the set that may be segments without anything to remember."""
+    max_ignore_fraction: float = Field(0.5, ge=0, lt=1)
+    """Share of the set that may be decisions that change nothing (task decider)."""
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of the users who are kept for validation."""
     seed: int = 0

@@ -30,6 +30,29 @@ class Candidates:
     sources: dict = field(default_factory=dict)
     """Who made and who judged it, for the card."""
 
+    def add(
+        self,
+        tokenizer,
+        task: str,
+        source: dict,
+        messages: list[dict],
+        completion: str,
+        label: str,
+        origin: str,
+        kinds: list[str],
+    ) -> None:
+        """Append an example without current turns; `source` has source_id, user_id and session_id."""
+        shown = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        lengths = [
+            len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (shown, completion)
+        ]
+        self.examples.append(
+            source
+            | {"task": task, "messages": messages, "completion": completion, "num_turns": 0, "label": label}
+            | {"origin": origin, "kinds": kinds}
+            | dict(zip(("prompt_tokens", "completion_tokens"), lengths, strict=True))
+        )
+
 
 def draw(value: str, seed: int) -> float:
     """A number in [0, 1) that only the value and the seed decide."""
@@ -38,31 +61,35 @@ def draw(value: str, seed: int) -> float:
 
 
 def split(found: Candidates, config: DistillConfig) -> dict[str, list[dict]]:
-    """train and validation, each in an order by hash; what is over the share of empty answers is rejected."""
+    """train and validation, each in an order by hash; what is over the share of empty answers, or of
+    decisions that change nothing, is rejected."""
     parts: dict[str, list[dict]] = {"train": [], "validation": []}
     for example in found.examples:
         is_validation = draw(example["user_id"], config.seed) < config.validation_fraction
         parts["validation" if is_validation else "train"].append(example)
     for name, examples in parts.items():
         examples.sort(key=lambda example: draw(example["source_id"] + example["completion"], config.seed))
-        num_full = sum(example["label"] != "empty" for example in examples)
-        num_allowed = int(num_full * config.max_empty_fraction / (1 - config.max_empty_fraction))
-        kept, num_empty = [], 0
-        for example in examples:
-            num_empty += example["label"] == "empty"
-            if example["label"] == "empty" and num_empty > num_allowed:
-                found.rejected.append(
-                    rejection(
-                        example,
-                        example["completion"],
-                        "empty_over_cap",
-                        f"max_empty_fraction={config.max_empty_fraction}",
-                    )
-                )
-            else:
-                kept.append(example)
-        parts[name] = kept
+        parts[name] = capped(examples, "empty", "max_empty_fraction", config, found)
+        parts[name] = capped(parts[name], "ignore", "max_ignore_fraction", config, found)
     return parts
+
+
+def capped(
+    examples: list[dict], label: str, setting: str, config: DistillConfig, found: Candidates
+) -> list[dict]:
+    """The examples with at most the set share of this label, the first of them."""
+    share = getattr(config, setting)
+    num_others = sum(example["label"] != label for example in examples)
+    num_allowed = int(num_others * share / (1 - share))
+    kept, count = [], 0
+    for example in examples:
+        count += example["label"] == label
+        if example["label"] == label and count > num_allowed:
+            detail = f"{setting}={share}"
+            found.rejected.append(rejection(example, example["completion"], f"{label}_over_share", detail))
+        else:
+            kept.append(example)
+    return kept
 
 
 def rejection(source: dict, candidate: str, reason: str, detail: str, scores: str | None = None) -> dict:
