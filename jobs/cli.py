@@ -161,9 +161,10 @@ def _oneline(text: str) -> str:
 
 
 def _module_name(config_class: type) -> str:
+    # The config of a job that is a folder may stand in another module than the one that runs.
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    name = spec.name if spec and config_class.__module__ == "__main__" else config_class.__module__
-    return name.removesuffix(".__main__")
+    is_job = spec is not None and spec.name.startswith("jobs.")
+    return (spec.name if is_job else config_class.__module__).removesuffix(".__main__")
 
 
 class Progress:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from jobs.train import TrainConfig
-from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
+from schemas.judge import JudgeProfile
+from schemas.judge import JudgeProfile
+from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, EncoderProfile
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("schemas", "cluster", "jobs")
@@ -144,7 +146,12 @@ def test_a_job_s_options_parse_without_heavy_imports(job):
 
 @pytest.mark.parametrize(
     ("folder", "kind"),
-    [("profiles", EncoderProfile), ("embedders", EmbedderProfile), ("deciders", DeciderProfile)],
+    [
+        ("profiles", EncoderProfile),
+        ("embedders", EmbedderProfile),
+        ("deciders", DeciderProfile),
+        ("judges", JudgeProfile),
+    ],
     ids=lambda value: str(value),
 )
 def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
@@ -158,7 +165,7 @@ def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
 def test_every_shipped_toml_is_of_a_known_kind():
     """A new folder of configs needs a class and a line in the test above."""
     configs = ROOT / "jobs" / "configs"
-    known = {"profiles", "embedders", "deciders", "train"}
+    known = {"profiles", "embedders", "deciders", "judges", "train"}
     assert {path.parent.name for path in configs.rglob("*.toml")} == known
 
 
