@@ -76,8 +76,8 @@ def examine(
         return "records", records, refused
     if refused:
         return "nothing_left", [], refused
-    if states_something(segment):
-        detail = "no records, but a user's turn states something about himself"
+    if said_so := states_something(segment):
+        detail = f"no records, but a user says: {said_so[:200]}"
         return "empty_but_stated", [], [Refusal(text, "empty_but_stated", detail)]
     return "empty", [], []
 

@@ -42,8 +42,8 @@ _PRONOUNS = frozenset(
 )
 _PERSON = re.compile(r"\b(?:I|I'(?:m|ve|d|ll)|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Yy]our?s?)\b")
 _DANGLING = re.compile(
-    r"\b(?:as (?:mentioned|said|noted|above)|(?:the )?(?:above|aforementioned|former|latter)"
-    r"|(?:mentioned|discussed) (?:above|earlier|before)|see (?:above|below))\b",
+    r"\b(?:as (?:mentioned|said|noted|above)|the (?:above|former|latter)\b(?! \w)"
+    r"|aforementioned|above-mentioned|(?:mentioned|discussed) (?:above|earlier|before)|see (?:above|below))\b",
     re.IGNORECASE,
 )
 _RELATIVE = re.compile(
@@ -138,8 +138,9 @@ class Evidence:
         return " ".join(self.turns[index] for index in record.evidence_turns).casefold()
 
 
-def states_something(segment: dict) -> bool:
-    """Whether a user's current turn says something about himself that is no question and no request."""
+def states_something(segment: dict) -> str:
+    """The first sentence of a user's current turns that says something about himself, and is neither question
+    nor request; empty where there is none."""
     for part in segment["current"]:
         if part["role"] != "user":
             continue
@@ -147,8 +148,8 @@ def states_something(segment: dict) -> bool:
             if sentence.rstrip().endswith("?") or _ASKS.match(sentence):
                 continue
             if _SELF.search(sentence):
-                return True
-    return False
+                return sentence.strip()
+    return ""
 
 
 # --- the rules: each says what is wrong, or nothing -----------------------------------------------------

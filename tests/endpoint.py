@@ -15,7 +15,8 @@ class Endpoint:
 
     Every request that is answered is *paid*: counted by its idempotency key, whether the client still listens
     or not. With `knows_keys` a repeated key gets the first answer again and costs nothing, as at servers that
-    honour the header. The first `num_refused` requests get status `refusal`, with Retry-After.
+    honour the header; `num_repeated` counts such requests. The first `num_refused` requests get status
+    `refusal`, with Retry-After.
     """
 
     def __init__(self, reply, *, latency_s=0.0, knows_keys=False, num_refused=0, refusal=429):
@@ -23,6 +24,8 @@ class Endpoint:
         self.num_refused, self.refusal = num_refused, refusal
         self.paid: Counter[str] = Counter()
         self.requests: list[dict] = []
+        self.num_repeated = 0
+        self._seen: set[str] = set()
         self.max_in_flight = self._in_flight = 0
         self._answers: dict[str, bytes] = {}
         self._lock = threading.Lock()
@@ -65,6 +68,8 @@ class Endpoint:
             self.requests.append(body)
             if len(self.requests) <= self.num_refused:
                 return self.refusal, json.dumps({"error": {"message": "not now"}}).encode()
+            self.num_repeated += key in self._seen
+            self._seen.add(key)
             if self.knows_keys and key in self._answers:
                 return 200, self._answers[key]
             self._in_flight += 1
@@ -84,7 +89,7 @@ class Endpoint:
         answer = json.dumps(done).encode()
         with self._lock:
             self._in_flight -= 1
-            self.paid[key] += 1
+            self.paid[key] += not (self.knows_keys and key in self._answers)
             return 200, self._answers.setdefault(key, answer)
 
 
