@@ -41,7 +41,8 @@ _REPLY = _framed(
     r"tell you|mean)\b",
     r"(?:ask|asked|asking|impressed|amazed|surprised|intrigued|skeptical|unsure|wait|believe it)\b",
     r"see\b(?! (?:my|a|an|our)\b)",
-    r"(?:glad|happy|grateful|thankful) (?:(?:that )?you|to (?:hear|help|see|know)|for (?:your|the|"
+    r"(?:glad|happy|grateful|thankful) (?:(?:that )?you|to (?:hear|help|see|know)|(?:that )?there|"
+    r"for (?:your|the|"
     r"this|that|all))",
     r"(?:think|believe|feel)(?: like)?(?: that)? (?!I\b|my\b|we\b|our\b|about\b)",
     r"(?:think|believe|guess)$",
@@ -49,14 +50,14 @@ _REPLY = _framed(
     r"don't (?:know|understand|think|see|care|get|mind|want to (?:bother|sound))",
     r"had no idea|not sure|in awe|blown away|inspired by (?:this|that|these)|concerned about (?!my|"
     r"our)|in need of",
-    r"can't (?:wait|help|believe|imagine|agree)",
+    r"can't (?:[a-z]+ly )?(?:wait|help|believe|imagine|agree|hear|see|tell|think)\b|find (?:it|that|this)\b",
     r"heard (?:of|about|that|some|great|good|amazing|they|it|the|a lot|so many|many|mixed|so much)",
     rf"(?:like|love|liked|loved) (?:the|that|this|these|those|your|how|all|"
     rf"both) (?:\w+ ){{0,5}}?(?:{_ADVICE}|sound|way you)\b",
     r"(?:like|love|loved|liked) (?:it|that|this|these|those|them|how)\b",
     r"(?:looking|look) forward to (?:hearing|trying|your|seeing|reading|learning|exploring)",
     r"(?:excited|eager|thrilled|ready|interested|curious) to "
-    r"(?!.*(?:\b(?:my|our|next|this)\b|\d)|.*(?-i: in [A-Z]))",
+    r"(?:see (?:how|what|if)\b|(?!.*(?:\b(?:my|our|next|this)\b|\d)|.*(?-i: in [A-Z])))",
     r"(?:want|need) you|(?:would )?like you to|like to (?:know|hear|see)|love to (?:know|hear|see)",
     r"(?:have|had) (?:a|another|one|some|few|a few|one more|two) (?:\w+ )?questions?",
 )
@@ -79,7 +80,7 @@ _VAGUE = re.compile(
     rf"\b(?:these|those|that|this) (?:\w+ )?(?:{_ADVICE}|sounds?|is|are|was|would|makes?|seems?|looks?)\b|"
     r"\byou(?:'ve)? (?:mentioned|suggested|said|provided|recommended|listed|gave|shared|described|"
     r"are|were|wrote)\b"
-    r"|\byour\b",
+    r"|\byour\b|\b(?:some|all|one|any|to|with|of) (?:of )?(?:these|those)\b",
     re.I,
 )
 _NOT_SAID = re.compile(
@@ -92,6 +93,7 @@ _NOT_SAID = re.compile(
     r"Only)\b",
     re.I,
 )
+_ON_ADVICE = re.compile(rf"(?:These|Those|This|That|The) (?:\w+ )?(?:{_ADVICE}|sounds?)\b", re.I)
 _MARKUP = re.compile(r"\",\"|\":|[{}<>|]|\\_")
 _VERB = re.compile(
     r"(?:'s|'re|n't|\b(?:is|are|was|were|has|have|had|will|would|can|could|should|may|might|must|"
@@ -112,9 +114,15 @@ _ROLE = re.compile(
     r"rewrite|rephrase|paraphrase|transcript|title:))",
     re.I,
 )
+_EDITING = re.compile(
+    r"\b(?:rewrite|revise|summari[sz]e|translate|proofread|paraphrase|rephrase|shorten|edit) (?:this|"
+    r"the|it|these|that|any)\b",
+    re.I,
+)
 _I_WORD = re.compile(r"\b(?:I|[Mm]y|[Mm]e)\b")
 _LONG_CHARS = 1200
-_MIN_I_SHARE = 0.03
+_MIN_I_SHARE = 0.035
+_MANY_LINES = 8
 
 _IDIOM = re.compile(
     r"\b(?:my|our) (?:questions?|mind|opinion|point|knowledge|understanding|requests?|query|prompt|"
@@ -160,7 +168,7 @@ def telling(clause: str) -> str | None:
         return _aside(clause.rstrip("? "))
     if not mentions_speaker(clause) or len(clause.split()) < 3:
         return None
-    if _NOT_SAID.match(clause) or _MARKUP.search(clause) or not _has_verb(clause):
+    if _NOT_SAID.match(clause) or _ON_ADVICE.match(clause) or _MARKUP.search(clause) or not _has_verb(clause):
         return None
     if _REPLY.match(clause):
         # "I love these ideas, especially since I just moved in": the reply goes, the rest may stay.
@@ -174,7 +182,10 @@ def telling(clause: str) -> str | None:
 
 def is_pasted(text: str) -> bool:
     """Whether a text is material (an article, a transcript, a prompt) rather than somebody's own words."""
-    if _ROLE.match(text):
+    if _ROLE.match(text) or _EDITING.search(text[:300]):
+        return True
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) >= _MANY_LINES and sum(line[0].islower() for line in lines) > len(lines) / 2:
         return True
     return len(text) >= _LONG_CHARS and len(_I_WORD.findall(text)) < len(text.split()) * _MIN_I_SHARE
 
