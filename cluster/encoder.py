@@ -209,14 +209,15 @@ class Encoder:
 class VllmEngine:
     """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share.
 
-    `schemas` are JSON schemas by `Request.num_turns`; not given, those of an encoder's answers.
+    `schemas` are JSON schemas by `Request.num_turns`, None for plain text; not given, those of an encoder's
+    answers.
     """
 
     def __init__(
         self,
         profile: ModelProfile,
         *,
-        schemas: dict[int, str] | None = None,
+        schemas: dict[int, str | None] | None = None,
         max_num_seqs: int = 64,
         kv_cache_gib: int = 2,
         gpu_memory: float = 0.85,
@@ -264,7 +265,7 @@ class VllmEngine:
                 temperature=0.0,
                 max_tokens=profile.max_tokens,
                 repetition_penalty=profile.repetition_penalty,
-                structured_outputs=StructuredOutputsParams(json=schema),
+                structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
             )
             for num_turns, schema in schemas.items()
         }

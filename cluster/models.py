@@ -17,7 +17,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile, ModelProfile, PromptInWheel
+from schemas.profile import (
+    AnswererProfile,
+    DeciderProfile,
+    EmbedderProfile,
+    EncoderProfile,
+    ModelProfile,
+    PromptInWheel,
+)
 
 
 class ModelError(ValueError):
@@ -37,12 +44,26 @@ def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
     # The wheel's prompt is taken to the byte; blank lines around the texts of a TOML file are layout.
     wheel = profile.system_prompt_in_wheel
     prompt = read_prompt(wheel) if wheel else profile.system_prompt.strip()
-    return _resolved(profile, system_prompt=prompt, system_prompt_in_wheel=None)
+    return _resolved(
+        profile,
+        system_prompt=prompt,
+        system_prompt_in_wheel=None,
+        user_template=profile.user_template.strip("\n"),
+    )
 
 
 def resolve_decider(profile: DeciderProfile) -> DeciderProfile:
     """Fill in content hashes, and refuse an adapter that does not fit its base."""
-    return _resolved(profile, system_prompt=profile.system_prompt.strip())
+    return _resolved(
+        profile,
+        system_prompt=profile.system_prompt.strip(),
+        user_template=profile.user_template.strip("\n"),
+    )
+
+
+def resolve_answerer(profile: AnswererProfile) -> AnswererProfile:
+    """Fill in content hashes, and refuse an adapter that does not fit its base."""
+    return _resolved(profile)
 
 
 def _resolved(profile, **prompt):
@@ -52,7 +73,6 @@ def _resolved(profile, **prompt):
         )
     values = profile.model_dump() | {
         **prompt,
-        "user_template": profile.user_template.strip("\n"),
         "base_hash": source_hash(profile.base, profile.base_revision),
         "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
     }

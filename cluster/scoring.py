@@ -5,6 +5,10 @@ turns that it cites. `ranks` holds for each turn the rank, from 0, of the first 
 NEVER where no hit does; the k best hits then find exactly the turns whose rank is below k.
 """
 
+import re
+import string
+from collections import Counter
+
 import numpy as np
 
 NEVER = np.inf
@@ -55,3 +59,31 @@ def mean(values) -> float | None:
 def percentile(values: list[float], share: float) -> float | None:
     """The value that `share` percent of them do not exceed, interpolated; None of nothing."""
     return float(np.percentile(values, share)) if values else None
+
+
+# --- answers --------------------------------------------------------------------------------------------
+
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+
+
+def normalised(text: str) -> str:
+    """As SQuAD compares answers (arXiv 1606.05250): no case, punctuation, articles, or extra white space."""
+    plain = "".join(" " if char in string.punctuation else char for char in text.casefold())
+    return " ".join(_ARTICLES.sub(" ", plain).split())
+
+
+def exact_match(answer: str, right: list[str]) -> float:
+    """1 when the answer is one of the right ones, normalised."""
+    return float(normalised(answer) in map(normalised, right))
+
+
+def token_f1(answer: str, right: list[str]) -> float:
+    """The best F1 of words shared with a right answer, normalised, 0 to 1."""
+    return max(_f1(normalised(answer).split(), normalised(wanted).split()) for wanted in right)
+
+
+def _f1(answer: list[str], wanted: list[str]) -> float:
+    if not answer or not wanted:
+        return float(answer == wanted)
+    shared = sum((Counter(answer) & Counter(wanted)).values())
+    return 2 * shared / (len(answer) + len(wanted))

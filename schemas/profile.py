@@ -244,3 +244,17 @@ class DeciderProfile(ModelProfile):
         for example in self.examples:
             shown += [self.user_template, example.target, example.sources, example.answer]
         return sum(map(len, shown))
+
+
+class AnswererProfile(ModelProfile):
+    """A model that answers questions about a user, in plain text; its prompt is that of cluster.qa."""
+
+    max_prompt_tokens: int = Field(2048, ge=128)
+    """Tokens of a prompt; the facts that would make it longer are left out."""
+    max_tokens: int = Field(64, ge=8)
+    """Tokens of one answer."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self.max_prompt_tokens + self.max_tokens

@@ -2,6 +2,8 @@
 
     python -m jobs.evaluate encoder --archive DIR --profiles default default:base --report DIR
     python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR
+    python -m jobs.evaluate decider --data DIR --deciders rules default --report DIR
+    python -m jobs.evaluate qa --store URI --questions FILE --profiles default --report DIR
 
 Every command writes report.json, report.md and a picture into the report folder; `COMMAND --help` teaches it.
 """
@@ -15,6 +17,8 @@ from jobs.cli import main
 COMMANDS = {
     "encoder": "what several encoder profiles make of the same conversations: a leaderboard",
     "retrieval": "how well questions find their evidence among raw turns, records, and both",
+    "decider": "how well deciders decide decisions that are known",
+    "qa": "what models answer to questions about users, with retrieval off and on",
 }
 
 

@@ -28,8 +28,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from cluster.resources import ClusterConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.evaluate.answers import ModelPool
 from jobs.evaluate.questions import read_questions
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
@@ -37,19 +38,6 @@ from jobs.run import absolute
 from schemas.profile import EncoderProfile
 
 SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
-
-
-class TrialPool(PoolConfig):
-    """Actors of the profile that is measured."""
-
-    batch_size: int = Field(64, ge=1)
-    """Segments per batch."""
-    max_num_seqs: int = Field(64, ge=1)
-    """Segments that vLLM decodes side by side."""
-    kv_cache_gib: int = Field(2, ge=1)
-    """Memory of the key-value cache on a CPU."""
-    gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory that vLLM takes."""
 
 
 class Config(JobConfig):
@@ -74,7 +62,7 @@ class Config(JobConfig):
     """Of the draw."""
     num_alone: int = Field(16, ge=1)
     """Segments that are timed one by one, at most a quarter of all."""
-    pool: TrialPool = TrialPool()
+    pool: ModelPool = ModelPool()
     cluster: ClusterConfig = ClusterConfig()
 
 
@@ -199,11 +187,10 @@ def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, 
     rest = [segment for segment in plain if segment["segment_id"] not in ids]
     size = config.pool.batch_size
     batches = [alone, *(rest[start : start + size] for start in range(0, len(rest), size))]
-    engine = config.pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
     items = [{"batch": number, "alone": number == 0} for number in range(len(batches))]
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
         Trial,
-        fn_constructor_args=(profile, engine, ray.put(batches)),
+        fn_constructor_args=(profile, config.pool.engine, ray.put(batches)),
         **actor_options(config.pool, encoder_gpus(config.pool)),
     )
     rows, latencies, batch_s = [], [], 0.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.distill.config import DistillConfig
 from jobs.train import TrainConfig
-from schemas.judge import JudgeProfile
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, EncoderProfile
 
@@ -151,6 +151,7 @@ def test_a_job_s_options_parse_without_heavy_imports(job):
         ("embedders", EmbedderProfile),
         ("deciders", DeciderProfile),
         ("judges", JudgeProfile),
+        ("answerers", AnswererProfile),
     ],
     ids=lambda value: str(value),
 )
@@ -165,7 +166,7 @@ def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
 def test_every_shipped_toml_is_of_a_known_kind():
     """A new folder of configs needs a class and a line in the test above."""
     configs = ROOT / "jobs" / "configs"
-    known = {"profiles", "embedders", "deciders", "judges", "train"}
+    known = {"profiles", "embedders", "deciders", "judges", "answerers", "train", "distill"}
     assert {path.parent.name for path in configs.rglob("*.toml")} == known
 
 
@@ -175,6 +176,14 @@ def test_every_shipped_toml_is_of_a_known_kind():
 def test_every_shipped_training_loads(path):
     given = {"task": "encoder", "data": "data", "output": "output"}
     TrainConfig.model_validate(given | tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "jobs/configs/distill").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_every_shipped_distillation_loads(path):
+    given = {"archive": "archive", "output": "output"}
+    DistillConfig.model_validate(given | tomllib.loads(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -1,0 +1,216 @@
+"""Deciders: how well they decide decisions that are known, of the validation part of a training set.
+
+    python -m jobs.evaluate decider --data DIR --deciders rules default default:base --report DIR
+
+DIR is what `jobs.distill --task decider` writes. A decider is `rules`, or a profile by name or TOML file,
+with :base, :merged or :per_request behind it. All are asked the same questions, once, in their own prompts.
+
+  accuracy        share of the questions decided as the label says; an unreadable answer is wrong
+  update ...      the same for the questions whose label is this action
+  stability       share of the answers that are a valid decision at the first asking
+  invention_rate  share of the updates with a number, name or date that stands in none of the memories
+  text_exact, text_f1    of updates that are labelled so: the rewritten text against the labelled one
+"""
+
+import re
+import time
+from pathlib import Path
+
+from pydantic import Field
+
+from cluster.resources import ClusterConfig, connect
+from jobs.cli import JobConfig, JobError, UsageError
+from jobs.evaluate.answers import ModelPool, ask_model
+from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.evaluate.variants import load_variants
+from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
+from schemas.profile import DeciderProfile
+
+RULES = "rules"
+
+_DATED = re.compile(r"^(?:\d+\. )?\((\d{4}-\d{2}-\d{2}|date unknown)\) (.+)$", re.MULTILINE)
+
+
+class Config(JobConfig):
+    """Settings of a decider evaluation."""
+
+    data: str
+    """Training set of task decider."""
+    deciders: list[str] = Field(["rules"], min_length=1)
+    """`rules`, names in jobs/configs/deciders or TOML files."""
+    report: str
+    """Folder for report.json, report.md and report.png."""
+    max_questions: int | None = Field(None, ge=1)
+    """The first so many questions; not given: all."""
+    pool: ModelPool = ModelPool()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def run(config: Config) -> dict:
+    """Measure every decider, write the report, return the summary."""
+    from cluster.models import ModelError, resolve_decider
+
+    started_s = time.monotonic()
+    folder = check_folder(config.report)
+    names = [name for name in config.deciders if name != RULES]
+    variants = load_variants("deciders", names, DeciderProfile) if names else {}
+    examples = read_examples(config)
+    questions = [example["question"] for example in examples]
+    try:
+        profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
+    except ModelError as error:
+        raise JobError(str(error)) from error
+    if profiles:
+        connect(config.cluster)
+    boards, confusion = [], {}
+    for name in config.deciders:
+        if name == RULES:
+            decisions, per_s = decide_by_rules(questions)
+        else:
+            decisions, per_s = decide_by_model(name, profiles[name], questions, config.pool)
+        boards.append({"decider": name, **board(examples, decisions), "decisions/s": per_s})
+        confusion[name] = count_pairs(examples, decisions)
+    report = {"num_questions": len(questions), "deciders": boards, "confusion": confusion}
+    definitions = __doc__[__doc__.index("  accuracy") :]
+    write_report(
+        folder, config, rounded(report), "Deciders", boards, definitions, lambda figure: draw(figure, boards)
+    )
+    seconds = round(time.monotonic() - started_s, 2)
+    return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
+
+
+# --- the questions --------------------------------------------------------------------------------------
+
+
+def read_examples(config: Config) -> list[dict]:
+    """`question` (cluster.fold.Question), `label`, `text` of the rewritten memory. UsageError for no set."""
+    import pyarrow.parquet as pq
+
+    path = Path(config.data) / "validation.parquet"
+    if not path.is_file():
+        raise UsageError(f"--data {config.data}: has no validation.parquet; make it with jobs.distill")
+    rows = pq.read_table(path).to_pylist()
+    rows = [row for row in rows if row["task"] == "decider"][: config.max_questions]
+    if not rows:
+        raise UsageError(f"--data {config.data}: has no example of task decider; see jobs.distill --task")
+    return [
+        {
+            "question": read_question(row["messages"][-1]["content"], row["source_id"]),
+            "label": row["label"],
+            "text": parse_decision(row["completion"]).updated_text,
+        }
+        for row in rows
+    ]
+
+
+def read_question(content: str, source_id: str):
+    """The question that a decider's prompt shows: its first dated line is the target, the others sources."""
+    from cluster.fold import Memory, Question, Source
+
+    memories = [
+        Memory(
+            record_id=f"{number:06}",
+            revision=1,
+            user_id="",
+            session_time="" if date == "date unknown" else date,
+            session_id="",
+            turn=number,
+            text=text,
+        )
+        for number, (date, text) in enumerate(_DATED.findall(content))
+    ]
+    if len(memories) < 2:
+        raise UsageError(
+            f"--data: example {source_id} shows no target with sources; was it made for deciders?"
+        )
+    # Similar enough for every rule: that they were compared at all is what the prompt says.
+    return Question(memories[0], tuple(Source(memory, 1.0) for memory in memories[1:]))
+
+
+# --- the deciders ---------------------------------------------------------------------------------------
+
+
+def decide_by_rules(questions: list) -> tuple[list, float]:
+    """Decisions (schemas.decision.Decision), and how many a second."""
+    from cluster.decider import Rules
+    from schemas.decision import Decision
+
+    started_s = time.monotonic()
+    verdicts = Rules().decide(questions)
+    seconds = time.monotonic() - started_s
+    return [Decision(action=v.action, updated_text=v.text) for v in verdicts], len(questions) / seconds
+
+
+def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: ModelPool):
+    """Decisions, None where the first answer was none, and how many a second."""
+    from transformers import AutoTokenizer
+
+    from cluster.decider import DeciderPrompt
+    from cluster.models import tokenizer_folder
+
+    prompt = DeciderPrompt(profile, AutoTokenizer.from_pretrained(tokenizer_folder(profile)))
+    asked = [
+        [prompt.messages(question, shown) for shown in (len(question.sources), 1)] for question in questions
+    ]
+    schema = decision_schema(profile.limits)
+    replies, per_s = ask_model(f"decider {name}", profile, schema, asked, pool)
+    decisions = []
+    for reply in replies:
+        try:
+            decisions.append(parse_decision(reply["text"]))
+        except InvalidDecision:
+            decisions.append(None)
+    return decisions, per_s
+
+
+# --- reporting ------------------------------------------------------------------------------------------
+
+
+def board(examples: list[dict], decisions: list) -> dict:
+    """One line of the table. None where there is nothing to measure."""
+    from cluster.decider import invented
+    from cluster.scoring import exact_match, mean, token_f1
+
+    pairs = list(zip(examples, decisions, strict=True))
+    right = [float(made is not None and made.action == example["label"]) for example, made in pairs]
+    updates = [(example, made) for example, made in pairs if made is not None and made.action == "update"]
+    both = [(example["text"], made.updated_text) for example, made in updates if example["label"] == "update"]
+    return {
+        "questions": len(pairs),
+        "accuracy": mean(right),
+        **{
+            action: mean(
+                hit for hit, (example, _) in zip(right, pairs, strict=True) if example["label"] == action
+            )
+            for action in ACTIONS
+        },
+        "stability": mean(float(made is not None) for made in decisions),
+        "invention_rate": mean(
+            float(bool(invented(made.updated_text, example["question"]))) for example, made in updates
+        ),
+        "text_exact": mean(exact_match(made, [wanted]) for wanted, made in both),
+        "text_f1": mean(token_f1(made, [wanted]) for wanted, made in both),
+    }
+
+
+def count_pairs(examples: list[dict], decisions: list) -> dict[str, dict[str, int]]:
+    """label -> action -> how often; `unreadable` where there was no decision."""
+    counts: dict[str, dict[str, int]] = {}
+    for example, made in zip(examples, decisions, strict=True):
+        row = counts.setdefault(example["label"], {})
+        action = made.action if made is not None else "unreadable"
+        row[action] = row.get(action, 0) + 1
+    return counts
+
+
+def draw(figure, boards: list[dict]) -> None:
+    """Accuracy by action, stability and invention of each decider."""
+    axes = figure.subplots()
+    names = ("accuracy", *ACTIONS, "stability", "invention_rate")
+    width = 0.8 / len(boards)
+    for number, row in enumerate(boards):
+        places = [place + number * width for place in range(len(names))]
+        axes.bar(places, [row[name] or 0 for name in names], width, label=row["decider"])
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
+    axes.set(ylim=(0, 1), title="Deciders")
+    axes.legend()

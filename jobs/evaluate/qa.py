@@ -1,0 +1,224 @@
+"""Answers: what models say to questions about users, with nothing but what they learned, and with memories.
+
+    python -m jobs.evaluate qa --store URI --questions FILE --profiles default default:base --report DIR
+
+A profile is a name in jobs/configs/answerers or a TOML file, with :base, :merged or :per_request behind it;
+every one answers twice. Without retrieval it sees the question alone, and knows what its training taught it.
+With retrieval it sees the first -k hits of jobs.query as well, oldest first.
+
+  exact, f1     exact match and F1 of words, normalised as for SQuAD; questions without an answer are left out
+  judged        with --judge: share that the judge finds right; it sees question, right answer and answer
+  unanswered    share cut at the token limit, or whose prompt did not fit
+"""
+
+import json
+import time
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.resources import ClusterConfig, connect
+from jobs.cli import JobConfig, JobError, Progress
+from jobs.evaluate.answers import ModelPool, ask_model
+from jobs.evaluate.questions import Question, read_questions
+from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.evaluate.variants import load_variants
+from jobs.run import absolute, load_profile, store_embedder
+from schemas.profile import AnswererProfile
+
+MAX_HIT_CHARS = 600
+"""Of a raw turn, so much is shown."""
+
+JUDGE_PROMPT = (
+    "You grade an answer. It is right when it says what the right answer says, in whatever words, and "
+    'nothing that contradicts it. Answer {"right": true} or {"right": false}.'
+)
+JUDGE_SCHEMA = json.dumps(
+    {
+        "type": "object",
+        "properties": {"right": {"type": "boolean"}},
+        "required": ["right"],
+        "additionalProperties": False,
+    }
+)
+
+
+class Config(JobConfig):
+    """Settings of an evaluation of answers."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    questions: str
+    """File with questions and answers: LongMemEval, LoCoMo, or questions.jsonl of jobs.sample."""
+    profiles: list[str] = Field(["default"], min_length=1)
+    """Answerers: names in jobs/configs/answerers or TOML files."""
+    report: str
+    """Folder for report.json, report.md and report.png."""
+    format: Literal["longmemeval", "locomo", "sample"] | None = None
+    """What the questions are. Not given: told from their fields."""
+    as_of: str | None = None
+    """Look at the store as this run left it."""
+    k: int = Field(10, ge=1, le=100, json_schema_extra={"short": "-k"})
+    """Hits that are shown."""
+    judge: str | None = None
+    """Answerer profile of the model that grades; not given: no judge."""
+    max_questions: int | None = Field(None, ge=1)
+    """The first so many questions; not given: all."""
+    pool: ModelPool = ModelPool()
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def run(config: Config) -> dict:
+    """Measure every profile with retrieval off and on, write the report, return the summary."""
+    from cluster.models import ModelError, resolve_answerer
+    from cluster.store import StoreError
+
+    started_s = time.monotonic()
+    folder = check_folder(config.report)
+    variants = load_variants("answerers", config.profiles, AnswererProfile)
+    questions = [asked for asked in read_questions(config.questions, config.format) if asked.answer.strip()]
+    questions = questions[: config.max_questions]
+    try:
+        profiles = {name: resolve_answerer(profile) for name, profile in variants.items()}
+        judge = config.judge and resolve_answerer(load_profile("answerers", config.judge, AnswererProfile))
+        facts = retrieve(config, questions)
+    except (ModelError, StoreError) as error:
+        raise JobError(str(error)) from error
+    connect(config.cluster)
+    boards, answers = [], []
+    for name, profile in profiles.items():
+        prompts = [*prompts_of(questions, None), *prompts_of(questions, facts)]
+        replies, per_s = ask_model(f"qa {name}", profile, None, prompts, config.pool)
+        verdicts = grade(questions * 2, replies, judge, config.pool) if judge else [None] * len(replies)
+        for number, retrieval in enumerate(("off", "on")):
+            part = slice(number * len(questions), (number + 1) * len(questions))
+            rows = assess(questions, replies[part], verdicts[part])
+            boards.append({"profile": name, "retrieval": retrieval, **board(rows), "answers/s": per_s})
+            answers += [{"profile": name, "retrieval": retrieval, **row} for row in rows]
+    report = {"num_questions": len(questions), "answerers": boards, "by_type": by_type(answers)}
+    definitions = __doc__[__doc__.index("A profile is") :]
+    details = rounded(report | {"answers": answers})
+    write_report(folder, config, details, "Answers", boards, definitions, lambda figure: draw(figure, boards))
+    seconds = round(time.monotonic() - started_s, 2)
+    return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
+
+
+# --- prompts --------------------------------------------------------------------------------------------
+
+
+def retrieve(config: Config, questions: list[Question]) -> list[list]:
+    """For each question the facts (cluster.qa.Fact) of its first hits, best first."""
+    from cluster.store import Store
+
+    store = Store(absolute(config.store))
+    view = store.run(config.as_of)
+    embedder = store_embedder(view)
+    vectors = embedder.embed([embedder.profile.query_prompt + question.text for question in questions])
+    progress, found = Progress("retrieve", "questions", len(questions)), []
+    for question, vector in zip(questions, vectors, strict=True):
+        hits = store.search(question.user_id, question.text, vector, config.k, view["run_id"])
+        found.append([fact_of(hit) for hit in hits])
+        progress.advance(1)
+    return found
+
+
+def fact_of(hit: dict):
+    """A hit as a fact of the prompt: a record's text, or who said what."""
+    from cluster.qa import Fact
+
+    text = hit.get("semantic_text") or f"{hit['role']}: {' '.join(hit['content'].split())}"[:MAX_HIT_CHARS]
+    return Fact(
+        record_id=hit.get("record_id") or hit["turn_id"],
+        user_id=hit["user_id"],
+        session_id=hit["session_id"],
+        date=hit["session_time"].date().isoformat() if hit["session_time"] else "",
+        text=text,
+    )
+
+
+def prompts_of(questions: list[Question], facts: list[list] | None) -> list[list[list[dict]]]:
+    """Prompts for cluster.answering: with all facts, and with ever fewer where these do not fit."""
+    from cluster.qa import messages
+
+    prompts = []
+    for number, question in enumerate(questions):
+        shown = facts[number] if facts else []
+        counts = [len(shown) >> halving for halving in range(len(shown).bit_length() + 1)]
+        prompts.append([messages(question.user_id, question.text, shown[:count]) for count in counts])
+    return prompts
+
+
+def grade(questions: list[Question], replies: list[dict], judge: AnswererProfile, pool) -> list[float | None]:
+    """1 right, 0 wrong, None where the judge said neither."""
+    asked = []
+    for question, reply in zip(questions, replies, strict=True):
+        shown = f"Question: {question.text}\nRight answer: {question.answer}\nAnswer: {reply['text'].strip()}"
+        asked.append([[{"role": "system", "content": JUDGE_PROMPT}, {"role": "user", "content": shown}]])
+    verdicts, _ = ask_model("judge", judge, JUDGE_SCHEMA, asked, pool)
+    return [_verdict(reply["text"]) for reply in verdicts]
+
+
+def _verdict(text: str) -> float | None:
+    try:
+        return float(json.loads(text)["right"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+# --- reporting ------------------------------------------------------------------------------------------
+
+
+def assess(questions: list[Question], replies: list[dict], verdicts: list[float | None]) -> list[dict]:
+    """One row per answer."""
+    from cluster.scoring import exact_match, token_f1
+
+    rows = []
+    for question, reply, verdict in zip(questions, replies, verdicts, strict=True):
+        answer = reply["text"].strip()
+        rows.append(
+            {
+                "question_id": question.question_id,
+                "question_type": question.question_type,
+                "answer": answer,
+                "exact": exact_match(answer, [question.answer]),
+                "f1": token_f1(answer, [question.answer]),
+                "judged": verdict,
+                "unanswered": float(not reply["complete"]),
+            }
+        )
+    return rows
+
+
+def board(rows: list[dict]) -> dict:
+    from cluster.scoring import mean
+
+    measures = ("exact", "f1", "judged", "unanswered")
+    return {"questions": len(rows), **{name: mean(row[name] for row in rows) for name in measures}}
+
+
+def by_type(answers: list[dict]) -> dict:
+    """profile, retrieval -> question type -> measures."""
+    found: dict[str, dict] = {}
+    for name in sorted({(row["profile"], row["retrieval"]) for row in answers}):
+        mine = [row for row in answers if (row["profile"], row["retrieval"]) == name]
+        found[f"{name[0]}, retrieval {name[1]}"] = {
+            kind: board([row for row in mine if row["question_type"] == kind])
+            for kind in sorted({row["question_type"] for row in mine})
+        }
+    return found
+
+
+def draw(figure, boards: list[dict]) -> None:
+    """Exact match and F1 of each profile, retrieval off and on."""
+    axes = figure.subplots()
+    labels = [f"{row['profile']}\nretrieval {row['retrieval']}" for row in boards]
+    for number, name in enumerate(("exact", "f1")):
+        axes.bar(
+            [place + 0.4 * number for place in range(len(boards))],
+            [row[name] for row in boards],
+            0.4,
+            label=name,
+        )
+    axes.set_xticks([place + 0.2 for place in range(len(boards))], labels, fontsize=8)
+    axes.set(ylim=(0, 1), title="Answers")
+    axes.legend()
