@@ -42,8 +42,8 @@ _PRONOUNS = frozenset(
 )
 _PERSON = re.compile(r"\b(?:I|I'(?:m|ve|d|ll)|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Yy]our?s?)\b")
 _DANGLING = re.compile(
-    r"\b(?:as (?:mentioned|said|noted|above)|the (?:above|former|latter)\b(?! \w)"
-    r"|aforementioned|above-mentioned|(?:mentioned|discussed) (?:above|earlier|before)|see (?:above|below))\b",
+    r"\b(?:as (?:mentioned|said|noted|above)|the (?:above|former|latter)\b(?! \w)|aforementioned"
+    r"|above-mentioned|(?:mentioned|discussed) (?:above|earlier|before)|see (?:above|below))\b",
     re.IGNORECASE,
 )
 _RELATIVE = re.compile(
