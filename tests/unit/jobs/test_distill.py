@@ -1,0 +1,222 @@
+"""Leaks, duplicates, split, shares and card of a training set."""
+
+import gzip
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.examples import completion, duplicates, examine, signature
+from cluster.teacher import local_records
+from jobs.cli import UsageError
+from jobs.distill.config import DistillConfig
+from jobs.distill.leaks import read_leaks
+from jobs.distill.sets import Candidates, split, write
+from jobs.run import load_profile
+from schemas.profile import EncoderProfile
+from schemas.record import EncodedRecord, parse_answer
+
+LONG = "I have been a nurse at the hospital of Lyon for eleven years now, and I like it."
+
+
+def session(session_id: str, *texts: str, user_id: str = "u1") -> dict:
+    turns = [{"role": "user", "content": text} for text in texts]
+    return {"user_id": user_id, "session_id": session_id, "turns": turns}
+
+
+# --- leaks ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def longmemeval(tmp_path):
+    item = {
+        "question_id": "q1",
+        "haystack_session_ids": ["s1"],
+        "haystack_sessions": [
+            [{"role": "user", "content": LONG}, {"role": "assistant", "content": "Thanks!"}]
+        ],
+    }
+    path = tmp_path / "set.jsonl.gz"
+    # The line separator stands in JSON as it is; it must not end the line.
+    path.write_bytes(
+        gzip.compress(json.dumps(item | {"question": "a\u2028b"}, ensure_ascii=False).encode() + b"\n")
+    )
+    return read_leaks((str(path),), None)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (session("s1", "Something else"), "leaked_session_id"),
+        (session("s1#2", "Something else", user_id="u7"), "leaked_session_id"),
+        (session("s9", "Hello", f"  {LONG.upper()}\n"), "leaked_turn_text"),
+        (session("s9", "Thanks!"), ""),
+        (session("s9", LONG + " Really."), ""),
+    ],
+)
+def test_a_session_of_an_evaluation_set_is_known_by_id_and_by_text(longmemeval, found, reason):
+    assert longmemeval(found) == reason
+
+
+def test_locomo_sessions_are_known_with_their_sample(tmp_path):
+    item = {
+        "sample_id": "conv-1",
+        "conversation": {
+            "speaker_a": "Ann",
+            "session_1_date_time": "1:56 pm on 8 May, 2023",
+            "session_1": [{"speaker": "Ann", "text": LONG}],
+        },
+    }
+    (tmp_path / "locomo.json").write_text(json.dumps([item]))
+    leaks = read_leaks((str(tmp_path / "locomo.json"),), None)
+    assert leaks(session("session_1", "x", user_id="conv-1")) == "leaked_session_id"
+    assert leaks(session("session_1", "x", user_id="conv-2")) == ""
+    assert leaks(session("other", LONG)) == "leaked_turn_text"
+
+
+def test_sessions_are_excluded_by_name(tmp_path):
+    (tmp_path / "names.txt").write_text("s1\n\ns2\n")
+    leaks = read_leaks((), str(tmp_path / "names.txt"))
+    assert [leaks(session(name, LONG)) for name in ("s1", "s2", "s3")] == ["excluded", "excluded", ""]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"a": 1}', "[3]"])
+def test_a_leak_check_against_nothing_is_refused(tmp_path, content):
+    (tmp_path / "set.json").write_text(content)
+    with pytest.raises(UsageError, match=r"--leak-check .*set\.json"):
+        read_leaks((str(tmp_path / "set.json"),), None)
+
+
+# --- duplicates -----------------------------------------------------------------------------------------
+
+
+def test_near_duplicates_are_found_and_others_are_not():
+    words = [f"word{i}" for i in range(120)]
+    text = " ".join(words)
+    near = " ".join(words[:-2])
+    other = " ".join(f"other{i}" for i in range(120))
+    half = " ".join(words[:60] + other.split()[:60])
+    signatures = np.stack(
+        [signature(item) for item in (text, other, near, text.upper(), half, "a", "a", "b")]
+    )
+    assert duplicates(signatures, 0.8).tolist() == [False, False, True, True, False, False, True, False]
+
+
+# --- examples -------------------------------------------------------------------------------------------
+
+PROFILE = load_profile("profiles", "default", EncoderProfile)
+
+
+def test_the_completion_is_spelt_like_the_profile_s_own_examples():
+    for example in PROFILE.examples:
+        records = parse_answer(example.answer, num_turns=4)
+        assert completion(records, PROFILE.fields) == example.answer.strip()
+    record = EncodedRecord(memory_type="fact", semantic_text="User likes crêpes.", evidence_turns=[0])
+    assert (
+        completion([record], ("semantic_text",)) == '{"records": [{"semantic_text": "User likes crêpes."}]}'
+    )
+
+
+RECORD = (
+    '{{"records": [{{"memory_type": "fact", "semantic_text": "{} lives in Lyon.", "evidence_turns": [0]}}]}}'
+)
+
+
+def told(text: str) -> dict:
+    part = {"turn_index": 4, "role": "user", "speaker": None, "text": text}
+    return {"current": [part], "context": [], "session_time": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "complete", "refusal", "verdict"),
+    [
+        ("I live in Lyon.", RECORD.format("User"), True, "", "records"),
+        ("I live in Lyon.", RECORD.format("He"), True, "", "nothing_left"),
+        ("How long is the Rhône?", '{"records": []}', True, "", "empty"),
+        ("I live in Lyon.", '{"records": []}', True, "", "empty_but_stated"),
+        ("I live in Lyon.", '{"records": [', True, "", "invalid_answer"),
+        ("I live in Lyon.", '{"records": {}}', True, "", "invalid_answer"),
+        ("I live in Lyon.", "[]", True, "", "invalid_answer"),
+        ("I live in Lyon.", '{"records": []}', False, "", "cut_answer"),
+        ("I live in Lyon.", "", True, "BadRequestError", "refused"),
+    ],
+)
+def test_an_answer_teaches_records_or_silence_or_nothing(text, answer, complete, refusal, verdict):
+    found, records, refused = examine(told(text), answer, complete, refusal, PROFILE)
+    assert found == verdict
+    assert bool(records) == (verdict == "records")
+    assert bool(refused) == (verdict not in ("records", "empty"))
+
+
+def test_encoded_records_are_told_in_the_segment_s_own_turns():
+    current = [{"turn_index": index} for index in (6, 7, 7, 8)]
+    record = {
+        name: "" for name in ("memory_type", "semantic_text", "entities", "temporal", "tags", "source_role")
+    }
+    (local,) = local_records({"current": current}, [record | {"evidence_turns": [7, 8], "record_id": "x"}])
+    assert local["evidence_turns"] == [1, 3]
+    assert "record_id" not in local
+
+
+# --- sets -----------------------------------------------------------------------------------------------
+
+
+def example(number: int, label: str) -> dict:
+    return {
+        "task": "encoder",
+        "source_id": f"segment-{number}",
+        "user_id": f"user-{number % 20}",
+        "session_id": f"session-{number}",
+        "messages": [{"role": "user", "content": f"turn {number}"}],
+        "completion": '{"records": []}',
+        "num_turns": 1,
+        "label": label,
+        "origin": "rules",
+        "kinds": [],
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+    }
+
+
+def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
+    examples = [example(i, "empty" if i % 2 else "records") for i in range(400)]
+    config = DistillConfig(
+        archive="x", output=str(tmp_path), max_empty_fraction=0.2, validation_fraction=0.3, licence="MIT"
+    )
+    found = Candidates(examples=list(examples))
+    parts = split(found, config)
+    users = {name: {row["user_id"] for row in rows} for name, rows in parts.items()}
+    assert users["train"] and users["validation"] and not users["train"] & users["validation"]
+    for rows in parts.values():
+        num_empty = sum(row["label"] == "empty" for row in rows)
+        assert num_empty == int(sum(row["label"] == "records" for row in rows) * 0.25)
+    assert {row["reason"] for row in found.rejected} == {"empty_over_share"}
+    assert len(found.rejected) + sum(map(len, parts.values())) == 400
+
+    counts, data_hash = write(config, parts, found, {"run_id": "r"})
+    again = split(Candidates(examples=examples[::-1]), config)
+    assert write(config, again, Candidates(), {})[1] == data_hash, "the order of arrival does not matter"
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["licence"] == "MIT" and card["parts"]["train"]["num_examples"] == counts["num_train"]
+    assert card["parts"]["train"]["prompt_tokens"]["sum"] == 3 * counts["num_train"]
+    assert (
+        f"| num_examples | {counts['num_train']} | {counts['num_validation']} |"
+        in (tmp_path / "card.md").read_text()
+    )
+    assert pq.read_table(tmp_path / "train.parquet").num_rows == counts["num_train"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "encoder"}, "pass --archive"),
+        ({"task": "fact_qa"}, "pass --store"),
+        ({"task": "decider"}, "pass --store or --decisions"),
+        ({"archive": "x", "judge": "openai"}, r"\[judge_endpoint\]"),
+        ({"archive": "x", "max_cost": 1.0}, "prompt_price"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DistillConfig(output="y", **settings)
