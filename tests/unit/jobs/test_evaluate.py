@@ -1,0 +1,176 @@
+"""What the commands of jobs.evaluate make of answers: leaderboards, decisions, prompts."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.cli import UsageError
+from jobs.evaluate import decider, encoder, qa
+from jobs.evaluate.questions import Question
+from jobs.evaluate.report import markdown
+from jobs.evaluate.variants import load_variants
+from schemas.profile import EncoderProfile
+from schemas.training import TRAINING_SCHEMA
+
+PERFECT = dict.fromkeys(encoder.SCORES, 5.0)
+
+
+def row(failure="", scores=None, states=True, **more):
+    return {
+        "user_id": "u",
+        "session_id": "s",
+        "failure": failure,
+        "scores": scores,
+        "states_something": states,
+        "num_records": 1 if scores else 0,
+        "schema_ok": failure != "cut_answer",
+        "complete": failure != "cut_answer",
+        "cited": [],
+        "user_turns": [],
+    } | more
+
+
+def test_the_composite_counts_failures_and_leaves_out_what_is_rightly_silent():
+    rows = [
+        row(scores=PERFECT, cited=[0], user_turns=[0, 2]),
+        row(failure="cut_answer"),
+        row(states=False),
+        row(failure="missed"),
+    ]
+    measured = {"rows": rows, "latencies_s": [1.0, 3.0], "segments_per_s": 2.0}
+    board = encoder.board(measured, {("u", "s"): {0, 2, 9}})
+    assert board["composite"] == pytest.approx(5 / 3)
+    assert board["atomicity"] == 5  # a conditional mean: failures do not enter it
+    assert (board["failure_rate"], board["schema_ok"], board["silent"]) == (0.5, 0.75, 1.0)
+    assert board["evidence"] == 0.5  # turn 9 is no user's turn that was measured
+    assert board["p50_s"] == 2.0
+    assert encoder.failures(rows) == {"cut_answer": 1, "missed": 1}
+
+
+def test_variants_of_a_profile():
+    found = load_variants("profiles", ["default", "default:base"], EncoderProfile)
+    assert list(found) == ["default", "default:base"]
+    assert found["default:base"].adapter is None
+    with pytest.raises(UsageError, match="once"):
+        load_variants("profiles", ["default", "default"], EncoderProfile)
+    with pytest.raises(UsageError, match="nowhere"):
+        load_variants("profiles", ["nowhere:base"], EncoderProfile)
+
+
+def test_the_adapter_s_mode_is_part_of_the_variant():
+    modes = {
+        name: load_variants("profiles", [f"encoder_v0:{name}"], EncoderProfile)[f"encoder_v0:{name}"]
+        for name in ("merged", "per_request", "base")
+    }
+    assert [modes[name].adapter_mode for name in ("merged", "per_request")] == ["merged", "per_request"]
+    assert (modes["per_request"].adapter, modes["base"].adapter) == ("fuhao23/encoder_v0", None)
+
+
+# --- deciders -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path):
+    def example(number, target, sources, action, text=""):
+        newer = "\n".join(f"{index}. {source}" for index, source in enumerate(sources, 1))
+        answer = {"action": action, "updated_text": text, "confidence": 0.9}
+        return {
+            "task": "decider",
+            "source_id": f"d{number}",
+            "user_id": "u",
+            "session_id": None,
+            "messages": [
+                {"role": "system", "content": "Decide. (2020-01-01) is no memory of this."},
+                {"role": "user", "content": f"<STORED>\n{target}\n</STORED>\n<NEWER>\n{newer}\n</NEWER>"},
+            ],
+            "completion": json.dumps(answer),
+            "num_turns": 0,
+            "label": action,
+            "origin": "test",
+        }
+
+    rows = [
+        example(1, "(2024-01-02) User lives in Oslo.", ["(2024-03-02) User lives in Rome now."], "delete"),
+        example(2, "(date unknown) User has a cat.", ["(2024-03-02) User likes tea."], "ignore"),
+        example(
+            3,
+            "(2024-01-02) User has a cat.",
+            ["(2024-02-01) User likes tea.", "(2024-03-02) The cat is called Mimi."],
+            "update",
+            "User has a cat called Mimi.",
+        ),
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=TRAINING_SCHEMA), tmp_path / "validation.parquet")
+    return tmp_path
+
+
+def test_questions_are_read_back_from_the_prompts(data):
+    examples = decider.read_examples(decider.Config(data=str(data), report="x"))
+    question = examples[2]["question"]
+    assert question.target.text == "User has a cat."
+    assert [source.memory.text for source in question.sources] == [
+        "User likes tea.",
+        "The cat is called Mimi.",
+    ]
+    assert [source.memory.session_time for source in question.sources] == ["2024-02-01", "2024-03-02"]
+    assert examples[1]["question"].target.session_time == ""
+    assert [example["label"] for example in examples] == ["delete", "ignore", "update"]
+
+
+def test_accuracy_stability_and_invention(data):
+    from schemas.decision import Decision
+
+    examples = decider.read_examples(decider.Config(data=str(data), report="x"))
+    made = [
+        Decision(action="update", updated_text="User lives in Paris."),
+        None,
+        Decision(action="update", updated_text="User has a cat called Mimi."),
+    ]
+    board = decider.board(examples, made)
+    assert (board["accuracy"], board["delete"], board["update"]) == (pytest.approx(1 / 3), 0, 1)
+    assert (board["stability"], board["invention_rate"]) == (pytest.approx(2 / 3), 0.5)
+    assert (board["text_exact"], board["text_f1"]) == (1, 1)
+    assert decider.count_pairs(examples, made)["ignore"] == {"unreadable": 1}
+
+
+def test_a_folder_without_decisions_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="has no validation"):
+        decider.read_examples(decider.Config(data=str(tmp_path), report="x"))
+
+
+# --- answers --------------------------------------------------------------------------------------------
+
+
+def test_prompts_give_up_facts_until_they_fit():
+    question = Question("q", "u", "x", "Where do I live?", "Oslo", frozenset(), frozenset())
+    hit = {
+        "record_id": "r",
+        "user_id": "u",
+        "session_id": "s",
+        "session_time": None,
+        "semantic_text": "Fact.",
+    }
+    facts = [[qa.fact_of(hit | {"record_id": str(number)}) for number in range(5)]]
+    (candidates,) = qa.prompts_of([question], facts)
+    assert [messages[-1]["content"].count("Fact.") for messages in candidates] == [5, 2, 1, 0]
+    ((closed,),) = qa.prompts_of([question], None)
+    assert closed == candidates[-1]
+
+
+def test_answers_are_scored_and_cuts_counted():
+    question = Question("q", "u", "x", "?", "the Rome flat", frozenset(), frozenset())
+    replies = [{"text": " Rome flat!", "complete": True}, {"text": "a flat in Rome and", "complete": False}]
+    rows = qa.assess([question, question], replies, [1.0, None])
+    board = qa.board(rows)
+    assert (board["exact"], board["judged"], board["unanswered"]) == (0.5, 1.0, 0.5)
+    assert board["f1"] == pytest.approx((1 + 4 / 6) / 2)
+
+
+def test_tables_show_fractions_and_gaps():
+    assert markdown([{"a|b": 0.68254, "c": None, "d": "x|y"}]).splitlines() == [
+        "| a|b | c | d |",
+        "| --- | --- | --- |",
+        "| 0.683 | – | x\\|y |",
+    ]
