@@ -265,8 +265,10 @@ def progress(path: Path, every_s: float = 5.0):
 
 
 def reason(error: Exception) -> str:
-    """The first line that says what a worker did not like."""
-    for cause in getattr(error, "worker_failures", {}).values():
+    """What a worker did not like, or else what Ray says of its end."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        # Ray hands a worker's exception on in a wrapping of its own.
+        cause = getattr(failure, "_base_exc", failure)
         if isinstance(cause, TrainingError):
             return str(cause)
     return str(error)

@@ -381,3 +381,8 @@ cluster.models._made_once(pathlib.Path({str(folder)!r}), make)
     _made_once(folder, lambda unfinished: (unfinished / "weights").write_text("all"))
     assert time.monotonic() - started_s < 5
     assert [path.name for path in folder.iterdir()] == ["weights"]
+
+
+def test_a_shipped_adapter_is_found_by_name_and_an_unknown_one_is_refused():
+    with pytest.raises(ModelError, match=r"model 'shipped:nothing': no such folder .*; known names: \["):
+        source_hash("shipped:nothing", None)
