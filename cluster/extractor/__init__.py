@@ -18,10 +18,11 @@ import re
 from cluster.extractor.person import is_past, third_person
 from cluster.extractor.statements import statements
 
-MAX_RECORDS = 6
-MAX_TEXT_CHARS = 200
+MAX_RECORDS = 4
+MAX_TEXT_CHARS = 160
 MAX_ENTITIES = 3
 MAX_ENTITY_CHARS = 32
+"""The limits of the default profile."""
 
 MAX_PART_CHARS = 20_000
 """What follows in a longer part is pasted material, not conversation."""
@@ -41,7 +42,8 @@ def extract(
     for index, part in enumerate(segment["current"]):
         if part["role"] != "user":
             continue
-        for statement in statements(part["text"][:MAX_PART_CHARS]):
+        said = statements(part["text"][:MAX_PART_CHARS], max_text_chars)
+        for statement in said:
             text = _finished(third_person(statement), max_text_chars)
             if text.lower() in seen or len(text) < 12:
                 continue

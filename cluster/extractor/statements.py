@@ -10,8 +10,13 @@ from cluster.extractor.person import mentions_speaker, normalise
 from cluster.extractor.selection import is_pasted, telling
 from cluster.extractor.sentences import clauses, sentences
 
-_MAX_JOINED_CHARS = 180
 _MAX_TOPIC_CHARS = 60
+_GROWTH_CHARS = 12
+"""How much longer a statement may get in the third person ("I'm" -> "User is", "my" -> "their")."""
+_SECOND_HALF = re.compile(
+    r"(?:[,;]| -|) (?:and |but |so )(?:also )?(?=(?:I|[Mm]y|[Ww]e|[Oo]ur)\b)|(?:;| -) (?=(?:I|[Mm]y|"
+    r"[Ww]e|[Oo]ur)\b)"
+)
 
 _LEANING = re.compile(
     r"(?:It|They|He|She|There)(?:'\w+)?\b|(?:His|Her|Its|Their|Both|Mine|Ours)\b|"
@@ -43,8 +48,12 @@ _NO_TOPIC = re.compile(
 )
 
 
-def statements(text: str) -> list[str]:
-    """What a user's text tells of themselves, as normalised clauses in order."""
+def statements(text: str, max_chars: int) -> list[str]:
+    """What a user's text tells of themselves, as normalised clauses in order.
+
+    A clause that in the third person would be longer than about `max_chars` is cut in two where its second
+    half can stand alone, and sentences are joined only within `max_chars`.
+    """
     text = normalise(text)
     if is_pasted(text):
         return []
@@ -63,7 +72,7 @@ def statements(text: str) -> list[str]:
                 continue
             if leans or _leans_inside(statement):
                 joined = f"{found[-1].rstrip('.!, ')}; {_lowered(statement)}" if was_told else ""
-                if joined and len(joined) <= _MAX_JOINED_CHARS:
+                if joined and len(joined) + _GROWTH_CHARS <= max_chars:
                     found[-1], told = joined, True
                     continue
                 statement = _with_topic(statement, before)
@@ -71,7 +80,18 @@ def statements(text: str) -> list[str]:
                 found.append(statement)
                 told = True
         before, was_told = sentence, told
-    return found
+    return [piece for statement in found for piece in _halves(statement, max_chars)]
+
+
+def _halves(statement: str, max_chars: int) -> list[str]:
+    """ "I bought ..., and I gave ..." -> both halves, where the whole is too long for one record."""
+    if len(statement) + _GROWTH_CHARS <= max_chars:
+        return [statement]
+    for match in reversed(list(_SECOND_HALF.finditer(statement, 30))):
+        second = telling(statement[match.end() :])
+        if second and match.start() + _GROWTH_CHARS <= max_chars and not _leans_inside(second):
+            return [statement[: match.start()], *_halves(second, max_chars)]
+    return [statement]
 
 
 def _has_figure(clause: str) -> bool:

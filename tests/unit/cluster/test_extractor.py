@@ -168,6 +168,17 @@ def test_a_long_statement_is_cut_at_a_clause():
     assert text.endswith(tuple(f"number {n}." for n in range(20)))
 
 
+def test_a_long_statement_becomes_two_where_both_halves_can_stand_alone():
+    first = (
+        "I bought a wireless mouse, a mechanical keyboard, a laptop stand and an arm from the shop on Main St"
+    )
+    second = "I gave my old keyboard, my old mouse and the broken lamp to my sister Ann in Leeds"
+    assert texts(f"{first}, and {second}.") == [
+        f"{first.replace('I bought', 'User bought')}.",
+        "User gave their old keyboard, their old mouse and the broken lamp to their sister Ann in Leeds.",
+    ]
+
+
 def test_pasted_material_gives_nothing():
     article = "The committee met on Monday and discussed the budget of the school. " * 30
     assert texts(article + "My view is that we have no money.") == []
