@@ -21,6 +21,7 @@ from schemas.profile import DeciderProfile, EncoderProfile
 
 def run(config: DistillConfig) -> dict:
     """Distill and return the summary. Safe to repeat at any time."""
+    from cluster.endpoint import EndpointError
     from cluster.lease import Lease, LeaseHeld, LeaseLost
     from cluster.models import ModelError
 
@@ -29,7 +30,7 @@ def run(config: DistillConfig) -> dict:
     try:
         with Lease(config.output, "jobs.distill"):
             return encoder(config) if config.task == "encoder" else of_store(config)
-    except (ModelError, LeaseHeld, LeaseLost) as error:
+    except (EndpointError, ModelError, LeaseHeld, LeaseLost) as error:
         raise JobError(str(error)) from error
 
 
@@ -91,10 +92,11 @@ def encoder(config: DistillConfig) -> dict:
 
 
 def of_store(config: DistillConfig) -> dict:
-    """decisions or memories of a store -> set. Nothing is asked of a model; the driver alone does it."""
+    """decisions or memories of a store -> set. The driver alone does it."""
     from cluster.models import resolve_decider
     from jobs.distill import facts, replay
     from jobs.distill.leaks import read_leaks
+    from jobs.distill.segments import spent
     from jobs.distill.sets import split, write
 
     leaks = read_leaks(config.leak_check, config.exclude_sessions)
@@ -117,11 +119,12 @@ def of_store(config: DistillConfig) -> dict:
     with this.stage("write"):
         origins = sorted({example["origin"] for example in found.examples})
         found.sources = {"source": config.store or "files", "teacher": ", ".join(origins), "judge": "none"}
-        counts, data_hash = write(
-            config, split(found, config), found, {"run_id": this.run_id, "status": "done"}
-        )
-    this.counts |= found.coverage | counts | {"data_hash": data_hash}
-    return this.finish("done")
+        status = "stopped" if found.num_left else "done"
+        facts_of_run = {"run_id": this.run_id, "status": status, **spent(config)}
+        counts, data_hash = write(config, split(found, config), found, facts_of_run)
+    this.counts |= found.coverage | counts | spent(config)
+    this.counts |= {"num_left": found.num_left, "data_hash": data_hash}
+    return this.finish(status)
 
 
 def resolved(config: DistillConfig) -> dict:

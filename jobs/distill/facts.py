@@ -52,7 +52,9 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     for old, newer in outdated.items():
         former.setdefault(newer.record_id, []).append(old)
 
-    def add(fact: Fact, number: int, asked: tuple[str, str], label: str, shown: list[Fact]) -> None:
+    def add(
+        fact: Fact, number: int, asked: tuple[str, str], label: str, shown: list[Fact], origin="templates"
+    ) -> None:
         question, answer = asked
         source = {"source_id": fact.record_id, "user_id": fact.user_id, "session_id": fact.session_id}
         others = [other for other in by_user.get(fact.user_id, ()) if other not in shown]
@@ -63,7 +65,7 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
             return
         prompt = messages(fact.user_id, question, facts)
         kind = "open_book" if facts else "closed_book"
-        found.add(tokenizer, "fact_qa", source, prompt, answer, label, "templates", [kind])
+        found.add(tokenizer, "fact_qa", source, prompt, answer, label, origin, [kind])
 
     for number, fact in enumerate(sorted(current, key=lambda fact: fact.record_id)):
         pairs = questions(fact, config.num_questions)
@@ -81,8 +83,32 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
         "num_facts_asked": len(current) - found.left_out["no_question"],
         "num_superseded_facts": len(outdated),
     }
+    if config.teacher == "openai":
+        origin = f"openai:{config.teacher_endpoint.model}"
+        asked = [(fact, pairs[0]) for fact in current if (pairs := questions(fact, 1))]
+        for fact, pair, others in paraphrased(config, asked, found):
+            for index, question in enumerate(others):
+                shown = [fact, *former.get(fact.record_id, ())]
+                add(fact, index, (question, pair[1]), "question", shown, origin)
     add_instructions(config, tokenizer, found)
     return found
+
+
+def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
+    """(fact, (question, answer)) -> the same with phrasings by the endpoint; what is left open is counted."""
+    from cluster.endpoint import Endpoint
+    from cluster.responses import Responses
+    from jobs.distill.paraphrase import phrasings
+    from jobs.distill.segments import budget, ledger
+
+    responses = Responses(ledger(config), "teacher", config.teacher_endpoint.fingerprint)
+    endpoint = Endpoint(config.teacher_endpoint, responses, budget(config))
+    replies = phrasings(endpoint, [pair for _, pair in asked], config.num_questions)
+    for (fact, pair), others in zip(asked, replies, strict=True):
+        if others is None:
+            found.num_left += 1
+        else:
+            yield fact, pair, others
 
 
 def newest_wins(active: list) -> tuple[list, dict]:

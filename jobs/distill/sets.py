@@ -27,6 +27,8 @@ class Candidates:
     """What never became a candidate, by reason."""
     coverage: dict = field(default_factory=dict)
     """What of the source the set rests on, for the card."""
+    num_left: int = 0
+    """Requests that a cap or a failure left open."""
     sources: dict = field(default_factory=dict)
     """Who made and who judged it, for the card."""
 

@@ -10,8 +10,10 @@ from jobs.cli import UsageError
 from jobs.distill import facts, replay
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import Leaks, text_key
+from jobs.distill.paraphrase import accepted
 from jobs.run import load_profile
 from schemas.profile import DeciderProfile
+from tests import endpoint as served
 
 NO_LEAKS = Leaks(frozenset(), frozenset(), frozenset(), frozenset())
 
@@ -218,3 +220,46 @@ def test_general_instructions_are_a_share_of_the_set(stored, tmp_path):
     assert len({e["user_id"] for e in found.examples if e["label"] == "instruction"}) == labels.count(
         "instruction"
     )
+
+
+def test_an_endpoint_paraphrases_and_is_asked_once(stored, tmp_path):
+    stored(records=RECORDS, decisions=DECISIONS)
+
+    def reply(messages):
+        question = messages[-1]["content"]
+        good = f"Please remind me: {question}"
+        return json.dumps(
+            {"questions": [good, good, "Is it Kampala?", "No question", question, "What about Oslo"]}
+        )
+
+    with served.Endpoint(reply) as server:
+        settings = {"teacher": "openai", "teacher_endpoint": {"base_url": server.base_url, "model": "m"}}
+        for _ in range(2):
+            found = facts.candidates(config(task="fact_qa", output=str(tmp_path), **settings), NO_LEAKS)
+            asked = [example for example in found.examples if example["origin"] == "openai:m"]
+            assert {(e["source_id"], e["label"]) for e in asked} == {
+                ("new", "question"),
+                ("tea", "question"),
+                ("club", "question"),
+            }
+            questions = [e["messages"][-1]["content"] for e in asked if e["source_id"] == "new"]
+            assert questions and all("Please remind me: " in question for question in questions)
+        assert set(server.paid.values()) == {1} and len(server.requests) == 3
+    capped = config(task="fact_qa", output=str(tmp_path / "other"), max_tokens=1, **settings)
+    assert facts.candidates(capped, NO_LEAKS).num_left == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ("Where is it that I live with Tom?", True),
+        ("Where do I live?", False),  # Tom is lost
+        ("Do I live with Tom in Lyon?", False),  # tells the answer
+        ("I live with Tom", False),
+        ("Where do I live with Tom and " + "x" * 200 + "?", False),
+    ],
+)
+def test_a_phrasing_keeps_names_asks_and_does_not_tell(said, passes):
+    text = json.dumps({"questions": [said]})
+    assert accepted(text, "Where do I live with Tom?", "Lyon") == ([said] if passes else [])
+    assert accepted("no JSON", "Where?", "Lyon") == []
