@@ -138,7 +138,7 @@ def test_a_killed_training_goes_on_and_gives_the_same_adapter(data, settings, tm
     # What a user finds.
     losses = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     evaluations = [entry["eval_loss"] for entry in losses if "eval_loss" in entry]
-    assert len(evaluations) == 2 and evaluations[1] < evaluations[0] < 10.5
+    assert len(evaluations) == 2 and evaluations[1] < evaluations[0]
     assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
     card = (whole / "adapter" / "README.md").read_text()
     for part in (done.summary["base_hash"], done.summary["data_hash"], "license: apache-2.0", "39 examples"):
