@@ -20,20 +20,14 @@ Without a judge the scores are proxies by rule, and comparable with nobody else'
 import json
 import re
 import time
+from collections.abc import Callable
 
 from cluster.encoder import Encoder, Encoding
 from cluster.grammar import read
 from cluster.verifier import RULES, Evidence, states_something, verify
+from schemas.judge import WEIGHTS, Scores
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
-
-WEIGHTS = {
-    "atomicity": 0.25,
-    "self_containedness": 0.30,
-    "entity_coverage": 0.20,
-    "evidence_alignment": 0.25,
-}
-"""Of the composite, as LycheeMem weighs its judge's four dimensions (encoder_v0 model card)."""
 
 _NAME_OR_NUMBER = re.compile(r"\b(?:[A-Z][\w'’-]+|\d[\d.,:/-]*)")
 
@@ -63,6 +57,27 @@ class Trial:
             for segment, encoding in zip(segments, encodings, strict=True)
         ]
         return {"batch": row["batch"], "result": json.dumps({"rows": rows, "seconds": seconds})}
+
+
+class Judging:
+    """Actor: {batch} -> {scores} as JSON: of each answer its scores, or why there are none.
+
+    `make` makes a cluster.judge.Judge where it works; `answers` is a Ray reference to batches of (segment,
+    records with local evidence).
+    """
+
+    def __init__(self, make: Callable, answers):
+        self._make, self._answers, self._judge = make, answers, None
+
+    def __call__(self, row: dict) -> dict:
+        import ray
+
+        self._judge = self._judge or self._make()
+        found = self._judge.score(ray.get(self._answers)[row["batch"]])
+        scores = [
+            score.model_dump(include=set(WEIGHTS)) if isinstance(score, Scores) else score for score in found
+        ]
+        return {"batch": row["batch"], "scores": json.dumps(scores)}
 
 
 def timed(segments: list[dict], encode, alone: bool) -> tuple[list[Encoding], list[float]]:
@@ -98,10 +113,7 @@ def assess(segment: dict, encoding: Encoding, profile: EncoderProfile) -> dict:
         "scores": proxies(segment, records, profile) if records and not failure else None,
         "prompt_tokens": encoding.prompt_tokens,
         "output_tokens": encoding.output_tokens,
-        "records": [
-            {"evidence_turns": record["evidence_turns"], "semantic_text": record["semantic_text"]}
-            for record in encoding.records
-        ],
+        "records": [record.model_dump() for record in records],
         "rejected": [rejection["raw"] for rejection in encoding.rejections],
         "cited": sorted({turn for record in encoding.records for turn in record["evidence_turns"]}),
     }
@@ -139,7 +151,7 @@ def proxies(segment: dict, records: list[EncodedRecord], profile: EncoderProfile
 
 
 def weighted(scores: dict[str, float]) -> float:
-    """The composite of one segment's scores, 0 to 5."""
+    """The composite of one segment's scores, 0 to 5, with the weights of LycheeMem's judge."""
     return sum(weight * scores[name] for name, weight in WEIGHTS.items())
 
 

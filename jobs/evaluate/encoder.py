@@ -26,8 +26,9 @@ import json
 import time
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from cluster.endpoint import EndpointConfig
 from cluster.resources import ClusterConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
 from jobs.evaluate.answers import ModelPool
@@ -60,10 +61,24 @@ class Config(JobConfig):
     """Sessions that are drawn, evenly by hash; none: all."""
     seed: int = 0
     """Of the draw."""
+    judge: Literal["rules", "vllm", "openai"] = "rules"
+    """Who scores: rules (proxies, comparable with nobody else's), a judge profile on this cluster, or an
+    OpenAI-compatible endpoint."""
+    judge_profile: str = "default"
+    """Rubric, and for vllm the model: a name in jobs/configs/judges, or a TOML file."""
+    judge_endpoint: EndpointConfig = EndpointConfig()
     num_alone: int = Field(16, ge=1)
     """Segments that are timed one by one, at most a quarter of all."""
     pool: ModelPool = ModelPool()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.judge == "openai" and not (self.judge_endpoint.base_url and self.judge_endpoint.model):
+            raise ValueError(
+                "judge openai needs base_url and model: set them in table [judge_endpoint] of --config"
+            )
+        return self
 
 
 def run(config: Config) -> dict:
@@ -98,7 +113,7 @@ def run(config: Config) -> dict:
     boards.sort(key=lambda row: -(row["composite"] or 0))
     report = {
         "num_sessions": len(sessions),
-        "scores_by": "rules",
+        "scores_by": config.judge,
         "leaderboard": boards,
         "profiles": details,
     }
@@ -176,9 +191,10 @@ def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, 
     ]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     kept = folder / "segments" / f"{key}.json"
+    by_id = {segment["segment_id"]: (source, segment) for source, segment in segments}
     if kept.is_file():
         say(f"[encoder] {name}: measured before, see {kept}")
-        return json.loads(kept.read_text(encoding="utf-8"))
+        return judged(config, name, json.loads(kept.read_text(encoding="utf-8")), by_id)
 
     plain = [segment for _, segment in segments]
     # Drawn over all sessions: the first segments of a session are not like its later ones.
@@ -203,7 +219,6 @@ def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, 
         else:
             batch_s += sum(result["seconds"])
         progress.advance(len(result["rows"]))
-    by_id = {segment["segment_id"]: (source, segment) for source, segment in segments}
     for row in rows:
         source, segment = by_id[row["segment_id"]]
         users = {part["turn_index"] for part in segment["current"] if part["role"] == "user"}
@@ -217,7 +232,17 @@ def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, 
     }
     kept.parent.mkdir(exist_ok=True)
     kept.write_text(json.dumps(measured, ensure_ascii=False), encoding="utf-8")
-    return measured
+    return judged(config, name, measured, by_id)
+
+
+def judged(config: Config, name: str, measured: dict, by_id: dict[str, tuple[str, dict]]) -> dict:
+    """With the judge's scores, where one is named."""
+    if config.judge == "rules":
+        return measured
+    from jobs.evaluate.judging import judge_rows
+
+    segments = {segment_id: segment for segment_id, (_, segment) in by_id.items()}
+    return measured | {"rows": judge_rows(config, name, measured["rows"], segments)}
 
 
 # --- reporting ------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def write_report(
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     draw(figure)
     figure.savefig(folder / "report.png", dpi=120)
-    text = f"# {title}\n\n{markdown(table)}\n\n{notes.strip()}\n\n![{title}](report.png)\n"
+    text = f"# {title}\n\n{markdown(table)}\n\n```\n{notes.strip()}\n```\n\n![{title}](report.png)\n"
     (folder / "report.md").write_text(text, encoding="utf-8")
     manifest = {"config": config.model_dump(mode="json"), "packages": _versions()}
     # Last: where it is, the report is complete.

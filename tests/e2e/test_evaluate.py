@@ -12,7 +12,7 @@ LISTS = ("turns", "records", "both", "search")
 
 def report(folder):
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "report.md").read_text().count("| --- |") == 1
+    assert sum(line.startswith("| --- ") for line in (folder / "report.md").read_text().splitlines()) == 1
     return json.loads((folder / "report.json").read_text())
 
 
@@ -67,6 +67,12 @@ def test_encoders_in_one_leaderboard(archive, tmp_path):
     again = job(*command)
     assert again.summary["leaderboard"] == summary["leaderboard"]
     assert again.stderr.count("measured before") == 2
+    judged = job(*command, "--judge", "vllm").summary
+    assert judged["scores_by"] == "vllm"
+    failures = [
+        {row["profile"]: row["failure_rate"] for row in found["leaderboard"]} for found in (judged, summary)
+    ]
+    assert failures[0] == failures[1]
 
 
 @pytest.mark.slow
