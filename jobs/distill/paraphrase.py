@@ -11,8 +11,8 @@ from cluster.endpoint import Ask, Endpoint
 from cluster.responses import request_key
 
 SYSTEM = (
-    "You are given a question that a person asks their assistant about themselves. Write {count} other ways in "
-    "which people would ask the same, in the first person, each with the same meaning and with all its names "
+    "You are given a question that a person asks their assistant about themselves. Write {count} other ways "
+    "in which people would ask it, in the first person, each with the same meaning and with all its names "
     "and numbers. Do not answer the question. Answer in JSON."
 )
 
