@@ -220,7 +220,7 @@ def _folder(source: str, revision: str | None) -> Path:
 
 
 def _shipped(source: str) -> Path | None:
-    """The folder of `shipped:NAME`, an adapter that comes with this package, wherever that lies on a worker."""
+    """The folder of `shipped:NAME`, an adapter that comes with this package, wherever a worker has that."""
     if not source.startswith("shipped:"):
         return None
     adapters = Path(__file__).parents[1] / "jobs" / "configs" / "adapters"

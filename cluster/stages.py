@@ -19,8 +19,8 @@ import pyarrow as pa
 from cluster.archive import BadRow, Unit, read_unit
 from cluster.embedder import Embedder
 from cluster.encoder import Encoder, Encoding
+from cluster.erasure.forgotten import Forgotten
 from cluster.files import Files
-from cluster.forgotten import Forgotten
 from cluster.ledger import Ledger
 from cluster.models import tokenizer_folder
 from cluster.redact import redact

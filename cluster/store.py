@@ -51,7 +51,7 @@ OPERATIONS = {
     "rollback": "cluster.maintenance",
     "reembed": "cluster.maintenance",
     "compact": "cluster.maintenance",
-    "forget": "cluster.forget",
+    "forget": "cluster.erasure.forget",
 }
 """Where the intents of other kinds than a commit are applied: kind -> module with `apply(store, intent)`."""
 

@@ -176,8 +176,8 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     import ray
 
     from cluster.archive import plan_units
+    from cluster.erasure.forgotten import Forgotten
     from cluster.files import Files
-    from cluster.forgotten import Forgotten
     from cluster.ledger import Ledger
     from cluster.stages import cut_unit, rejection_row
 

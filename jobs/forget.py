@@ -42,8 +42,8 @@ class ForgetConfig(JobConfig):
 
 def run(config: ForgetConfig) -> dict:
     """Erase, search, and return the summary. Safe to repeat; the next writer finishes a killed one."""
-    from cluster.forget import find, forget, shown
-    from cluster.forgotten import Forgotten
+    from cluster.erasure.forget import find, forget, shown
+    from cluster.erasure.forgotten import Forgotten
 
     with writing(config.store, "jobs.forget") as (store, lease):
         subject = find(store, user_id=config.user_id, session_id=config.session_id, record_id=config.memory)

@@ -218,7 +218,7 @@ class LightMemManager:
             return self._decide_entry(target_entry, candidate_sources or [])
 
     def _decide_entry(self, target: dict, candidates: list[dict]) -> dict | None:
-        from cluster.decider import DeciderPrompt, Rules, ask, guard
+        from cluster.consolidation.decider import DeciderPrompt, Rules, ask, guard
 
         question = _question(target, candidates)
         if not question.sources:
@@ -389,8 +389,8 @@ def _time(text: str) -> dt.datetime | None:
 
 
 def _question(target: dict, candidates: list[dict]):
-    """A decision as cluster.decider asks it: sources in order, each later than the target."""
-    from cluster.fold import Memory, Question, Source
+    """A decision as cluster.consolidation.decider asks it: sources in order, each later than the target."""
+    from cluster.consolidation.fold import Memory, Question, Source
 
     def memory(entry: dict) -> Memory:
         payload = entry["payload"]

@@ -25,7 +25,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.resources import ClusterConfig, connect
-from cluster.training import LoraSettings, Recipe, TrainingError, last_checkpoint
+from cluster.training.settings import LoraSettings, Recipe, TrainingError, last_checkpoint
 from jobs.cli import JobConfig, JobError, UsageError, main, say
 from jobs.run import absolute
 from schemas.training import TASKS
@@ -75,7 +75,7 @@ class TrainConfig(JobConfig):
 
 def worker_of(task: str) -> Callable[[dict], None]:
     """What each worker runs for a task. It leaves `adapter/` and `result.json` in the output folder."""
-    from cluster.trainer import train_adapter
+    from cluster.training.trainer import train_adapter
 
     return {"encoder": train_adapter, "decider": train_adapter, "fact_qa": train_adapter}[task]
 

@@ -140,8 +140,8 @@ def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | Non
 
 def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> None:
     """Bring back, as a run of its own, what was decided for the sake of memories that are gone."""
+    from cluster.consolidation.grounds import restorable
     from cluster.files import Files
-    from cluster.grounds import restorable
 
     this = new_run("restore", config, store)
     unseen = unseen_runs(config, store, lambda run: run["job"] in ("consolidate", "restore"))
@@ -163,10 +163,10 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
     import ray
 
-    from cluster.consolidation import estimate_group
-    from cluster.decider import Rules
-    from cluster.plan import Settings, plan_group
-    from cluster.verdicts import undone_runs
+    from cluster.consolidation.decider import Rules
+    from cluster.consolidation.plan import Settings, plan_group
+    from cluster.consolidation.stages import estimate_group
+    from cluster.consolidation.verdicts import undone_runs
 
     fingerprint = profile.fingerprint if profile else Rules.fingerprint
     new_runs, again = delta(config, store, fingerprint)
@@ -241,7 +241,7 @@ def group_users(store, settings) -> list[list[str]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from cluster.plan import is_new_mask
+    from cluster.consolidation.plan import is_new_mask
 
     if settings.new_runs == () and not settings.again:
         return []
@@ -262,8 +262,8 @@ def decide(
     """Planned groups -> deciders -> staged decisions and revisions: counts a group."""
     import ray
 
-    from cluster.budget import SharedBudget
-    from cluster.consolidation import DecideStage
+    from cluster.consolidation.budget import SharedBudget
+    from cluster.consolidation.stages import DecideStage
 
     pending = [group for group in groups if group["num_targets"] or group["num_repeats"]]
     if not pending:
@@ -293,7 +293,7 @@ def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[dict], fil
     """Groups with rewritten texts -> embedders -> staged rows with their own vectors."""
     import ray
 
-    from cluster.consolidation import EmbedRevisions
+    from cluster.consolidation.stages import EmbedRevisions
 
     if rewritten := [row for row in done if row["num_rewritten"]]:
         ray.data.from_items(rewritten, override_num_blocks=len(rewritten)).map(
@@ -305,8 +305,8 @@ def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[dict], fil
 
 def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bool:
     """Commit decisions and revisions as one run; False when there is nothing to commit."""
+    from cluster.consolidation.verdicts import verdicts_path
     from cluster.files import Files
-    from cluster.verdicts import verdicts_path
 
     staging = Files(this.config.store, "staging")
     folder = f"consolidate/{this.run_id}"

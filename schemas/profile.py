@@ -247,7 +247,7 @@ class DeciderProfile(ModelProfile):
 
 
 class AnswererProfile(ModelProfile):
-    """A model that answers questions about a user, in plain text; its prompt is that of cluster.qa."""
+    """A model that answers questions about a user, in plain text, as cluster.evaluation.qa asks."""
 
     max_prompt_tokens: int = Field(2048, ge=128)
     """Tokens of a prompt; the facts that would make it longer are left out."""

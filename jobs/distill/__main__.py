@@ -21,7 +21,7 @@ from schemas.profile import DeciderProfile, EncoderProfile
 
 def run(config: DistillConfig) -> dict:
     """Distill and return the summary. Safe to repeat at any time."""
-    from cluster.endpoint import EndpointError
+    from cluster.distillation.endpoint import EndpointError
     from cluster.lease import Lease, LeaseHeld, LeaseLost
     from cluster.models import ModelError
 
@@ -148,8 +148,8 @@ def resolved(config: DistillConfig) -> dict:
 
 def made_by(config: DistillConfig, profiles: dict) -> dict:
     """Names of teacher, judge, verifier and student, for the card."""
-    from cluster.teacher import rules_fingerprint
-    from cluster.verifier import FINGERPRINT
+    from cluster.distillation.teacher import rules_fingerprint
+    from cluster.distillation.verifier import FINGERPRINT
 
     names = {"rules": "rules", "none": "none"}
     for role in ("teacher", "judge"):

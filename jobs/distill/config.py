@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cluster.endpoint import EndpointConfig
+from cluster.distillation.endpoint import EndpointConfig
 from cluster.resources import ClusterConfig, PoolConfig
 from jobs.cli import JobConfig
 

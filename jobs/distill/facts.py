@@ -22,8 +22,8 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     """Memories -> examples."""
     from transformers import AutoTokenizer
 
+    from cluster.evaluation.qa import Fact, messages, questions, still_true
     from cluster.models import model_folder
-    from cluster.qa import Fact, messages, questions, still_true
 
     tokenizer, found = AutoTokenizer.from_pretrained(model_folder(config.base, None)), Candidates()
     store = open_store(config.store)
@@ -96,8 +96,8 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
 
 def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
     """(fact, (question, answer)) -> the same with phrasings by the endpoint; what is left open is counted."""
-    from cluster.endpoint import Endpoint
-    from cluster.responses import Responses
+    from cluster.distillation.endpoint import Endpoint
+    from cluster.distillation.responses import Responses
     from jobs.distill.paraphrase import phrasings
     from jobs.distill.segments import budget, ledger
 
@@ -113,8 +113,8 @@ def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
 
 def newest_wins(active: list) -> tuple[list, dict]:
     """(facts that hold, outdated fact -> the newer one that replaces it), by attributes of one value."""
-    from cluster.claims import relation
-    from cluster.grammar import read
+    from cluster.consolidation.claims import relation
+    from cluster.consolidation.grammar import read
 
     newest: dict[tuple[str, str, str], object] = {}
     outdated = {}

@@ -25,7 +25,7 @@ def candidates(config: DistillConfig, profile: DeciderProfile, leaks: Leaks) -> 
     """Decisions of the store and of files -> examples."""
     from transformers import AutoTokenizer
 
-    from cluster.decider import DeciderPrompt
+    from cluster.consolidation.decider import DeciderPrompt
     from cluster.models import tokenizer_folder
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
@@ -73,7 +73,7 @@ def _step(confidence: float) -> float:
 
 def refuse(question, decision: Decision, profile: DeciderProfile) -> tuple[str, str] | None:
     """The rule that a decision breaks, and how: `order`, `limits`, `secret`, `unchanged`, `invented`."""
-    from cluster.decider import invented
+    from cluster.consolidation.decider import invented
     from cluster.redact import redact
 
     target, text = question.target, decision.updated_text
@@ -98,7 +98,7 @@ def refuse(question, decision: Decision, profile: DeciderProfile) -> tuple[str, 
 
 
 def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates):
-    from cluster.fold import UNITE, Memory, Question, Source
+    from cluster.consolidation.fold import UNITE, Memory, Question, Source
 
     if not config.store:
         return
@@ -153,7 +153,7 @@ def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates):
 
 
 def _of_files(config: DistillConfig, leaks: Leaks, found: Candidates):
-    from cluster.fold import Memory, Question, Source
+    from cluster.consolidation.fold import Memory, Question, Source
     from cluster.redact import redact
 
     for path in config.decisions:

@@ -3,8 +3,9 @@
     units --cut--> plan/BATCH --teach--> taught/PART --check--> checked/PART --judge--> judged/PART
 
 As in a backfill the rows between the stages are references to staged files; what makes a killed run cheap to
-repeat is the ledger of paid answers (cluster.responses), all else costs seconds. A part is what of a batch is
-wanted: duplicates are left out before the teacher is asked, because they would be paid for and then dropped.
+repeat is the ledger of paid answers (cluster.distillation.responses), all else costs seconds. A part is what
+of a batch is wanted: duplicates are left out before the teacher is asked, because they would be paid for and
+then dropped.
 """
 
 import functools
@@ -40,7 +41,7 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
     import ray
 
     from cluster.archive import inspect_file, plan_units
-    from cluster.examples import NUM_HASHES, duplicates, said, signature
+    from cluster.distillation.examples import NUM_HASHES, duplicates, said, signature
     from cluster.ledger import Ledger
     from cluster.stages import cut_unit, plan_path
     from schemas.store import SEGMENTS_SCHEMA
@@ -121,8 +122,8 @@ def teach(
     """Parts -> answers -> checked examples. Returns a row of counts and references a part."""
     import ray
 
-    from cluster.examples import CheckStage
-    from cluster.teacher import TeachStage
+    from cluster.distillation.examples import CheckStage
+    from cluster.distillation.teacher import TeachStage
 
     make = functools.partial(make_teacher, config, teacher)
     pool, num_gpus = model_pool(config, "teacher")
@@ -138,7 +139,7 @@ def judge(config: DistillConfig, files, profile: JudgeProfile, parts: list[dict]
     """Checked parts -> judged parts. A pass of its own, so that two models never share a GPU."""
     import ray
 
-    from cluster.judge import JudgeStage
+    from cluster.distillation.judge import JudgeStage
 
     make = functools.partial(make_judge, config, profile)
     pool, num_gpus = model_pool(config, "judge")
@@ -170,8 +171,8 @@ def model_pool(config: DistillConfig, role: str) -> tuple[PoolConfig, float]:
 
 def make_teacher(config: DistillConfig, profile: EncoderProfile):
     """The teacher, made where it works."""
-    from cluster.responses import Responses
-    from cluster.teacher import OpenAITeacher, RulesTeacher, VllmTeacher, fingerprint
+    from cluster.distillation.responses import Responses
+    from cluster.distillation.teacher import OpenAITeacher, RulesTeacher, VllmTeacher, fingerprint
 
     if config.teacher == "rules":
         return RulesTeacher(profile)
@@ -184,9 +185,9 @@ def make_teacher(config: DistillConfig, profile: EncoderProfile):
 
 def make_judge(config: DistillConfig, profile: JudgeProfile):
     """The judge, made where it works."""
-    from cluster.endpoint import Endpoint
-    from cluster.judge import Judge, LocalModel, fingerprint
-    from cluster.responses import Responses
+    from cluster.distillation.endpoint import Endpoint
+    from cluster.distillation.judge import Judge, LocalModel, fingerprint
+    from cluster.distillation.responses import Responses
 
     key = fingerprint(config.judge, profile, config.judge_endpoint)
     responses = Responses(ledger(config), "judge", key)
@@ -208,7 +209,7 @@ def ledger(config: DistillConfig):
 
 def spent(config: DistillConfig) -> dict:
     """Tokens of all runs into this output by role, and what endpoints asked for them."""
-    from cluster.responses import Responses
+    from cluster.distillation.responses import Responses
 
     counts, cost = {}, 0.0
     for role in ("teacher", "judge"):
@@ -221,7 +222,7 @@ def spent(config: DistillConfig) -> dict:
 
 def budget(config: DistillConfig):
     """Caps, and what endpoints were paid for until now."""
-    from cluster.endpoint import Budget
+    from cluster.distillation.endpoint import Budget
 
     paid = spent(config)
     tokens = sum(count for name, count in paid.items() if getattr(config, name.split("_")[0], "") == "openai")

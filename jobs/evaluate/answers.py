@@ -28,11 +28,11 @@ class ModelPool(PoolConfig):
 def ask_model(label: str, profile, schema: str | None, conversations: list, pool: ModelPool):
     """Replies (dicts of cluster.encoder.Reply) in order, and answers a second of one engine.
 
-    `conversations` as cluster.answering.Answering takes them. The cluster must be connected.
+    `conversations` as cluster.evaluation.answering.Answering takes them. The cluster must be connected.
     """
     import ray
 
-    from cluster.answering import Answering
+    from cluster.evaluation.answering import Answering
 
     if not conversations:
         return [], None

@@ -83,7 +83,7 @@ def run(config: Config) -> dict:
 
 
 def read_examples(config: Config) -> list[dict]:
-    """`question` (cluster.fold.Question), `label`, `text` of the rewritten memory. UsageError for no set."""
+    """`question` (see cluster.consolidation.fold), `label`, rewritten `text`. UsageError for no set."""
     import pyarrow.parquet as pq
 
     path = Path(config.data) / "validation.parquet"
@@ -105,7 +105,7 @@ def read_examples(config: Config) -> list[dict]:
 
 def read_question(content: str, source_id: str):
     """The question that a decider's prompt shows: its first dated line is the target, the others sources."""
-    from cluster.fold import Memory, Question, Source
+    from cluster.consolidation.fold import Memory, Question, Source
 
     memories = [
         Memory(
@@ -132,7 +132,7 @@ def read_question(content: str, source_id: str):
 
 def decide_by_rules(questions: list) -> tuple[list, float]:
     """Decisions (schemas.decision.Decision), and how many a second."""
-    from cluster.decider import Rules
+    from cluster.consolidation.decider import Rules
     from schemas.decision import Decision
 
     started_s = time.monotonic()
@@ -145,7 +145,7 @@ def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: M
     """Decisions, None where the first answer was none, and how many a second."""
     from transformers import AutoTokenizer
 
-    from cluster.decider import DeciderPrompt
+    from cluster.consolidation.decider import DeciderPrompt
     from cluster.models import tokenizer_folder
 
     prompt = DeciderPrompt(profile, AutoTokenizer.from_pretrained(tokenizer_folder(profile)))
@@ -168,8 +168,8 @@ def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: M
 
 def board(examples: list[dict], decisions: list) -> dict:
     """One line of the table. None where there is nothing to measure."""
-    from cluster.decider import invented
-    from cluster.scoring import exact_match, mean, token_f1
+    from cluster.consolidation.decider import invented
+    from cluster.evaluation.scoring import exact_match, mean, token_f1
 
     pairs = list(zip(examples, decisions, strict=True))
     right = [float(made is not None and made.action == example["label"]) for example, made in pairs]

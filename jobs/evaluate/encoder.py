@@ -11,7 +11,7 @@ served. Every profile cuts the same sessions in its own way, and is loaded once,
   failure_rate     share with a rejection, or with no record although a user states something of himself
                    (`missed`), or with records that the verifier's rules all refuse (`refused`)
   atomicity ...    means of the four scores, 0 to 5, over the segments that did not fail and have records:
-                   by rule (cluster.trial says how) unless a judge is named
+                   by rule (cluster.evaluation.trial says how) unless a judge is named
   composite        mean of the weighted scores over all segments with something to score, failures as 0
   evidence         with --questions: share of the evidence turns of users that some record cites
   silent           of the segments in which no user states anything (advice only): share without a record
@@ -28,7 +28,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cluster.endpoint import EndpointConfig
+from cluster.distillation.endpoint import EndpointConfig
 from cluster.resources import ClusterConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
 from jobs.evaluate.answers import ModelPool
@@ -172,12 +172,12 @@ def read_sessions(config: Config, evidence: dict) -> list[tuple[str, dict]]:
 
 
 def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, folder) -> dict:
-    """Rows of cluster.trial.assess with their source, and times, of one profile; kept in the report."""
+    """Rows of cluster.evaluation.trial.assess with source and times, of one profile; kept in the report."""
     import ray
 
+    from cluster.evaluation.trial import Trial
     from cluster.segmenter import cut_session
     from cluster.stages import segment_offsets
-    from cluster.trial import Trial
 
     offsets, segments = segment_offsets(profile), []
     for source, session in sessions:
@@ -262,8 +262,8 @@ def failures(rows: list[dict]) -> dict[str, int]:
 
 def board(measured: dict, evidence: dict[tuple[str, str], set[int]]) -> dict:
     """One line of the leaderboard. None where there is nothing to measure."""
-    from cluster.scoring import mean, percentile
-    from cluster.trial import weighted
+    from cluster.evaluation.scoring import mean, percentile
+    from cluster.evaluation.trial import weighted
 
     rows = measured["rows"]
     scored = [row["scores"] for row in rows if row["scores"]]

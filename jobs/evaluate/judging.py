@@ -10,16 +10,16 @@ from schemas.judge import JudgeProfile, scores_schema
 
 
 def judge_rows(config, label: str, rows: list[dict], segments: dict[str, dict]) -> list[dict]:
-    """Rows of cluster.trial.assess with the judge's scores; None, and out of all means, where it gave none.
+    """Rows of trial.assess with the judge's scores; None, and out of all means, where it gave none.
 
     `config` has `judge`, `judge_profile`, `judge_endpoint`, `pool` and `report`. JobError when an endpoint is
     gone: what it answered lies in the report folder, and is not asked for again.
     """
     import ray
 
-    from cluster.endpoint import EndpointError
+    from cluster.distillation.endpoint import EndpointError
+    from cluster.evaluation.trial import Judging
     from cluster.models import resolve_decider
-    from cluster.trial import Judging
 
     profile = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))
     asked = [row for row in rows if row["scores"]]
@@ -56,10 +56,10 @@ def judge_rows(config, label: str, rows: list[dict], segments: dict[str, dict]) 
 
 def make_judge(kind: str, profile: JudgeProfile, endpoint, report: str, engine: dict):
     """The judge, made where it works; its answers are kept in the report folder."""
-    from cluster.endpoint import Budget, Endpoint
+    from cluster.distillation.endpoint import Budget, Endpoint
+    from cluster.distillation.judge import Judge, LocalModel, fingerprint
+    from cluster.distillation.responses import Responses
     from cluster.files import Files
-    from cluster.judge import Judge, LocalModel, fingerprint
-    from cluster.responses import Responses
 
     responses = Responses(Files(report, "judge"), "judge", fingerprint(kind, profile, endpoint))
     if kind == "vllm":

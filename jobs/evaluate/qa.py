@@ -107,7 +107,7 @@ def run(config: Config) -> dict:
 
 
 def retrieve(config: Config, questions: list[Question]) -> list[list]:
-    """For each question the facts (cluster.qa.Fact) of its first hits, best first."""
+    """For each question the facts (cluster.evaluation.qa.Fact) of its first hits, best first."""
     from cluster.store import Store
 
     store = Store(absolute(config.store))
@@ -124,7 +124,7 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
 
 def fact_of(hit: dict):
     """A hit as a fact of the prompt: a record's text, or who said what."""
-    from cluster.qa import Fact
+    from cluster.evaluation.qa import Fact
 
     text = hit.get("semantic_text") or f"{hit['role']}: {' '.join(hit['content'].split())}"[:MAX_HIT_CHARS]
     return Fact(
@@ -137,8 +137,8 @@ def fact_of(hit: dict):
 
 
 def prompts_of(questions: list[Question], facts: list[list] | None) -> list[list[list[dict]]]:
-    """Prompts for cluster.answering: with all facts, and with ever fewer where these do not fit."""
-    from cluster.qa import messages
+    """Prompts with all facts, and with ever fewer where these do not fit."""
+    from cluster.evaluation.qa import messages
 
     prompts = []
     for number, question in enumerate(questions):
@@ -170,7 +170,7 @@ def _verdict(text: str) -> float | None:
 
 def assess(questions: list[Question], replies: list[dict], verdicts: list[float | None]) -> list[dict]:
     """One row per answer."""
-    from cluster.scoring import exact_match, token_f1
+    from cluster.evaluation.scoring import exact_match, token_f1
 
     rows = []
     for question, reply, verdict in zip(questions, replies, verdicts, strict=True):
@@ -190,7 +190,7 @@ def assess(questions: list[Question], replies: list[dict], verdicts: list[float 
 
 
 def board(rows: list[dict]) -> dict:
-    from cluster.scoring import mean
+    from cluster.evaluation.scoring import mean
 
     measures = ("exact", "f1", "judged", "unanswered")
     return {"questions": len(rows), **{name: mean(row[name] for row in rows) for name in measures}}

@@ -88,7 +88,7 @@ def run(config: Config) -> dict:
 
 def score_view(store, view: dict, questions: list[Question]) -> list[dict]:
     """One row per question: `question_id`, `question_type`, and its measures by list, None without rows."""
-    from cluster.haystack import Haystack
+    from cluster.evaluation.haystack import Haystack
 
     embedder = store_embedder(view)
     by_user: dict[str, list[Question]] = {}
@@ -121,8 +121,8 @@ def score_view(store, view: dict, questions: list[Question]) -> list[dict]:
 
 
 def measure(question: Question, ranked) -> dict:
-    """The measures of one question in one list, a cluster.haystack.Ranked."""
-    from cluster.scoring import NEVER, is_stale, recall_at, reciprocal_rank
+    """The measures of one question in one list, a cluster.evaluation.haystack.Ranked."""
+    from cluster.evaluation.scoring import NEVER, is_stale, recall_at, reciprocal_rank
 
     ranks = ranked.turns(question.evidence)
     current, outdated = question.evidence - question.outdated, question.outdated
@@ -147,7 +147,7 @@ def summarise(rows: list[dict]) -> dict:
 
 
 def means(rows: list[dict]) -> dict:
-    from cluster.scoring import mean
+    from cluster.evaluation.scoring import mean
 
     with_evidence = [row for row in rows if row["turns"]["mrr"] is not None]
     measures = rows[0]["turns"]

@@ -113,9 +113,9 @@ def write_store(uri: str, num_users: int, num: int) -> None:
 
 
 def part_scale(options) -> dict:
-    from cluster.consolidation import DecideStage
+    from cluster.consolidation.plan import plan_group
+    from cluster.consolidation.stages import DecideStage
     from cluster.files import Files
-    from cluster.plan import plan_group
     from cluster.store import Store
     from jobs.updates import UpdateConfig, group_users
 
@@ -162,8 +162,8 @@ def part_scale(options) -> dict:
 
 
 def make_settings(uri: str, new_run: str, config):
-    from cluster.decider import Rules
-    from cluster.plan import Settings
+    from cluster.consolidation.decider import Rules
+    from cluster.consolidation.plan import Settings
 
     return Settings(
         uri=uri,
@@ -254,10 +254,10 @@ def lightmem(folder: Path, vectors, times, payloads, threshold: float) -> tuple[
 
 def ours(texts, vectors, num_new: int) -> tuple[list, float]:
     """Candidates and fold of one user; the questions that a decider is asked, and the seconds."""
-    from cluster.candidates import similar_pairs, slot_pairs, union
-    from cluster.claims import binding_slots, slots
-    from cluster.fold import Memory, Pair, Verdict, fold
-    from cluster.grammar import read
+    from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
+    from cluster.consolidation.claims import binding_slots, slots
+    from cluster.consolidation.fold import Memory, Pair, Verdict, fold
+    from cluster.consolidation.grammar import read
 
     asked = []
 
@@ -304,10 +304,10 @@ def part_lightmem(options) -> dict:
 
 def gold_pairs(gold: list[dict], vectors: np.ndarray) -> tuple[list, list]:
     """Gold rows and their vectors -> memories and candidate pairs, everything new."""
-    from cluster.candidates import similar_pairs, slot_pairs, union
-    from cluster.claims import binding_slots, slots
-    from cluster.fold import Memory, Pair
-    from cluster.grammar import read
+    from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
+    from cluster.consolidation.claims import binding_slots, slots
+    from cluster.consolidation.fold import Memory, Pair
+    from cluster.consolidation.grammar import read
 
     memories, pairs = [], []
     for user in sorted({row["user_id"] for row in gold}):
@@ -334,8 +334,8 @@ def gold_pairs(gold: list[dict], vectors: np.ndarray) -> tuple[list, list]:
 
 
 def part_calls(options) -> dict:
-    from cluster.decider import Rules
-    from cluster.fold import fold
+    from cluster.consolidation.decider import Rules
+    from cluster.consolidation.fold import fold
     from jobs.run import load_profile
     from schemas.profile import DeciderProfile
     from tests.gold import gold_rows, load_embedder
@@ -382,8 +382,8 @@ def part_calls(options) -> dict:
 
 
 def part_gold(options) -> dict:
-    from cluster.decider import Rules
-    from cluster.fold import fold
+    from cluster.consolidation.decider import Rules
+    from cluster.consolidation.fold import fold
     from jobs.sample.__main__ import SampleConfig
     from jobs.sample.__main__ import run as make_sample
     from tests.gold import gold_rows, load_embedder

@@ -10,9 +10,9 @@ import lancedb
 import numpy as np
 import pytest
 
-from cluster.budget import Budget
-from cluster.consolidation import DecideStage
-from cluster.decider import ask
+from cluster.consolidation.budget import Budget
+from cluster.consolidation.decider import ask
+from cluster.consolidation.stages import DecideStage
 from cluster.encoder import Reply
 from cluster.files import Files
 from cluster.lease import Lease
@@ -268,7 +268,7 @@ def by_model(monkeypatch):
             return [stage(group) for group in groups if group["num_targets"] or group["num_repeats"]]
 
         load = lambda profile, **_: Model(profile, *answers)  # noqa: E731
-        monkeypatch.setattr("cluster.consolidation.ModelDecider", load)
+        monkeypatch.setattr("cluster.consolidation.stages.ModelDecider", load)
         monkeypatch.setattr("jobs.updates.decide", decide)
         return consolidate(store, decider="model", **options)
 

@@ -21,8 +21,8 @@ import pytest
 from lance.file import LanceFileReader
 from lancedb.index import FTS
 
+from cluster.erasure.forget import receipt
 from cluster.files import Files, everything
-from cluster.forget import receipt
 from cluster.store import INDEXES, Store
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample

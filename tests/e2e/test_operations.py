@@ -19,11 +19,12 @@ from lance.dataset import DatasetOptimizer
 from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.table import LanceTable, Tags
 
-from cluster import forget as forgetting
-from cluster import maintenance, proof
-from cluster.erasure import Subject
+from cluster import maintenance
+from cluster.erasure import forget as forgetting
+from cluster.erasure import proof
+from cluster.erasure.forgotten import BLANK, Forgotten
+from cluster.erasure.rules import Subject
 from cluster.files import Files, everything
-from cluster.forgotten import BLANK, Forgotten
 from cluster.lease import Lease
 from cluster.ledger import Ledger
 from cluster.models import resolve_embedder

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.examples import completion, duplicates, examine, signature
-from cluster.teacher import local_records
+from cluster.distillation.examples import completion, duplicates, examine, signature
+from cluster.distillation.teacher import local_records
 from jobs.cli import UsageError
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import read_leaks

@@ -1,0 +1,1 @@
+"""Evaluation: encoders on trial, rankings of memories, answers to questions, and their measures."""

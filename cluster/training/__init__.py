@@ -1,0 +1,1 @@
+"""Training of LoRA adapters under Ray Train."""
