@@ -60,7 +60,8 @@ class Encoding:
     """A segment's answer: records of RECORD fields with absolute turn indexes, and how it came about."""
 
     outcome: str = "complete"
-    """complete | split (halved, then complete) | partial (some part rejected) | rejected (nothing came)."""
+    """complete | split (halved, then complete) | partial (some part rejected) | rejected (nothing came) |
+    skipped (the profile asks nothing about such segments)."""
     records: list[dict] = field(default_factory=list)
     rejections: list[dict] = field(default_factory=list)
     num_calls: int = 0
@@ -80,7 +81,11 @@ def encode(
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [Encoding() for _ in segments]
     found: list[list[tuple[EncodedRecord, list[dict]]]] = [[] for _ in segments]
-    open_pieces = [_Piece(i, segment["context"], segment["current"]) for i, segment in enumerate(segments)]
+    open_pieces = [
+        _Piece(i, segment["context"], segment["current"])
+        for i, segment in enumerate(segments)
+        if profile.asks_about(segment)
+    ]
     while open_pieces:
         asked, requests, halves = [], [], []
         for piece in open_pieces:
@@ -117,6 +122,8 @@ def encode(
             encoding.outcome = "partial" if encoding.records else "rejected"
         elif encoding.num_calls > 1:
             encoding.outcome = "split"
+        elif not profile.asks_about(segment):
+            encoding.outcome = "skipped"
     return encodings
 
 

@@ -35,6 +35,8 @@ from schemas.store import (
     turns_schema,
 )
 
+OUTCOMES = ("complete", "split", "partial", "rejected", "skipped")
+
 ENGINE_FAILURES = ("encoder_error", "encoder_crashed")
 """Reasons of a rejection that are no answer of the model."""
 
@@ -106,7 +108,7 @@ def cut_unit(
             {
                 "batch_id": batch_id,
                 "num_segments": len(batch),
-                "num_tokens": sum(s["num_tokens"] for s in batch),
+                "num_tokens": sum(s["num_tokens"] for s in batch if profile.asks_about(s)),
             }
         )
     rejections = f"rejections/{unit.unit_id}.parquet"
@@ -228,7 +230,7 @@ class EncodeStage:
             "num_segments": len(rows),
             "num_segments_encoded": len(encoded_now),
             "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
-            **{f"num_{name}": outcomes.count(name) for name in ("complete", "split", "partial", "rejected")},
+            **{f"num_{name}": outcomes.count(name) for name in OUTCOMES},
             **{name: sum(row[name] for row in encoded_now) for name in counted},
             "encode_load_s": load_s,
             "encode_s": time.monotonic() - started_s - load_s,

@@ -129,6 +129,8 @@ class EncoderProfile(ModelProfile):
     """Tokens of earlier turns shown as context."""
     max_tokens: int = Field(512, ge=16)
     """Tokens of one answer."""
+    required_role: Literal["user", "assistant"] | None = None
+    """Segments in whose current turns nobody of this role speaks are not shown to the model: no records."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 
@@ -150,6 +152,12 @@ class EncoderProfile(ModelProfile):
             if name not in self.fields:
                 raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
         return self
+
+    def asks_about(self, segment: dict) -> bool:
+        """Whether the model is shown this row of SEGMENT_SCHEMA."""
+        return self.required_role is None or any(
+            part["role"] == self.required_role for part in segment["current"]
+        )
 
     @property
     def max_model_len(self) -> int:

@@ -160,7 +160,7 @@ SEGMENTS_SCHEMA = pa.schema(
     ]
 )
 """The ledger: which segment was paid for, by which encoder, with what outcome. Key: `segment_id`. `outcome`:
-complete | split | partial | rejected, as encoded, or what a rollback made of it."""
+complete | split | partial | rejected | skipped, as encoded, or what a rollback made of it."""
 
 ROLLED_BACK = "rolled_back"
 """Outcome of a segment that a rollback took out: it stays known, so that no nightly run brings it back."""

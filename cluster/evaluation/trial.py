@@ -106,7 +106,7 @@ def assess(segment: dict, encoding: Encoding, profile: EncoderProfile) -> dict:
     return {
         "segment_id": segment["segment_id"],
         "schema_ok": not encoding.rejections,
-        "complete": encoding.outcome == "complete",
+        "complete": encoding.outcome in ("complete", "skipped"),
         "states_something": states,
         "num_records": len(records),
         "num_refused": len(records) - len(kept),

@@ -407,3 +407,19 @@ def test_every_turn_is_answered_for_once_or_rejected(sizes, seed, max_splits):
     again = Script()
     again.reply = reply
     assert again.encode(*segments, profile=profile) == encodings
+
+
+def test_a_segment_in_which_the_required_role_does_not_speak_costs_no_call():
+    profile, script = PROFILE.model_copy(update={"required_role": "user"}), Script(default=answer(said("A.")))
+    advice = a_segment("Boil it for six minutes.")
+    advice["current"][0]["role"] = "assistant"
+    told, skipped = script.encode(a_segment("I live in Lyon.", "Nice."), advice, profile=profile)
+    assert (told.outcome, told.num_calls, len(told.records)) == ("complete", 1, 1)
+    assert (skipped.outcome, skipped.num_calls, skipped.records, skipped.prompt_tokens) == (
+        "skipped",
+        0,
+        [],
+        0,
+    )
+    assert script.rounds == [[("I live in Lyon.", "Nice.")]]
+    assert script.encode(advice)[0].outcome == "complete"
