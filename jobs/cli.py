@@ -33,6 +33,9 @@ class JobConfig(BaseModel):
         frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    default_file: typing.ClassVar[Path | None] = None
+    """TOML file that is read when --config names none."""
+
 
 class JobError(Exception):
     """A failure the user can act on. The message names the field, the value and the remedy."""
@@ -85,8 +88,13 @@ def parse_config(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    default_file = config_class.default_file
+    shown = f" (default: {default_file.relative_to(Path(__file__).parents[1])})" if default_file else ""
     parser.add_argument(
-        "--config", metavar="FILE.toml", help="read settings from a TOML file; options win over it"
+        "--config",
+        metavar="FILE.toml",
+        default=default_file,
+        help=f"read settings from a TOML file; options win over it{shown}",
     )
     for name, field in config_class.model_fields.items():
         kind = _option_kind(field.annotation)

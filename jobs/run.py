@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jobs.cli import JobConfig, JobError, UsageError, say
 from schemas.profile import EmbedderProfile
+from schemas.training import PROFILE_FILE
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -109,9 +110,13 @@ def writing(uri: str, job: str):
 
 
 def load_profile(folder: str, name: str, kind: type):
-    """A profile by name (jobs/configs/FOLDER/NAME.toml) or by the path of a TOML file."""
+    """A profile by name (jobs/configs/FOLDER/NAME.toml), by the path of a TOML file, or by the folder of an
+    adapter that jobs.train made."""
     path = Path(name) if name.endswith(".toml") else CONFIGS / folder / f"{name}.toml"
     try:
+        if (beside := Path(name) / PROFILE_FILE).is_file():
+            path = beside
+            return kind.model_validate(json.loads(path.read_text()) | {"adapter": absolute(name)})
         return kind.model_validate(tomllib.loads(path.read_text()))
     except FileNotFoundError:
         known = sorted(found.stem for found in (CONFIGS / folder).glob("*.toml"))

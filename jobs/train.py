@@ -1,12 +1,12 @@
 """Train: a training set becomes a LoRA adapter that the other jobs take as it is.
 
-    python -m jobs.train --task encoder --data DIR --output DIR                      # default.toml's recipe
+    python -m jobs.train --task encoder --data DIR --output DIR           # jobs/configs/train/default.toml
     python -m jobs.train --task encoder --data DIR --output DIR --config jobs/configs/train/encoder_v0.toml
-    python -m jobs.backfill --profile my.toml ...          # my.toml: adapter = "OUTPUT/adapter"
+    python -m jobs.backfill --profile OUTPUT/adapter ...
 
 Reads the folder that jobs.distill writes. Only answers are learned. Run the same command again after a crash:
 it goes on from the last checkpoint, and a finished training is not repeated. Leaves in the output folder
-`adapter/` (PEFT weights and a card), `metrics.jsonl`, `curves.png` and `manifest.json`.
+`adapter/` (PEFT weights, card, profile with the prompt), `metrics.jsonl`, `curves.png` and `manifest.json`.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.resources import ClusterConfig, connect
 from cluster.training.settings import LoraSettings, Recipe, TrainingError, last_checkpoint
 from jobs.cli import JobConfig, JobError, UsageError, main, say
-from jobs.run import absolute
-from schemas.training import TASKS
+from jobs.run import CONFIGS, absolute
+from schemas.training import PROFILE_FILE, TASKS
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "ray")
 
@@ -54,6 +54,8 @@ class Workers(BaseModel):
 
 class TrainConfig(JobConfig):
     """Settings of a training."""
+
+    default_file: ClassVar[Path] = CONFIGS / "train" / "default.toml"
 
     task: Literal[TASKS]
     """What is learned; must be the data's task."""
@@ -126,6 +128,7 @@ def run(config: TrainConfig) -> dict:
     }
     draw_curves(metrics, output / "curves.png")
     (adapter / "README.md").write_text(card(manifest))
+    write_profile(config, adapter)
     (output / "manifest.json").write_text(json.dumps(manifest, indent=2))
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return summary(manifest)
@@ -290,6 +293,14 @@ def best_metrics(metrics: list[dict], best_step: int | None) -> dict[str, float]
     return {
         f"validation_{name}": round(found[f"eval_{name}"], 4) for name in names if f"eval_{name}" in found
     }
+
+
+def write_profile(config: TrainConfig, adapter: Path) -> None:
+    """Beside the adapter, the profile whose prompts were learned, for the base that learned them."""
+    given = Path(config.data) / PROFILE_FILE
+    if given.is_file():
+        profile = json.loads(given.read_text()) | {"base": config.base, "base_revision": config.base_revision}
+        (adapter / PROFILE_FILE).write_text(json.dumps(profile, indent=1, ensure_ascii=False))
 
 
 CURVES = (

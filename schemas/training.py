@@ -1,12 +1,17 @@
 """Training sets: what `jobs.distill` writes, `jobs.train` reads and `jobs.evaluate` measures against.
 
 A training set is a folder: `train.parquet`, `validation.parquet`, `rejected.parquet` (candidates that the
-verifier refused, with the reason) and a data card. Users never stand on both sides of the split.
+verifier refused, with the reason), the student's profile and a data card. Users never stand on both sides of
+the split.
 """
 
 import pyarrow as pa
 
 TASKS = ("encoder", "decider", "fact_qa")
+PROFILE_FILE = "profile.json"
+"""The student's profile, in a training set and then beside the adapter, which is worth nothing without the
+prompt that it was trained with."""
+
 
 MESSAGE_TYPE = pa.struct(
     [pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)]

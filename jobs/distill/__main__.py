@@ -16,7 +16,7 @@ from jobs.cli import JobError, UsageError, main, say
 from jobs.distill.config import DistillConfig
 from jobs.run import Run, absolute, load_profile
 from schemas.judge import JudgeProfile
-from schemas.profile import DeciderProfile, EncoderProfile
+from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile
 
 
 def run(config: DistillConfig) -> dict:
@@ -41,7 +41,7 @@ def encoder(config: DistillConfig) -> dict:
     from cluster.resources import connect
     from jobs.distill.leaks import read_leaks
     from jobs.distill.segments import collect, cut, judge, spent, teach
-    from jobs.distill.sets import split, write
+    from jobs.distill.sets import split, write, write_profile
 
     try:
         paths = list_files(config.archive)
@@ -77,6 +77,7 @@ def encoder(config: DistillConfig) -> dict:
         this.counts |= {name: sources[name] for name in ("teacher", "judge")} | asked(done) | spent(config)
         status, error = outcome(config, done, found)
         facts = {"run_id": this.run_id, "status": status, **spent(config)}
+        write_profile(config, student)
         counts, data_hash = write(config, split(found, config), found, facts)
     this.counts |= counts | {"num_left": left(done, found), "data_hash": data_hash}
     staging.delete(staging.paths())
@@ -97,23 +98,24 @@ def of_store(config: DistillConfig) -> dict:
     from jobs.distill import facts, replay
     from jobs.distill.leaks import read_leaks
     from jobs.distill.segments import spent
-    from jobs.distill.sets import split, write
+    from jobs.distill.sets import split, write, write_profile
 
     leaks = read_leaks(config.leak_check, config.exclude_sessions)
-    profiles = {}
     if config.task == "decider":
-        profiles["student"] = resolve_decider(load_profile("deciders", config.profile, DeciderProfile))
+        student = resolve_decider(load_profile("deciders", config.profile, DeciderProfile))
+    else:
+        student = AnswererProfile(name=config.task, base=config.base, dtype="float32")
     this = Run(
         "distill",
         config,
         encoder="",
         embedder="",
-        profiles={f"{name}_profile": profile.model_dump(mode="json") for name, profile in profiles.items()},
+        profiles={"student_profile": student.model_dump(mode="json")},
         writes="output",
     )
     with this.stage("collect"):
         if config.task == "decider":
-            found = replay.candidates(config, profiles["student"], leaks)
+            found = replay.candidates(config, student, leaks)
         else:
             found = facts.candidates(config, leaks)
     with this.stage("write"):
@@ -121,6 +123,7 @@ def of_store(config: DistillConfig) -> dict:
         found.sources = {"source": config.store or "files", "teacher": ", ".join(origins), "judge": "none"}
         status = "stopped" if found.num_left else "done"
         facts_of_run = {"run_id": this.run_id, "status": status, **spent(config)}
+        write_profile(config, student)
         counts, data_hash = write(config, split(found, config), found, facts_of_run)
     this.counts |= found.coverage | counts | spent(config)
     this.counts |= {"num_left": found.num_left, "data_hash": data_hash}

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from jobs.distill.config import DistillConfig
-from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
+from schemas.profile import ModelProfile
+from schemas.training import PROFILE_FILE, REJECTED_SCHEMA, TRAINING_SCHEMA
 
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 
@@ -145,6 +146,12 @@ def write(
         "num_left_out": sum(found.left_out.values()),
     }
     return counts, data_hash
+
+
+def write_profile(config: DistillConfig, student: ModelProfile) -> None:
+    """The student's profile, resolved: without adapter and hashes, which a training will decide."""
+    gone = {"adapter", "adapter_revision", "adapter_mode", "base_hash", "adapter_hash"}
+    _put(config.output, PROFILE_FILE, student.model_dump_json(exclude=gone, indent=1).encode())
 
 
 def describe(examples: list[dict]) -> dict:

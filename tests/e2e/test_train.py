@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.models import resolve_encoder
+from jobs.run import load_profile
+from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
 from tests.e2e.conftest import finish, job, start
 
@@ -56,6 +59,8 @@ def write_set(folder: Path, task: str = "encoder") -> Path:
         if name == "train":
             rows[7]["messages"][1]["content"] += " and so on" * 400
         pq.write_table(pa.Table.from_pylist(rows, schema=TRAINING_SCHEMA), folder / f"{name}.parquet")
+    profile = load_profile("profiles", "default", EncoderProfile)
+    (folder / "profile.json").write_text(profile.model_dump_json(exclude={"adapter"}))
     return folder
 
 
@@ -124,7 +129,7 @@ def steps(output: Path) -> list[int]:
     return [entry["step"] for entry in map(json.loads, lines) if "grad_norm" in entry]
 
 
-def test_a_killed_training_goes_on_and_gives_the_same_adapter(data, settings, tmp_path):
+def test_a_killed_training_goes_on_and_gives_the_same_adapter(data, base, settings, tmp_path):
     """One command, killed in the middle, given again: the weights are those of an unbroken run."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = finish(train(data, whole, settings))
@@ -144,6 +149,8 @@ def test_a_killed_training_goes_on_and_gives_the_same_adapter(data, settings, tm
     for part in (done.summary["base_hash"], done.summary["data_hash"], "license: apache-2.0", "39 examples"):
         assert part in card
     assert not (whole / "checkpoints").exists()
+    profile = resolve_encoder(load_profile("profiles", str(whole / "adapter"), EncoderProfile))
+    assert (profile.base, profile.adapter) == (str(base), str(whole / "adapter"))
 
     first = train(data, killed, settings)
     deadline_s = time.monotonic() + 120

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli import parse_config
 from jobs.distill.config import DistillConfig
 from jobs.train import TrainConfig
 from schemas.judge import JudgeProfile
@@ -184,6 +185,21 @@ def test_every_shipped_training_loads(path):
 def test_every_shipped_distillation_loads(path):
     given = {"archive": "archive", "output": "output"}
     DistillConfig.model_validate(given | tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder", "required"),
+    [
+        (TrainConfig, "train", {"task": "encoder", "data": "data", "output": "output"}),
+        (DistillConfig, "distill", {"archive": "archive", "output": "output"}),
+    ],
+)
+def test_without_a_config_the_shipped_default_is_what_runs(kind, folder, required):
+    """Its name promises so, and so does the help."""
+    path = ROOT / "jobs/configs" / folder / "default.toml"
+    expected = kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")) | required)
+    options = [part for name, value in required.items() for part in (f"--{name}", value)]
+    assert parse_config(kind, "A job.", options) == expected
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -9,11 +9,14 @@ import pytest
 
 from cluster.distillation.examples import completion, duplicates, examine, signature
 from cluster.distillation.teacher import local_records
+from jobs import train
 from jobs.cli import UsageError
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import read_leaks
-from jobs.distill.sets import Candidates, split, write
+from jobs.distill.sets import Candidates, split, write, write_profile
+from jobs.evaluate.variants import load_variants
 from jobs.run import load_profile
+from jobs.train import TrainConfig
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord, parse_answer
 
@@ -108,10 +111,17 @@ def test_near_duplicates_are_found_and_others_are_not():
 PROFILE = load_profile("profiles", "default", EncoderProfile)
 
 
-def test_the_completion_is_spelt_like_the_profile_s_own_examples():
-    for example in PROFILE.examples:
-        records = parse_answer(example.answer, num_turns=4)
-        assert completion(records, PROFILE.fields) == example.answer.strip()
+AS_DECODED = (
+    '{"records": [{"evidence_turns": [0], "memory_type": "fact", "semantic_text": "User lives in Lyon.", '
+    '"entities": ["Lyon"]}, {"evidence_turns": [0, 2], "memory_type": "event", '
+    '"semantic_text": "User moves.", "entities": []}]}'
+)
+"""As the grammar lets a model write it: no other white space, keys in the profile's order."""
+
+
+def test_the_completion_is_spelt_as_the_grammar_lets_a_model_write_it():
+    records = parse_answer(AS_DECODED, num_turns=4)
+    assert completion(records, PROFILE.fields) == AS_DECODED
     record = EncodedRecord(memory_type="fact", semantic_text="User likes crêpes.", evidence_turns=[0])
     assert (
         completion([record], ("semantic_text",)) == '{"records": [{"semantic_text": "User likes crêpes."}]}'
@@ -205,6 +215,20 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
         in (tmp_path / "card.md").read_text()
     )
     assert pq.read_table(tmp_path / "train.parquet").num_rows == counts["num_train"]
+
+
+def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
+    """Set, training, `--profile FOLDER`: the student's prompt, the base that was trained, this adapter."""
+    (data := tmp_path / "set").mkdir()
+    (adapter := tmp_path / "trained" / "adapter").mkdir(parents=True)
+    taught = PROFILE.model_copy(update={"adapter": "shipped:default", "base_hash": "x", "adapter_hash": "y"})
+    write_profile(DistillConfig(archive="x", output=str(data)), taught)
+    settings = TrainConfig(task="encoder", data=str(data), output=str(adapter.parent), base="owner/base")
+    train.write_profile(settings, adapter)
+    made = load_profile("profiles", str(adapter), EncoderProfile)
+    assert made.model_dump() == PROFILE.model_dump() | {"base": "owner/base", "adapter": str(adapter)}
+    base = load_variants("profiles", [f"{adapter}:base"], EncoderProfile)[f"{adapter}:base"]
+    assert (base.base, base.adapter) == ("owner/base", None)
 
 
 @pytest.mark.parametrize(
