@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
 def test_another_encoder_needs_an_explicit_word(archive, store, tmp_path):
     profile = Path("jobs/configs/profiles/default.toml").read_text()
     other = tmp_path / "other.toml"
-    other.write_text(profile.replace("max_tokens = 320", "max_tokens = 300"))
+    other.write_text(re.sub(r"(?m)^max_tokens = \d+", "max_tokens = 300", profile))
     done = job("jobs.backfill", "--archive", archive, "--store", store, "--profile", other, code=1)
     assert "--on-encoder-change keep" in done.summary["error"]
     kept = job(

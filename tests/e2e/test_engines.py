@@ -184,7 +184,7 @@ def test_an_adapter_of_another_base_is_refused_before_any_work(archive, adapter,
     )
     profile = tmp_path / "profile.toml"
     text = Path("jobs/configs/profiles/default.toml").read_text()
-    profile.write_text(text.replace('base = "', f'adapter = "{other}"\nbase = "'))
+    profile.write_text(text.replace('"shipped:default"', f'"{other}"'))
     done = job("jobs.backfill", "--archive", archive, "--store", tmp_path / "s", "--profile", profile, code=1)
     assert "does not fit base" in done.summary["error"]
     assert "somebody/else" in done.summary["error"]
