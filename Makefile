@@ -7,7 +7,7 @@ BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 TORCH_CPU := torch==2.13.0+cpu
 
-.PHONY: setup sample backfill test test-slow test-kill test-together test-forget test-rollback bench lint clean
+.PHONY: setup sample backfill test test-slow test-kill test-together test-forget test-rollback bench recipe lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -62,6 +62,21 @@ test-rollback: setup
 
 bench: setup sample
 	$(BIN)/python -m tests.benchmarks.bench_encoder --archive $(DATA)/sample
+
+# encoder_v0's recipe, small: archive -> teacher, rules, judge -> LoRA -> leaderboard -> memories.
+RECIPE := $(DATA)/recipe
+recipe: setup
+	$(BIN)/python -m jobs.sample --num-users 24 --archive $(RECIPE)/archive
+	$(BIN)/python -m jobs.sample --seed 1 --num-users 4 --archive $(RECIPE)/held
+	$(BIN)/python -m jobs.distill --archive $(RECIPE)/archive --leak-check $(RECIPE)/held --output $(RECIPE)/set \
+	  --config jobs/configs/distill/encoder_v0_small.toml
+	$(BIN)/python -m jobs.train --task encoder --data $(RECIPE)/set --output $(RECIPE)/trained \
+	  --config jobs/configs/train/encoder_v0_small.toml
+	$(BIN)/python -m jobs.evaluate encoder --archive $(RECIPE)/held \
+	  --questions $(RECIPE)/held/_gold/questions.jsonl --report $(RECIPE)/report \
+	  --profiles $(RECIPE)/trained/adapter $(RECIPE)/trained/adapter:base
+	$(BIN)/python -m jobs.backfill --archive $(RECIPE)/held --store $(RECIPE)/store \
+	  --profile $(RECIPE)/trained/adapter
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

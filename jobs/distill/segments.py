@@ -69,11 +69,14 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
     def step(row: dict) -> dict:
         arguments = ray.get(shared)
         result = cut_unit(ray.get(all_units)[row["id"]], **arguments)
-        ids, signatures = [], []
+        ids, signatures, num_cut = [], [], 0
         for batch in result["batches"]:
             segments = arguments["files"].get_table(plan_path(batch["batch_id"])).to_pylist()
+            num_cut += len(segments)
+            segments = [segment for segment in segments if profile.asks_about(segment)]
             ids.append([segment["segment_id"] for segment in segments])
             signatures += [signature(said(segment)) for segment in segments]
+        result["num_not_shown"] = num_cut - len(signatures)
         packed = np.array(signatures, "i4").tobytes()
         return {"result": json.dumps(result), "ids": json.dumps(ids), "signatures": packed}
 
@@ -88,15 +91,15 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
             result = json.loads(row["result"])
             for name in ("num_sessions", "num_segments", "num_redactions", "num_rejections"):
                 plan.counts[name] += result[name]
+            num_left_out = sum(result["left_out"].values())
             plan.left_out.update(result["left_out"])
+            plan.left_out["not_shown_to_the_student"] += result["num_not_shown"]
             position = 0
             for batch, ids in zip(result["batches"], json.loads(row["ids"]), strict=True):
                 size = len(ids) * NUM_HASHES * 4
                 batches.append((batch["batch_id"], ids, row["signatures"][position : position + size]))
                 position += size
-            progress.advance(
-                result["num_sessions"] + result["num_rejections"] + sum(result["left_out"].values())
-            )
+            progress.advance(result["num_sessions"] + result["num_rejections"] + num_left_out)
     # Which of two duplicates stays must not depend on the order in which workers finish.
     batches.sort()
     packed = b"".join(signatures for *_, signatures in batches)

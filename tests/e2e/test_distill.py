@@ -51,6 +51,8 @@ def test_rules_make_a_set_without_what_evaluation_sets_hold(archive, tmp_path):
         "done",
         len(train) + len(validation),
     )
+    # The default encoder is only shown segments in which a user speaks.
+    assert all("] user: " in row["messages"][-1]["content"] for row in train + validation)
     assert card["left_out"]["leaked_turn_text"] >= 1 and card["left_out"]["excluded"] == 1
     assert not {leaking["session_id"], excluded["session_id"]} & {
         row["session_id"] for row in train + validation
