@@ -2,6 +2,7 @@
 
     python -m jobs.train --task encoder --data DIR --output DIR           # jobs/configs/train/default.toml
     python -m jobs.train --task encoder --data DIR --output DIR --config jobs/configs/train/encoder_v0.toml
+    python -m jobs.train --task evolvable --data DIR --output DIR --config jobs/configs/train/evolvable.toml
     python -m jobs.backfill --profile OUTPUT/adapter ...
 
 Reads the folder that jobs.distill writes. Only answers are learned. Run the same command again after a crash:
@@ -25,7 +26,8 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.resources import ClusterConfig, connect
-from cluster.training.settings import LoraSettings, Recipe, TrainingError, last_checkpoint
+from cluster.training.settings import EvolvableSettings, LoraSettings, Recipe, TrainingError, last_checkpoint
+from jobs import train_evolvable
 from jobs.cli import JobConfig, JobError, UsageError, main, say
 from jobs.run import CONFIGS, absolute
 from schemas.training import PROFILE_FILE, TASKS
@@ -71,12 +73,18 @@ class TrainConfig(JobConfig):
     """Of the adapter, for its card: what the licences of base, data and teacher allow."""
     lora: LoraSettings = LoraSettings()
     recipe: Recipe = Recipe()
+    evolvable: EvolvableSettings = EvolvableSettings()
+    """Constants of the model and terms of its loss (task evolvable)."""
     workers: Workers = Workers()
     cluster: ClusterConfig = ClusterConfig()
 
 
 def worker_of(task: str) -> Callable[[dict], None]:
     """What each worker runs for a task. It leaves `adapter/` and `result.json` in the output folder."""
+    if task == "evolvable":
+        from cluster.evolvable.training import train_worker
+
+        return train_worker
     from cluster.training.trainer import train_adapter
 
     return {"encoder": train_adapter, "decider": train_adapter, "fact_qa": train_adapter}[task]
@@ -88,7 +96,10 @@ def run(config: TrainConfig) -> dict:
 
     config = config.model_copy(update={"data": absolute(config.data), "output": absolute(config.output)})
     output = Path(config.output)
-    data_hash = hash_data(config)
+    is_evolvable = config.task == "evolvable"
+    if is_evolvable:
+        train_evolvable.check(config.lora)
+    data_hash = train_evolvable.hash_data(config.data) if is_evolvable else hash_data(config)
     try:
         base_hash = source_hash(config.base, config.base_revision)
         key = training_key(config, data_hash, base_hash)
@@ -105,8 +116,9 @@ def run(config: TrainConfig) -> dict:
         say(f"[train] goes on from step {resume.name.rpartition('-')[2]}")
     with progress(output / "metrics.jsonl"):
         train(config)
-    adapter = output / "adapter"
-    check_adapter(base, adapter)
+    adapter = output / ("model" if is_evolvable else "adapter")
+    if not is_evolvable:
+        check_adapter(base, adapter)
 
     metrics = read_metrics(output / "metrics.jsonl")
     result = json.loads((output / "result.json").read_text())
@@ -114,10 +126,10 @@ def run(config: TrainConfig) -> dict:
         "status": "done",
         "key": key,
         "task": config.task,
-        "adapter": str(adapter),
-        "adapter_bytes": (adapter / "adapter_model.safetensors").stat().st_size,
+        adapter.name: str(adapter),
+        f"{adapter.name}_bytes": sum(file.stat().st_size for file in adapter.rglob("*.safetensors")),
         **result,
-        **best_metrics(metrics, result["best_step"]),
+        **(train_evolvable.measured(metrics) if is_evolvable else best_metrics(metrics, result["best_step"])),
         "data_hash": data_hash,
         "base_hash": base_hash,
         # Of this process: what came before a crash is in the times of metrics.jsonl.
@@ -126,8 +138,8 @@ def run(config: TrainConfig) -> dict:
         "config": config.model_dump(mode="json"),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    draw_curves(metrics, output / "curves.png")
-    (adapter / "README.md").write_text(card(manifest))
+    draw_curves(metrics, output / "curves.png", train_evolvable.CURVES if is_evolvable else CURVES)
+    (adapter / "README.md").write_text((train_evolvable.card if is_evolvable else card)(manifest))
     write_profile(config, adapter)
     (output / "manifest.json").write_text(json.dumps(manifest, indent=2))
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
@@ -173,7 +185,8 @@ def hash_data(config: TrainConfig) -> str:
 
 def training_key(config: TrainConfig, data_hash: str, base_hash: str) -> str:
     """16 hex digits over everything that decides what is learned."""
-    settings = config.model_dump(mode="json", exclude=PLACES | {"base", "base_revision"})
+    others = set() if config.task == "evolvable" else {"evolvable"}
+    settings = config.model_dump(mode="json", exclude=PLACES | others | {"base", "base_revision"})
     content = json.dumps([settings, config.workers.num_workers, data_hash, base_hash], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -221,6 +234,7 @@ def train(config: TrainConfig) -> None:
             "base_revision": config.base_revision,
             "lora": config.lora.model_dump(),
             "recipe": config.recipe.model_dump(),
+            "evolvable": config.evolvable.model_dump(),
         },
         scaling_config=ScalingConfig(
             num_workers=pool.num_workers,
@@ -253,7 +267,7 @@ def progress(path: Path, every_s: float = 5.0):
             entries = read_metrics(path) if path.is_file() else []
             said = said if said <= len(entries) else 0
             for entry in entries[-1:] if said < len(entries) else []:
-                names = ("loss", "eval_loss", "epoch", "learning_rate")
+                names = ("loss", "eval_loss", "eval_recall_at_10", "epoch", "learning_rate")
                 values = [f"{name} {entry[name]:.4g}" for name in names if name in entry]
                 say(f"[train] step {entry['step']}, {', '.join(values)}")
             said = len(entries)
@@ -319,12 +333,12 @@ CURVES = (
 """Title of a picture's part and its lines: key in metrics.jsonl, label."""
 
 
-def draw_curves(metrics: list[dict], path: Path) -> None:
-    """Loss, accuracies and learning rate over steps, as a PNG."""
+def draw_curves(metrics: list[dict], path: Path, curves: tuple = CURVES) -> None:
+    """Losses, measures and learning rate over steps, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (title, lines) in zip(figure.subplots(2, 2).flat, CURVES, strict=True):
+    for axes, (title, lines) in zip(figure.subplots(2, 2).flat, curves, strict=True):
         for key, label in lines:
             points = [(entry["step"], entry[key]) for entry in metrics if key in entry]
             marker = "o" if len(points) < 50 else ""

@@ -10,17 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-class EvolvableConfig(BaseModel):
-    """What makes an evolvable model besides its weights. Written into a saved model's `evolvable.json`."""
+class EvolvableShape(BaseModel):
+    """The constants that do not depend on base and adapters."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
     )
 
-    base: str
-    """The frozen causal language model: hub id, local folder, or `package:NAME`."""
-    base_revision: str | None = None
-    """Hub revision of the base."""
     num_latents: int = Field(16, ge=1)
     """Latent vectors that one exchange leaves in the memory."""
     queue_capacity: int = Field(512, ge=1)
@@ -33,6 +29,23 @@ class EvolvableConfig(BaseModel):
     """Longer exchanges are cut to this. The published model has no limit and fails where memory ends."""
     embedding_dim: int = Field(1024, ge=1)
     """Length of the vectors."""
+    query_std: float = Field(0.02, gt=0)
+    """Standard deviation of the memory queries at the start."""
+    end_of_text: str = "<|endoftext|>"
+    """The token that ends a document or a query; its hidden state becomes the vector."""
+    query_instruction: str = (
+        "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
+    )
+    """Stands before a query (Qwen3-Embedding's retrieval instruction)."""
+
+
+class EvolvableConfig(EvolvableShape):
+    """What makes an evolvable model besides its weights. Written into a saved model's `evolvable.json`."""
+
+    base: str
+    """The frozen causal language model: hub id, local folder, or `package:NAME`."""
+    base_revision: str | None = None
+    """Hub revision of the base."""
     lora_r: int = Field(64, ge=1)
     """Rank of both adapters."""
     lora_alpha: int = Field(128, ge=1)
@@ -49,14 +62,6 @@ class EvolvableConfig(BaseModel):
         "down_proj",
     )
     """Linear layers of the base that get adapters."""
-    query_std: float = Field(0.02, gt=0)
-    """Standard deviation of the memory queries at the start."""
-    end_of_text: str = "<|endoftext|>"
-    """The token that ends a document or a query; its hidden state becomes the vector."""
-    query_instruction: str = (
-        "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
-    )
-    """Stands before a query (Qwen3-Embedding's retrieval instruction)."""
     dtype: Dtype = "float32"
     """Of the frozen base."""
     trainable_dtype: Dtype = "float32"

@@ -7,11 +7,11 @@ the split.
 
 import pyarrow as pa
 
-TASKS = ("encoder", "decider", "fact_qa")
 PROFILE_FILE = "profile.json"
 """The student's profile, in a training set and then beside the adapter, which is worth nothing without the
 prompt that it was trained with."""
 
+TASKS = ("encoder", "decider", "fact_qa", "evolvable")
 
 MESSAGE_TYPE = pa.struct(
     [pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)]
@@ -32,6 +32,29 @@ TRAINING_SCHEMA = pa.schema(
     ]
 )
 """One example."""
+
+EVOLVABLE_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("source_id", pa.string(), nullable=False),  # the question
+        pa.field("user_id", pa.string(), nullable=False),
+        # The conversation in time order; its last exchange is the question with the expected answer.
+        pa.field("messages", pa.list_(pa.field("item", MESSAGE_TYPE, nullable=False)), nullable=False),
+        pa.field(
+            "meta",
+            pa.struct(
+                [
+                    # What is to be found, one text an exchange, as the retriever reads it; then the question.
+                    pa.field("turns", pa.list_(pa.string()), nullable=False),
+                    # Numbers from 0 of the texts that answer the question.
+                    pa.field("evidence_turns", pa.list_(pa.int32()), nullable=False),
+                ]
+            ),
+            nullable=False,
+        ),
+    ]
+)
+"""One question to one conversation. Only `messages` and `meta` are learned from."""
 
 REJECTED_SCHEMA = pa.schema(
     [

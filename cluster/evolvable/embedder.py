@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cluster.evolvable.batching import chunks_of
 from cluster.evolvable.model import Chunk, EvolvableModel, Text
 from cluster.evolvable.stream import Conversation, Wavefront
 from cluster.evolvable.tokens import Exchange, Tokens
@@ -77,15 +78,9 @@ class EvolvableEmbedder:
     def _memory(self, turns: list[list[int]]) -> torch.Tensor:
         """The queue after these turns: [q, H]."""
         config, log = self.model.config, self.model.empty_queue()
-        while turns:
-            size = 1
-            while size < min(config.max_chunk_turns, len(turns)) and (
-                sum(map(len, turns[: size + 1])) <= config.max_chunk_tokens
-            ):
-                size += 1
-            (latents,) = self.model.memorize([Chunk(log, turns[:size])])
+        for chunk in chunks_of(turns, config):
+            (latents,) = self.model.memorize([Chunk(log, chunk)])
             log = torch.cat([log, latents.flatten(0, 1)])[-config.queue_capacity :]
-            turns = turns[size:]
         return log
 
 

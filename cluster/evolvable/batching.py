@@ -1,0 +1,40 @@
+"""Which exchanges make a chunk, and which rows a batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from schemas.evolvable import EvolvableShape
+
+MIN_FILL = 0.7
+"""Rows shorter than this share of their batch's longest make a batch of their own, if it is worth one."""
+
+
+def closes(chunk: Sequence[Sequence[int]], ids: Sequence[int], shape: EvolvableShape) -> bool:
+    """Whether a chunk of these exchanges has no room for the next."""
+    too_long = sum(map(len, chunk)) + len(ids) > shape.max_chunk_tokens
+    return len(chunk) >= shape.max_chunk_turns or too_long
+
+
+def chunks_of(turns: Sequence[Sequence[int]], shape: EvolvableShape) -> list[list[Sequence[int]]]:
+    """A conversation's exchanges by chunk. The first of a chunk is admitted whatever its length."""
+    chunks: list[list[Sequence[int]]] = []
+    for ids in turns:
+        if not chunks or closes(chunks[-1], ids, shape):
+            chunks.append([])
+        chunks[-1].append(ids)
+    return chunks
+
+
+def batches(jobs: Sequence, length: Callable, max_tokens: int) -> Iterator[list]:
+    """Jobs of like length, the longest first, at most `max_tokens` with padding unless one alone has more."""
+    batch: list = []
+    for job in sorted(jobs, key=length, reverse=True):
+        if batch:
+            longest = length(batch[0])
+            full = (len(batch) + 1) * longest > max_tokens
+            short = length(job) < MIN_FILL * longest and len(batch) * longest * 8 > max_tokens
+            if full or short:
+                yield batch
+                batch = []
+        batch.append(job)
+    if batch:
+        yield batch

@@ -1,0 +1,109 @@
+"""What jobs.train has of its own for the task `evolvable`: checks, curves and card of the model."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from cluster.training.settings import EvolvableSettings, LoraSettings, TrainingError
+from jobs.cli import UsageError
+
+MEASURES = ("recall_at_10", "recall_at_5", "mrr")
+
+CURVES = (
+    ("contrastive loss", (("contrastive_loss", "training"), ("eval_contrastive_loss", "validation"))),
+    ("language-model loss", (("lm_loss", "training"), ("eval_lm_loss", "validation"))),
+    ("recall@10", (("recall_at_10", "training"), ("eval_recall_at_10", "validation"))),
+    ("learning rate", (("learning_rate", "learning rate"),)),
+)
+"""As jobs.train has them."""
+
+
+def check(lora: LoraSettings) -> None:
+    """UsageError for settings that only the other tasks have."""
+    if lora.first_layer or lora.quantize != "none":
+        raise UsageError(
+            "task 'evolvable' adapts all blocks of a base that is not quantized: set lora.first_layer=0 and "
+            'lora.quantize="none", or take --config jobs/configs/train/evolvable.toml'
+        )
+
+
+def hash_data(folder: str) -> str:
+    """Hash over both files of the set, after its samples were checked."""
+    from cluster.evolvable.samples import histories_of, read_rows
+
+    digest = hashlib.sha256()
+    for part in ("train", "validation"):
+        try:
+            histories, left_out = histories_of(read_rows(Path(folder), part), part)
+        except TrainingError as error:
+            raise UsageError(f"data={folder}: {error}") from None
+        if not histories:
+            raise UsageError(f"data={folder}: {part} holds no sample with evidence ({dict(left_out)})")
+        for history in histories:
+            digest.update(json.dumps(history, ensure_ascii=False).encode(errors="replace") + b"\n")
+        digest.update(b"\0")
+    return f"sha256:{digest.hexdigest()[:32]}"
+
+
+def measured(metrics: list[dict]) -> dict:
+    """Of metrics.jsonl: the evaluation before the first step and the last one."""
+    evaluations = [entry for entry in metrics if "eval_loss" in entry]
+    names = ("loss", "lm_loss", "contrastive_loss", *MEASURES)
+
+    def values(entry: dict) -> dict:
+        return {name: round(entry[f"eval_{name}"], 4) for name in names}
+
+    return {"at_start": values(evaluations[0]), "trained": values(evaluations[-1])}
+
+
+def card(manifest: dict) -> str:
+    """The model's README, with the front matter that model hubs read."""
+    config = manifest["config"]
+    recipe, settings, lora = config["recipe"], EvolvableSettings(**config["evolvable"]), config["lora"]
+    batch = f"{recipe['batch_size']} x {recipe['accumulation']} x {config['workers']['num_workers']}"
+    through = f"{settings.bptt_chunks} chunks" if settings.bptt_chunks else "all chunks"
+    facts = {
+        "base": f"{config['base']} ({manifest['base_hash']})",
+        "data": f"{manifest['num_examples']} questions to {manifest['num_conversations']} conversations; for "
+        f"validation {manifest['num_validation']} to {manifest['num_validation_conversations']}; "
+        f"{manifest['data_hash']}",
+        "memory": f"{settings.num_latents} latents a turn, queue of {settings.queue_capacity}, chunks of "
+        f"{settings.max_chunk_turns} turns or {settings.max_chunk_tokens} tokens, turns of at most "
+        f"{settings.max_turn_tokens} tokens",
+        "adapters": f"two, rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}, "
+        f"{', '.join(lora['target_modules'])}; {manifest['num_parameters']} parameters with the projections",
+        "loss": f"language model x {settings.lm_weight} + contrastive x {settings.contrastive_weight}, "
+        f"temperature {settings.temperature}, gradients through {through}",
+        "recipe": f"{manifest['num_steps']} steps of {batch} conversations, learning rate "
+        f"{recipe['learning_rate']} ({recipe['schedule']}, warm-up {recipe['warmup']}), {recipe['dtype']}, "
+        f"seed {recipe['seed']}",
+        "licence": config["licence"],
+    }
+    rows = {"at the start": manifest["at_start"], "trained": manifest["trained"]}
+    rows["trained, read with an empty queue"] = manifest["without_queue"]
+    if "baseline" in manifest:
+        rows[f"{settings.baseline}, static"] = manifest["baseline"]
+    hub = "" if config["base"].startswith(("package:", "/", ".")) else f"base_model: {config['base']}\n"
+    lines = [
+        "---",
+        f"license: {config['licence']}",
+        f"{hub}tags: [embeddings, evolvable, slowwave]",
+        "---",
+        "# Evolvable embedder",
+        "",
+        "Trained by Slowwave's `jobs.train`, for `cluster.evolvable.embedder.EvolvableEmbedder.load`.",
+        "",
+        "| training | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in facts.items()),
+        "",
+        f"On validation, {manifest['mean_candidates']} turns to choose from in the mean:",
+        "",
+        "| | recall@10 | recall@5 | MRR |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {' | '.join(f'{values[measure]:.3f}' for measure in MEASURES)} |"
+            for name, values in rows.items()
+        ),
+    ]
+    return "\n".join(lines) + "\n"
