@@ -8,6 +8,11 @@ from schemas.store import DECISIONS_SCHEMA, records_schema
 RECORD_COLUMNS = [name for name in records_schema(1).names if name != "vector"]
 TURN_COLUMNS = ["user_id", "session_id", "turn_index", "role", "content", "time", "session_time", "active"]
 
+DECISION_COLUMNS = [
+    *("decision_id", "decider", "model", "prompt", "action", "outcome", "reason", "text", "raw"),
+    *("prompt_tokens", "cached_tokens", "output_tokens", "decided_at", "run_id"),
+]
+
 CHANGES = ("added", "returned", "rewritten", "supported", "removed")
 """Kinds of changes between two runs, see `diff`."""
 
@@ -59,8 +64,7 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
 
     def decided(row: dict) -> dict:
         sources = zip(row["source_ids"], row["source_revisions"], strict=True)
-        names = ("decision_id", "decider", "action", "outcome", "reason", "text", "decided_at", "run_id")
-        return {name: row[name] for name in names} | {
+        return {name: row[name] for name in DECISION_COLUMNS} | {
             "target": party(row["target_id"], row["target_revision"]),
             "sources": [party(*source) for source in sources],
         }

@@ -150,8 +150,11 @@ def decision_line(decision: dict) -> str:
     target, outcome = decision["target"], decision["outcome"]
     sources = "; ".join(f"{short(item['text'])} [{item['record_id'][:8]}]" for item in decision["sources"])
     why = f", {outcome}: {decision['reason']}" if outcome != "applied" else ""
+    by = decision["decider"]
+    if decision["model"]:
+        by = f"{decision['model']}, prompt {decision['prompt']}"
     return (
-        f"decision {decision['decision_id'][:8]} ({decision['decider']}, run {decision['run_id']}{why}): "
+        f"decision {decision['decision_id'][:8]} ({by}, run {decision['run_id']}{why}): "
         f"{decision['action']} {short(target['text'])} [{target['record_id'][:8]}] because of {sources}"
     )
 

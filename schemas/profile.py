@@ -246,6 +246,18 @@ class DeciderProfile(ModelProfile):
         return self.fixed_chars // 2 + self.max_source_tokens + self.max_tokens + 128
 
     @property
+    def model_name(self) -> str:
+        """Base and adapter with their revisions, for people; what they contain is in the fingerprint."""
+        parts = [(self.base, self.base_revision), (self.adapter, self.adapter_revision)]
+        return " + ".join(f"{name}@{revision}" if revision else name for name, revision in parts if name)
+
+    @property
+    def prompt_fingerprint(self) -> str:
+        """16 hex digits over everything that a question is wrapped in."""
+        shown = self.model_dump(mode="json", include={"system_prompt", "user_template", "examples", "limits"})
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
     def fixed_chars(self) -> int:
         """Characters that every prompt has."""
         shown = [self.system_prompt, self.user_template]

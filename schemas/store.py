@@ -193,6 +193,8 @@ DECISIONS_SCHEMA = pa.schema(
         ("source_ids", pa.list_(pa.string())),
         ("source_revisions", pa.list_(pa.int32())),
         ("decider", pa.string()),
+        ("model", pa.string()),
+        ("prompt", pa.string()),
         ("action", pa.string()),
         ("text", pa.string()),
         ("outcome", pa.string()),
@@ -205,8 +207,9 @@ DECISIONS_SCHEMA = pa.schema(
         ("run_id", pa.string()),
     ]
 )
-"""Update decisions, the ledger of consolidation. Key: `decision_id`, a hash of the target's revision, its
-sources' revisions and the decider's fingerprint (`decider`), so that no decision is asked for twice.
+"""Update decisions, the ledger of consolidation. Key: `decision_id`, a hash of what was asked (texts and
+dates of target and sources) and of the decider's fingerprint (`decider`): no decision is asked for twice.
+`model` and `prompt` (a fingerprint) say what that decider was, null where no model was asked.
 `action`: update | delete | ignore | unite. `outcome`: applied | refused (a guard said no, `reason` says
 which) | failed."""
 

@@ -135,7 +135,7 @@ class Change:
 
 @dataclass
 class Folded:
-    """Result of a fold. Rows are those of DECISIONS_SCHEMA, less `decided_at` and `run_id`."""
+    """Result of a fold. Rows are those of DECISIONS_SCHEMA, see `decision_row`."""
 
     changes: list[Change] = field(default_factory=list)
     decisions: list[dict] = field(default_factory=list)
@@ -225,7 +225,7 @@ def layers(edges: dict[int, dict[int, float]]) -> list[list[int]]:
 
 
 def decision_row(question: Question, verdict: Verdict, decider: str) -> dict:
-    """A row of DECISIONS_SCHEMA, less what only the run knows."""
+    """A row of DECISIONS_SCHEMA, less what only the run and its decider know."""
     return {
         "decision_id": question.decision_id(decider),
         "user_id": question.target.user_id,

@@ -95,6 +95,9 @@ class DecideStage:
         )
         decisions = [row for row in folded.decisions if row["decision_id"] not in ledger.united]
         stamp = {"decided_at": settings.started_at, "run_id": settings.run_id}
+        asked = [row for row in decisions if row["decider"] == settings.decider]
+        for row in asked if self._profile else ():
+            row.update(model=self._profile.model_name, prompt=self._profile.prompt_fingerprint)
         self._files.put_rows(
             f"{group_id}/decisions.parquet", [row | stamp for row in decisions], DECISIONS_SCHEMA
         )
@@ -104,7 +107,6 @@ class DecideStage:
             ready = revisions if num_rewritten else revisions.drop_columns(["is_rewritten"])
             name = "revisions" if num_rewritten else "records"
             self._files.put_table(f"{group_id}/{name}.parquet", ready)
-        asked = [row for row in decisions if row["decider"] == settings.decider]
         return {
             "num_layers": folded.num_layers,
             "num_decisions": folded.num_questions,
@@ -164,8 +166,12 @@ class DecideStage:
             ids = [question.decision_id(self._settings.decider) for question in questions]
             batch = hashlib.sha256("".join(ids).encode()).hexdigest()[:24]
             rows = [
-                {"decision_id": decision_id, "verdict": json.dumps(vars(verdict))}
-                for decision_id, verdict in zip(ids, verdicts, strict=True)
+                {
+                    "decision_id": decision_id,
+                    "user_id": question.target.user_id,
+                    "verdict": json.dumps(vars(verdict)),
+                }
+                for decision_id, question, verdict in zip(ids, questions, verdicts, strict=True)
             ]
             staging = Files(self._settings.uri, "staging")
             staging.put_rows(verdicts_path(self._settings.decider, batch), rows, STAGED_VERDICTS)

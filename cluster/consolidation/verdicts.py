@@ -13,7 +13,9 @@ from cluster.consolidation.plan import Settings
 from cluster.files import Files
 from cluster.store import Store, in_lists
 
-STAGED_VERDICTS = pa.schema([("decision_id", pa.string()), ("verdict", pa.string())])
+STAGED_VERDICTS = pa.schema(
+    [("decision_id", pa.string()), ("user_id", pa.string()), ("verdict", pa.string())]
+)
 
 
 class Ledger:

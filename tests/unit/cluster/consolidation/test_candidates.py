@@ -146,23 +146,3 @@ def test_union_has_each_pair_once():
     two = Pairs(np.array([0, 0]), np.array([1, 2]), np.array([0.1, 0.5], np.float32))
     assert sorted(found(union(one, two))) == [(0, 1), (0, 2), (1, 2)]
     assert len(union(one, two).targets) == 3
-
-
-def test_the_scan_is_over_the_delta_only():
-    """A product of num_new x num, not of num x num: the work of a night does not grow with its square."""
-    counted = []
-
-    class Counting(np.ndarray):
-        def __matmul__(self, other):
-            counted.append(self.shape[0] * other.shape[1])
-            return np.asarray(self) @ np.asarray(other)
-
-    vectors = unit(np.random.default_rng(0).standard_normal((2000, 8)))
-    is_new = np.arange(2000) >= 1990
-    original = np.ascontiguousarray
-    try:
-        np.ascontiguousarray = lambda array, dtype=None: original(array, dtype).view(Counting)
-        similar_pairs(vectors, is_new, top_k=3, min_similarity=0.9)
-    finally:
-        np.ascontiguousarray = original
-    assert sum(counted) <= 10 * 2000

@@ -55,7 +55,7 @@ def revised(folded: Folded) -> dict[str, Memory]:
 DELETE = Verdict("delete")
 
 
-# --- one test for each defect of the offline update that we measured -----------------------------------
+# --- decisions ------------------------------------------------------------------------------------------
 
 
 def test_equal_timestamps_cannot_delete_both_facts():

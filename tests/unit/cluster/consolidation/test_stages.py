@@ -1,46 +1,18 @@
 """Stages of a consolidation on a real store, with a model that is not there: caps, and what is paid once."""
 
-import datetime as dt
-
 import pytest
 
 from cluster.consolidation import stages as consolidation
 from cluster.consolidation.budget import Budget
-from cluster.consolidation.decider import ask
-from cluster.consolidation.plan import Settings, plan_group
+from cluster.consolidation.plan import plan_group
 from cluster.consolidation.stages import DecideStage, estimate_group
 from cluster.consolidation.verdicts import staged_verdicts
-from cluster.encoder import Reply
 from cluster.files import Files
 from cluster.store import Store
-from schemas.profile import DeciderProfile
+from tests.unit.cluster.consolidation.nights import PROFILE, Model, settings_of
 from tests.unit.cluster.test_store import commit, segment
 
-PROFILE = DeciderProfile(
-    name="d", base="owner/base", system_prompt="Decide.", user_template="{target} {sources}", base_hash="x"
-)
-DELETE = '{"action": "delete", "updated_text": "", "confidence": 0.9}'
 USERS = ("ann", "bob", "cyd")
-
-
-class Model:
-    """Answers like a ModelDecider whose engine is `answers`: text after text, an exception raised."""
-
-    def __init__(self, *answers: str | Exception):
-        self.answers, self.num_calls = list(answers), 0
-
-    def decide(self, questions):
-        return ask(questions, self._generate, lambda question, num_sources: [1] * 10, PROFILE)
-
-    def _generate(self, requests):
-        self.num_calls += len(requests)
-        return [self._reply() for _ in requests]
-
-    def _reply(self):
-        answer = self.answers.pop(0) if self.answers else DELETE
-        if isinstance(answer, Exception):
-            raise answer
-        return Reply(answer, True, 10, 0, 5)
 
 
 @pytest.fixture
@@ -58,29 +30,10 @@ def store(tmp_path):
     return store
 
 
-def settings_of(store, **changes) -> Settings:
-    values = {
-        "uri": store.uri,
-        "as_of": "night-1",
-        "run_id": "now",
-        "started_at": dt.datetime(2026, 6, 1, tzinfo=dt.UTC),
-        "new_runs": None,
-        "again": frozenset(),
-        "undone": (),
-        "decider": PROFILE.fingerprint,
-        "min_similarity": 1.0,
-        "top_k": 10,
-        "max_sources": 10,
-        "min_confidence": 0.5,
-        "batch_size": 2,
-    }
-    return Settings(**values | changes)
-
-
 def decided(store, monkeypatch, model, budget=None) -> dict:
     """One run of plan and decide."""
     monkeypatch.setattr(consolidation, "ModelDecider", lambda profile, **_: model)
-    settings, files = settings_of(store), Files(store.uri, "staging/consolidate/now")
+    settings, files = settings_of(store.uri, min_similarity=1.0), Files(store.uri, "staging/consolidate/now")
     group = plan_group("000000", list(USERS), settings, files)
     group |= estimate_group("000000", PROFILE, settings, files)
     return DecideStage(PROFILE, settings, files, {}, budget)(group)
