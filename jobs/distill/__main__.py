@@ -4,6 +4,7 @@
     python -m jobs.distill --archive DIR --output DIR --config FILE.toml   # by a model: jobs/configs/distill
     python -m jobs.distill --task decider --store URI --output DIR
     python -m jobs.distill --task fact_qa --store URI --output DIR
+    python -m jobs.distill --task evolvable --questions FILE --output DIR     # LongMemEval's form
 
 Writes train.parquet, validation.parquet (other users), rejected.parquet (every candidate that was refused,
 with the rule) and a data card. A paid answer is kept as soon as it arrives: run the same command again after
@@ -29,7 +30,7 @@ def run(config: DistillConfig) -> dict:
     config = config.model_copy(update={name: absolute(uri) for name, uri in places.items() if uri})
     try:
         with Lease(config.output, "jobs.distill"):
-            return encoder(config) if config.task == "encoder" else of_store(config)
+            return {"encoder": encoder, "evolvable": of_questions}.get(config.task, of_store)(config)
     except (EndpointError, ModelError, LeaseHeld, LeaseLost) as error:
         raise JobError(str(error)) from error
 
@@ -128,6 +129,24 @@ def of_store(config: DistillConfig) -> dict:
     this.counts |= found.coverage | counts | spent(config)
     this.counts |= {"num_left": found.num_left, "data_hash": data_hash}
     return this.finish(status)
+
+
+def of_questions(config: DistillConfig) -> dict:
+    """labelled questions -> set for an evolvable embedder. The driver alone does it."""
+    from jobs.distill import evolvable
+    from jobs.distill.leaks import read_leaks
+    from jobs.distill.sets import write
+
+    leaks = read_leaks(config.leak_check, config.exclude_sessions)
+    this = Run("distill", config, encoder="", embedder="", writes="output")
+    with this.stage("collect"):
+        found = evolvable.candidates(config, leaks)
+    with this.stage("write"):
+        found.sources = {"source": config.questions, "teacher": "labels", "judge": "none"}
+        facts = {"run_id": this.run_id, "status": "done"}
+        counts, data_hash = write(config, evolvable.parts_of(found), found, facts)
+    this.counts |= found.coverage | counts | {"data_hash": data_hash}
+    return this.finish("done")
 
 
 def resolved(config: DistillConfig) -> dict:

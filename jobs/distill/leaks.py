@@ -81,7 +81,7 @@ def _sessions(given: str) -> Iterator[tuple[str | None, str, list[str]]]:
         yield from _archive(given)
         return
     known = False
-    for item in _items(given):
+    for item in read_items(given, "--leak-check"):
         if isinstance(item.get("haystack_sessions"), list):
             known = True
             for session_id, turns in zip(
@@ -102,7 +102,8 @@ def _sessions(given: str) -> Iterator[tuple[str | None, str, list[str]]]:
         raise UsageError(f"--leak-check {given}: holds no items; a check against nothing would prove nothing")
 
 
-def _items(path: str) -> Iterator[dict]:
+def read_items(path: str, option: str) -> Iterator[dict]:
+    """Objects of a JSON or JSON lines file, plain or gzip; UsageError names the option that gave it."""
     try:
         data = Path(path).read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
@@ -114,7 +115,7 @@ def _items(path: str) -> Iterator[dict]:
                 raise ValueError(f"an item is no object but {type(item).__name__}")
             yield item
     except (OSError, EOFError, ValueError) as error:
-        raise UsageError(f"--leak-check {path}: {error}; give a readable JSON or JSON lines file") from None
+        raise UsageError(f"{option} {path}: {error}; give a readable JSON or JSON lines file") from None
 
 
 def _archive(uri: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -11,14 +11,14 @@ from pyarrow import fs
 
 from jobs.distill.config import DistillConfig
 from schemas.profile import ModelProfile
-from schemas.training import PROFILE_FILE, REJECTED_SCHEMA, TRAINING_SCHEMA
+from schemas.training import EVOLVABLE_SCHEMA, PROFILE_FILE, REJECTED_SCHEMA, TRAINING_SCHEMA
 
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 
 
 @dataclass
 class Candidates:
-    """What a task found, before it is a set. `examples` are rows of TRAINING_SCHEMA, with `prompt_tokens`,
+    """What a task found, before it is a set. `examples` are rows of the task's schema, with `prompt_tokens`,
     `completion_tokens` and `kinds` (memory types or the like, for the card) besides."""
 
     examples: list[dict] = field(default_factory=list)
@@ -105,10 +105,10 @@ def write(
     config: DistillConfig, parts: dict[str, list[dict]], found: Candidates, facts: dict
 ) -> tuple[dict, str]:
     """Write the folder; returns counts for the summary and the hash of the data. The card is put last."""
+    schema = EVOLVABLE_SCHEMA if config.task == "evolvable" else TRAINING_SCHEMA
     tables = {
         name: pa.Table.from_pylist(
-            [{key: example[key] for key in TRAINING_SCHEMA.names} for example in examples],
-            schema=TRAINING_SCHEMA,
+            [{key: example[key] for key in schema.names} for example in examples], schema=schema
         )
         for name, examples in parts.items()
     }
