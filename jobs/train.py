@@ -172,6 +172,10 @@ def hash_data(config: TrainConfig) -> str:
             ) from None
         if not found.schema.equals(TRAINING_SCHEMA):
             raise UsageError(f"{path}: schema\n{found.schema}\nmust be\n{TRAINING_SCHEMA}")
+        if not found.num_rows:
+            raise UsageError(
+                f"{path}: holds no example; distill more sessions, or with another validation_fraction"
+            )
         tasks = found["task"].unique().to_pylist()
         if tasks != [config.task]:
             raise UsageError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -67,9 +68,13 @@ def split(found: Candidates, config: DistillConfig) -> dict[str, list[dict]]:
     """train and validation, each in an order by hash; what is over the share of empty answers, or of
     decisions that change nothing, is rejected."""
     parts: dict[str, list[dict]] = {"train": [], "validation": []}
+    draws = {user_id: draw(user_id, config.seed) for user_id in {row["user_id"] for row in found.examples}}
+    share = config.validation_fraction
+    if share and len(draws) > 1:
+        # Of a few users none may fall below the share, and without validation nothing can be trained.
+        share = max(share, math.nextafter(min(draws.values()), 1))
     for example in found.examples:
-        is_validation = draw(example["user_id"], config.seed) < config.validation_fraction
-        parts["validation" if is_validation else "train"].append(example)
+        parts["validation" if draws[example["user_id"]] < share else "train"].append(example)
     for name, examples in parts.items():
         examples.sort(key=lambda example: draw(example["source_id"] + example["completion"], config.seed))
         parts[name] = capped(examples, "empty", "max_empty_fraction", config, found)

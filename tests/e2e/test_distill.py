@@ -19,6 +19,10 @@ from tests import endpoint as served
 from tests.e2e.conftest import finish, job, start
 
 CONCURRENCY = 4
+TOKENS = 110
+"""What the endpoint charges for a request."""
+RESERVED = 1000
+"""At least what a request may cost at most: a cap stops this far in front of itself."""
 
 
 def read(folder: Path, name: str) -> list[dict]:
@@ -83,6 +87,13 @@ def write_config(path: Path, server: served.Endpoint) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def four_users(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sample") / "archive"
+    job("jobs.sample", "--archive", folder, "--num-users", "4")
+    return folder
+
+
 def kill_at(command: list, server: served.Endpoint, num_paid: int) -> None:
     """Run until the endpoint has answered `num_paid` requests, then kill -9."""
     process = start(*command)
@@ -94,15 +105,15 @@ def kill_at(command: list, server: served.Endpoint, num_paid: int) -> None:
 
 
 @pytest.mark.parametrize("num_kills", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_a_killed_and_capped_distillation_pays_for_each_segment_once(archive, tmp_path, num_kills):
+def test_a_killed_and_capped_distillation_pays_for_each_segment_once(four_users, tmp_path, num_kills):
     """Counted at the server, which honours idempotency keys. What it is asked again is only what was in
     flight at a kill: a server that does not honour them would be paid for those twice, and for no others."""
     with served.Endpoint(grades_or_records, latency_s=0.1, knows_keys=True) as server:
         config = write_config(tmp_path / "distill.toml", server)
-        command = ["jobs.distill", "--archive", archive, "--output", tmp_path / "set", "--config", config]
+        command = ["jobs.distill", "--archive", four_users, "--output", tmp_path / "set", "--config", config]
         for number in range(num_kills):
             kill_at(command, server, 5 + 4 * number)
-        capped = job(*command, "--max-tokens", 110 * (10 + 4 * num_kills)).summary
+        capped = job(*command, "--max-tokens", TOKENS * (10 + 4 * num_kills) + RESERVED).summary
         assert capped["status"] == "stopped" and capped["num_left"] > 0
         done = job(*command).summary
         again = job(*command).summary if num_kills > 1 else None

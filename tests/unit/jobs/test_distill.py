@@ -217,6 +217,17 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     assert pq.read_table(tmp_path / "train.parquet").num_rows == counts["num_train"]
 
 
+def test_of_two_users_one_is_kept_for_validation(tmp_path):
+    config = DistillConfig(archive="x", output=str(tmp_path), validation_fraction=0.0001)
+    parts = split(
+        Candidates(examples=[example(i, "records") | {"user_id": f"u{i % 2}"} for i in range(8)]), config
+    )
+    assert [len(rows) for rows in parts.values()] == [4, 4]
+    write(config, parts | {"validation": []}, Candidates(), {})
+    with pytest.raises(UsageError, match=r"validation\.parquet: holds no example"):
+        train.hash_data(TrainConfig(task="encoder", data=str(tmp_path), output="x"))
+
+
 def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
     """Set, training, `--profile FOLDER`: the student's prompt, the base that was trained, this adapter."""
     (data := tmp_path / "set").mkdir()
