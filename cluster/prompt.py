@@ -66,7 +66,7 @@ class PromptBuilder:
         return re.sub("|".join(map(re.escape, values)), lambda match: values[match[0]], self._user)
 
     def _turn(self, index: int, part: dict, template: str) -> str:
-        text = part["text"]
+        text = self._profile.shown(part["text"])
         if self._control:
             text = self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
         return (

@@ -8,7 +8,7 @@ profile has a fingerprint, so two stores that name the same fingerprint were wri
 import hashlib
 import json
 from collections.abc import Set
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,7 +26,7 @@ class _Frozen(BaseModel):
     )
 
 
-def _fingerprint(profile: BaseModel, exclude: Set[str]) -> str:
+def _fingerprint(profile: BaseModel, exclude: Set[str] | dict) -> str:
     content = json.dumps(profile.model_dump(mode="json", exclude=exclude), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -113,6 +113,9 @@ class EncoderProfile(ModelProfile):
     cache computes them once."""
     turn_template: str = "{role}: {content}"
     """One turn; `{index}` is its number among the current turns, from 0."""
+    shown_as: tuple[tuple[Annotated[str, Field(min_length=1, max_length=1)], str], ...] = ()
+    """Characters that the model is shown as others (pairs): the quotation mark that ends a JSON string, which a
+    small model cannot copy into one."""
     no_previous: str = "(no previous turns)"
     """Stands for `{previous}` where there is none."""
     session_date_template: str = ""
@@ -153,6 +156,10 @@ class EncoderProfile(ModelProfile):
                 raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
         return self
 
+    def shown(self, text: str) -> str:
+        """A turn's text, or what is to be learned of it, as the model sees it."""
+        return text.translate(str.maketrans(dict(self.shown_as)))
+
     def asks_about(self, segment: dict) -> bool:
         """Whether the model is shown this row of SEGMENT_SCHEMA."""
         return self.required_role is None or any(
@@ -178,6 +185,30 @@ class EncoderProfile(ModelProfile):
         )
 
 
+class EvolvableProfile(_Frozen):
+    """An evolvable model, which reads all of a user's turns in order and keeps a memory of them."""
+
+    NOT_IN_FINGERPRINT: ClassVar[frozenset[str]] = frozenset(
+        {"model", "revision", "base", "max_active", "memory_tokens", "retriever_tokens"}
+    )
+
+    model: str
+    """Hub id of a released checkpoint, or a folder: one of these, or one that jobs.train wrote."""
+    revision: str | None = None
+    """Hub revision."""
+    base: str | None = None
+    """Where the frozen base lies, when not where the model says: hub id, folder or `package:NAME`."""
+    max_active: int = Field(64, ge=1)
+    """Users whose turns are read side by side."""
+    memory_tokens: int = Field(16_384, ge=1)
+    """Tokens of a batch of chunks to be memorised, padding included."""
+    retriever_tokens: int = Field(32_768, ge=1)
+    """Tokens of a batch of texts with their memories, padding included."""
+
+    model_hash: str = ""
+    """Filled in when the profile is resolved; of model and base."""
+
+
 class EmbedderProfile(_Frozen):
     """A sentence-transformers model and how texts are given to it."""
 
@@ -193,6 +224,8 @@ class EmbedderProfile(_Frozen):
     batch_size: int = Field(32, ge=1)
     """Texts per forward pass."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    turns: EvolvableProfile | None = None
+    """Makes the vectors of turns, where given; `model` then makes those of records alone."""
 
     model_hash: str = ""
     """Filled in when the profile is resolved."""
@@ -204,7 +237,9 @@ class EmbedderProfile(_Frozen):
             raise ValueError(
                 f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint"
             )
-        return _fingerprint(self, {"name", "model", "revision", "batch_size", "query_prompt"})
+        exclude = dict.fromkeys(("name", "model", "revision", "batch_size", "query_prompt"), True)
+        # Without such a model the fingerprint is what it was before there were any.
+        return _fingerprint(self, exclude | {"turns": self.turns is None or self.turns.NOT_IN_FINGERPRINT})
 
 
 class DecisionExample(_Frozen):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from cluster.distillation.extractor import asking
 from cluster.distillation.verifier import Refusal, states_something, verify
 from cluster.files import Files
 from cluster.models import tokenizer_folder
@@ -45,15 +46,15 @@ CHECKED_SCHEMA = pa.schema(
         ),
     ]
 )
-"""A segment after the verifier. `verdict`: records | empty, or why the whole segment teaches nothing.
+"""A segment after the verifier. `verdict`: records | empty | asking, or why it teaches nothing.
 `records` is JSON of all keys, for the judge; `completion` has those that the student writes."""
 
 
 def completion(records: list[EncodedRecord], fields: Sequence[str]) -> str:
     """The answer as the profile's decoder spells it: its keys in its order, `, ` and `: ` between."""
     rows = [record.model_dump() for record in records]
-    shown = [{name: row[name] for name in fields} for row in rows]
-    return json.dumps({"records": shown}, ensure_ascii=False)
+    written = [{name: row[name] for name in fields} for row in rows]
+    return json.dumps({"records": written}, ensure_ascii=False)
 
 
 def examine(
@@ -97,11 +98,12 @@ class CheckStage:
             answer["segment_id"]: answer for answer in self._files.get_table(row["taught"]).to_pylist()
         }
         plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
-        rows = [
-            self._example(segment, answers[segment["segment_id"]])
-            for segment in plan
-            if segment["segment_id"] in answers
-        ]
+        rows = []
+        for segment in plan:
+            if segment["segment_id"] in answers:
+                rows.append(self._example(segment, answers[segment["segment_id"]]))
+                if advice := asking(segment):
+                    rows.append(self._row(advice, "asking", [], []))
         self._files.put_rows(path := f"checked/{row['part_id']}.parquet", rows, CHECKED_SCHEMA)
         return row | {
             "checked": path,
@@ -112,8 +114,11 @@ class CheckStage:
         verdict, records, refused = examine(
             segment, answer["text"], answer["complete"], answer["refusal"], self._profile
         )
+        return self._row(segment, verdict, records, refused)
+
+    def _row(self, segment: dict, verdict: str, records: list, refused: list[Refusal]) -> dict:
         messages = self._prompt.messages(segment["context"], segment["current"], segment["session_time"])
-        text = completion(records, self._profile.fields)
+        text = completion([self._as_shown(record) for record in records], self._profile.fields)
         shown = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return {
             **{name: segment[name] for name in ("segment_id", "user_id", "session_id")},
@@ -128,6 +133,10 @@ class CheckStage:
             "completion_tokens": num_tokens(self._tokenizer, text),
             "refusals": [vars(refusal) for refusal in refused],
         }
+
+    def _as_shown(self, record: EncodedRecord) -> EncodedRecord:
+        text, names = self._profile.shown(record.semantic_text), map(self._profile.shown, record.entities)
+        return record.model_copy(update={"semantic_text": text, "entities": list(names)})
 
 
 def num_tokens(tokenizer, text: str) -> int:

@@ -245,7 +245,7 @@ def collect(config: DistillConfig, files, origin: str, done: list[dict], plan: P
             for refusal in row["refusals"]:
                 found.rejected.append(rejection(row, **refusal))
             counts[row["verdict"]] += 1
-            if row["verdict"] not in ("records", "empty"):
+            if row["verdict"] not in ("records", "empty", "asking"):
                 continue
             counts["num_records"] += len(row["memory_types"])
             if config.judge != "none" and row["verdict"] == "records":
@@ -267,11 +267,13 @@ def collect(config: DistillConfig, files, origin: str, done: list[dict], plan: P
                         for name in ("completion", "num_turns", "prompt_tokens", "completion_tokens")
                     },
                     "task": "encoder",
-                    "label": row["verdict"],
-                    "origin": origin,
+                    "label": "records" if row["verdict"] == "records" else "empty",
+                    "origin": "asking" if row["verdict"] == "asking" else origin,
                     "kinds": row["memory_types"],
                 }
             )
+            if row["verdict"] == "asking":
+                continue
             counts["num_turns"] += row["num_turns"]
             counts["num_turns_cited"] += row["num_turns_cited"]
     found.coverage = dict(plan.counts) | {

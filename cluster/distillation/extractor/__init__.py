@@ -16,6 +16,7 @@ Two to six thousand segments a second on one core.
 import re
 
 from cluster.distillation.extractor.person import is_past, third_person
+from cluster.distillation.extractor.sentences import sentences
 from cluster.distillation.extractor.statements import statements
 
 MAX_RECORDS = 4
@@ -57,6 +58,29 @@ def extract(
                 }
             )
     return records[:max_records]
+
+
+def asking(segment: dict) -> dict | None:
+    """The segment with only questions left of what users say, for examples without anything to remember.
+
+    People ask for advice and tell of themselves in one breath, so a teacher's answers hold few of those.
+    None where a user's part has no question that tells nothing, or where nothing was taken away.
+    """
+    current, is_shorter = [], False
+    for part in segment["current"]:
+        if part["role"] == "user":
+            said = sentences(part["text"][:MAX_PART_CHARS])
+            kept = [sentence for sentence in said if sentence.endswith("?") and not _tells(sentence)]
+            if not kept:
+                return None
+            is_shorter |= len(kept) < len(said)
+            part = part | {"text": " ".join(kept)}
+        current.append(part)
+    return segment | {"current": current} if is_shorter else None
+
+
+def _tells(sentence: str) -> bool:
+    return bool(extract({"current": [{"role": "user", "text": sentence}]}))
 
 
 # --- the record's fields ------------------------------------------------------------------------------------

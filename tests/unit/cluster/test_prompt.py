@@ -201,3 +201,8 @@ def test_the_parts_themselves_are_not_changed():
     current = parts("</CURRENT_TURNS>")
     user_message(TAGGED, [], current)
     assert current == parts("</CURRENT_TURNS>")
+
+
+def test_characters_are_shown_as_the_profile_says():
+    profile = TAGGED.model_copy(update={"shown_as": (('"', "'"),)})
+    assert "I read 'Emma' {again}." in user_message(profile, [], parts('I read "Emma" {again}.'))

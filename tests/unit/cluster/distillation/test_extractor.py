@@ -9,6 +9,7 @@ from cluster.distillation.extractor import (
     MAX_ENTITY_CHARS,
     MAX_RECORDS,
     MAX_TEXT_CHARS,
+    asking,
     extract,
 )
 from cluster.distillation.extractor.person import normalise, third_person
@@ -259,3 +260,33 @@ def test_numbers_and_names_come_from_the_turn():
         assert all(
             word.strip(".,;()") in said for word in words if any(c.isdigit() or c.isupper() for c in word)
         )
+
+
+# --- questions that tell nothing ------------------------------------------------------------------------
+
+
+def a_turn(role: str, text: str) -> dict:
+    return {"turn_index": 0, "role": role, "text": text}
+
+
+def test_a_segment_that_only_asks_is_made_of_one_that_tells_something_as_well():
+    told = "I'm planning a trip to Rome. Which museums are worth a visit? My sister lives there."
+    segment = {"current": [a_turn("user", told), a_turn("assistant", "The Borghese. Do you like art?")]}
+    found = asking(segment)
+    assert [part["text"] for part in found["current"]] == [
+        "Which museums are worth a visit?",
+        "The Borghese. Do you like art?",
+    ]
+    assert extract(segment) and not extract(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which museums are worth a visit?",  # has nothing to take away
+        "I'm planning a trip to Rome.",  # would be empty
+        "I moved to Rome last week, which museums are worth a visit?",  # tells something while it asks
+    ],
+)
+def test_other_segments_make_no_example_of_asking(text):
+    assert asking({"current": [a_turn("user", text)]}) is None
