@@ -3,7 +3,7 @@
 import pickle
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.archive import session_key
@@ -29,7 +29,6 @@ def table(rows):
     )
 
 
-@settings(deadline=None)
 @given(ROWS, IDS, IDS, st.sampled_from([None, "encoder-1", "encoder-3"]), st.booleans())
 def test_it_answers_as_a_dict_would(rows, user_id, session_id, encoder, retry_rejected):
     expected = {}

@@ -3,7 +3,7 @@
 import datetime as dt
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.history import diff
@@ -49,7 +49,6 @@ NAMES = st.sampled_from("abcdef")
 VIEW = st.dictionaries(NAMES, st.tuples(st.sampled_from(["complete", "partial"]), st.booleans()))
 
 
-@settings(deadline=None)
 @given(VIEW, VIEW)
 def test_after_a_rollback_the_same_archive_changes_nothing(now, then):
     """The archive is as the newest run saw it: its segments are the active ones of `now`."""
@@ -91,6 +90,7 @@ def test_every_kind_of_change_is_told():
         row("rewritten", "b"),
         row("supported", "c"),
         row("removed", "d"),
+        row("superseded", "i"),
         row("gone", "e"),
         row("returned", "f", active=False, reason="delete"),
         row("closed", "g", active=False, reason="delete"),
@@ -100,19 +100,25 @@ def test_every_kind_of_change_is_told():
         row("rewritten", "b", active=False, reason="update"),
         row("rewritten", "b2", revision=2),
         row("supported", "c", evidence=2),
-        row("removed", "d", active=False, reason="delete"),
+        row("removed", "d", active=False, reason="segment_replaced"),
+        row("superseded", "i", active=False, reason="delete"),
         row("returned", "f"),
         row("closed", "g", active=False, reason="delete"),
         row("added", "h"),
     ]
-    found = diff(before, after)
+    decision = {"target_id": "superseded", "target_revision": 1, "outcome": "applied", "action": "delete"}
+    found = diff(before, after, [decision | {"source_ids": ["added"], "source_revisions": [1]}])
     assert {kind: [entry["record_id"] for entry in entries] for kind, entries in found.items()} == {
         "added": ["added"],
         "returned": ["returned"],
         "rewritten": ["rewritten"],
         "supported": ["supported"],
+        "superseded": ["superseded"],
         "removed": ["gone", "removed"],
     }
     assert (found["rewritten"][0]["before"], found["rewritten"][0]["after"]) == ("b", "b2")
-    assert [entry["closed_reason"] for entry in found["removed"]] == [None, "delete"]
+    assert [entry["closed_reason"] for entry in found["removed"]] == [None, "segment_replaced"]
+    (superseded,) = found["superseded"]
+    assert superseded["closed_reason"] == "delete"
+    assert superseded["by"] == [{"record_id": "added", "revision": 1, "text": "h"}]
     assert all(entries == [] for entries in diff(after, after).values())

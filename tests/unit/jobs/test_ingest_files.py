@@ -169,7 +169,7 @@ def test_an_item_too_long_for_memory_is_skipped(tmp_path, monkeypatch, name):
 
 
 @given(data=st.binary(max_size=60) | st.text('[]{},:"\\ an1\n\ud7ff', max_size=60).map(str.encode))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_give_items_or_rejections(tmp_path, data):
     for name in ("a.json", "a.jsonl", "a.json.gz"):
         (tmp_path / name).write_bytes(data)
@@ -179,7 +179,7 @@ def test_any_bytes_give_items_or_rejections(tmp_path, data):
 
 
 @given(values=st.lists(st.dictionaries(st.text(max_size=4), st.text() | st.lists(st.text())), max_size=5))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arrays_split_at_any_chunk_border(tmp_path, values):
     (tmp_path / "a.json").write_text(json.dumps(values))
     with pytest.MonkeyPatch.context() as patch:

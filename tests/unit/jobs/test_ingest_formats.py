@@ -181,7 +181,7 @@ ROWS = st.lists(
 
 
 @given(rows=ROWS, as_array=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_messages_round_trip(tmp_path, rows, as_array):
     items = [
         {key: row[key] for key in ("user_id", "conversation_id", "session_id", "session_time")}
@@ -236,7 +236,7 @@ NESTED = {
 
 
 @given(data=st.data(), format=st.sampled_from(sorted(READERS)))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_gives_good_rows_or_rejections(tmp_path, data, format):
     value = JSON | NESTED[format] | st.lists(NESTED[format], min_size=1, max_size=2)
     item = {name: data.draw(value, label=name) for name in FIELDS[format]}

@@ -4,11 +4,12 @@ import datetime as dt
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.erasure.forgotten import BLANK, Forgotten
 from cluster.erasure.rules import Subject, erase, words
+from schemas.store import TABLE_KEYS
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -62,7 +63,7 @@ def rejection(raw, user_id=None, session_id=None, source="a.parquet:1"):
 
 
 def rows(**given):
-    return {name: [] for name in ("segments", "rejections", "decisions", "turns", "records")} | given
+    return {name: [] for name in TABLE_KEYS} | given
 
 
 def ids(erased):
@@ -168,7 +169,6 @@ RECORDS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(RECORDS, st.lists(st.sampled_from(["dog", "cat", "Oslo 12", "hm"]), min_size=4, max_size=4))
 def test_no_erased_evidence_and_no_word_of_it_alone_is_left(given_records, said):
     turns = [turn(*place, text) for place, text in zip(PLACES, said, strict=True)]

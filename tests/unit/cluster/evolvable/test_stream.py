@@ -42,7 +42,7 @@ def one_by_one(exchanges: list[Exchange]) -> np.ndarray:
     return np.stack([vector.detach().numpy() for vector in vectors])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(conversations, min_size=1, max_size=6), st.integers(1, 4), st.sampled_from([300, 4000]))
 def test_wavefront_equals_one_by_one(ragged, max_active, tokens):
     front = wavefront(max_active=max_active, memory_tokens=tokens, retriever_tokens=tokens)
@@ -55,7 +55,7 @@ def test_wavefront_equals_one_by_one(ragged, max_active, tokens):
         np.testing.assert_allclose(np.linalg.norm(result.vectors, axis=1), 1, atol=TOLERANCE)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(conversations, min_size=1, max_size=3), st.lists(st.integers(1, 13), max_size=4))
 def test_going_on_night_after_night_equals_reading_it_in_one_go(ragged, nights):
     named = {str(number): exchanges for number, exchanges in enumerate(ragged)}
