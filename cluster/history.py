@@ -2,6 +2,7 @@
 
 import json
 
+from cluster.consolidation.fold import UNITE
 from cluster.store import Store, quote
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
@@ -13,8 +14,11 @@ DECISION_COLUMNS = [
     *("prompt_tokens", "cached_tokens", "output_tokens", "decided_at", "run_id"),
 ]
 
-CHANGES = ("added", "returned", "rewritten", "supported", "removed")
+CHANGES = ("added", "returned", "rewritten", "supported", "superseded", "removed")
 """Kinds of changes between two runs, see `diff`."""
+
+BY_DECISION = ("delete", "update", UNITE)
+"""Values of `closed_reason` that name the action of a decision."""
 
 
 def runs(store: Store) -> list[dict]:
@@ -92,13 +96,20 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
     }
 
 
-def diff(before: list[dict], after: list[dict]) -> dict[str, list[dict]]:
+def diff(before: list[dict], after: list[dict], decisions: list[dict] = ()) -> dict[str, list[dict]]:
     """What the view `after` has over the view `before`; rows with RECORD_COLUMNS, closed ones included.
 
     added: active memories that `before` did not know; returned: known there, but closed; rewritten: active
-    in both, the text is another; supported: same text, other evidence; removed: active before, closed or gone
-    now (`closed_reason` tells superseded from replaced; None where the row itself is gone).
+    in both, the text is another; supported: same text, other evidence; superseded: closed by a decision, with
+    the memories (`by`) for which it was, as far as `decisions` (those of `after`) tell; removed: closed
+    because its segment was replaced (`closed_reason`), or gone with its row (None).
     """
+    closing = {
+        (row["target_id"], row["target_revision"]): row
+        for row in decisions
+        if row["outcome"] == "applied" and row["action"] != "ignore"
+    }
+    texts = {(row["record_id"], row["revision"]): row["semantic_text"] for row in after}
     old_ids = {row["record_id"] for row in before}
     old = {row["record_id"]: row for row in before if row["active"]}
     new = {row["record_id"]: row for row in after if row["active"]}
@@ -120,8 +131,16 @@ def diff(before: list[dict], after: list[dict]) -> dict[str, list[dict]]:
             changes["returned" if record_id in old_ids else "added"].append(entry)
         elif now is None:
             end = last.get(record_id, {})
-            names = ("closed_reason", "closed_run_id")
-            changes["removed"].append(entry | {name: end.get(name) for name in names})
+            entry |= {name: end.get(name) for name in ("closed_reason", "closed_run_id")}
+            if end.get("closed_reason") in BY_DECISION:
+                decision = closing.get(
+                    (record_id, end["revision"]), {"source_ids": [], "source_revisions": []}
+                )
+                sources = zip(decision["source_ids"], decision["source_revisions"], strict=True)
+                by = [{"record_id": one[0], "revision": one[1], "text": texts.get(one)} for one in sources]
+                changes["superseded"].append(entry | {"by": by})
+            else:
+                changes["removed"].append(entry)
         elif was["semantic_text"] != now["semantic_text"]:
             changes["rewritten"].append(entry | {"decision_id": now["decision_id"]})
         elif was["evidence"] != now["evidence"]:

@@ -98,13 +98,15 @@ def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """What changed from run `against` to run `run`."""
     from cluster.history import RECORD_COLUMNS, diff
     from cluster.store import quote
+    from schemas.store import DECISIONS_SCHEMA
 
     against = config.against or run_before(store, config.run)
     where = f"user_id = {quote(config.user_id)}" if config.user_id else None
     before, after = (
         store.rows("records", RECORD_COLUMNS, where, as_of).to_pylist() for as_of in (against, config.run)
     )
-    found = diff(before, after)
+    decisions = store.rows("decisions", DECISIONS_SCHEMA.names, where, config.run).to_pylist()
+    found = diff(before, after, decisions)
     lines = [f"run {config.run} against {against}"]
     for kind, entries in found.items():
         lines += [f"{kind}: {len(entries)}"] + [
@@ -148,15 +150,19 @@ def life_lines(life: dict) -> list[str]:
 def decision_line(decision: dict) -> str:
     """A decision in one line: what was done to what, because of what."""
     target, outcome = decision["target"], decision["outcome"]
-    sources = "; ".join(f"{short(item['text'])} [{item['record_id'][:8]}]" for item in decision["sources"])
     why = f", {outcome}: {decision['reason']}" if outcome != "applied" else ""
     by = decision["decider"]
     if decision["model"]:
         by = f"{decision['model']}, prompt {decision['prompt']}"
     return (
         f"decision {decision['decision_id'][:8]} ({by}, run {decision['run_id']}{why}): "
-        f"{decision['action']} {short(target['text'])} [{target['record_id'][:8]}] because of {sources}"
+        f"{decision['action']} {parties([target])} because of {parties(decision['sources'])}"
     )
+
+
+def parties(items: list[dict]) -> str:
+    """Memories with their texts, in one line."""
+    return "; ".join(f"{short(item['text'])} [{item['record_id'][:8]}]" for item in items)
 
 
 def change_lines(kind: str, entry: dict) -> list[str]:
@@ -168,7 +174,10 @@ def change_lines(kind: str, entry: dict) -> list[str]:
         return [f"  - {head} {entry['before']}", f"  + {head} {entry['after']}"]
     if kind == "supported":
         return [f"  = {head} {entry['after']}"]
-    return [f"  - {head} {entry['before']}  ({entry['closed_reason'] or 'not in this view'})"]
+    why = entry["closed_reason"] or "not in this view"
+    if by := entry.get("by"):
+        why += f" because of {parties(by)}"
+    return [f"  - {head} {entry['before']}  ({why})"]
 
 
 def day(time) -> str:

@@ -146,11 +146,20 @@ class Folded:
 
 @dataclass
 class _State:
+    before: Memory
+    """As it was read."""
     memory: Memory
     closed_reason: str = ""
     heirs: list[int] = field(default_factory=list)
     wordings: list[tuple[tuple, str]] = field(default_factory=list)
     decision_id: str = ""
+
+    @property
+    def final(self) -> Memory:
+        """With the number of its next revision, where it has changed."""
+        if self.memory == self.before:
+            return self.memory
+        return replace(self.memory, revision=max(self.before.revision, self.before.last_revision) + 1)
 
 
 def fold(
@@ -161,7 +170,7 @@ def fold(
     `decider` is the fingerprint for the ledger. A question shows at most `max_sources` sources, newest kept.
     """
     first = {memory.record_id: memory for memory in sorted(memories, key=lambda m: (m.user_id, *m.order))}
-    states = [_State(memory) for memory in first.values()]
+    states = [_State(memory, memory) for memory in first.values()]
     index = {record_id: number for number, record_id in enumerate(first)}
     edges: dict[int, dict[int, float]] = {}
     for pair in pairs:
@@ -200,13 +209,11 @@ def fold(
                 folded.decisions.append(decision_row(question, verdict, decider))
             if verdict.outcome == "applied":
                 _apply(states, index, target, question, verdict, decision_id)
-    for state, before in zip(states, first.values(), strict=True):
+    for state in states:
         if state.closed_reason:
-            folded.changes.append(Change(before, state.closed_reason, None, state.decision_id))
-        elif state.memory != before:
-            next_revision = max(before.revision, before.last_revision) + 1
-            revised = replace(state.memory, revision=next_revision)
-            folded.changes.append(Change(before, "", revised, state.decision_id))
+            folded.changes.append(Change(state.before, state.closed_reason, None, state.decision_id))
+        elif state.memory != state.before:
+            folded.changes.append(Change(state.before, "", state.final, state.decision_id))
     return folded
 
 
@@ -259,7 +266,7 @@ def _unite_repeats(states: list[_State], folded: Folded) -> None:
 
 def _unite(states: list[_State], target: int, source: int, folded: Folded) -> None:
     """Close the target; the source takes its evidence over."""
-    question = Question(states[target].memory, (Source(states[source].memory, 1.0),))
+    question = Question(states[target].memory, (Source(states[source].final, 1.0),))
     folded.decisions.append(decision_row(question, Verdict(UNITE, reason="the same statement"), UNITE))
     _absorb(states, target, source, question.decision_id(UNITE))
 
@@ -310,7 +317,7 @@ def _final_sources(
 def _source(states: list[_State], target: int, number: int, score: float) -> Source:
     order, state = states[target].memory.order, states[number]
     wordings = sorted(said for said in state.wordings if said[0] > order and said[1] != state.memory.text)
-    return Source(state.memory, score, tuple(dict.fromkeys(text for _, text in wordings)))
+    return Source(state.final, score, tuple(dict.fromkeys(text for _, text in wordings)))
 
 
 def _apply(
