@@ -168,7 +168,9 @@ class LightMemManager:
                 segments += cut
                 owners += [(number, source_ids)] * len(cut)
         prompt = PromptBuilder(self.encoder, self.engine.tokenizer)
-        encodings = encode(segments, self.engine.generate, prompt, self.encoder)
+        # Who asks for the assistant's words alone wants the model to see them, whoever else is silent.
+        profile = self.encoder if "user" in roles else self.encoder.model_copy(update={"required_role": None})
+        encodings = encode(segments, self.engine.generate, prompt, profile)
         results = [
             {
                 "input_prompt": [],

@@ -78,6 +78,9 @@ class DistillConfig(JobConfig):
     """Of the split and of draws."""
     licence: str = "not stated"
     """Licence of the source data, for the card."""
+    jsonl: bool = False
+    """Write train.jsonl and validation.jsonl as well, for other trainers: chats whose last message is the
+    answer."""
 
     decisions: tuple[str, ...] = ()
     """JSON lines of decisions from elsewhere (task decider)."""

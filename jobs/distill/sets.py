@@ -128,6 +128,8 @@ def write(
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         _put(config.output, f"{name}.parquet", sink.getvalue().to_pybytes())
+    for name in parts if config.jsonl else ():
+        _put(config.output, f"{name}.jsonl", chats(parts[name]).encode())
     data_hash = f"sha256:{digest.hexdigest()}"
     card = {
         "task": config.task,
@@ -151,6 +153,15 @@ def write(
         "num_left_out": sum(found.left_out.values()),
     }
     return counts, data_hash
+
+
+def chats(examples: list[dict]) -> str:
+    """JSON lines `{"messages": [...]}`, the answer last."""
+    answered = [
+        [*example["messages"], {"role": "assistant", "content": example["completion"]}]
+        for example in examples
+    ]
+    return "".join(json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in answered)
 
 
 def write_profile(config: DistillConfig, student: ModelProfile) -> None:

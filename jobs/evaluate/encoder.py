@@ -118,8 +118,9 @@ def run(config: Config) -> dict:
         "profiles": details,
     }
     definitions = __doc__[__doc__.index("  schema_ok") :]
+    table = rows_of(boards, details)
     write_report(
-        folder, config, rounded(report), "Encoders", boards, definitions, lambda figure: draw(figure, boards)
+        folder, config, rounded(report), "Encoders", table, definitions, lambda figure: draw(figure, boards)
     )
     seconds = round(time.monotonic() - started_s, 2)
     return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
@@ -289,6 +290,21 @@ def board(measured: dict, evidence: dict[tuple[str, str], set[int]]) -> dict:
         "p95_s": percentile(measured["latencies_s"], 95),
         "segments/s": measured["segments_per_s"],
     }
+
+
+def rows_of(boards: list[dict], details: dict) -> list[dict]:
+    """The leaderboard as it is printed: under each profile its sources, where there are several, and which
+    classes of failure there were."""
+    rows = []
+    for board in boards:
+        found = details[board["profile"]]
+        classes = ", ".join(f"{name} {count}" for name, count in found["failures"].items())
+        rows.append(board | {"failures": classes or None})
+        rows += [
+            {"profile": f"{board['profile']}, {source}", **part, "failures": None}
+            for source, part in found["by_source"].items()
+        ]
+    return rows
 
 
 def has_score(row: dict) -> bool:

@@ -192,7 +192,12 @@ def example(number: int, label: str) -> dict:
 def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     examples = [example(i, "empty" if i % 2 else "records") for i in range(400)]
     config = DistillConfig(
-        archive="x", output=str(tmp_path), max_empty_fraction=0.2, validation_fraction=0.3, licence="MIT"
+        archive="x",
+        output=str(tmp_path),
+        max_empty_fraction=0.2,
+        validation_fraction=0.3,
+        licence="MIT",
+        jsonl=True,
     )
     found = Candidates(examples=list(examples))
     parts = split(found, config)
@@ -215,6 +220,9 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
         in (tmp_path / "card.md").read_text()
     )
     assert pq.read_table(tmp_path / "train.parquet").num_rows == counts["num_train"]
+    chats = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
+    assert len(chats) == counts["num_validation"]
+    assert [message["role"] for message in chats[0]["messages"]] == ["user", "assistant"]
 
 
 def test_of_two_users_one_is_kept_for_validation(tmp_path):

@@ -48,6 +48,11 @@ def test_the_composite_counts_failures_and_leaves_out_what_is_rightly_silent():
     assert board["p50_s"] == 2.0
     assert encoder.failures(rows) == {"cut_answer": 1, "missed": 1}
 
+    details = {"p": {"failures": encoder.failures(rows), "by_source": {"locomo": board}}}
+    whole, part = encoder.rows_of([{"profile": "p", **board}], details)
+    assert (whole["profile"], whole["failures"]) == ("p", "cut_answer 1, missed 1")
+    assert (part["profile"], part.keys()) == ("p, locomo", whole.keys())
+
 
 def test_variants_of_a_profile():
     found = load_variants("profiles", ["default", "default:base"], EncoderProfile)
