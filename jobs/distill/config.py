@@ -78,6 +78,8 @@ class DistillConfig(JobConfig):
     """Of the split and of draws."""
     licence: str = "not stated"
     """Licence of the source data, for the card."""
+    deidentify: bool = False
+    """Pseudonyms for user and session ids, markers for e-mail addresses and phone numbers."""
     jsonl: bool = False
     """Write train.jsonl and validation.jsonl as well, for other trainers: chats whose last message is the
     answer."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from jobs.distill.config import DistillConfig
+from jobs.distill.identity import deidentified
 from schemas.profile import ModelProfile
 from schemas.training import EVOLVABLE_SCHEMA, PROFILE_FILE, REJECTED_SCHEMA, TRAINING_SCHEMA
 
@@ -110,6 +111,9 @@ def write(
     config: DistillConfig, parts: dict[str, list[dict]], found: Candidates, facts: dict
 ) -> tuple[dict, str]:
     """Write the folder; returns counts for the summary and the hash of the data. The card is put last."""
+    if config.deidentify:
+        parts = {name: [deidentified(row, config.seed) for row in rows] for name, rows in parts.items()}
+        found.rejected = [deidentified(row, config.seed) for row in found.rejected]
     schema = EVOLVABLE_SCHEMA if config.task == "evolvable" else TRAINING_SCHEMA
     tables = {
         name: pa.Table.from_pylist(
@@ -135,6 +139,7 @@ def write(
         "task": config.task,
         "data_hash": data_hash,
         "licence": config.licence,
+        "deidentified": config.deidentify,
         **found.sources,
         **facts,
         "coverage": found.coverage,

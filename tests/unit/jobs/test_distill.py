@@ -12,8 +12,9 @@ from cluster.distillation.teacher import local_records
 from jobs import train
 from jobs.cli import UsageError
 from jobs.distill.config import DistillConfig
+from jobs.distill.identity import without_contacts
 from jobs.distill.leaks import read_leaks
-from jobs.distill.sets import Candidates, split, write, write_profile
+from jobs.distill.sets import Candidates, rejection, split, write, write_profile
 from jobs.evaluate.variants import load_variants
 from jobs.run import load_profile
 from jobs.train import TrainConfig
@@ -223,6 +224,41 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     chats = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
     assert len(chats) == counts["num_validation"]
     assert [message["role"] for message in chats[0]["messages"]] == ["user", "assistant"]
+
+
+def test_a_set_can_be_deidentified(tmp_path):
+    """Prompt and answer stay in step, a date is no phone number, and ids still tell users apart."""
+    told = "Reach me at ann.lee@mail.example or +49 30 1234 5678 from 2024-05-01, I am {}."
+    rows = []
+    for number, user_id in enumerate(("ann-7", "ann-8", "ann-7")):
+        text = told.format(user_id)
+        shown = {"messages": [{"role": "user", "content": text}], "completion": text, "task": "fact_qa"}
+        rows.append(example(number, "question") | shown | {"user_id": user_id})
+    config = DistillConfig(archive="x", output=str(tmp_path), deidentify=True, validation_fraction=0)
+    found = Candidates(rejected=[rejection(rows[0], told, "judge", "")])
+    write(config, {"train": rows, "validation": []}, found, {})
+    written = pq.read_table(tmp_path / "train.parquet").to_pylist()
+    alias = written[0]["user_id"]
+    expected = f"Reach me at [email] or [phone] from 2024-05-01, I am {alias}."
+    assert written[0]["messages"][0]["content"] == written[0]["completion"] == expected
+    assert len({row["user_id"] for row in written}) == 2
+    for name in ("train", "rejected"):
+        text = json.dumps(pq.read_table(tmp_path / f"{name}.parquet").to_pylist())
+        assert "mail.example" not in text and "1234" not in text and '"session-' in text
+        assert "ann-" not in text
+    assert json.loads((tmp_path / "card.json").read_text())["deidentified"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(555) 123-4567 or 555.123.4567", "[phone] or [phone]"),
+        ("from 2023/05/20 (Sat) 02:21, 1200 euros, order 123-456-78", None),
+        ("version 3.11.2 + 12 apples", None),
+    ],
+)
+def test_contacts_are_told_from_other_numbers(text, expected):
+    assert without_contacts(text) == (expected or text)
 
 
 def test_of_two_users_one_is_kept_for_validation(tmp_path):
