@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.archive import inspect_file, list_files, plan_units, read_unit
+from jobs.run import load_profile
+from schemas.profile import EncoderProfile
 from schemas.record import parse_answer
 from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
 from tests import endpoint as served
-from tests.e2e.conftest import finish, job, start
+from tests.e2e.conftest import ROOT, finish, job, start
 
 CONCURRENCY = 4
 TOKENS = 110
@@ -169,6 +171,21 @@ def test_a_real_endpoint_teaches_under_the_schema(archive, tmp_path):
     reasons = {row["reason"] for row in read(tmp_path / "set", "rejected")}
     # The schema was honoured: what is refused is refused for what it says, or was cut.
     assert not reasons & {"invalid_answer", "invalid_record", "evidence", "refused"}
+
+
+@pytest.mark.slow
+def test_models_of_this_cluster_teach_and_judge_once(archive, tmp_path):
+    """The first step of `make recipe`, small."""
+    config = ROOT / "jobs/configs/distill/encoder_v0_small.toml"
+    command = ["jobs.distill", "--archive", archive, "--output", tmp_path / "set", "--config", config]
+    done = job(*command, "--max-segments", 6).summary
+    assert done["status"] == "done" and done["num_teach_asked"] == 6 and 0 < done["num_judge_asked"] <= 6
+    assert done["teacher_output_tokens"] > 0 and done["judge_prompt_tokens"] > 0
+    student = EncoderProfile.model_validate_json((tmp_path / "set" / "profile.json").read_text())
+    assert student.system_prompt == load_profile("profiles", "default", EncoderProfile).system_prompt.strip()
+    again = job(*command, "--max-segments", 6).summary
+    assert again["num_teach_asked"] == again["num_judge_asked"] == 0
+    assert again["data_hash"] == done["data_hash"]
 
 
 def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
