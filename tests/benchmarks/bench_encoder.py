@@ -31,7 +31,8 @@ def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
     for unit in plan_units([inspect_file(archive, path) for path in list_files(archive)]):
         for session in read_unit(archive, unit):
             if isinstance(session, dict):
-                found += cut_session(session, offsets, profile)
+                segments = cut_session(session, offsets, profile)
+                found += [segment for segment in segments if profile.asks_about(segment)]
                 if len(found) >= num_segments:
                     return found[:num_segments]
     return found
@@ -39,7 +40,7 @@ def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
 
 def resolved(name: str, **changes):
     from cluster.models import resolve_encoder
-    from jobs.backfill import load_profile
+    from jobs.run import load_profile
     from schemas.profile import EncoderProfile
 
     return resolve_encoder(load_profile("profiles", name, EncoderProfile).model_copy(update=changes))
