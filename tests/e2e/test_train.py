@@ -187,6 +187,19 @@ def test_data_of_another_task_is_refused_before_any_work(settings, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_training_that_no_longer_improves_is_stopped(data, settings, tmp_path):
+    """At a rate that changes nothing, the second evaluation is not better than the first."""
+    text = settings.read_text().replace("learning_rate = 0.01", "learning_rate = 1e-12")
+    text = text.replace("eval_every_steps = 20", "eval_every_steps = 4\nearly_stopping = 1")
+    (path := tmp_path / "still.toml").write_text(text)
+    done = job(
+        "jobs.train", "--task", "encoder", "--data", data, "--output", tmp_path / "out", "--config", path
+    )
+    assert done.summary["stopped_early"] and done.summary["num_steps"] == 8
+    assert done.summary["best_step"] == 4
+
+
+@pytest.mark.slow
 def test_two_workers_train_one_adapter(data, settings, base, tmp_path):
     path = tmp_path / "two.toml"
     path.write_text(settings.read_text() + "\n[workers]\nnum_workers = 2\nnum_threads = 1\n")

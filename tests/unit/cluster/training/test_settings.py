@@ -179,6 +179,19 @@ def test_the_loss_is_that_of_the_whole_logits_over_the_answers(base, tokenizer, 
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_gradient_checkpointing_learns_the_same(base, tokenizer, tmp_path):
+    learned = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        options = {"max_steps": 3, "learning_rate": 0.05, "gradient_checkpointing": checkpointing}
+        trainer = trainer_of(base, tokenizer, tmp_path, [row()], num_answers=1, **options)
+        trainer.train()
+        weights = trainer.model.state_dict()
+        learned.append(torch.cat([weights[name].flatten() for name in sorted(weights) if "lora" in name]))
+    assert learned[0].abs().max() > 0.05
+    torch.testing.assert_close(learned[0], learned[1])
+
+
 def test_answers_are_measured_with_the_model_s_own_ending(base, tokenizer, tmp_path):
     """Random weights give no right answer, a model that learned the only example by heart gives it."""
     answers = Answers("encoder", [row()], Recipe(num_answers=1, max_answer_tokens=8))

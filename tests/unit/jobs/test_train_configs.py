@@ -1,0 +1,38 @@
+"""Shipped recipes say what their sources publish."""
+
+import tomllib
+
+import pytest
+
+from jobs.run import CONFIGS
+from jobs.train import TrainConfig
+
+
+def recipe(name: str) -> TrainConfig:
+    given = {"task": "encoder", "data": "data", "output": "output"}
+    text = (CONFIGS / "train" / f"{name}.toml").read_text(encoding="utf-8")
+    return TrainConfig.model_validate(given | tomllib.loads(text))
+
+
+@pytest.mark.parametrize("name", ["encoder_v0", "encoder_v0_small"])
+def test_the_recipe_of_encoder_v0_is_its_card_s(name):
+    """Model card: r 16, alpha 32, dropout 0.05, q/k/v/o, 3 epochs, 1 x 16 examples a step, 2e-4, bf16."""
+    config = recipe(name)
+    lora, learned = config.lora, config.recipe
+    assert (lora.rank, lora.alpha, lora.dropout, lora.first_layer, lora.quantize) == (16, 32, 0.05, 0, "none")
+    assert lora.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
+    assert (learned.num_epochs, learned.batch_size * learned.accumulation) == (3, 16)
+    assert (learned.learning_rate, learned.dtype) == (2e-4, "bfloat16")
+
+
+def test_lightmem_s_recipe_is_within_its_ranges():
+    config = recipe("lightmem")
+    lora, learned = config.lora, config.recipe
+    assert lora.rank in (16, 32) and lora.alpha in (32, 64) and lora.dropout == 0.05
+    assert {name.removesuffix("_proj") for name in lora.target_modules} == {
+        *("q", "k", "v", "o", "gate", "up", "down")
+    }
+    assert lora.quantize == "4bit" and learned.gradient_checkpointing
+    assert 2e-5 <= learned.learning_rate <= 5e-5 and learned.schedule == "cosine" and learned.warmup == 0.05
+    assert 1 <= learned.num_epochs <= 3 and 1 <= learned.batch_size <= 4
+    assert 2048 <= learned.max_length <= 4096 and learned.early_stopping
