@@ -97,7 +97,7 @@ def search(store: Store, traces: Traces, skip: tuple[str, ...] = ()) -> dict:
             found.append(f"{path}: a data file that no version has")
         if "/_indices/" in path and part not in known_files:
             found.append(f"{path}: an index that no version has")
-        if any(_stands_in(item, data) for item in needles) or (
+        if _stand_in(needles, data) or (
             path.endswith(".parquet") and _held(pq.read_table(pa.BufferReader(data)), needles)
         ):
             found.append(f"{path}: erased text or ids")
@@ -173,5 +173,11 @@ def _strings(column) -> Iterator[pa.Array]:
         yield from _strings(column.flatten())
 
 
-def _stands_in(needle: str, data: bytes) -> bool:
-    return needle.encode() in data or json.dumps(needle)[1:-1].encode() in data
+def _stand_in(needles: list[str], data: bytes) -> bool:
+    """Whether one of them stands in these bytes, as it is or as JSON writes it."""
+    if not needles:
+        return False
+    forms = dict.fromkeys([*needles, *(json.dumps(needle)[1:-1] for needle in needles)])
+    # One pass for all of them, where a search for each takes a hundred.
+    found = pc.match_substring_regex(pa.array([data], pa.large_binary()), "|".join(map(re.escape, forms)))
+    return found[0].as_py()
