@@ -7,7 +7,7 @@ BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 TORCH_CPU := torch==2.13.0+cpu
 
-.PHONY: setup sample backfill test test-slow test-kill test-together test-forget test-rollback bench recipe lint clean
+.PHONY: setup sample backfill test test-slow test-kill test-together test-forget test-rollback bench bench-consolidate recipe lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -77,6 +77,17 @@ recipe: setup
 	  --num-alone 4 --profiles $(RECIPE)/trained/adapter $(RECIPE)/trained/adapter:base
 	$(BIN)/python -m jobs.backfill --archive $(RECIPE)/held --store $(RECIPE)/store \
 	  --profile $(RECIPE)/trained/adapter
+
+# Consolidation and operations at scale; LIGHTMEM=FOLDER, a clone of its repository, adds the comparison.
+bench-consolidate: setup
+	$(BIN)/python -m tests.benchmarks.bench_consolidate gold
+	$(BIN)/python -m tests.benchmarks.bench_consolidate scale --num-memories 10000 100000
+	$(BIN)/python -m tests.benchmarks.bench_consolidate scale --num-users 1000 --num-memories 1000000
+	$(BIN)/python -m tests.benchmarks.bench_operations
+ifdef LIGHTMEM
+	$(BIN)/python -m tests.benchmarks.bench_lightmem speed --lightmem $(LIGHTMEM)
+	$(BIN)/python -m tests.benchmarks.bench_lightmem calls --lightmem $(LIGHTMEM)
+endif
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from schemas.store import SEGMENTS_SCHEMA, records_schema, turns_schema
@@ -131,3 +132,69 @@ def load_embedder():
     from schemas.profile import EmbedderProfile
 
     return Embedder(resolve_embedder(load_profile("embedders", "default", EmbedderProfile)))
+
+
+def gold_pairs(gold: list[dict], vectors) -> tuple[list, list]:
+    """Gold rows and their vectors -> memories and candidate pairs, everything new."""
+    from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
+    from cluster.consolidation.claims import binding_slots, slots
+    from cluster.consolidation.fold import Memory, Pair
+    from cluster.consolidation.grammar import read
+
+    memories, pairs = [], []
+    for user in sorted({row["user_id"] for row in gold}):
+        rows = [n for n, row in enumerate(gold) if row["user_id"] == user]
+        mine = [
+            Memory(
+                gold[n]["memory_id"], 1, user, gold[n]["session_time"], gold[n]["session_id"],
+                max(gold[n]["evidence_turns"]), gold[n]["semantic_text"], gold[n]["memory_type"],
+                tags=tuple(gold[n]["tags"]),
+            )
+            for n in rows
+        ]  # fmt: skip
+        order = sorted(range(len(mine)), key=lambda n: mine[n].order)
+        mine, vector = [mine[n] for n in order], vectors[[rows[n] for n in order]]
+        is_new, said = np.ones(len(mine), bool), [read(memory.text) for memory in mine]
+        found = union(
+            similar_pairs(vector, is_new, top_k=10, min_similarity=0.5),
+            slot_pairs(vector, is_new, [slots(one) for one in said], [binding_slots(one) for one in said]),
+        )
+        memories += mine
+        edges = zip(found.targets.tolist(), found.sources.tolist(), found.scores.tolist(), strict=True)
+        pairs += [Pair(mine[t].record_id, mine[s].record_id, score) for t, s, score in edges]
+    return memories, pairs
+
+
+def consolidated_world(archive: Path, embedder, **sample_options) -> dict[str, set]:
+    """Make a sample world, fold its gold memories by rules, and name what came out: sets of memory ids, and
+    of facts (user, fact).
+
+    `old_values`: all that have a newer value; `old_values_active`: those of them that still are;
+    `current_facts_lost`: without an active current value; `unrelated_touched`: changed, though nothing was
+    ever said to their fact again.
+    """
+    from cluster.consolidation.decider import Rules
+    from cluster.consolidation.fold import fold
+    from jobs.sample.__main__ import SampleConfig
+    from jobs.sample.__main__ import run as make_sample
+
+    make_sample(SampleConfig(archive=archive, **sample_options))
+    gold = gold_rows(archive)
+    vectors = embedder.embed([row["semantic_text"] for row in gold])
+    folded = fold(*gold_pairs(gold, vectors), Rules().decide, decider="rules")
+    closed = {change.memory.record_id for change in folded.changes if change.closed_reason}
+    touched = {change.memory.record_id for change in folded.changes}
+    old = {row["memory_id"] for row in gold if row["status"] == "superseded"}
+    current: dict[tuple, set[str]] = {}
+    for row in gold:
+        if row["status"] != "superseded":
+            current.setdefault((row["user_id"], row["fact_key"]), set()).add(row["memory_id"])
+    moved = {(row["user_id"], row["fact_key"]) for row in gold if row["supersedes"] or row["repeat_of"]}
+    still = {row["memory_id"] for row in gold if (row["user_id"], row["fact_key"]) not in moved}
+    return {
+        "memories": {row["memory_id"] for row in gold},
+        "old_values": old,
+        "old_values_active": old - closed,
+        "current_facts_lost": {fact for fact, ids in current.items() if ids <= closed},
+        "unrelated_touched": touched & still,
+    }

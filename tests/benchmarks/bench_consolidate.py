@@ -1,37 +1,26 @@
-"""Consolidation at scale, beside LightMem's offline update, and what a change costs.
+"""Consolidation at scale, and over many sample worlds. Rules decide, so that no model is timed.
 
-    python -m tests.benchmarks.bench_consolidate scale --num-users 1 --num-memories 100000
+    python -m tests.benchmarks.bench_consolidate scale --num-memories 10000 100000
     python -m tests.benchmarks.bench_consolidate scale --num-users 1000 --num-memories 1000000
-    python -m tests.benchmarks.bench_consolidate lightmem --num-memories 10000 --lightmem FOLDER
-    python -m tests.benchmarks.bench_consolidate calls --archive DIR --lightmem FOLDER
     python -m tests.benchmarks.bench_consolidate gold --seeds 20
 
-scale     a real store of synthetic memories in which the newest 1 % are new; one worker, no Ray: seconds of
+scale     real stores of synthetic memories in which the newest 1 % are new; one worker, no Ray: seconds of
           every stage, and the peak memory of the process above what it held before, without the commit and
-          with it
-lightmem  LightMem's own queue construction and scan against ours, on the same vectors, everything new. FOLDER
-          is a clone of its repository: two methods are read from it and run as they are. Its vector database
-          is replaced by an exact search in numpy, which is faster than a database; the LLM is stubbed on
-          both sides ("ignore"). `delta_1_percent_s` is ours as it runs every night; LightMem has no delta.
-calls     calls and estimated tokens for each gold change of a sample world: ours, and one call per linked
-          target as LightMem links them, at its two thresholds. A change counts as reachable when the target's
-          call shows a memory that supersedes or repeats it.
-gold      gold memories of sample worlds with the seeds 1 to SEEDS, consolidated by rules: old values that are
-          still active, facts that lost their current value, unrelated memories touched; all are to be 0
+          with it. With several sizes, also the last one's time over the first one's. `--prepare` only writes
+          the stores, into FOLDER, where the next call finds them
+gold      gold memories of sample worlds with the seeds 1 to SEEDS: old values that are still active, facts
+          that lost their current value, unrelated memories touched; exit code 1 unless all are 0
 The last line is JSON.
 """
 
 import argparse
-import ast
 import concurrent.futures
 import datetime as dt
 import json
-import logging
 import multiprocessing
 import resource
+import sys
 import tempfile
-import textwrap
-import threading
 import time
 from pathlib import Path
 
@@ -39,7 +28,6 @@ import numpy as np
 import pyarrow as pa
 
 DIM = 384
-CHARS_A_TOKEN = 4
 
 PREDICATES = (
     "User lives in {}.",
@@ -113,17 +101,46 @@ def write_store(uri: str, num_users: int, num: int) -> None:
 
 
 def part_scale(options) -> dict:
+    results = []
+    for num in options.num_memories:
+        if options.prepare:
+            write_store(str(options.folder / store_name(options.num_users, num)), options.num_users, num)
+            continue
+        # A process each: the peak of one must not hide that of the next.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            results.append(pool.submit(measure, options.num_users, num, options.folder).result())
+        if len(options.num_memories) > 1:
+            print(json.dumps(results[-1]), flush=True)
+    if len(results) < 2:
+        return dict(*results)
+    first, last = results[0], results[-1]
+    return {
+        "times_as_many_memories": last["num_memories"] / first["num_memories"],
+        "times_as_long": round(last["seconds_without_commit"] / first["seconds_without_commit"], 2),
+        "times_as_long_with_commit": round(sum(last["seconds"].values()) / sum(first["seconds"].values()), 2),
+    }
+
+
+def store_name(num_users: int, num_memories: int) -> str:
+    return f"store-{num_users}-{num_memories}"
+
+
+def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
+    """One night on a store of this size."""
     from cluster.consolidation.plan import plan_group
     from cluster.consolidation.stages import DecideStage
     from cluster.files import Files
     from cluster.store import Store
     from jobs.updates import UpdateConfig, group_users
 
-    # A process of its own writes the store, so that its memory is not counted here.
-    context = concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-    with tempfile.TemporaryDirectory(dir=options.folder) as uri:
-        with context as pool:
-            pool.submit(write_store, uri, options.num_users, options.num_memories).result()
+    with tempfile.TemporaryDirectory(dir=folder) as uri:
+        prepared = folder and folder / store_name(num_users, num_memories)
+        if prepared and prepared.is_dir():
+            prepared.rename(uri)
+        else:
+            # A process of its own writes the store, so that its memory is not counted here.
+            with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(write_store, uri, num_users, num_memories).result()
         store, files = Store(uri), Files(uri, "staging/consolidate/bench")
         config = UpdateConfig(store=uri)
         settings = make_settings(uri, "night", config)
@@ -152,7 +169,7 @@ def part_scale(options) -> dict:
         seconds["commit"] = time.monotonic() - started_s - sum(seconds.values())
         counts = ("num_memories", "num_new", "num_pairs", "num_targets", "num_deleted", "num_united")
         return {
-            "num_users": options.num_users,
+            "num_users": num_users,
             **{name: sum(row[name] for row in done) for name in counts},
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
             "seconds_without_commit": round(sum(seconds.values()) - seconds["commit"], 2),
@@ -184,256 +201,30 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-# --- LightMem -------------------------------------------------------------------------------------------
-
-
-class Retriever:
-    """An exact search in memory, in place of LightMem's vector database."""
-
-    def __init__(self, vectors: np.ndarray, times: np.ndarray, payloads: list[dict]):
-        self.vectors, self.times = vectors, times
-        self.entries = [
-            {"id": number, "vector": vectors[number], "payload": payload}
-            for number, payload in enumerate(payloads)
-        ]
-
-    def get_all(self):
-        return list(self.entries)
-
-    def search(self, query_vector, limit, filters):
-        scores = self.vectors @ query_vector
-        scores[self.times > filters["float_time_stamp"]["lte"]] = -2
-        best = np.argpartition(-scores, min(limit, len(scores) - 1))[:limit]
-        return [{"id": int(n), "score": float(scores[n])} for n in best[np.argsort(-scores[best])]]
-
-    def update(self, vector_id, vector, payload):
-        self.entries[vector_id]["payload"] = payload
-
-
-class Manager:
-    """A stubbed LLM: counts what it is asked and ignores everything."""
-
-    def __init__(self):
-        self.asked = []
-
-    def _call_update_llm(self, prompt, target, sources):
-        self.asked.append((target["id"], [source["id"] for source in sources]))
-        return {"action": "ignore", "usage": {}}
-
-
-def lightmem(folder: Path, vectors, times, payloads, threshold: float) -> tuple[Manager, float, float]:
-    """Run LightMem's two methods from a clone; seconds of queue construction and of the scan."""
-    source = (folder / "src" / "lightmem" / "memory" / "lightmem.py").read_text()
-    names = {"concurrent": concurrent, "threading": threading, "datetime": dt.datetime, "UPDATE_PROMPT": ""}
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and node.name in (
-            "construct_update_queue_all_entries",
-            "offline_update_all_entries",
-        ):
-            code = textwrap.dedent("\n".join(source.splitlines()[node.lineno - 1 : node.end_lineno]))
-            exec(compile(code, node.name, "exec"), names)
-
-    class Memory:
-        embedding_retriever = Retriever(vectors, times, payloads)
-        manager = Manager()
-        logger = logging.getLogger("lightmem")
-        token_stats = dict.fromkeys(
-            ("update_calls", "update_prompt_tokens", "update_completion_tokens", "update_total_tokens"), 0
-        )
-
-    from threadpoolctl import threadpool_limits
-
-    # Its eight threads and those of the matrix library would fight for the cores; one thread each is fastest.
-    with threadpool_limits(1):
-        started_s = time.monotonic()
-        names["construct_update_queue_all_entries"](Memory)
-        queue_s = time.monotonic() - started_s
-        names["offline_update_all_entries"](Memory, score_threshold=threshold)
-    return Memory.manager, queue_s, time.monotonic() - started_s - queue_s
-
-
-def ours(texts, vectors, num_new: int) -> tuple[list, float]:
-    """Candidates and fold of one user; the questions that a decider is asked, and the seconds."""
-    from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
-    from cluster.consolidation.claims import binding_slots, slots
-    from cluster.consolidation.fold import Memory, Pair, Verdict, fold
-    from cluster.consolidation.grammar import read
-
-    asked = []
-
-    def ignore(questions):
-        asked.extend(questions)
-        return [Verdict("ignore")] * len(questions)
-
-    started_s = time.monotonic()
-    is_new = np.arange(len(texts)) >= len(texts) - num_new
-    similar = similar_pairs(vectors, is_new, top_k=10, min_similarity=0.5)
-    said = [read(text) for text in texts]
-    slotted = slot_pairs(vectors, is_new, [slots(one) for one in said], [binding_slots(one) for one in said])
-    pairs = union(similar, slotted)
-    involved = sorted({*pairs.targets.tolist(), *pairs.sources.tolist()})
-    memories = [Memory(f"{n:09}", 1, "u", f"{n:09}", f"s{n}", 0, texts[n]) for n in involved]
-    edges = zip(pairs.targets.tolist(), pairs.sources.tolist(), pairs.scores.tolist(), strict=True)
-    fold(memories, [Pair(f"{t:09}", f"{s:09}", score) for t, s, score in edges], ignore, decider="bench")
-    return asked, time.monotonic() - started_s
-
-
-def part_lightmem(options) -> dict:
-    texts, vectors = synthetic(options.num_memories)
-    times = np.arange(len(texts), dtype=np.float64)
-    payloads = [{"float_time_stamp": float(t), "memory": text} for t, text in zip(times, texts, strict=True)]
-    ours(*synthetic(200, seed=1), 200)
-    asked, our_s = ours(texts, vectors, len(texts))
-    _, delta_s = ours(texts, vectors, len(texts) // 100)
-    manager, queue_s, scan_s = lightmem(options.lightmem, vectors, times, payloads, 0.8)
-    return {
-        "num_memories": len(texts),
-        "ours_s": round(our_s, 3),
-        "ours_delta_1_percent_s": round(delta_s, 3),
-        "lightmem_queue_s": round(queue_s, 2),
-        "lightmem_scan_s": round(scan_s, 2),
-        "times_faster_everything_new": round((queue_s + scan_s) / our_s, 1),
-        "times_faster_delta": round((queue_s + scan_s) / delta_s, 1),
-        "ours_calls": len(asked),
-        "lightmem_calls": len(manager.asked),
-    }
-
-
-# --- calls ----------------------------------------------------------------------------------------------
-
-
-def gold_pairs(gold: list[dict], vectors: np.ndarray) -> tuple[list, list]:
-    """Gold rows and their vectors -> memories and candidate pairs, everything new."""
-    from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
-    from cluster.consolidation.claims import binding_slots, slots
-    from cluster.consolidation.fold import Memory, Pair
-    from cluster.consolidation.grammar import read
-
-    memories, pairs = [], []
-    for user in sorted({row["user_id"] for row in gold}):
-        rows = [n for n, row in enumerate(gold) if row["user_id"] == user]
-        mine = [
-            Memory(
-                gold[n]["memory_id"], 1, user, gold[n]["session_time"], gold[n]["session_id"],
-                max(gold[n]["evidence_turns"]), gold[n]["semantic_text"], gold[n]["memory_type"],
-                tags=tuple(gold[n]["tags"]),
-            )
-            for n in rows
-        ]  # fmt: skip
-        order = sorted(range(len(mine)), key=lambda n: mine[n].order)
-        mine, vector = [mine[n] for n in order], vectors[[rows[n] for n in order]]
-        is_new, said = np.ones(len(mine), bool), [read(memory.text) for memory in mine]
-        found = union(
-            similar_pairs(vector, is_new, top_k=10, min_similarity=0.5),
-            slot_pairs(vector, is_new, [slots(one) for one in said], [binding_slots(one) for one in said]),
-        )
-        memories += mine
-        edges = zip(found.targets.tolist(), found.sources.tolist(), found.scores.tolist(), strict=True)
-        pairs += [Pair(mine[t].record_id, mine[s].record_id, score) for t, s, score in edges]
-    return memories, pairs
-
-
-def part_calls(options) -> dict:
-    from cluster.consolidation.decider import Rules
-    from cluster.consolidation.fold import fold
-    from jobs.run import load_profile
-    from schemas.profile import DeciderProfile
-    from tests.gold import gold_rows, load_embedder
-
-    gold = gold_rows(options.archive)
-    gold.sort(key=lambda row: (row["user_id"], row["session_time"], row["session_id"], row["memory_id"]))
-    vectors = load_embedder().embed([row["semantic_text"] for row in gold])
-    memories, pairs = gold_pairs(gold, vectors)
-    fact = {row["memory_id"]: row["fact_key"] for row in gold}
-    ended = {row["supersedes"] or row["repeat_of"] for row in gold} - {None}
-    fixed = load_profile("deciders", "default", DeciderProfile).fixed_chars
-    result = {"num_memories": len(gold), "num_gold_changes": len(ended)}
-    asked = []
-
-    def rules(questions):
-        asked.extend(questions)
-        return Rules().decide(questions)
-
-    folded = fold(memories, pairs, rules, decider="bench")
-    changed = {change.memory.record_id for change in folded.changes if change.closed_reason}
-    chars = [
-        len(question.target.text) + sum(len(source.memory.text) + 16 for source in question.sources)
-        for question in asked
-    ]
-    result["ours"] = per_change(len(asked), sum(chars) + fixed * len(asked), len(changed & ended))
-    times = np.array([dt.datetime.fromisoformat(row["session_time"]).timestamp() for row in gold])
-    for threshold in (0.8, 0.9):
-        calls = total = reached = 0
-        for user in sorted({row["user_id"] for row in gold}):
-            rows = [n for n, row in enumerate(gold) if row["user_id"] == user]
-            payloads = [
-                {"float_time_stamp": float(times[n]), "memory": gold[n]["semantic_text"]} for n in rows
-            ]
-            manager, _, _ = lightmem(options.lightmem, vectors[rows], times[rows], payloads, threshold)
-            for target, sources in manager.asked:
-                shown = [gold[rows[source]] for source in sources]
-                memory_id = gold[rows[target]]["memory_id"]
-                calls += 1
-                total += sum(len(row["semantic_text"]) for row in [gold[rows[target]], *shown]) + fixed
-                same = any(row["fact_key"] == fact[memory_id] for row in shown)
-                reached += memory_id in ended and same
-        result[f"one_call_per_linked_target_{threshold}"] = per_change(calls, total, reached)
-    return result
-
-
 def part_gold(options) -> dict:
-    from cluster.consolidation.decider import Rules
-    from cluster.consolidation.fold import fold
-    from jobs.sample.__main__ import SampleConfig
-    from jobs.sample.__main__ import run as make_sample
-    from tests.gold import gold_rows, load_embedder
+    from tests.gold import consolidated_world, load_embedder
 
-    names = ("num_memories", "num_changes", "old_values_active", "current_facts_lost", "unrelated_touched")
-    result, embedder = dict.fromkeys(names, 0), load_embedder()
+    embedder, result = load_embedder(), {}
     for seed in range(1, options.seeds + 1):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            make_sample(SampleConfig(archive=Path(folder) / "archive", seed=seed))
-            gold = gold_rows(Path(folder) / "archive")
-        vectors = embedder.embed([row["semantic_text"] for row in gold])
-        folded = fold(*gold_pairs(gold, vectors), Rules().decide, decider="bench")
-        closed = {change.memory.record_id for change in folded.changes if change.closed_reason}
-        touched = {change.memory.record_id for change in folded.changes}
-        old = {row["memory_id"] for row in gold if row["status"] == "superseded"}
-        current: dict[tuple, set[str]] = {}
-        for row in gold:
-            if row["status"] != "superseded":
-                current.setdefault((row["user_id"], row["fact_key"]), set()).add(row["memory_id"])
-        moved = {(row["user_id"], row["fact_key"]) for row in gold if row["supersedes"] or row["repeat_of"]}
-        still = {row["memory_id"] for row in gold if (row["user_id"], row["fact_key"]) not in moved}
-        result["num_memories"] += len(gold)
-        result["num_changes"] += len(old)
-        result["old_values_active"] += len(old - closed)
-        result["current_facts_lost"] += sum(ids <= closed for ids in current.values())
-        result["unrelated_touched"] += len(touched & still)
-    return {"seeds": options.seeds, **result}
-
-
-def per_change(calls: int, chars: int, changes: int) -> dict:
-    """Tokens are estimated at CHARS_A_TOKEN, with our prompt on both sides: only the linking differs."""
-    return {
-        "calls": calls,
-        "changes_reached": changes,
-        "calls_per_change": round(calls / max(1, changes), 2),
-        "tokens_per_change": round(chars / CHARS_A_TOKEN / max(1, changes)),
-    }
+            found = consolidated_world(Path(folder) / "archive", embedder, seed=seed)
+        for name, items in found.items():
+            result[name] = result.get(name, 0) + len(items)
+    wrong = ("old_values_active", "current_facts_lost", "unrelated_touched")
+    return {"seeds": options.seeds, **result, "is_right": not any(result[name] for name in wrong)}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=["scale", "lightmem", "calls", "gold"])
+    parser.add_argument("part", choices=["scale", "gold"])
     parser.add_argument("--num-users", type=int, default=1)
-    parser.add_argument("--num-memories", type=int, default=10_000)
-    parser.add_argument("--folder", type=Path, default=None, help="where the store of `scale` is put")
-    parser.add_argument("--lightmem", type=Path, help="a clone of github.com/zjunlp/LightMem")
-    parser.add_argument("--archive", type=Path, help="an archive of jobs.sample")
+    parser.add_argument("--num-memories", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--folder", type=Path, default=None, help="where stores and archives are put")
+    parser.add_argument("--prepare", action="store_true", help="only write the stores of `scale`")
     parser.add_argument("--seeds", type=int, default=20)
     chosen = parser.parse_args()
-    parts = {"scale": part_scale, "lightmem": part_lightmem, "calls": part_calls, "gold": part_gold}
-    print(json.dumps(parts[chosen.part](chosen)))
+    summary = {"scale": part_scale, "gold": part_gold}[chosen.part](chosen)
+    print(json.dumps(summary))
+    sys.exit(not summary.get("is_right", True))
