@@ -7,7 +7,8 @@
 
 Reads the folder that jobs.distill writes. Only answers are learned. Run the same command again after a crash:
 it goes on from the last checkpoint, and a finished training is not repeated. Leaves in the output folder
-`adapter/` (PEFT weights, card, profile with the prompt), `metrics.jsonl`, `curves.png` and `manifest.json`.
+`adapter/` (PEFT weights, card, profile with the prompt), `metrics.jsonl`, `curves.png` and `manifest.json`;
+of the task evolvable `model/`, for cluster.evolvable.embedder, instead of an adapter.
 """
 
 import contextlib

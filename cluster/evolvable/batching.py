@@ -1,6 +1,7 @@
 """Which exchanges make a chunk, and which rows a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from schemas.evolvable import EvolvableShape
 
@@ -38,3 +39,24 @@ def batches(jobs: Sequence, length: Callable, max_tokens: int) -> Iterator[list]
         batch.append(job)
     if batch:
         yield batch
+
+
+def by_memory(texts: Sequence) -> dict[int, list[int]]:
+    """Indexes of texts (`cluster.evolvable.model.Text`) whose queues are beginnings of one tensor, by its
+    address; 0 for texts without memory."""
+    groups: dict[int, list[int]] = {}
+    for index, text in enumerate(texts):
+        groups.setdefault(text.queue.data_ptr() if len(text.queue) else 0, []).append(index)
+    return groups
+
+
+def passes(texts: Sequence, max_tokens: int, *, share: bool) -> Iterator[tuple[list[int], bool]]:
+    """Indexes of the texts of each pass, and whether it reads what memory they share once for all of them."""
+    alone, together = [], []
+    for address, group in by_memory(texts).items():
+        (together if share and address and len(group) > 1 else alone).append(group)
+    rows = list(chain.from_iterable(alone))
+    for batch in batches(rows, lambda index: len(texts[index].queue) + len(texts[index].ids), max_tokens):
+        yield batch, False
+    for batch in batches(together, lambda group: max(len(texts[i].queue) for i in group), max_tokens):
+        yield list(chain.from_iterable(batch)), True

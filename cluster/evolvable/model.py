@@ -4,9 +4,11 @@
     retriever:         queue, a text            ->  one unit vector
     no adapter:        queue, an exchange       ->  logits of its answer (the language-model loss)
 
-Every method takes a list of rows of any lengths, pads them to the left, and is differentiable, the queues
-included; rows never see each other, so a batch equals its rows one by one. Letters in shapes: H the base's
-hidden size, K `num_latents`, E `embedding_dim`, V the vocabulary, q the length of a row's queue (0 allowed).
+Every method takes a list of rows of any lengths and is differentiable, the queues included; rows never see
+each other, so a batch equals its rows one by one. Rows are padded behind their end, where under causal
+attention no token of theirs looks: so there is no mask, and attention takes its fast path. Letters in shapes:
+H the base's hidden size, K `num_latents`, E `embedding_dim`, V the vocabulary, q the length of a row's queue
+(0 allowed).
 """
 
 import json
@@ -19,8 +21,9 @@ from peft import LoraConfig, TaskType, get_peft_model, load_peft_weights, set_pe
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
+from cluster.evolvable.batching import batches, by_memory
 from cluster.models import ModelError, model_folder
 from schemas.evolvable import EvolvableConfig
 
@@ -131,7 +134,7 @@ class EvolvableModel(nn.Module):
     def memorize(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """Latents of each chunk's turns from `num_known` on: [turns, K, H] a chunk."""
         num_latents = self.config.num_latents
-        pieces, lengths, starts = [], [], []
+        pieces, starts = [], []
         words = iter(self._words([ids for chunk in chunks for ids in chunk.turns]))
         queries = self.memory_queries[0].to(self._base_dtype)
         for chunk, queue in zip(chunks, self._prefixes([c.queue for c in chunks]), strict=True):
@@ -143,22 +146,52 @@ class EvolvableModel(nn.Module):
                     slots.append(offset)
                 offset += num_latents
             pieces.append(torch.cat(row))
-            lengths.append(offset)
             starts.append(slots)
-        hidden = self._hidden(MEMORY_GENERATOR, *self._pad(pieces))
-        width, within = hidden.shape[1], torch.arange(num_latents, device=self.device)
-        latents = []
-        for row, (length, slots) in enumerate(zip(lengths, starts, strict=True)):
-            first = torch.tensor(slots, dtype=torch.long, device=self.device)
-            latents.append(hidden[row, (width - length + first)[:, None] + within])
-        flat = self.latent_to_mem(torch.cat(latents).to(self.memory_queries.dtype))
+        hidden = self._run(MEMORY_GENERATOR, self._backbone, _pad(pieces))
+        rows = torch.tensor([row for row, slots in enumerate(starts) for _ in slots], device=self.device)
+        first = torch.tensor([slot for slots in starts for slot in slots], device=self.device)
+        within = torch.arange(num_latents, device=self.device)
+        latents = hidden[rows[:, None], first[:, None] + within]
+        flat = self.latent_to_mem(latents.to(self.memory_queries.dtype))
         return list(flat.split([len(slots) for slots in starts]))
+
+    @property
+    def can_share(self) -> bool:
+        """Whether `represent_shared` works: all layers attend to everything before, so that what was computed
+        for a memory serves its beginnings as well."""
+        config = self.model.get_base_model().config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+        return not kinds and not getattr(config, "sliding_window", None)
+
+    def represent_shared(self, texts: Sequence[Text], max_tokens: int) -> Tensor:
+        """As `represent`, where queues that are beginnings of one tensor are read once for all their texts:
+        the keys and values of the longest serve the others. At most `max_tokens` in one pass over texts."""
+        row_of, logs = torch.empty(len(texts), dtype=torch.long), []
+        for indexes in by_memory(texts).values():
+            row_of[indexes] = len(logs)
+            logs.append(max((texts[index].queue for index in indexes), key=len))
+        known = self._run(RETRIEVER, self._keys_and_values, _pad(self._prefixes(logs)))
+        words, width = self._words([text.ids for text in texts]), max(map(len, logs))
+        order, found = [], []
+        for batch in batches(range(len(texts)), lambda index: width + len(texts[index].ids), max_tokens):
+            ends = torch.tensor([len(texts[index].queue) for index in batch], device=self.device)
+            rows, past = row_of[batch].to(self.device), int(ends.max())
+            kept = [tensor[rows, :, :past] for tensor in known]
+            hidden = self._run(RETRIEVER, self._behind(ends), _pad([words[index] for index in batch]), *kept)
+            found.append(self._vectors(hidden, [len(texts[index].ids) for index in batch]))
+            order += batch
+        return torch.cat(found)[torch.tensor(order, device=self.device).argsort()]
 
     def represent(self, texts: Sequence[Text]) -> Tensor:
         """Unit vectors of the texts: float32 [len(texts), E]."""
         rows = zip(self._prefixes([t.queue for t in texts]), self._words([t.ids for t in texts]), strict=True)
-        hidden = self._hidden(RETRIEVER, *self._pad([torch.cat(row) for row in rows]))
-        last = hidden[:, -1].to(self.memory_queries.dtype)
+        rows = [torch.cat(row) for row in rows]
+        return self._vectors(self._run(RETRIEVER, self._backbone, _pad(rows)), list(map(len, rows)))
+
+    def _vectors(self, hidden: Tensor, lengths: list[int]) -> Tensor:
+        """From the last hidden state of each row."""
+        ends = torch.tensor(lengths, device=self.device) - 1
+        last = hidden[torch.arange(len(lengths), device=self.device), ends].to(self.memory_queries.dtype)
         return nn.functional.normalize(self.mem_to_emb(self.latent_to_mem(last)).float(), dim=-1)
 
     def answer_logits(self, answers: Sequence[Answer]) -> list[Tensor]:
@@ -172,16 +205,12 @@ class EvolvableModel(nn.Module):
             # What predicts a token is the position before it, which for the first behind the queue is in it.
             shift = [len(queue) if position >= answer.insert_at else 0 for position in answer.positions]
             wanted.append([p + s - 1 for p, s in zip(answer.positions, shift, strict=True)])
-        embeds, mask = self._pad(rows)
-        padded = [[len(mask[0]) - len(row) + p for p in at] for row, at in zip(rows, wanted, strict=True)]
-        keep = sorted({position for at in padded for position in at})
+        keep = sorted({position for at in wanted for position in at})
         column = {position: index for index, position in enumerate(keep)}
-        kept = torch.tensor(keep, device=self.device)
         # Logits of the other positions would be computed for nothing.
-        logits = self._run(
-            None, lambda e, m, p: self._lm_logits(e, m, p, kept), embeds, mask, _positions(mask)
-        )
-        return [logits[row, [column[p] for p in at]].float() for row, at in enumerate(padded)]
+        kept = torch.tensor(keep, device=self.device)
+        logits = self._run(None, lambda embeds: self._lm_logits(embeds, kept), _pad(rows))
+        return [logits[row, [column[p] for p in at]].float() for row, at in enumerate(wanted)]
 
     def lm_loss(self, answers: Sequence[Answer]) -> Tensor:
         """Mean cross entropy of the predicted tokens of all rows, in nats."""
@@ -299,27 +328,39 @@ class EvolvableModel(nn.Module):
         flat = self.mem_to_latent(torch.cat(queues).to(self.device, self.memory_queries.dtype))
         return list(flat.to(self._base_dtype).split([len(queue) for queue in queues]))
 
-    def _pad(self, rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Rows [length, H], padded to the left: embeddings [B, width, H] and mask [B, width]."""
-        width = max(len(row) for row in rows)
-        embeds = torch.stack([nn.functional.pad(row, (0, 0, width - len(row), 0)) for row in rows])
-        mask = torch.ones(len(rows), width, dtype=torch.long, device=self.device)
-        for index, row in enumerate(rows):
-            mask[index, : width - len(row)] = 0
-        return embeds, mask
-
-    def _hidden(self, adapter: str, embeds: Tensor, mask: Tensor) -> Tensor:
+    def _backbone(self, embeds: Tensor) -> Tensor:
         """Hidden states after the final norm: [B, width, H]. The output layer is left out."""
-        return self._run(adapter, self._backbone, embeds, mask, _positions(mask))
-
-    def _backbone(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         backbone = self.model.get_base_model().get_decoder()
-        given = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
-        return backbone(**given, use_cache=False).last_hidden_state
+        return backbone(inputs_embeds=embeds, use_cache=False).last_hidden_state
 
-    def _lm_logits(self, embeds: Tensor, mask: Tensor, positions: Tensor, keep: Tensor) -> Tensor:
-        given = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
-        return self.model.get_base_model()(**given, use_cache=False, logits_to_keep=keep).logits
+    def _keys_and_values(self, embeds: Tensor) -> tuple[Tensor, ...]:
+        """Of every layer, [B, heads, width, size] each: keys, values, keys, values and so on."""
+        cache = DynamicCache()
+        self.model.get_base_model().get_decoder()(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
+        return tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values))
+
+    def _behind(self, ends: Tensor) -> Callable[..., Tensor]:
+        """A pass over rows that stand behind the first `ends` [B] positions of what is known."""
+
+        def run(embeds: Tensor, *known: Tensor) -> Tensor:
+            width, past = embeds.shape[1], known[0].shape[2]
+            places, before = torch.arange(width, device=self.device), torch.arange(past, device=self.device)
+            seen = (before < ends[:, None])[:, None].expand(-1, width, -1)
+            own = (places <= places[:, None]).expand(len(ends), -1, -1)
+            hidden = self.model.get_base_model().get_decoder()(
+                inputs_embeds=embeds,
+                attention_mask=torch.cat([seen, own], dim=2)[:, None],
+                position_ids=ends[:, None] + places,
+                past_key_values=DynamicCache(zip(known[::2], known[1::2], strict=True)),
+                use_cache=True,
+            )
+            return hidden.last_hidden_state
+
+        return run
+
+    def _lm_logits(self, embeds: Tensor, keep: Tensor) -> Tensor:
+        base = self.model.get_base_model()
+        return base(inputs_embeds=embeds, use_cache=False, logits_to_keep=keep).logits
 
     def _run(self, adapter: str | None, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         """Call with one adapter, or none, switched on."""
@@ -329,7 +370,7 @@ class EvolvableModel(nn.Module):
             self._switch(adapter)
             return function(*inputs)
 
-        if self.gradient_checkpointing and torch.is_grad_enabled() and inputs[0].requires_grad:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(run, *inputs, use_reentrant=False)
         return run(*inputs)
 
@@ -352,5 +393,6 @@ class EvolvableModel(nn.Module):
             module.requires_grad_(trainable)
 
 
-def _positions(mask: Tensor) -> Tensor:
-    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+def _pad(rows: list[Tensor]) -> Tensor:
+    """Rows [length, H], padded behind: [B, width, H]."""
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)

@@ -6,7 +6,7 @@ the same conversation are kept together, so that its memory and its documents ar
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,19 @@ class Reading(NamedTuple):
     turns: list[list[int]]
     documents: list[list[int]]
     asked: list[Asked]
+
+
+class Readings(Sequence[Reading]):
+    """Histories as token ids, made when they are asked for: those of a large set would fill the memory."""
+
+    def __init__(self, histories: Sequence[History], tokens: Tokens):
+        self._histories, self._tokens = histories, tokens
+
+    def __len__(self) -> int:
+        return len(self._histories)
+
+    def __getitem__(self, index: int) -> Reading:
+        return reading_of(self._histories[index], self._tokens)
 
 
 def read_rows(folder: Path, part: str) -> Iterator[dict]:

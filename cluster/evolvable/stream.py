@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.evolvable.batching import batches, closes
+from cluster.evolvable.batching import batches, closes, passes
 from cluster.evolvable.model import Chunk, EvolvableModel, Text
 from cluster.evolvable.state import State, hash_exchanges
 from cluster.evolvable.tokens import Exchange, Tokens
@@ -55,7 +55,6 @@ class Work:
     memory_tokens: int = 0
     memory_tokens_padded: int = 0
     retriever_tokens: int = 0
-    retriever_tokens_padded: int = 0
 
 
 class _Running:
@@ -101,6 +100,7 @@ class Wavefront:
 
     `max_active` conversations are read side by side; what they hold is the memory this takes. A batch has
     at most `memory_tokens` or `retriever_tokens` tokens, padding included, unless one row alone has more.
+    `share_memory`: where the base allows it, a memory that several texts begin with is read once for them.
     """
 
     def __init__(
@@ -111,11 +111,13 @@ class Wavefront:
         max_active: int = 64,
         memory_tokens: int = 16_384,
         retriever_tokens: int = 32_768,
+        share_memory: bool = True,
     ):
         self.model, self.tokens, self.work = model.eval(), tokens, Work()
         self._max_active = max_active
         self._memory_tokens, self._retriever_tokens = memory_tokens, retriever_tokens
         self._pool: list[tuple[_Running, int, Text]] = []
+        self._share = share_memory and model.can_share
 
     def run(self, conversations: Iterable[Conversation]) -> Iterator[Embedded]:
         """Embed all conversations, the longest first; results come as they are ready.
@@ -162,9 +164,8 @@ class Wavefront:
     def represent(self, texts: Sequence[Text]) -> np.ndarray:
         """Vectors of any number of texts: float32 [len(texts), E]."""
         vectors = np.zeros((len(texts), self.model.config.embedding_dim), np.float32)
-        jobs = list(enumerate(texts))
-        for batch in batches(jobs, lambda job: _length(job[1]), self._retriever_tokens):
-            vectors[[index for index, _ in batch]] = self._represent([text for _, text in batch])
+        for indexes, shared in passes(texts, self._retriever_tokens, share=self._share):
+            vectors[indexes] = self._represent([texts[index] for index in indexes], shared)
         return vectors
 
     # --- one round ------------------------------------------------------------------------------------
@@ -211,23 +212,38 @@ class Wavefront:
     @torch.inference_mode()
     def _drain(self) -> None:
         """Vectors of all documents in the pool."""
-        pool, self._pool = [job for job in self._pool if not job[0].error], []
+        pool, self._pool = self._sharing([job for job in self._pool if not job[0].error]), []
 
-        def represent(batch: list[tuple[_Running, int, Text]]) -> None:
-            vectors = self._represent([text for _, _, text in batch])
+        def represent(batch: list[tuple[_Running, int, Text]], shared: bool) -> None:
+            vectors = self._represent([text for _, _, text in batch], shared)
             for (one, number, _), vector in zip(batch, vectors, strict=True):
                 if not np.isfinite(vector).all():
                     one.error = f"the vector of exchange {number} is not of finite numbers"
                 one.vectors[number] = vector
 
-        for batch in batches(pool, lambda job: _length(job[2]), self._retriever_tokens):
-            self._safely(batch, represent)
+        texts = [text for _, _, text in pool]
+        for indexes, shared in passes(texts, self._retriever_tokens, share=self._share):
+            self._safely([pool[index] for index in indexes], lambda batch, s=shared: represent(batch, s))
 
-    def _represent(self, batch: list[Text]) -> np.ndarray:
-        lengths = [_length(text) for text in batch]
+    def _sharing(self, pool: list[tuple[_Running, int, Text]]) -> list[tuple[_Running, int, Text]]:
+        """The same jobs; of each conversation, the queues that hold all of its latents so far, and so are
+        beginnings of the longest of them, are slices of that."""
+        num_latents, whole = self.model.config.num_latents, {}
+        for one, number, text in pool:
+            if len(text.queue) == number * num_latents >= len(whole.get(one, ())):
+                whole[one] = text.queue
+        return [
+            (one, number, text._replace(queue=whole[one][: number * num_latents]))
+            if len(text.queue) == number * num_latents
+            else (one, number, text)
+            for one, number, text in pool
+        ]
+
+    def _represent(self, batch: list[Text], shared: bool) -> np.ndarray:
         self.work.num_batches += 1
-        self.work.retriever_tokens += sum(lengths)
-        self.work.retriever_tokens_padded += max(lengths) * len(lengths)
+        self.work.retriever_tokens += sum(len(text.queue) + len(text.ids) for text in batch)
+        if shared:
+            return self.model.represent_shared(batch, self._retriever_tokens).cpu().numpy()
         return self.model.represent(batch).cpu().numpy()
 
     def _safely(self, batch: list[tuple], work: Callable[[list[tuple]], None]) -> None:

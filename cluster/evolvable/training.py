@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from cluster.evaluation.scoring import mean, recall_at, reciprocal_rank
-from cluster.evolvable.batching import batches, chunks_of
+from cluster.evolvable.batching import batches, chunks_of, passes
 from cluster.evolvable.model import Answer, Chunk, EvolvableModel, Text
-from cluster.evolvable.samples import History, Reading, histories_of, read_rows, reading_of
+from cluster.evolvable.samples import History, Reading, Readings, histories_of, read_rows
 from cluster.evolvable.tokens import Tokens
 from cluster.training.settings import (
     COMPLETE,
@@ -85,7 +85,7 @@ def losses(
             texts.append(Text(log[max(0, end - capacity) : end], ids))
         texts += [Text(log[-capacity:], asked.query) for asked in reading.asked]
         answers += [Answer(log[-capacity:], *asked.answer) for asked in reading.asked]
-    vectors = _in_passes(texts, settings.pass_tokens, model.represent)
+    vectors = _represent(model, texts, settings.pass_tokens)
     contrastive, ranks, start = [], [], 0
     for reading in readings:
         documents = torch.stack(vectors[start : (start := start + len(reading.documents))])
@@ -110,6 +110,17 @@ def contrastive_loss(scores: Tensor, evidence: Sequence[int], settings: Evolvabl
     positive, negative = (scores[mask] / settings.temperature for mask in (is_evidence, ~is_evidence))
     loss = (torch.logaddexp(positive, torch.logsumexp(negative, dim=0)) - positive).mean()
     return loss * math.log(len(negative) + 1) if settings.length_weight else loss
+
+
+def _represent(model: EvolvableModel, texts: list[Text], pass_tokens: int) -> list[Tensor]:
+    """The vector of each text."""
+    found: list[Tensor | None] = [None] * len(texts)
+    for indexes, shared in passes(texts, pass_tokens, share=model.can_share):
+        batch = [texts[index] for index in indexes]
+        vectors = model.represent_shared(batch, pass_tokens) if shared else model.represent(batch)
+        for index, vector in zip(indexes, vectors, strict=True):
+            found[index] = vector
+    return found
 
 
 def _in_passes(rows: list, pass_tokens: int, function) -> list[Tensor]:
@@ -203,7 +214,7 @@ def train_worker(job: dict) -> None:
             raise TrainingError(f"data={job['data']}: {part} holds no sample ({dict(left_out[part])})")
         if part == "validation":
             histories[part] = histories[part][: recipe.max_validation]
-        readings[part] = [reading_of(history, tokens) for history in histories[part]]
+        readings[part] = Readings(histories[part], tokens)
     training = Training(model, readings["train"], recipe, settings, rank, num_workers)
     done, log = training.resume(output / "checkpoints") if rank == 0 else (0, [])
     if num_workers > 1:
@@ -266,7 +277,7 @@ class Training:
     def __init__(
         self,
         model: EvolvableModel,
-        readings: list[Reading],
+        readings: Sequence[Reading],
         recipe: Recipe,
         settings: EvolvableSettings,
         rank: int = 0,
@@ -287,14 +298,13 @@ class Training:
         """Take step `number`, from 1; returns what is logged of it."""
         # So that a training that goes on draws the same dropout as an unbroken one.
         torch.manual_seed(hash((self.recipe.seed, number, self.rank)))
-        chosen = self.drawn(number)
-        num_asked = sum(len(self.readings[index].asked) for index in chosen)
+        chosen = [self.readings[index] for index in self.drawn(number)]
+        num_asked = sum(len(reading.asked) for reading in chosen)
         sums = torch.zeros(3)
         self.optimizer.zero_grad()
         mine = chosen[self.rank :: self.num_workers]
         for start in range(0, len(mine), self.recipe.batch_size):
-            batch = [self.readings[index] for index in mine[start : start + self.recipe.batch_size]]
-            found = losses(self.model, batch, self.settings)
+            found = losses(self.model, mine[start : start + self.recipe.batch_size], self.settings)
             terms = torch.stack([found.lm.sum(), found.contrastive.sum()]) / num_asked
             weights = terms.new_tensor([self.settings.lm_weight, self.settings.contrastive_weight])
             (terms @ weights).backward()

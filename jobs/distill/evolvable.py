@@ -6,6 +6,7 @@ exchanges with all evidence kept. Each question then is a sample: the conversati
 Questions that share a conversation are candidates for each other, and cost jobs.train one reading of it.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -34,6 +35,11 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     from cluster.models import model_folder
 
     tokenizer, found = AutoTokenizer.from_pretrained(model_folder(config.base, None)), Candidates()
+
+    @functools.cache
+    def num_tokens(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
     parts = {"validation": [], "train": list(read(config.questions, "--questions"))}
     if config.validation_questions:
         parts["validation"] = list(read(config.validation_questions, "--validation-questions"))
@@ -51,11 +57,11 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
         for variant in range(config.num_variants if part == "train" else 1):
             for group in grouped(usable, config, variant):
                 for example in samples(group, config, variant, found):
-                    shown = "\n".join(example["meta"]["turns"])
-                    for name, text in (("prompt", shown), ("completion", example["completion"])):
-                        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-                        example[f"{name}_tokens"] = len(ids)
-                    found.examples.append(example | {"part": part})
+                    counts = {
+                        "prompt_tokens": sum(map(num_tokens, example["meta"]["turns"])),
+                        "completion_tokens": num_tokens(example["completion"]),
+                    }
+                    found.examples.append(example | counts | {"part": part})
     return found
 
 

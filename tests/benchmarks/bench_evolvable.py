@@ -1,17 +1,22 @@
-"""Evolvable embedder: wavefront against one conversation at a time, on a tiny random model.
+"""Evolvable embedder: wavefront against one conversation at a time, on tiny random models.
 
     python -m tests.benchmarks.bench_evolvable
-    python -m tests.benchmarks.bench_evolvable --num-conversations 64 --hidden-size 64 --num-layers 4
+    python -m tests.benchmarks.bench_evolvable --num-conversations 64 --sizes 32x2 64x4
 
 Ragged synthetic conversations with the published constants (16 latents, queue of 512, chunks of 16 turns or
-2,048 tokens). Three ways to the same vectors, which are compared:
+2,048 tokens). A size is hidden size x layers. The ways:
 
-  turn_by_turn   one conversation after the other, each turn as it comes: open chunk read anew, one document
-  by_chunk       one conversation after the other, whole chunks, documents in batches of 2,048 tokens: what
-                 the published code does
-  wavefront      all conversations side by side
+  published_each_turn  to have vectors after each turn with the published client: its call, `encode_messages`,
+                       reads the whole conversation again (measured on every eighth conversation)
+  published_once       the same call when a conversation has ended: memory chunk by chunk, then all texts in
+                       batches of 2,048 tokens
+  turn_by_turn         one conversation after the other with a kept state, each turn as it comes: one document
+                       is embedded, the open chunk is read anew
+  wavefront            all conversations side by side
 
-FLOPs are counted by torch in the calls as they are; the floor is the same work without a padded token.
+The last two give the same vectors, which are compared; the published call reads all texts with the final
+memory. FLOPs are counted by torch in the calls as they are; the floor is the wavefront's work without a
+padded token of memory.
 """
 
 import argparse
@@ -22,6 +27,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from cluster.evolvable.embedder import EvolvableEmbedder
 from cluster.evolvable.model import Chunk, EvolvableModel, Text
 from cluster.evolvable.stream import Conversation, Wavefront
 from cluster.evolvable.tokens import Exchange, Tokens
@@ -35,59 +41,68 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--num-conversations", type=int, default=64)
-    parser.add_argument("--hidden-size", type=int, default=64)
-    parser.add_argument("--num-layers", type=int, default=4)
+    parser.add_argument("--sizes", nargs="+", default=["32x2", "64x4", "128x4"])
     parser.add_argument("--max-turns", type=int, default=40, help="a conversation has 4 to this many")
     parser.add_argument("--memory-tokens", type=int, default=16_384)
     parser.add_argument("--retriever-tokens", type=int, default=16_384)
+    parser.add_argument("--flops", action="store_true", help="count them, which takes as long again")
     options = parser.parse_args()
-    base = tiny_base(hidden_size=options.hidden_size, num_layers=options.num_layers)
-    config = tiny_config(**PUBLISHED, embedding_dim=options.hidden_size, lora_r=8, lora_alpha=16)
-    model, tokens = EvolvableModel(config, base).eval(), Tokens(config, tiny_tokenizer())
     conversations = make_conversations(options.num_conversations, options.max_turns)
-    num_turns = sum(len(c.exchanges) for c in conversations)
-    wide = {"memory_tokens": options.memory_tokens, "retriever_tokens": options.retriever_tokens}
-    narrow = {"max_active": 1, "memory_tokens": 1, "retriever_tokens": 2048}
-    with torch.inference_mode():
-        turn_by_turn(model, tokens, conversations[:1])  # warms up
-        ways = {
-            "turn_by_turn": timed(lambda: turn_by_turn(model, tokens, conversations)),
-            "by_chunk": timed(lambda: by_conversation(model, tokens, conversations, narrow)),
-            "wavefront": timed(lambda: wavefront(model, tokens, conversations, wide)),
-        }
-        flops = {
-            name: counted(lambda settings=settings: wavefront(model, tokens, conversations, settings))
-            for name, settings in {
-                "wavefront": wide,
-                "floor": {"memory_tokens": 1, "retriever_tokens": 1},
-            }.items()
-        }
-    vectors = {name: found for name, (_, (found, _)) in ways.items()}
-    states = [state for state, _ in ways["wavefront"][1][1].values()]
-    work = ways["wavefront"][1][1][conversations[0].key][1]
-    report = {
+    settings = {"memory_tokens": options.memory_tokens, "retriever_tokens": options.retriever_tokens}
+    for size in options.sizes:
+        hidden_size, num_layers = map(int, size.split("x"))
+        base = tiny_base(hidden_size=hidden_size, num_layers=num_layers)
+        config = tiny_config(**PUBLISHED, embedding_dim=hidden_size, lora_r=8, lora_alpha=16)
+        model, tokens = EvolvableModel(config, base).eval(), Tokens(config, tiny_tokenizer())
+        with torch.inference_mode():
+            report = compare(model, tokens, conversations, settings)
+            if options.flops:
+                report["mflop_per_turn"] = flops(model, tokens, conversations, settings)
+        print(json.dumps({"size": size} | report), flush=True)
+
+
+def compare(model, tokens, conversations: list[Conversation], settings: dict) -> dict:
+    """Turns per second of all ways, and what the wavefront takes."""
+    num_turns, eighth = sum(len(c.exchanges) for c in conversations), conversations[::8]
+    num_turns_eighth = sum(len(c.exchanges) for c in eighth)
+    wavefront(model, tokens, conversations[:2], settings)  # warms up
+    seconds, (vectors, states, work) = timed(lambda: wavefront(model, tokens, conversations, settings))
+    rates = {"wavefront": num_turns / seconds}
+    seconds, reference = timed(lambda: turn_by_turn(model, tokens, conversations))
+    rates["turn_by_turn"] = num_turns / seconds
+    seconds, _ = timed(lambda: published(model, tokens, conversations))
+    rates["published_once"] = num_turns / seconds
+    seconds, _ = timed(lambda: published_each_turn(model, tokens, eighth))
+    rates["published_each_turn"] = num_turns_eighth / seconds
+    differences = [np.abs(vectors[key] - reference[key]).max() for key in vectors]
+    return {
         "num_conversations": len(conversations),
         "num_turns": num_turns,
         "num_threads": torch.get_num_threads(),
-        "model": f"llama, {options.num_layers} layers of {options.hidden_size}, "
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, float32",
-        "turns_per_s": {name: round(num_turns / seconds, 1) for name, (seconds, _) in ways.items()},
-        "times_turn_by_turn": round(ways["turn_by_turn"][0] / ways["wavefront"][0], 2),
-        "times_by_chunk": round(ways["by_chunk"][0] / ways["wavefront"][0], 2),
-        "largest_difference": max(
-            float(np.abs(vectors["wavefront"][key] - vectors[name][key]).max())
-            for name in ("turn_by_turn", "by_chunk")
-            for key in vectors["wavefront"]
-        ),
-        "mflop_per_turn": {name: round(count / num_turns / 1e6, 1) for name, count in flops.items()},
-        "times_floor": round(flops["wavefront"] / flops["floor"], 3),
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+        "turns_per_s": {name: round(rate, 1) for name, rate in rates.items()},
+        "wavefront_is_times": {
+            name: round(rates["wavefront"] / rate, 2) for name, rate in rates.items() if name != "wavefront"
+        },
+        "largest_difference": float(max(differences)),
         "num_batches": work.num_batches,
         "state_kib": {
             "mean": round(np.mean([s.num_bytes for s in states]) / 1024, 1),
             "max": round(max(s.num_bytes for s in states) / 1024, 1),
         },
     }
-    print(json.dumps(report))
+
+
+def flops(model, tokens, conversations: list[Conversation], settings: dict) -> dict[str, float]:
+    """Millions a turn."""
+    num_turns = sum(len(c.exchanges) for c in conversations)
+    ways = {
+        "wavefront": lambda: wavefront(model, tokens, conversations, settings),
+        "floor": lambda: [wavefront(model, tokens, [c], {"memory_tokens": 1}) for c in conversations],
+        "turn_by_turn": lambda: turn_by_turn(model, tokens, conversations),
+        "published_once": lambda: published(model, tokens, conversations),
+    }
+    return {name: round(counted(way) / num_turns / 1e6, 1) for name, way in ways.items()}
 
 
 def make_conversations(count: int, max_turns: int) -> list[Conversation]:
@@ -118,21 +133,33 @@ def turn_by_turn(model, tokens, conversations: list[Conversation]):
             (latents,) = model.memorize([Chunk(snapshot, chunk, len(chunk) - 1)])
             log = torch.cat([log, latents[0]])
         vectors[conversation.key] = np.stack(found)
-    return vectors, {}
+    return vectors
 
 
-def by_conversation(model, tokens, conversations: list[Conversation], settings: dict):
-    vectors = {}
+def published(model, tokens, conversations: list[Conversation]) -> None:
+    """The published client's call, once for each conversation."""
+    embedder = EvolvableEmbedder(model, tokens, retriever_tokens=2048, share_memory=False)
     for conversation in conversations:
-        vectors |= wavefront(model, tokens, [conversation], settings)[0]
-    return vectors, {}
+        embedder.encode_messages(messages_of(conversation.exchanges))
+
+
+def published_each_turn(model, tokens, conversations: list[Conversation]) -> None:
+    """The same after each exchange."""
+    embedder = EvolvableEmbedder(model, tokens, retriever_tokens=2048, share_memory=False)
+    for conversation in conversations:
+        for number in range(len(conversation.exchanges)):
+            embedder.encode_messages(messages_of(conversation.exchanges[: number + 1]))
+
+
+def messages_of(exchanges: list[Exchange]) -> list[dict]:
+    return [{"content": side} for exchange in exchanges for side in exchange] + [{"content": "?"}]
 
 
 def wavefront(model, tokens, conversations: list[Conversation], settings: dict):
-    """Vectors by conversation, and by conversation its state with the work of all."""
+    """Vectors and states by conversation, and the work of all."""
     front = Wavefront(model, tokens, **settings)
     results = list(front.run(conversations))
-    return {r.key: r.vectors for r in results}, {r.key: (r.state, front.work) for r in results}
+    return {r.key: r.vectors for r in results}, [r.state for r in results], front.work
 
 
 def timed(work):

@@ -49,6 +49,18 @@ def test_a_batch_equals_its_rows_one_by_one(model):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("max_tokens", [10, 60, 1000])
+def test_texts_that_share_a_memory_equal_those_that_read_it_alone(model, max_tokens):
+    if not model.can_share:
+        pytest.skip("linear attention keeps no state of a memory's beginnings")
+    tokens, logs = tiny_tokens(), torch.randn(2, 12, 32)
+    asked = [(0, 12, "ab"), (1, 3, "abcdef"), (0, 5, "x" * 40), (1, 12, "c"), (0, 0, "d"), (0, 1, "ef")]
+    texts = [Text(logs[row][:length], tokens.document_ids(text)) for row, length, text in asked]
+    shared = model.represent_shared(texts, max_tokens)
+    torch.testing.assert_close(shared, model.represent(texts), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_a_turn_sees_the_queue_and_nothing_after_it(model):
     chunks, _, _ = rows_of(model)
     whole = model.memorize([chunks[2]])[0]
