@@ -48,6 +48,6 @@ class Embedder:
         ).astype(np.float32)
         return vectors[[position[text] for text in texts]]
 
-    def embed_query(self, text: str) -> np.ndarray:
-        """One query -> float32 [dim], unit norm."""
-        return self.embed([self.profile.query_prompt + text])[0]
+    def embed_queries(self, texts: list[str]) -> np.ndarray:
+        """Queries -> float32 [len(texts), dim], unit norm."""
+        return self.embed([self.profile.query_prompt + text for text in texts])

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.files import Files
-from cluster.store import INDEXES, INTENT, Store, StoreError, optimize, run_row, run_rows, tag
+from cluster.store import INDEXES, INTENT, Store, StoreError, optimize, run_row, run_rows, staged_rows, tag
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
 
 
@@ -116,12 +116,15 @@ def _filled(table: pa.Table, **values) -> pa.Table:
 # --- reembed ------------------------------------------------------------------------------------------
 
 
-def reembed(store: Store, run: dict, dim: int, staged: dict[str, list[str]]) -> None:
+def reembed(
+    store: Store, run: dict, dim: int, staged: dict[str, list[str]], turn_dim: int | None = None
+) -> None:
     """A new run in which the tables of `staged` consist of these staged files (complete rows) alone.
 
-    The other tables keep their versions. `dim` is the length of the new vectors, which may be another.
+    The other tables keep their versions. `dim` is the length of the new vectors, which may be another, and
+    `turn_dim` that of the turns' vectors, if they differ.
     """
-    store.begin({"kind": "reembed", "run": run, "dim": dim, "staged": staged})
+    store.begin({"kind": "reembed", "run": run, "dim": dim, "turn_dim": turn_dim, "staged": staged})
 
 
 def _reembed(store: Store, intent: dict) -> None:
@@ -131,9 +134,10 @@ def _reembed(store: Store, intent: dict) -> None:
     versions = json.loads(store.run()["versions"])
     for name in TABLE_KEYS:
         table = store.head(name)
-        if paths := intent["staged"].get(name):
-            schema = table_schemas(intent["dim"])[name]
-            batches = (b for path in paths for b in staging.get_table(path).cast(schema).to_batches())
+        paths = intent["staged"].get(name)
+        if paths is not None:
+            schema = table_schemas(intent["dim"], intent["turn_dim"])[name]
+            batches = staged_rows(staging, paths, schema, run)
             # One Lance commit takes the rows, the schema and the indexes of the old generation away.
             table.to_lance().insert(pa.RecordBatchReader.from_batches(schema, batches), mode="overwrite")
             table.checkout_latest()

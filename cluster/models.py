@@ -80,8 +80,28 @@ def _resolved(profile, **prompt):
 
 
 def resolve_embedder(profile: EmbedderProfile) -> EmbedderProfile:
-    """Fill in the model's content hash."""
-    return profile.model_copy(update={"model_hash": source_hash(profile.model, profile.revision)})
+    """Fill in the content hashes of its models."""
+    update: dict = {"model_hash": source_hash(profile.model, profile.revision)}
+    if turns := profile.turns:
+        hashes = [source_hash(turns.model, turns.revision)]
+        # What a model on the hub names as its base is part of that model.
+        if base := turns.base or _base_named_in(Path(turns.model)):
+            hashes.append(source_hash(base, None))
+        update["turns"] = turns.model_copy(update={"model_hash": "|".join(hashes)})
+    return profile.model_copy(update=update)
+
+
+def _base_named_in(folder: Path) -> str | None:
+    """The base of the evolvable model in this folder; None where it is no folder."""
+    if not folder.is_dir():
+        return None
+    for file, name in (("evolvable.json", "base"), ("config.json", "base_model_name_or_path")):
+        if (folder / file).is_file() and (base := json.loads((folder / file).read_text()).get(name)):
+            return base
+    raise ModelError(
+        f"model {folder}: not an evolvable model; give a folder that jobs.train wrote, or a released "
+        "checkpoint"
+    )
 
 
 def source_hash(source: str, revision: str | None) -> str:

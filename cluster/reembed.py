@@ -3,6 +3,7 @@
 import hashlib
 import json
 import time
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -16,10 +17,10 @@ TEXT_COLUMNS = {"turns": "content", "records": "semantic_text"}
 """Tables that have vectors, and what these are of."""
 
 
-def plan_batches(store: Store, batch_size: int) -> list[dict]:
+def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXT_COLUMNS) -> list[dict]:
     """Slices of the newest run's tables: `number`, `table`, `version`, `offset`, `num_rows`."""
     versions, batches = json.loads(store.run()["versions"]), []
-    for name in TEXT_COLUMNS:
+    for name in tables:
         num_rows = store.table(name).count_rows()
         for offset in range(0, num_rows, batch_size):
             place = {"table": name, "version": versions[name], "offset": offset}

@@ -9,6 +9,7 @@ there has been paid for and is skipped, whoever asks again. That is all there is
 import collections
 import functools
 import hashlib
+import json
 import re
 import time
 from collections.abc import Callable
@@ -204,6 +205,7 @@ class EncodeStage:
         self._files, self._attempt, self._paid = files, attempt, paid
         self._path = functools.partial(encoded_path, profile.fingerprint)
         self._encoder: Encoder | None = None
+        self._asks_about = profile.asks_about
         self._load = functools.partial(Encoder, profile, **engine)
 
     def __call__(self, row: dict) -> dict:
@@ -214,7 +216,7 @@ class EncodeStage:
             plan = self._files.get_table(plan_path(batch_id)).to_pylist()
             rows = self._reuse([segment["segment_id"] for segment in plan])
             missing = [segment for segment in plan if segment["segment_id"] not in rows]
-            if missing and self._encoder is None:
+            if self._encoder is None and any(map(self._asks_about, missing)):
                 # Loading waits for work: a run with nothing to encode never loads a model.
                 self._encoder = self._load()
                 load_s = self._encoder.load_s
@@ -258,8 +260,8 @@ class EncodeStage:
 
     def _encode(self, batch_id: str, segments: list[dict]) -> list[Encoding]:
         """Encode as one batch; where that fails, or killed this actor before, find the segment to blame."""
-        if not segments:
-            return []
+        if not any(map(self._asks_about, segments)):
+            return [Encoding(outcome="skipped") for _ in segments]
         marker = f"attempts/{self._attempt}/{batch_id}"
         if self._files.create(marker, b""):
             try:
@@ -349,25 +351,33 @@ class EmbedStage:
             num_rows[table] = self._files.get_table(path(table=table), columns=[]).num_rows if there else 0
         return row | {
             **{f"num_{table}": count for table, count in num_rows.items()},
-            "dim": self._dim(path(table="turns")),
+            "users": json.dumps(self._users(path(table="turns")) if self._profile.turns else []),
+            "dim": self._dim(path(table="records" if self._profile.turns else "turns")),
             "embed_load_s": load_s,
             "embed_s": time.monotonic() - started_s - load_s,
         }
 
-    def _dim(self, turns: str) -> int:
+    def _dim(self, path: str) -> int:
         if self._embedder is not None:
             return self._embedder.dim
         return (
-            self._files.get_table(turns, columns=["vector"]).schema.field("vector").type.list_size
-            if self._files.exists(turns)
+            self._files.get_table(path, columns=["vector"]).schema.field("vector").type.list_size
+            if self._files.exists(path)
             else 0
         )
+
+    def _users(self, path: str) -> list[str]:
+        if not self._files.exists(path):
+            return []
+        return self._files.get_table(path, columns=["user_id"]).column("user_id").unique().to_pylist()
 
     def _rows(self, segments: list[dict]) -> dict[str, tuple[list[dict], pa.Schema]]:
         turns = [turn_row(segment, turn) for segment in segments for turn in segment["turns"]]
         records = [record_row(segment, record) for segment in segments for record in segment["records"]]
-        texts = [row["content"] for row in turns] + [row["semantic_text"] for row in records]
-        for row, vector in zip(turns + records, self._embedder.embed(texts), strict=True):
+        # An evolvable embedder reads turns later, all of a user's together: see cluster.evolvable.turns.
+        own_turns = [] if self._profile.turns else turns
+        texts = [row["content"] for row in own_turns] + [row["semantic_text"] for row in records]
+        for row, vector in zip(own_turns + records, self._embedder.embed(texts), strict=True):
             row["vector"] = vector
         dim = self._embedder.dim
         return {

@@ -26,6 +26,7 @@ INDEXES = {
     "segments": {"segment_id": BTree()},
     "rejections": {},
     "decisions": {"target_id": BTree()},
+    "states": {},
     "turns": {"user_id": BTree(), "content": FTS()},
     "records": {"user_id": BTree(), "semantic_text": FTS()},
 }
@@ -41,6 +42,9 @@ RECORD_BONUS = 0.1
 
 REPEAT_PENALTY = 1.0
 """Takes a hit whose turns all stand further up behind those that bring something new."""
+
+RANK_OFFSET = 60
+"""Of reciprocal ranks (Cormack et al., SIGIR 2009)."""
 
 KEEP_UNNAMED = dt.timedelta(days=7)
 """How long versions stay that are no run's: a reader may have just opened one with plain lancedb."""
@@ -72,9 +76,15 @@ class Store:
             self.uri = str(Path(uri).absolute())
         self._db = lancedb.connect(self.uri)
         self.files = Files(self.uri, "commit")
-        if must_exist and "runs" not in self._tables():
+        tables = self._tables()
+        if must_exist and "runs" not in tables:
             raise StoreError(
                 f"--store {uri}: holds no finished run; run jobs.backfill first, or check the path"
+            )
+        if "runs" in tables and (lacking := TABLE_KEYS.keys() - tables):
+            raise StoreError(
+                f"--store {uri}: lacks the tables {sorted(lacking)}, because another release wrote it; use "
+                "that release, or write a new store"
             )
 
     def _tables(self) -> set[str]:
@@ -132,37 +142,55 @@ class Store:
         return (query.where(where) if where else query).limit(None).to_arrow()
 
     def dim(self) -> int | None:
-        """Length of the store's vectors; None in an empty store."""
-        table = self.table("records")
+        """Length of the records' vectors; None in an empty store."""
+        return self._dim("records")
+
+    def turn_dim(self) -> int | None:
+        """Length of the turns' vectors, which an evolvable embedder makes apart; None in an empty store."""
+        return self._dim("turns")
+
+    def _dim(self, name: str) -> int | None:
+        table = self.table(name)
         return None if table is None else table.schema.field("vector").type.list_size
 
     # --- search ---------------------------------------------------------------------------------------
 
-    def search(self, user_id: str, text: str, vector, k: int, as_of: str | None = None) -> list[dict]:
+    def search(
+        self, user_id: str, text: str, vector, k: int, as_of: str | None = None, *, turn_vector=None
+    ) -> list[dict]:
         """The user's `k` best rows of records and turns together, each with `kind` and `score`.
 
         `vector` float32 [dim] of norm 1. The score is the cosine, which puts records and turns on one scale,
         plus up to WORDS_WEIGHT for the words that text and row share (BM25, as a share of its table's best),
         plus RECORD_BONUS for a record. What only repeats turns of better hits comes last.
+        `turn_vector` float32 [turn_dim] is given where another model embeds the turns: cosines of two models
+        have no common scale, so each table's rows are ranked apart, and merged by `reciprocal_ranks`.
         Never returns a row of another user: the filter comes first.
         """
         mine, hits = f"user_id = {quote(user_id)} AND active", []
-        for name in ("records", "turns"):
+        vectors = {"records": vector, "turns": vector if turn_vector is None else turn_vector}
+        for name, asked in vectors.items():
             table = self.table(name, as_of)
             if table is None or not table.count_rows():
                 continue
-            by_vector = table.search(vector, query_type="vector").where(mine, prefilter=True).limit(3 * k)
+            by_vector = table.search(asked, query_type="vector").where(mine, prefilter=True).limit(3 * k)
             by_words = table.search(text or " ", query_type="fts").where(mine, prefilter=True).limit(3 * k)
             found = {}
             for row in [*by_words.to_arrow().to_pylist(), *by_vector.to_arrow().to_pylist()]:
                 found.setdefault(tuple(row[key] for key in TABLE_KEYS[name]), row)
-            best = max((row.get("_score", 0.0) for row in found.values()), default=0.0)
+            best, of_table = max((row.get("_score", 0.0) for row in found.values()), default=0.0), []
             for row in found.values():
                 row.pop("_distance", None)
                 words = row.pop("_score", 0.0) / best if best else 0.0
-                score = float(np.dot(row.pop("vector"), vector)) + WORDS_WEIGHT * words
+                own = row.pop("vector")
+                score = WORDS_WEIGHT * words + (0.0 if own is None else float(np.dot(own, asked)))
                 score += RECORD_BONUS * (name == "records")
-                hits.append({"kind": name.removesuffix("s"), "score": score, **row})
+                of_table.append({"kind": name.removesuffix("s"), "score": score, **row})
+            if turn_vector is not None:
+                ranks = reciprocal_ranks([hit["score"] for hit in of_table])
+                of_table = [hit | {"score": rank} for hit, rank in zip(of_table, ranks, strict=True)]
+            hits += of_table
+        # Stable: of a record and a turn with one score, the record comes first.
         hits.sort(key=lambda hit: -hit["score"])
         shown = set()
         for hit in hits:
@@ -204,17 +232,20 @@ class Store:
         inserts: dict[str, list[str]] | None = None,
         replaces: dict[str, list[str]] | None = None,
         closed_segments: list[str] | None = None,
+        turn_dim: int | None = None,
     ) -> None:
         """Make a run visible, whole. `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
 
         `inserts` and `replaces` name for each table staged Parquet files (under `_slowwave/staging`).
         Inserted rows are new: the columns of a row's life are filled in here. Replacing rows are complete
         and take the place of the rows that have their key. Active rows of `closed_segments` are closed,
-        unless a new row has their key and takes their place.
+        unless a new row has their key and takes their place. `dim` is the length of the vectors; turns keep
+        theirs unless `turn_dim` says that they have another.
         """
         intent = {
             "run": run,
             "dim": dim,
+            "turn_dim": turn_dim or self.turn_dim() or dim,
             "store_version": STORE_VERSION,
             "inserts": inserts or {},
             "replaces": replaces or {},
@@ -228,7 +259,7 @@ class Store:
             # Killed behind the commit point: the versions that the run names, and their tags, must not move.
             self.files.delete([INTENT])
             return
-        for name, schema in table_schemas(intent["dim"]).items():
+        for name, schema in table_schemas(intent["dim"], intent["turn_dim"]).items():
             table = self._open_or_create(name, schema)
             if not _has_run(table, run["run_id"]):
                 self._apply_table(table, name, schema, intent)
@@ -250,7 +281,7 @@ class Store:
         may_return = bool(inserts) and "active" in schema.names and table.count_rows("NOT active") > 0
         if not (closed or replaces or may_return):
             if inserts:
-                table.add(_reader(schema, _staged(staging, inserts, schema, run)))
+                table.add(_reader(schema, staged_rows(staging, inserts, schema, run)))
             return
         # One merge closes the old rows and brings the new ones, so that no version shows both or neither.
         keys, paths = TABLE_KEYS[name], inserts + replaces
@@ -262,8 +293,11 @@ class Store:
                 pa.array([row not in new_keys for row in _rows_of(old.select(keys))], pa.bool_())
             )
         if old.num_rows or paths:
-            rows = _reader(schema, itertools.chain(_staged(staging, paths, schema, run), old.to_batches()))
-            table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+            new = staged_rows(staging, paths, schema, run)
+            rows = _reader(schema, itertools.chain(new, old.to_batches()))
+            merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
+            # Turns that could not be embedded come without a vector.
+            merge.execute(rows, on_bad_vectors="null")
 
     def _open_or_create(self, name: str, schema: pa.Schema):
         if name not in self._tables():
@@ -285,6 +319,12 @@ def quote(value: str) -> str:
 
 MAX_IN = 500
 """Values in one IN list of a query."""
+
+
+def reciprocal_ranks(scores) -> list[float]:
+    """1 / (RANK_OFFSET + rank) of each score, the highest of which has rank 1."""
+    ranks = np.argsort(np.argsort(-np.asarray(scores, np.float64), kind="stable"), kind="stable") + 1
+    return (1 / (RANK_OFFSET + ranks)).tolist()
 
 
 def in_lists(column: str, values: list[str]) -> list[str]:
@@ -336,7 +376,7 @@ def _reader(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.RecordBa
     return pa.RecordBatchReader.from_batches(schema, batches)
 
 
-def _staged(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> Iterator[pa.RecordBatch]:
+def staged_rows(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> Iterator[pa.RecordBatch]:
     """Staged rows, one file in memory at a time, with the columns that only the run knows filled in."""
     written_at = dt.datetime.fromisoformat(str(run["started_at"]))
     known = {

@@ -10,17 +10,19 @@ segment into memory records, embeds records and turns, and commits all of it at 
 crash or with new sessions: what was paid for is never paid for again.
 """
 
+import functools
 import json
 import pickle
 import time
 import uuid
-from dataclasses import dataclass, field
 
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, main, say
+from jobs.plan import Plan, batch_counts, encode_times
 from jobs.run import Run, absolute, load_profile
+from jobs.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
 from jobs.updates import UpdateConfig, UpdateSettings, consolidate
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
@@ -46,6 +48,8 @@ class EmbedderPool(PoolConfig):
     """Actors that run the embedder."""
 
     num_cpus: float = 0.5
+    num_users: int = Field(64, ge=1)
+    """Users whose turns one call of an actor reads, with an evolvable embedder; what a crash can cost."""
 
 
 class BackfillConfig(JobConfig):
@@ -58,7 +62,8 @@ class BackfillConfig(JobConfig):
     profile: str = "default"
     """Encoder profile: a name in jobs/configs/profiles, or a TOML file."""
     embedder: str = "default"
-    """Embedder profile: a name in jobs/configs/embedders, or a TOML file."""
+    """Embedder profile: a name in jobs/configs/embedders, or a TOML file. One with `turns` reads the turns of
+    each user in order, with a memory that the store keeps."""
     limit_sessions: int | None = Field(None, ge=1)
     """Read only the archive's first sessions."""
     dry_run: bool = False
@@ -71,7 +76,7 @@ class BackfillConfig(JobConfig):
     include_rolled_back: bool = False
     """Bring back what jobs.rollback took out, as far as the archive has it."""
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)
-    """The run fails when a larger share of sessions, or of segments, is rejected."""
+    """The run fails when a larger share of sessions, of segments, or of users is rejected."""
     max_input_tokens: int | None = Field(None, ge=1)
     """The run fails before any encoder call when it would read more tokens of conversation than this."""
     consolidate: bool = False
@@ -147,9 +152,14 @@ def backfill(
     num_rejected = sum(row["num_segments_rejected"] for row in done)
     check_rejected(config, this, "segments", num_rejected, plan.num_pending)
 
+    read = []
+    if embedder.turns:
+        with this.stage("turns"):
+            read = read_turns(config, embedder, store, plan, done, this)
+
     with this.stage("publish"):
         lease.check()
-        changed = publish(this, embedder, plan, done, store)
+        changed = publish(this, embedder, plan, done, read, store)
     return this.finish("done" if changed else "unchanged")
 
 
@@ -171,7 +181,7 @@ def inspect(config: BackfillConfig, files: list[str]) -> list[dict]:
     return [pickle.loads(row["found"]) for row in rows.iter_rows()]
 
 
-def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[dict]) -> "Plan":
+def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[dict]) -> Plan:
     """Sessions -> segments that are not paid for yet, staged as batches."""
     import ray
 
@@ -220,15 +230,12 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
                 result["num_sessions"] + result["num_rejections"], f"{plan.num_pending:,} segments to encode"
             )
     plan.batches.sort(key=lambda batch: batch["batch_id"])
-    known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", []))
-    plan.known_rejections = sum(row["rejection_id"] in known for row in plan.rejections)
-    plan.rejections = [row for row in plan.rejections if row["rejection_id"] not in known]
+    found, plan.rejections = plan.rejections, []
+    plan.reject(found, store)
     return plan
 
 
-def encode_and_embed(
-    config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: "Plan"
-):
+def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: Plan):
     """Batches -> encoder actors -> embedder actors -> staged rows of the tables. Returns counts a batch."""
     import ray
 
@@ -263,15 +270,40 @@ def encode_and_embed(
     return done
 
 
-def publish(this: Run, embedder: EmbedderProfile, plan: "Plan", done: list[dict], store) -> bool:
+def read_turns(
+    config: BackfillConfig, embedder: EmbedderProfile, store, plan: Plan, done: list[dict], this: Run
+) -> list[dict]:
+    """Turns with vectors and memories of all users of whom anything changed, for an evolvable embedder."""
+    from cluster.stages import table_path
+
+    path = functools.partial(table_path, this.encoder, this.embedder, "turns")
+    batches = [row | {"path": path(row["batch_id"])} for row in done if row["num_turns"]]
+    users = changed_users(store, batches, plan.closed_segments)
+    read = read_users(store, embedder, users, config.embedder_pool)
+    this.counts |= counts_of(read)
+    num_users = len(all_users(store, "turns", "active") | users.keys())
+    rejected = rejection_rows(read)
+    check_rejected(config, this, "users", len(rejected), num_users, rejected)
+    num_before = len(plan.rejections)
+    plan.reject(rejected, store)
+    this.counts["num_rejections"] += len(plan.rejections) - num_before
+    return read
+
+
+def publish(
+    this: Run, embedder: EmbedderProfile, plan: Plan, done: list[dict], read: list[dict], store
+) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
     from cluster.embedder import Embedder
+    from cluster.evolvable.turns import load_evolvable
     from cluster.files import Files
     from cluster.stages import table_path
 
-    if not (done or plan.closed_segments or plan.rejections):
-        return False
     staging = Files(this.config.store, "staging")
+    has_news = any(row["num_turns"] or row["num_states"] for row in read)
+    if not (done or plan.closed_segments or plan.rejections or has_news):
+        staging.delete(staging.paths("turns"))
+        return False
     inserts = {
         table: [
             table_path(this.encoder, this.embedder, table, row["batch_id"])
@@ -284,8 +316,19 @@ def publish(this: Run, embedder: EmbedderProfile, plan: "Plan", done: list[dict]
         staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
         inserts["rejections"].append(path)
     dim = max((row["dim"] for row in done), default=0) or store.dim() or Embedder(embedder).dim
+    turn_dim, replaces = dim, {}
+    if embedder.turns:
+        turn_dim = max((row["dim"] for row in read), default=0) or store.turn_dim()
+        turn_dim = turn_dim or load_evolvable(embedder.turns).dim
+        turns, replaces = paths_of(read)
+        inserts |= turns
     store.commit(
-        this.row(embedder.model_dump_json()), dim, inserts=inserts, closed_segments=plan.closed_segments
+        this.row(embedder.model_dump_json()),
+        dim,
+        inserts=inserts,
+        replaces=replaces,
+        closed_segments=plan.closed_segments,
+        turn_dim=turn_dim,
     )
     staging.delete(staging.paths())
     return True
@@ -314,7 +357,7 @@ def check_compatible(
         )
 
 
-def check_plan(config: BackfillConfig, plan: "Plan", this: Run) -> None:
+def check_plan(config: BackfillConfig, plan: Plan, this: Run) -> None:
     """Before anything is paid: too many bad rows, or more tokens than allowed."""
     num_bad = len(plan.rejections) + plan.known_rejections
     check_rejected(config, this, "sessions", num_bad, plan.num_rows, plan.rejections)
@@ -344,73 +387,6 @@ def check_rejected(
         f"were rejected (kept {kept}); nothing was published. Mend the input, or raise the limit: "
         "what was encoded is not paid again"
     )
-
-
-# --- bookkeeping --------------------------------------------------------------------------------------
-
-
-@dataclass
-class Plan:
-    """What a run has to do, gathered from the units."""
-
-    num_rows: int = 0
-    """Rows that count, and files or row groups that cannot be read."""
-    num_superseded: int = 0
-    num_sessions: int = 0
-    num_segments: int = 0
-    num_pending: int = 0
-    num_tokens: int = 0
-    num_redactions: int = 0
-    num_forgotten: int = 0
-    """Sessions that were left out, or have turns that were, because of jobs.forget."""
-    known_rejections: int = 0
-    batches: list[dict] = field(default_factory=list)
-    closed_segments: list[str] = field(default_factory=list)
-    rejections: list[dict] = field(default_factory=list)
-
-    def add(self, result: dict, staging) -> None:
-        for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten"):
-            setattr(self, name, getattr(self, name) + result[name])
-        self.batches += result["batches"]
-        self.closed_segments += result["closed_segments"]
-        self.num_pending += sum(batch["num_segments"] for batch in result["batches"])
-        self.num_tokens += sum(batch["num_tokens"] for batch in result["batches"])
-        if result["rejections"]:
-            self.rejections += staging.get_table(result["rejections"]).to_pylist()
-
-    def counts(self) -> dict:
-        """For the summary."""
-        return {
-            "num_sessions": self.num_sessions,
-            "num_sessions_superseded": self.num_superseded,
-            "num_segments": self.num_segments,
-            "num_segments_closed": len(self.closed_segments),
-            "num_rejections": len(self.rejections),
-            "num_rejections_known": self.known_rejections,
-            "num_redactions": self.num_redactions,
-            "num_forgotten": self.num_forgotten,
-            "input_tokens": self.num_tokens,
-        }
-
-
-def batch_counts(done: list[dict]) -> dict:
-    """Sums over the batches, for the summary. What earlier attempts had encoded counts no tokens here."""
-    names = [
-        "num_segments_encoded",
-        "num_records",
-        "num_turns",
-        "prompt_tokens",
-        "cached_tokens",
-        "output_tokens",
-    ]
-    return {name: sum(row[name] for row in done) for name in names}
-
-
-def encode_times(done: list[dict]) -> dict:
-    """Outcomes and actor seconds of the encode stage, for the summary."""
-    counts = ["num_calls", "num_complete", "num_split", "num_partial", "num_rejected", "num_skipped"]
-    seconds = ["encode_load_s", "encode_s", "embed_load_s", "embed_s"]
-    return {name: round(sum(row[name] for row in done), 2) for name in (*counts, *seconds)}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ comes from. Needs no Ray. Only the named user's rows are ever looked at.
 from pydantic import Field
 
 from jobs.cli import JobConfig, JobError, main
-from jobs.run import absolute, store_embedder
+from jobs.run import absolute, question_embedder
 
 
 class QueryConfig(JobConfig):
@@ -26,6 +26,9 @@ class QueryConfig(JobConfig):
     """How many hits."""
     as_of: str | None = None
     """Look at the store as this run left it."""
+    embedder: str | None = None
+    """Where the store's embedder is to be had, if no longer where the store says: a name in
+    jobs/configs/embedders, or a TOML file."""
     as_json: bool = Field(False, json_schema_extra={"short": "--json"})
     """Put the hits, whole, into the summary."""
 
@@ -54,8 +57,9 @@ def run(config: QueryConfig) -> dict:
 
 def search(store, view: dict, config: QueryConfig) -> list[dict]:
     """Embed the question with the store's own embedder, and search."""
-    vector = store_embedder(view).embed_query(config.text)
-    return store.search(config.user_id, config.text, vector, config.k, config.as_of)
+    embedder = question_embedder(store, view, config.embedder)
+    ((vector, turn_vector),) = embedder.vectors(config.user_id, [config.text])
+    return store.search(config.user_id, config.text, vector, config.k, config.as_of, turn_vector=turn_vector)
 
 
 def line(hit: dict) -> str:

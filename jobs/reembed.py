@@ -7,6 +7,9 @@ Embeds every record and turn again, closed ones included, so that what an operat
 of the new kind. Until the swap, readers see the old generation; a killed run goes on where it was. The new
 vectors may have another length. Runs before the swap keep the vectors that they had.
 
+An evolvable embedder reads the turns of each user in order, and leaves a memory of each; closed turns, which
+no memory has seen, then have no vectors.
+
 Afterwards, give the same --embedder to jobs.backfill: a store has one embedder.
 """
 
@@ -15,8 +18,9 @@ import json
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect
-from jobs.cli import JobConfig, Progress, main
+from jobs.cli import JobConfig, JobError, Progress, main
 from jobs.run import Run, load_profile, writing
+from jobs.turns import all_users, counts_of, paths_of, read_users, rejection_rows
 from schemas.profile import EmbedderProfile
 
 
@@ -26,6 +30,8 @@ class EmbedderPool(PoolConfig):
     num_cpus: float = 0.5
     batch_size: int = Field(1024, ge=1)
     """Rows per staged file: what one call of an actor embeds, and what a crash can cost."""
+    num_users: int = Field(64, ge=1)
+    """Users whose turns one call of an actor reads, with an evolvable embedder."""
 
 
 class ReembedConfig(JobConfig):
@@ -35,16 +41,20 @@ class ReembedConfig(JobConfig):
     """Folder or object-store URI of the store."""
     embedder: str
     """Embedder profile: a name in jobs/configs/embedders, or a TOML file."""
+    max_rejected_fraction: float = Field(0.05, ge=0, le=1)
+    """The run fails when an evolvable embedder cannot read the turns of a larger share of the users."""
     embedder_pool: EmbedderPool = EmbedderPool()
     cluster: ClusterConfig = ClusterConfig()
 
 
 def run(config: ReembedConfig) -> dict:
     """Embed, swap, and return the summary. Safe to repeat: what was embedded is not embedded again."""
+    from cluster.embedder import Embedder
+    from cluster.evolvable.turns import load_evolvable
     from cluster.files import Files
     from cluster.maintenance import reembed
     from cluster.models import resolve_embedder
-    from cluster.reembed import plan_batches
+    from cluster.reembed import TEXT_COLUMNS, plan_batches
 
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
     with writing(config.store, "jobs.reembed") as (store, lease):
@@ -56,26 +66,52 @@ def run(config: ReembedConfig) -> dict:
             embedder=profile.fingerprint,
             profiles={"embedder": profile.model_dump(mode="json")},
         )
-        batches = plan_batches(store, config.embedder_pool.batch_size)
-        this.counts = {"num_rows": sum(batch["num_rows"] for batch in batches)}
+        tables = ["records"] if profile.turns else list(TEXT_COLUMNS)
+        batches = plan_batches(store, config.embedder_pool.batch_size, tables)
+        this.counts = {"num_rows": sum(store.table(name).count_rows() for name in TEXT_COLUMNS)}
         staging = Files(store.uri, "staging")
         if newest["embedder"] == profile.fingerprint:
             # A run that was killed behind its commit has left these.
-            staging.delete(staging.paths("reembed"))
+            clean(staging)
             return this.finish("unchanged")
         with this.stage("embed"):
             done = embed(config, profile, store, batches)
         this.counts["num_rows_embedded"] = sum(row["num_rows_embedded"] for row in done)
+        staged = {name: [row["path"] for row in done if row["table"] == name] for name in tables}
+        dim = max((row["dim"] for row in done), default=0) or Embedder(profile).dim
+        turn_dim, staged["states"] = dim, []
+        if profile.turns:
+            with this.stage("turns"):
+                found = read(config, profile, store, this)
+            turn_dim = max((row["dim"] for row in found), default=0) or load_evolvable(profile.turns).dim
+            inserts, replaces = paths_of(found)
+            staged |= {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
         lease.check()
         with this.stage("publish"):
-            staged = {
-                name: [row["path"] for row in done if row["table"] == name]
-                for name in dict.fromkeys(row["table"] for row in done)
-            }
-            dim = max((row["dim"] for row in done), default=store.dim())
-            reembed(store, this.row(profile.model_dump_json()), dim, staged)
-        staging.delete(staging.paths("reembed"))
+            reembed(store, this.row(profile.model_dump_json()), dim, staged, turn_dim)
+        clean(staging)
     return this.finish("done")
+
+
+def clean(staging) -> None:
+    staging.delete(staging.paths("reembed") + staging.paths("turns"))
+
+
+def read(config: ReembedConfig, profile: EmbedderProfile, store, this: Run) -> list[dict]:
+    """The turns of all users through an evolvable embedder. JobError when too many users cannot be read."""
+    connect(config.cluster)
+    users = {user_id: {"turns": [], "closed": []} for user_id in all_users(store, "turns")}
+    found = read_users(store, profile, users, config.embedder_pool, anew=True)
+    this.counts |= (counts := counts_of(found))
+    this.counts["num_rows_embedded"] += counts["num_turns_embedded"]
+    rejected = rejection_rows(found)
+    if len(rejected) > config.max_rejected_fraction * len(users):
+        this.finish("failed")
+        raise JobError(
+            f"max_rejected_fraction={config.max_rejected_fraction}: the turns of {len(rejected)} of "
+            f"{len(users)} users cannot be embedded, as {rejected[0]['detail']!r}; nothing was published"
+        )
+    return found
 
 
 def embed(config: ReembedConfig, profile: EmbedderProfile, store, batches: list[dict]) -> list[dict]:

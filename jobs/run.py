@@ -125,18 +125,31 @@ def load_profile(folder: str, name: str, kind: type):
         raise UsageError(f"{path}: {error}") from None
 
 
-def store_embedder(view: dict):
-    """The embedder that wrote a view, a row of `runs`, loaded. JobError when the model has changed."""
-    from cluster.embedder import Embedder
-    from cluster.models import resolve_embedder
+def question_embedder(store, view: dict, name: str | None = None):
+    """What embeds questions about a view, a row of `runs`: the embedder that wrote it, loaded.
+
+    `name`, a value of --embedder, says where that embedder is to be had now. JobError when it is another one.
+    """
+    from cluster.models import ModelError, resolve_embedder
+    from cluster.questions import QuestionEmbedder
 
     profile = EmbedderProfile.model_validate_json(view["embedder_profile"])
-    if resolve_embedder(profile).fingerprint != view["embedder"]:
+    given = load_profile("embedders", name, EmbedderProfile) if name else profile
+    try:
+        given = resolve_embedder(given)
+        if given.fingerprint == view["embedder"]:
+            return QuestionEmbedder(given, store, view["run_id"])
+    except ModelError as error:
+        raise JobError(f"embedder {given.name!r}: {error}") from error
+    if name:
         raise JobError(
-            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote "
-            "this store; restore that version of it"
+            f"--embedder {name} ({given.fingerprint}): the vectors of run {view['run_id']} are of embedder "
+            f"{profile.name!r} ({view['embedder']}); leave the option out, or change them with jobs.reembed"
         )
-    return Embedder(profile)
+    raise JobError(
+        f"embedder {profile.name!r}: its models are no longer the ones that wrote this store; restore them, "
+        "or name a profile that has them with --embedder"
+    )
 
 
 def absolute(path: str) -> str:

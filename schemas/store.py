@@ -6,7 +6,7 @@ run that replaced it): rows are closed, not deleted, so that a run can be explai
 
 import pyarrow as pa
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 """Raised with every change of a schema below; a store of another version is refused."""
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -125,7 +125,10 @@ def records_schema(dim: int) -> pa.Schema:
 
 
 def turns_schema(dim: int) -> pa.Schema:
-    """Raw turns, redacted. Key: `turn_id`."""
+    """Raw turns, redacted. Key: `turn_id`.
+
+    `vector` is null where an evolvable embedder has no vector of the turn (yet).
+    """
     return pa.schema(
         [
             ("turn_id", pa.string()),
@@ -182,7 +185,8 @@ REJECTIONS_SCHEMA = pa.schema(
     ]
 )
 """Bad rows with their reason. Key: `rejection_id`, a hash of source and content: one rejection per bad row,
-however often it is read. `source` is `file:row` of the archive, or the segment's id."""
+however often it is read. `source` is `file:row` of the archive, the segment's id, or `user:ID` where an
+evolvable embedder could not read a user's turns."""
 
 DECISIONS_SCHEMA = pa.schema(
     [
@@ -229,22 +233,39 @@ RUNS_SCHEMA = pa.schema(
 )
 """Finished runs, oldest first. `versions` (JSON: table -> version) is the store's view as of the run."""
 
+STATES_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("num_turns", pa.int32()),
+        ("hashes", pa.binary()),
+        ("open_ids", pa.list_(pa.list_(pa.int32()))),
+        ("hidden_size", pa.int32()),
+        ("latents", pa.list_(pa.float32())),
+        ("embedder", pa.string()),
+        ("run_id", pa.string()),
+    ]
+)
+"""Memories of an evolvable embedder, one a user, see cluster.evolvable.state; no rows with other embedders.
+Key: `user_id`. `num_turns` counts exchanges; 0 where a user's turns could not be read."""
+
 TABLE_KEYS = {
     "segments": ["segment_id"],
     "rejections": ["rejection_id"],
     "decisions": ["decision_id"],
+    "states": ["user_id"],
     "turns": ["turn_id"],
     "records": ["record_id", "revision"],
 }
 """Data tables in the order in which a run is published (records last: they are what readers look at)."""
 
 
-def table_schemas(dim: int) -> dict[str, pa.Schema]:
-    """Schemas of the data tables for vectors of `dim` numbers."""
+def table_schemas(dim: int, turn_dim: int | None = None) -> dict[str, pa.Schema]:
+    """Schemas of the data tables for vectors of `dim` numbers; those of turns of `turn_dim`, if given."""
     return {
         "segments": SEGMENTS_SCHEMA,
         "rejections": REJECTIONS_SCHEMA,
         "decisions": DECISIONS_SCHEMA,
-        "turns": turns_schema(dim),
+        "states": STATES_SCHEMA,
+        "turns": turns_schema(turn_dim or dim),
         "records": records_schema(dim),
     }

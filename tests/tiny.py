@@ -26,7 +26,9 @@ def tiny_tokenizer(template: str = CHATML):
     )
 
 
-def tiny_base(kind: str = "llama", seed: int = 0, hidden_size: int = 32, num_layers: int = 2):
+def tiny_base(
+    kind: str = "llama", seed: int = 0, hidden_size: int = 32, num_layers: int = 2, num_heads: int = 4
+):
     """A random causal language model in float32: `llama`, `qwen3`, or `qwen3_5` (linear attention)."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3_5TextConfig, Qwen3Config
@@ -36,8 +38,8 @@ def tiny_base(kind: str = "llama", seed: int = 0, hidden_size: int = 32, num_lay
         "hidden_size": hidden_size,
         "intermediate_size": 2 * hidden_size,
         "num_hidden_layers": num_layers,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": max(1, num_heads // 2),
         "max_position_embeddings": 16384,
         # Large enough that a wrong row or a wrong order changes the numbers visibly.
         "initializer_range": 0.2,
@@ -45,10 +47,10 @@ def tiny_base(kind: str = "llama", seed: int = 0, hidden_size: int = 32, num_lay
     }
     configs = {
         "llama": lambda: LlamaConfig(**shared),
-        "qwen3": lambda: Qwen3Config(**shared, head_dim=hidden_size // 4),
+        "qwen3": lambda: Qwen3Config(**shared, head_dim=hidden_size // num_heads),
         "qwen3_5": lambda: Qwen3_5TextConfig(
             **shared,
-            head_dim=hidden_size // 4,
+            head_dim=hidden_size // num_heads,
             layer_types=["linear_attention", "full_attention"] * (num_layers // 2),
             linear_num_key_heads=2,
             linear_num_value_heads=4,
@@ -95,3 +97,20 @@ def tiny_tokens(**values):
     from cluster.evolvable.tokens import Tokens
 
     return Tokens(tiny_config(**values), tiny_tokenizer())
+
+
+def save_tiny_model(folder, *, poison: str = "", **values):
+    """A tiny model with base and tokenizer on disk; returns the model's folder, a pathlib.Path.
+
+    Texts with the character `poison` give no finite numbers.
+    """
+    import torch
+
+    base, tokenizer = tiny_base(), tiny_tokenizer()
+    with torch.no_grad():
+        for token in tokenizer(poison, add_special_tokens=False)["input_ids"] if poison else ():
+            base.get_input_embeddings().weight[token] = float("nan")
+    base.save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    tiny_model(base=str(folder / "base"), **values).save(folder / "model")
+    return folder / "model"

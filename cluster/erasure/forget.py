@@ -26,6 +26,9 @@ from cluster.maintenance import index, is_published, openable, publish, tidy
 from cluster.store import INTENT, Store, StoreError, quote, run_row, tag
 from schemas.store import RUNS_SCHEMA, TABLE_KEYS
 
+LARGE = ("vector", "latents")
+"""Columns that no rule needs."""
+
 FOUND = "forget.json"
 """Beside the intent, gone with it: what was found to erase, for the search and the receipt."""
 
@@ -100,7 +103,7 @@ def _versions(store: Store, name: str) -> list[int]:
 def _rows(store: Store, name: str, version: int, where: str | None, columns: list[str] | None = None):
     table = store.head(name)
     table.checkout(version)
-    columns = columns or [column for column in table.schema.names if column != "vector"]
+    columns = columns or [column for column in table.schema.names if column not in LARGE]
     query = table.search().select(columns)
     return (query.where(where) if where else query).limit(None).to_arrow().to_pylist()
 
@@ -115,7 +118,9 @@ def _erasures(store: Store, subject: Subject) -> dict[str, dict[int, Erasure]]:
             if (name, version) not in known:
                 where = None if name == "rejections" else of_user
                 known[name, version] = _rows(store, name, version, where)
-        erasures = erase(subject, {name: known[name, version] for name, version in view.items()})
+        rows = {name: known[name, version] for name, version in view.items()}
+        evolvable = bool(json.loads(run["embedder_profile"]).get("turns"))
+        erasures = erase(subject, rows, evolvable=evolvable)
         for name, version in view.items():
             # The newest run's version comes last, so that the table ends as that run left it.
             found[name].pop(version, None)
@@ -188,7 +193,8 @@ def _rewrite(store: Store, name: str, version: int, erasure: Erasure) -> int:
     for where in _conditions(name, erasure.deleted):
         table.delete(where)
     if changed.num_rows:
-        table.merge_insert(TABLE_KEYS[name]).when_matched_update_all().execute(changed)
+        merge = table.merge_insert(TABLE_KEYS[name]).when_matched_update_all()
+        merge.execute(changed, on_bad_vectors="null")
     # `optimize` leaves rows that are marked as deleted in their files when they are few.
     table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
     table.checkout_latest()
@@ -211,7 +217,7 @@ def _conditions(name: str, rows: list[dict], at_most: int = 500):
 
 
 def _changed_rows(table, name: str, rows: list[dict]) -> pa.Table:
-    """Complete rows, each with the vector that it has in the table."""
+    """Complete rows, each with the vector that it has in the table, unless it is to have none."""
     full = []
     by_key = {tuple(row[key] for key in TABLE_KEYS[name]): row for row in rows}
     for where in _conditions(name, rows):

@@ -4,10 +4,16 @@ Evidence is the unit: turns are erased, and with them what rests on nothing else
 turns too loses the erased ones from its evidence and stays, unless its text uses a word that only erased text
 accounts for; then that revision goes, and what it had taken the place of is open again. A memory that was
 closed because of erased ones alone is open again as well: the view is to be as if they had never been said.
+
+The latent memory of an evolvable embedder has read everything of its user: it goes, whatever of the user is
+erased, and so do the vectors that were made with erased turns in it. The next backfill reads what is left.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from cluster.evolvable.turns import session_order
 
 NO_DATES = {"t_ref": "", "t_valid_from": "", "t_valid_to": ""}
 
@@ -53,12 +59,18 @@ class Erasure:
     changed: list[dict] = field(default_factory=list)
 
 
-def erase(subject: Subject, rows: dict[str, list[dict]]) -> dict[str, Erasure]:
-    """The erasure for each table. `rows`: the user's rows of every table, but all rows of `rejections`."""
+def erase(subject: Subject, rows: dict[str, list[dict]], *, evolvable: bool = False) -> dict[str, Erasure]:
+    """The erasure for each table. `rows`: the user's rows of every table, but all rows of `rejections`.
+
+    `evolvable`: the view's turns were embedded by an evolvable model.
+    """
     found = {name: Erasure() for name in rows}
     for row in rows["turns"]:
         if subject.has_turn(row["session_id"], row["turn_index"]):
             found["turns"].deleted.append(row)
+    found["states"].deleted = list(rows["states"])
+    if evolvable:
+        found["turns"].changed = list(_without_vectors(subject, rows["turns"]))
     found["records"] = _records(subject, rows)
     gone = {(row["record_id"], row["revision"]) for row in found["records"].deleted}
     made = {row["decision_id"] for row in found["records"].deleted} - {None}
@@ -88,6 +100,16 @@ def erase(subject: Subject, rows: dict[str, list[dict]]) -> dict[str, Erasure]:
         if own or row["source"] in hurt or quotes(text, said):
             found["rejections"].deleted.append(row)
     return found
+
+
+def _without_vectors(subject: Subject, turns: list[dict]) -> Iterator[dict]:
+    """Turns that stay, but were read with erased ones, or behind them."""
+    gone = [subject.has_turn(row["session_id"], row["turn_index"]) for row in turns]
+    read = [session_order(row) for row in turns]
+    first = min((order for order, is_gone in zip(read, gone, strict=True) if is_gone), default=None)
+    for row, order, is_gone in zip(turns, read, gone, strict=True):
+        if first is not None and not is_gone and order >= first:
+            yield row | {"vector": None}
 
 
 def quotes(text: str, said: list[str]) -> bool:

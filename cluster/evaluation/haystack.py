@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.evaluation.scoring import NEVER, ranks_of_turns
-from cluster.store import RECORD_BONUS, Store, quote
+from cluster.store import RECORD_BONUS, Store, quote, reciprocal_ranks
 
 MAX_TURN_INDEX = 1 << 31
 
@@ -69,22 +69,27 @@ class Haystack:
         position = int(np.searchsorted(self._keys, key))
         return position if position < len(self._keys) and self._keys[position] == key else None
 
-    def rankings(self, query: np.ndarray) -> dict[str, Ranked]:
+    def rankings(self, query: np.ndarray, turn_query: np.ndarray | None = None) -> dict[str, Ranked]:
         """`turns`, `records` and `both`, each ranked by cosine with the query, float32 [dim] of norm 1.
 
-        In `both`, records and turns are one list, ranked as Store.search does but for the words: records have
-        their bonus, and a hit that stands for no new turn takes no place.
+        `turn_query` float32 [turn_dim] is the query for turns, where another model embeds them. In `both`,
+        records and turns are one list, ranked as Store.search does but for the words: records have their
+        bonus, and a hit that stands for no new turn takes no place.
         """
         num_turns = len(self._keys)
-        of_turns, of_records = self.turn_vectors @ query, self.record_vectors @ query
+        of_turns = self.turn_vectors @ (query if turn_query is None else turn_query)
+        of_records = self.record_vectors @ query
+        merged = of_records + RECORD_BONUS, of_turns
+        if turn_query is not None:
+            merged = np.array(reciprocal_ranks(of_records)), np.array(reciprocal_ranks(of_turns))
         own, rows = np.arange(len(of_turns)), self.rows
         lists = {
             "turns": (of_turns, own, rows),
             "records": (of_records, self.citing, self.cited),
             "both": (
-                np.concatenate([of_turns, of_records + RECORD_BONUS]),
-                np.concatenate([own, self.citing + len(own)]),
-                np.concatenate([rows, self.cited]),
+                np.concatenate(merged),
+                np.concatenate([self.citing, own + len(of_records)]),
+                np.concatenate([self.cited, rows]),
             ),
         }
         ranks = {name: ranks_of_turns(*hits, num_turns) for name, hits in lists.items()}
@@ -106,5 +111,10 @@ class Haystack:
 
 
 def _vectors(rows: pa.Table) -> np.ndarray:
+    """float32 [num_rows, dim], zeros where there is none."""
     column = rows.column("vector").combine_chunks()
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+    vectors = np.zeros((len(column), column.type.list_size), np.float32)
+    # Flattening leaves the missing ones out.
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    vectors[column.is_valid().to_numpy(zero_copy_only=False)] = flat.reshape(-1, column.type.list_size)
+    return vectors

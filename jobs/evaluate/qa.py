@@ -23,7 +23,7 @@ from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.questions import Question, read_questions
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
-from jobs.run import absolute, load_profile, store_embedder
+from jobs.run import absolute, load_profile, question_embedder
 from schemas.profile import AnswererProfile
 
 MAX_HIT_CHARS = 600
@@ -112,11 +112,13 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
 
     store = Store(absolute(config.store))
     view = store.run(config.as_of)
-    embedder = store_embedder(view)
-    vectors = embedder.embed([embedder.profile.query_prompt + question.text for question in questions])
+    embedder = question_embedder(store, view)
     progress, found = Progress("retrieve", "questions", len(questions)), []
-    for question, vector in zip(questions, vectors, strict=True):
-        hits = store.search(question.user_id, question.text, vector, config.k, view["run_id"])
+    for question in questions:
+        ((vector, turn_vector),) = embedder.vectors(question.user_id, [question.text])
+        hits = store.search(
+            question.user_id, question.text, vector, config.k, view["run_id"], turn_vector=turn_vector
+        )
         found.append([fact_of(hit) for hit in hits])
         progress.advance(1)
     return found

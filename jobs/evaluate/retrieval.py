@@ -24,7 +24,7 @@ from typing import Literal
 from jobs.cli import JobConfig, JobError, Progress, say
 from jobs.evaluate.questions import Question, read_questions
 from jobs.evaluate.report import check_folder, rounded, write_report
-from jobs.run import absolute, store_embedder
+from jobs.run import absolute, question_embedder
 
 CUTS = (5, 10, 20)
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
@@ -48,6 +48,9 @@ class Config(JobConfig):
     """Look at the store as this run left it."""
     before: str | None = None
     """An earlier run to compare with."""
+    embedder: str | None = None
+    """Where the store's embedder is to be had, if no longer where the store says: a name in
+    jobs/configs/embedders, or a TOML file."""
 
 
 def run(config: Config) -> dict:
@@ -61,7 +64,7 @@ def run(config: Config) -> dict:
         store = Store(absolute(config.store))
         view = store.run(config.as_of)
         earlier = store.run(config.before) if config.before else None
-        rows = score_view(store, view, questions)
+        rows = score_view(store, view, questions, config.embedder)
         report = {"as_of": view["run_id"], **summarise(rows)}
         if earlier:
             report["before"] = {
@@ -86,11 +89,11 @@ def run(config: Config) -> dict:
 # --- measuring ------------------------------------------------------------------------------------------
 
 
-def score_view(store, view: dict, questions: list[Question]) -> list[dict]:
+def score_view(store, view: dict, questions: list[Question], embedder_name: str | None = None) -> list[dict]:
     """One row per question: `question_id`, `question_type`, and its measures by list, None without rows."""
     from cluster.evaluation.haystack import Haystack
 
-    embedder = store_embedder(view)
+    embedder = question_embedder(store, view, embedder_name)
     by_user: dict[str, list[Question]] = {}
     for question in questions:
         by_user.setdefault(question.user_id, []).append(question)
@@ -98,13 +101,16 @@ def score_view(store, view: dict, questions: list[Question]) -> list[dict]:
     rows = []
     for user_id, asked in by_user.items():
         haystack = Haystack(store, user_id, view["run_id"])
-        vectors = embedder.embed([embedder.profile.query_prompt + question.text for question in asked])
-        for question, vector in zip(asked, vectors, strict=True):
+        vectors = embedder.vectors(user_id, [question.text for question in asked])
+        for question, (vector, turn_vector) in zip(asked, vectors, strict=True):
             row = {"question_id": question.question_id, "question_type": question.question_type}
             rankings = dict.fromkeys(LISTS)
             if haystack.num_hits:
-                hits = store.search(user_id, question.text, vector, SEARCH_HITS, view["run_id"])
-                rankings = haystack.rankings(vector) | {"search": haystack.ranking_of_hits(hits)}
+                hits = store.search(
+                    user_id, question.text, vector, SEARCH_HITS, view["run_id"], turn_vector=turn_vector
+                )
+                rankings = haystack.rankings(vector, turn_vector)
+                rankings["search"] = haystack.ranking_of_hits(hits)
             rows.append(
                 row | {name: ranked and measure(question, ranked) for name, ranked in rankings.items()}
             )

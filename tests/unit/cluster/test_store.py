@@ -421,13 +421,21 @@ def test_a_reader_keeps_its_view_while_a_run_is_written(store, monkeypatch):
     assert active(reader, "turns", "content") == ["And coffee", "Black tea", "I drink tea"]
 
 
+@pytest.mark.parametrize("table", ["states", "decisions"])
+def test_a_store_of_another_release_is_refused(store, table):
+    commit(store, "run1", TEA)
+    lancedb.connect(store.uri).drop_table(table)
+    with pytest.raises(StoreError, match=rf"lacks the tables \['{table}'\]"):
+        Store(store.uri)
+
+
 # --- schema -------------------------------------------------------------------------------------------
 
 
 def test_another_schema_is_refused_and_both_are_shown(store):
     commit(store, "run1", TEA)
     with pytest.raises(StoreError, match=r"another schema") as refused:
-        store.commit(run_row("run2"), DIM * 2)
+        store.commit(run_row("run2"), DIM * 2, turn_dim=DIM * 2)
     message = str(refused.value)
     assert "fixed_size_list<item: float>[4]" in message
     assert "fixed_size_list<item: float>[8]" in message
@@ -581,6 +589,16 @@ def test_what_repeats_better_hits_comes_last(busy):
     ]
     assert len(set().union(*turns[:3])) == 3
     assert all(turn <= set().union(*turns[:3]) for turn in turns[3:])
+
+
+def test_turns_of_another_model_are_ranked_apart(busy):
+    """Their cosines have a scale of their own: what counts is the rank in the own table."""
+    hits = busy.search("ann", "tea", vector("tea"), 100, turn_vector=vector("tea"))
+    for kind in ("record", "turn"):
+        # What repeats better hits stands one further down.
+        scores = [hit["score"] % 1 for hit in hits if hit["kind"] == kind]
+        assert sorted(round(1 / score) for score in scores) == list(range(61, 61 + len(scores)))
+    assert hits[0]["kind"] == "record"
 
 
 def test_search_as_of_a_run(busy):

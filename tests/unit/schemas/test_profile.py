@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.profile import EmbedderProfile, EncoderProfile, Example, PromptInWheel
+from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile, Example, PromptInWheel
 from schemas.record import RECORD_FIELDS, RecordLimits
 
 WHEEL = PromptInWheel(package="p", version="1", path="p.py", constant="P", sha256="0" * 64)
@@ -65,6 +65,8 @@ CHANGES = {
     "user_template": "{session_date}{previous}\n\n{current}",
     "examples": [Example(current="user: a", answer='{"records": []}')],
     "turn_template": "{index} {role}: {content}",
+    "required_role": "user",
+    "shown_as": (("“", '"'),),
     "no_previous": "-",
     "session_date_template": "{date}",
     "fields": RECORD_FIELDS[::-1],
@@ -107,10 +109,24 @@ def test_the_embedder_s_fingerprint_sees_what_changes_a_vector_of_the_store():
     profile = EmbedderProfile(name="e", model="owner/model", model_hash="owner/model@1")
     same = {"name": "f", "model": "/models/model", "revision": "1", "batch_size": 1, "query_prompt": "Q: "}
     other = {"max_seq_len": 128, "dtype": "bfloat16", "model_hash": "owner/model@2"}
+    other["turns"] = EvolvableProfile(model="owner/evolvable", model_hash="owner/evolvable@1")
     assert {*same, *other} == set(EmbedderProfile.model_fields), "decide about the new field"
     assert profile.model_copy(update=same).fingerprint == profile.fingerprint
     prints = {profile.model_copy(update={name: value}).fingerprint for name, value in other.items()}
     assert len(prints | {profile.fingerprint}) == len(other) + 1
+
+
+def test_the_fingerprint_sees_which_evolvable_model_reads_the_turns():
+    turns = EvolvableProfile(model="owner/evolvable", model_hash="owner/evolvable@1")
+    profile = EmbedderProfile(name="e", model="owner/model", model_hash="owner/model@1", turns=turns)
+    same = {"model": "/models/evolvable", "revision": "1", "base": "/models/base"}
+    same |= {"max_active": 2, "memory_tokens": 100, "retriever_tokens": 100}
+    assert {*same, "model_hash"} == set(EvolvableProfile.model_fields), "decide about the new field"
+    prints = [
+        profile.model_copy(update={"turns": turns.model_copy(update=update)}).fingerprint
+        for update in ({}, same, {"model_hash": "owner/evolvable@2"})
+    ]
+    assert prints[0] == prints[1] != prints[2]
 
 
 def test_max_model_len_grows_with_everything_that_stands_in_a_prompt():

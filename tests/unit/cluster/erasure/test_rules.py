@@ -86,9 +86,19 @@ def test_a_user_takes_everything():
         "segments": 0,
         "rejections": 0,
         "decisions": 1,
+        "states": 0,
         "turns": 2,
         "records": 1,
     }
+
+
+def test_a_latent_memory_goes_with_the_vectors_that_were_made_with_it():
+    turns = [turn(session_id, 0, "a") for session_id in ("s0", "s1", "s2")]
+    given_rows = rows(turns=turns, states=[{"user_id": "ann", "num_turns": 3}])
+    found = erase(S1, given_rows, evolvable=True)
+    assert found["states"].deleted == given_rows["states"]
+    assert found["turns"].changed == [turns[2] | {"vector": None}]
+    assert erase(S1, given_rows)["turns"].changed == []
 
 
 def test_a_record_of_another_session_is_not_touched():

@@ -1,0 +1,73 @@
+"""Bookkeeping of a backfill: what a run has to do, and what its summary says of it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Plan:
+    """What a run has to do, gathered from the units."""
+
+    num_rows: int = 0
+    """Rows that count, and files or row groups that cannot be read."""
+    num_superseded: int = 0
+    num_sessions: int = 0
+    num_segments: int = 0
+    num_pending: int = 0
+    num_tokens: int = 0
+    num_redactions: int = 0
+    num_forgotten: int = 0
+    """Sessions that were left out, or have turns that were, because of jobs.forget."""
+    known_rejections: int = 0
+    batches: list[dict] = field(default_factory=list)
+    closed_segments: list[str] = field(default_factory=list)
+    rejections: list[dict] = field(default_factory=list)
+
+    def add(self, result: dict, staging) -> None:
+        for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten"):
+            setattr(self, name, getattr(self, name) + result[name])
+        self.batches += result["batches"]
+        self.closed_segments += result["closed_segments"]
+        self.num_pending += sum(batch["num_segments"] for batch in result["batches"])
+        self.num_tokens += sum(batch["num_tokens"] for batch in result["batches"])
+        if result["rejections"]:
+            self.rejections += staging.get_table(result["rejections"]).to_pylist()
+
+    def reject(self, rows: list[dict], store) -> None:
+        """Rows of REJECTIONS_SCHEMA, of which those that the store has already are only counted."""
+        known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", []))
+        self.known_rejections += sum(row["rejection_id"] in known for row in rows)
+        self.rejections += [row for row in rows if row["rejection_id"] not in known]
+
+    def counts(self) -> dict:
+        """For the summary."""
+        return {
+            "num_sessions": self.num_sessions,
+            "num_sessions_superseded": self.num_superseded,
+            "num_segments": self.num_segments,
+            "num_segments_closed": len(self.closed_segments),
+            "num_rejections": len(self.rejections),
+            "num_rejections_known": self.known_rejections,
+            "num_redactions": self.num_redactions,
+            "num_forgotten": self.num_forgotten,
+            "input_tokens": self.num_tokens,
+        }
+
+
+def batch_counts(done: list[dict]) -> dict:
+    """Sums over the batches, for the summary. What earlier attempts had encoded counts no tokens here."""
+    names = [
+        "num_segments_encoded",
+        "num_records",
+        "num_turns",
+        "prompt_tokens",
+        "cached_tokens",
+        "output_tokens",
+    ]
+    return {name: sum(row[name] for row in done) for name in names}
+
+
+def encode_times(done: list[dict]) -> dict:
+    """Outcomes and actor seconds of the encode stage, for the summary."""
+    counts = ["num_calls", "num_complete", "num_split", "num_partial", "num_rejected", "num_skipped"]
+    seconds = ["encode_load_s", "encode_s", "embed_load_s", "embed_s"]
+    return {name: round(sum(row[name] for row in done), 2) for name in (*counts, *seconds)}
