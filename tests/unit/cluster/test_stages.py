@@ -28,7 +28,7 @@ from cluster.stages import (
     table_path,
 )
 from schemas.archive import ARCHIVE_SCHEMA
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema, turns_schema
 
 PROFILE = EncoderProfile(
@@ -391,6 +391,12 @@ def test_the_model_is_loaded_once_an_actor(tmp_path, files, encoder):
     assert encoder.num_loads == 1
 
 
+def test_segments_of_which_none_is_asked_about_load_no_model(files, batch, encoder):
+    profile = PROFILE.model_copy(update={"required_role": "assistant"})
+    row = EncodeStage(profile, files, "attempt1", {}, {})(batch)
+    assert (row["num_segments"], row["num_skipped"], encoder.num_loads) == (4, 4, 0)
+
+
 def test_a_poisoned_segment_costs_itself(files, batch, encoder):
     ids = segment_ids(files, batch)
     encoder.poison = {ids[2]}
@@ -561,6 +567,19 @@ def test_encoded_segments_become_rows_of_the_tables(files, batch, encoder, embed
         "encoder_error",
     )
     assert "--retry-rejected" in rejection["detail"]
+
+
+def test_an_evolvable_embedder_leaves_the_turns_for_later(files, batch, encoder, embedder):
+    turns = EvolvableProfile(model="none", model_hash="1" * 16)
+    profile = EMBEDDER.model_copy(update={"turns": turns})
+    row = EmbedStage(ENCODER, profile, files)(actor(files)(batch))
+    assert (row["num_turns"], row["num_records"], row["dim"]) == (8, 4, 2)
+    assert json.loads(row["users"]) == ["user"]
+    path = table_path(ENCODER, profile.fingerprint, "turns", batch["batch_id"])
+    assert "vector" not in files.get_table(path).column_names
+    assert embedder.texts == [found["records"][0]["semantic_text"] for found in encoded(files, batch)]
+    again = EmbedStage(ENCODER, profile, files)(actor(files)(batch))
+    assert (again["dim"], again["users"], embedder.num_loads) == (2, row["users"], 1)
 
 
 def test_what_is_embedded_is_not_embedded_again(files, batch, encoder, embedder):
