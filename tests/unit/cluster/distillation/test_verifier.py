@@ -115,10 +115,10 @@ def test_a_repeat_is_refused_and_another_number_is_no_repeat():
 
 
 def test_records_over_the_profile_s_number_are_refused():
-    told = segment(" ".join(f"I own a {thing}." for thing in ("car", "boat", "bike", "house", "lamp")))
-    records = [record(f"User owns a {thing}.") for thing in ("car", "boat", "bike", "house", "lamp")]
-    kept, refused = verify(told, records, PROFILE)
-    assert len(kept) == PROFILE.limits.max_records == 4
+    things = ("car", "boat", "bike", "house", "lamp", "tent", "kite")
+    told = segment(" ".join(f"I own a {thing}." for thing in things))
+    kept, refused = verify(told, [record(f"User owns a {thing}.") for thing in things], PROFILE)
+    assert len(kept) == PROFILE.limits.max_records == 6
     assert [refusal.reason for refusal in refused] == ["limits"]
 
 
