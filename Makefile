@@ -50,11 +50,11 @@ test-kill: setup
 
 # Two jobs on one store: the second is told who holds it.
 test-together: setup
-	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/test_operations.py -k "second or during or waits"
+	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/operations -k "second or during or waits"
 
 # Forget, then search every file of the store, decoded, for what was erased.
 test-forget: setup
-	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/test_operations.py -k "forg"
+	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/operations -k "forg"
 
 # Roll back, undo it, and compare content hashes.
 test-rollback: setup

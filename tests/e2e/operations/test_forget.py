@@ -1,0 +1,193 @@
+"""Forgetting on a real store: every file is searched for what was erased."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.erasure import proof
+from cluster.erasure.forgotten import BLANK, Forgotten
+from cluster.erasure.rules import Subject
+from cluster.files import Files
+from cluster.store import optimize
+from jobs.cli import JobError
+from jobs.forget import ForgetConfig
+from jobs.forget import run as forget_job
+from jobs.rollback import RollbackConfig
+from jobs.rollback import run as rollback_job
+from tests.e2e.operations.stores import (
+    ANN,
+    SECRET,
+    consolidate,
+    files_with,
+    ids,
+    read,
+    record_id,
+    tables,
+    texts,
+)
+from tests.unit.cluster.test_store import (
+    commit,
+    segment,
+    vector,
+    view,
+)
+
+
+def test_nothing_of_a_forgotten_user_is_left_in_any_file(store):
+    staging, runs = Files(store.uri, "staging"), Files(store.uri, "runs")
+    plan = [{"user_id": ANN, "text": SECRET}, {"user_id": "bob", "text": "moon"}]
+    staging.put_table("encoded/x/1.parquet", pa.Table.from_pylist(plan))
+    staging.put("attempts/a", b"")
+    staging.put("raw.txt", SECRET.encode())
+    runs.put_json("old.json", {"config": {"user_id": ANN}, "num_rows": 3})
+    bob = {run: [row for row in view(store, run)["records"] if row["user_id"] == "bob"] for run in ids(store)}
+    assert files_with(store.uri, SECRET, ANN)
+
+    summary = forget_job(ForgetConfig(store=store.uri, user_id=ANN))
+
+    assert summary["status"] == "done" and summary["is_clean"]
+    assert (summary["num_turns_removed"], summary["num_records_removed"]) == (4, 4)
+    erased = [SECRET, ANN, "Lyon", "Oslo", "green tea", "s1-of-ann"]
+    assert files_with(store.uri, *erased) == []
+    for run in ids(store):
+        shown = view(store, run)
+        assert ANN not in json.dumps(tables(shown), default=str)
+        if run in bob:
+            assert [row for row in shown["records"] if row["user_id"] == "bob"] == bob[run]
+    assert staging.get_table("encoded/x/1.parquet").to_pylist() == [plan[1]]
+    assert staging.paths() == ["attempts/a", "encoded/x/1.parquet"]
+    assert runs.get_json("old.json")["config"]["user_id"].startswith("forgotten:")
+    receipt = Path(summary["receipt"]).read_text()
+    assert not any(text in receipt for text in erased)
+    assert store.files.paths() == []
+    # The views that are left can be searched and gone back to.
+    assert [hit["kind"] for hit in store.search("bob", "moon", vector("x"), 5, as_of="run1")] != []
+    assert store.search(ANN, "Lyon", vector("x"), 5) == []
+    rollback_job(RollbackConfig(store=store.uri, to="run1"))
+    assert texts(store) == ["User saw the moon."]
+
+
+def test_a_forgotten_session_takes_what_rests_on_it_alone(store):
+    forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann"))
+    assert texts(store) == ["User drinks green tea.", "User lives in Oslo.", "User saw the moon."]
+    assert texts(store, as_of="run1") == ["User saw the moon."]
+    assert files_with(store.uri, SECRET, "Lyon", "s1-of-ann") == []
+    assert read(store, "decisions") == []
+
+
+def test_what_only_erased_words_had_closed_is_open_again(store):
+    assert "User lives in Lyon." not in texts(store)
+    forget_job(ForgetConfig(store=store.uri, session_id="s3-of-ann", user_id=ANN))
+    assert "User lives in Lyon." in texts(store)
+    assert "Oslo" not in json.dumps(view(store), default=str)
+
+
+def test_a_united_memory_loses_the_erased_evidence_and_stays(store):
+    again = segment("tea3", "Still green tea", session="s5", user=ANN, records=["User drinks green tea."])
+    commit(store, "run4", again)
+    newer = record_id("tea3", "User drinks green tea.")
+    consolidate(
+        store, "run5", target=record_id("tea", "User drinks green tea."), source=newer, action="unite"
+    )
+    forget_job(ForgetConfig(store=store.uri, session_id="s5"))
+    rows = [
+        row for row in read(store, "records", "active") if row["semantic_text"] == "User drinks green tea."
+    ]
+    assert [(row["session_id"], row["evidence"]) for row in rows] == [
+        ("s2-of-ann", [{"session_id": "s2-of-ann", "turn_index": 0}])
+    ]
+    assert files_with(store.uri, "Still green") == []
+
+
+def test_a_text_that_uses_erased_words_goes_and_its_older_revision_is_open_again(store):
+    rum = segment("rum", "Rum with my tea", session="s6", user=ANN, records=["User drinks rum in tea."])
+    commit(store, "run4", rum)
+    tea = record_id("tea", "User drinks green tea.")
+    consolidate(
+        store,
+        "run5",
+        target=tea,
+        source=record_id("rum", "User drinks rum in tea."),
+        action="update",
+        text="User drinks green tea with rum.",
+    )
+    assert "User drinks green tea with rum." in texts(store)
+    forget_job(ForgetConfig(store=store.uri, session_id="s6"))
+    assert "User drinks green tea." in texts(store)
+    assert "rum" not in " ".join(texts(store, where=None))
+
+
+def test_a_forgotten_memory_takes_its_turns_along(store):
+    forget_job(ForgetConfig(store=store.uri, memory=record_id("lyon", f"User has a {SECRET} parrot.")))
+    assert files_with(store.uri, SECRET) == []
+    assert "How nice" in texts(store, "turns")
+    assert [text for text in texts(store, where=None) if "Lyon" in text] == []
+    said = [f"I live in Lyon with my {SECRET} parrot", "How nice"]
+    turns = [{"role": "user", "content": text, "speaker": None, "time": None} for text in said]
+    archived = {"user_id": ANN, "session_id": "s1-of-ann", "turns": turns}
+    assert Forgotten.of_store(store.uri).blank_turns(archived) == 1
+    assert [turn["content"] for turn in turns] == [BLANK, "How nice"]
+
+
+def test_forgetting_is_remembered_without_names(store):
+    forget_job(ForgetConfig(store=store.uri, user_id=ANN))
+    forgotten = Forgotten.of_store(store.uri)
+    assert forgotten.has_session(ANN, "any") and not forgotten.has_session("bob", "s1")
+    # Somebody who never was in the store can be kept out of it, too.
+    forget_job(ForgetConfig(store=store.uri, user_id="carol"))
+    assert Forgotten.of_store(store.uri).has_session("carol", "any")
+    assert forgotten.keys < Forgotten.of_store(store.uri).keys
+
+
+def test_the_search_finds_what_was_only_deleted(store):
+    """Lance marks rows and keeps versions: a forgetting that stopped there must not pass for one."""
+    found = {"subject": Subject(ANN), "texts": frozenset([f"I live in Lyon with my {SECRET} parrot"])}
+    traces = proof.Traces(**found, ids=(ANN,))
+    assert not proof.search(store, traces)["is_clean"]
+    for name in ("turns", "records", "segments", "decisions"):
+        store.head(name).delete(f"user_id = '{ANN}'")
+        optimize(store.head(name))
+    left = proof.search(store, traces)["found"]
+    assert any(item.startswith("rows of turns") for item in left)
+
+
+@pytest.mark.parametrize("kind", ["file", "tag", "branch"])
+def test_what_others_left_in_a_store_is_no_hiding_place(store, kind):
+    if kind == "tag":
+        store.head("turns").tags.create("mine", store.head("turns").version)
+    elif kind == "branch":
+        store.head("turns").to_lance().create_branch("mine")
+    else:
+        Path(store.uri, "notes.txt").write_text(f"ann has a {SECRET}, {ANN}")
+        with pytest.raises(JobError, match=r"still found traces in \['notes.txt"):
+            forget_job(ForgetConfig(store=store.uri, user_id=ANN))
+        return
+    forget_job(ForgetConfig(store=store.uri, user_id=ANN))
+    assert files_with(store.uri, SECRET, ANN) == []
+
+
+def test_whom_to_forget_must_be_clear(store):
+    commit(store, "run4", segment("other", "Hello", user="bob", session="s2-of-ann"))
+    for given, message in (
+        ({"session_id": "s2-of-ann"}, "--session-id s2-of-ann: 2 users have such a session; add --user-id"),
+        ({"session_id": "s9"}, "--session-id s9: no run of this store has it"),
+        ({"memory": "m9"}, "--memory m9: no run of this store has it"),
+    ):
+        with pytest.raises(JobError, match=message):
+            forget_job(ForgetConfig(store=store.uri, **given))
+    forget_job(ForgetConfig(store=store.uri, session_id="s2-of-ann", user_id=ANN))
+    assert "Hello" in texts(store, "turns") and "I drink green tea" not in texts(store, "turns")
+
+
+def test_parquet_of_a_store_is_read_by_the_search(store):
+    """Its text columns are compressed: the bytes alone would not show them."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        pa.table({"note": [f"I live in Lyon with my {SECRET} parrot"] * 3}), sink, compression="zstd"
+    )
+    Files(store.uri, "exports").put("notes.parquet", sink.getvalue().to_pybytes())
+    with pytest.raises(JobError, match=r"exports/notes.parquet"):
+        forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann"))
