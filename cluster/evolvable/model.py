@@ -71,6 +71,7 @@ class EvolvableModel(nn.Module):
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self._active: str | None = ""
         base.requires_grad_(False)
         lora = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
@@ -347,9 +348,12 @@ class EvolvableModel(nn.Module):
             places, before = torch.arange(width, device=self.device), torch.arange(past, device=self.device)
             seen = (before < ends[:, None])[:, None].expand(-1, width, -1)
             own = (places <= places[:, None]).expand(len(ends), -1, -1)
+            hidden_from = ~torch.cat([seen, own], dim=2)[:, None]
+            # Additive once, instead of in every layer: a quarter of attention's time on a CPU.
+            mask = embeds.new_zeros(hidden_from.shape).masked_fill(hidden_from, -torch.inf)
             hidden = self.model.get_base_model().get_decoder()(
                 inputs_embeds=embeds,
-                attention_mask=torch.cat([seen, own], dim=2)[:, None],
+                attention_mask=mask,
                 position_ids=ends[:, None] + places,
                 past_key_values=DynamicCache(zip(known[::2], known[1::2], strict=True)),
                 use_cache=True,
@@ -375,6 +379,10 @@ class EvolvableModel(nn.Module):
         return run(*inputs)
 
     def _switch(self, adapter: str | None) -> None:
+        # peft walks through all modules for it, which for a small base takes longer than the pass.
+        if adapter == self._active:
+            return
+        self._active = adapter
         tuner = self.model.base_model
         trainable = self.memory_queries.requires_grad
         if adapter is None:
