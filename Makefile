@@ -74,7 +74,7 @@ recipe: setup
 	  --config jobs/configs/train/encoder_v0_small.toml
 	$(BIN)/python -m jobs.evaluate encoder --archive $(RECIPE)/held \
 	  --questions $(RECIPE)/held/_gold/questions.jsonl --report $(RECIPE)/report \
-	  --num-alone 4 --profiles $(RECIPE)/trained/adapter $(RECIPE)/trained/adapter:base
+	  --max-sessions 12 --num-alone 2 --profiles $(RECIPE)/trained/adapter $(RECIPE)/trained/adapter:base
 	$(BIN)/python -m jobs.backfill --archive $(RECIPE)/held --store $(RECIPE)/store \
 	  --profile $(RECIPE)/trained/adapter
 
