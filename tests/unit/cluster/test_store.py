@@ -74,6 +74,12 @@ def rejection(source):
     return {"rejections": [row | {"session_id": None, "reason": "bad", "detail": "bad", "raw": ""}]}
 
 
+def memory(user, num_turns):
+    """A row of `states`, as an evolvable embedder leaves it."""
+    row = {"user_id": user, "num_turns": num_turns, "hashes": b"12345678" * num_turns}
+    return {"states": [row | {"open_ids": [[1, 2]], "hidden_size": 2, "latents": [0.5] * 2 * num_turns}]}
+
+
 def run_row(run_id):
     return {
         "run_id": run_id,
@@ -89,13 +95,13 @@ def run_row(run_id):
 
 def commit(store, run_id, *parts, closed=()):
     """Stage rows as the stages do, one file a part, and commit them as a run."""
-    files, inserts = Files(store.uri, "staging"), {}
+    files, inserts, replaces = Files(store.uri, "staging"), {}, {}
     for (number, part), (name, schema) in itertools.product(enumerate(parts), SCHEMAS.items()):
         if rows := part.get(name):
             path = f"tables/{name}/{run_id}-{number}.parquet"
             files.put_rows(path, rows, pa.schema([field for field in schema if field.name in rows[0]]))
-            inserts.setdefault(name, []).append(path)
-    store.commit(run_row(run_id), DIM, inserts=inserts, closed_segments=list(closed))
+            (replaces if name == "states" else inserts).setdefault(name, []).append(path)
+    store.commit(run_row(run_id), DIM, inserts=inserts, replaces=replaces, closed_segments=list(closed))
 
 
 def view(store, as_of=None):
@@ -351,12 +357,12 @@ def killed_before(monkeypatch, number, work):
 
 
 def first_run(store):
-    commit(store, "run2", TEA, MOON, rejection("a.parquet:1"))
+    commit(store, "run2", TEA, MOON, rejection("a.parquet:1"), memory("ann", 1))
 
 
 def nightly_run(store):
     grown = segment("tea2", "I drink tea", "Black tea", "And coffee", records=["Ann drinks tea"])
-    commit(store, "run2", grown, rejection("a.parquet:1"), closed=["tea"])
+    commit(store, "run2", grown, rejection("a.parquet:1"), memory("ann", 2), closed=["tea"])
 
 
 @pytest.mark.parametrize("run", [first_run, nightly_run])
@@ -365,7 +371,7 @@ def test_a_writer_may_die_at_any_step(tmp_path, monkeypatch, run):
     base = tmp_path / "base"
     Store(str(base), must_exist=False)
     if run is not first_run:
-        commit(Store(str(base), must_exist=False), "run1", TEA, MOON)
+        commit(Store(str(base), must_exist=False), "run1", TEA, MOON, memory("ann", 1), memory("bob", 1))
     before = view(Store(str(base), must_exist=False))
     shutil.copytree(base, tmp_path / "whole")
     whole = Store(str(tmp_path / "whole"), must_exist=False)
@@ -401,7 +407,7 @@ def test_dying_again_during_recovery(tmp_path, monkeypatch):
     nightly_run(Store(str(tmp_path / "whole")))
     expected = view(Store(str(tmp_path / "whole")))
     store = Store(str(base))
-    num_steps = len(killed_before(monkeypatch, 5, lambda: nightly_run(store)))
+    num_steps = len(killed_before(monkeypatch, 6, lambda: nightly_run(store)))
     for number in itertools.count(1):
         # Each recovery gets one step further than the last.
         steps = killed_before(monkeypatch, number, lambda: Store(str(base)).recover())
