@@ -43,7 +43,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--num-conversations", type=int, default=64)
-    parser.add_argument("--sizes", nargs="+", default=["32x2", "64x4", "128x4"])
+    parser.add_argument("--sizes", nargs="+", default=["32x2", "64x4"])
     parser.add_argument("--max-turns", type=int, default=40, help="a conversation has 4 to this many")
     parser.add_argument("--memory-tokens", type=int, default=8192)
     parser.add_argument("--retriever-tokens", type=int, default=8192)
