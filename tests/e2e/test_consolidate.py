@@ -24,7 +24,7 @@ from jobs.rollback import run as rollback
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from tests.e2e.conftest import job
-from tests.gold import gold_rows, load_embedder, memory_row, write_run
+from tests.gold import consolidated_world, gold_rows, load_embedder, memory_row, write_run
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,14 @@ def test_a_second_run_is_free_and_changes_nothing(world):
     again = consolidate(store, since="all")
     assert again["num_decisions"] == again["num_decisions_known"] > 0
     assert active(store) == before and table(store, "decisions") == decisions
+
+
+@pytest.mark.parametrize("seed", [2, 3, 5])
+def test_other_worlds_end_as_well(tmp_path, embedder, seed):
+    """By the fold alone; `python -m tests.benchmarks.bench_consolidate gold` does it for twenty."""
+    found = consolidated_world(tmp_path / "archive", embedder, seed=seed, num_users=4)
+    assert len(found["old_values"]) >= 10
+    assert not found["old_values_active"] | found["current_facts_lost"] | found["unrelated_touched"]
 
 
 # --- nights ---------------------------------------------------------------------------------------------
