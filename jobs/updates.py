@@ -296,11 +296,25 @@ def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[dict], fil
     from cluster.consolidation.stages import EmbedRevisions
 
     if rewritten := [row for row in done if row["num_rewritten"]]:
+        check_embedder(embedder)
         ray.data.from_items(rewritten, override_num_blocks=len(rewritten)).map(
             EmbedRevisions,
             fn_constructor_args=(embedder, files),
             **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
         ).materialize()
+
+
+def check_embedder(profile: EmbedderProfile) -> None:
+    """A rewritten text must not get a vector of another model than its neighbours have."""
+    from cluster.models import resolve_embedder
+
+    of_records = profile.model_copy(update={"turns": None})
+    if resolve_embedder(of_records).model_hash != profile.model_hash:
+        raise JobError(
+            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote this "
+            "store; restore that version of it, or change the store's vectors with jobs.reembed. Nothing was "
+            "changed, and answers of a model are kept"
+        )
 
 
 def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bool:
