@@ -73,22 +73,33 @@ def assert_embedded(store: Path, model: Path) -> None:
         np.testing.assert_allclose(row["vector"], expected[row["turn_id"]], atol=1e-5)
 
 
-def test_two_nights_a_question_and_a_forgotten_session(models, tmp_path):
-    archive, store, parts = tmp_path / "archive", tmp_path / "store", sessions()
+@pytest.fixture(scope="module")
+def store(models, tmp_path_factory) -> Path:
+    """The store of two nights."""
+    folder, parts = tmp_path_factory.mktemp("nights"), sessions()
+    archive, store = folder / "archive", folder / "store"
     own = ("--embedder", models / "embedder.toml", "--profile", models / "profile.toml")
     options = ("--archive", archive, "--store", store, *own)
     add(archive, "one.parquet", parts[:6])
-    first = job("jobs.backfill", *options).summary
+    assert job("jobs.backfill", *options).summary["num_users_rejected"] == 0
     add(archive, "two.parquet", parts[6:])
-    second = job("jobs.backfill", *options).summary
-    assert (first["num_users_rejected"], second["num_users_read"]) == (0, 3)
+    assert job("jobs.backfill", *options).summary["num_users_read"] == 3
+    return store
+
+
+def test_two_nights_leave_what_the_model_makes_of_all_at_once(models, store):
+    parts = sessions()
     assert len(rows(store, "turns")) == sum(len(part["turns"]) for part in parts)
     assert_embedded(store, models / "model")
     assert {row["user_id"]: row["num_turns"] for row in rows(store, "states")} == {
         user: sum(len(part["turns"]) for part in parts if part["user_id"] == user)
         for user in ("ann", "bob", "cid")
     }
-    said = next(part for part in parts if part["user_id"] == "ann")
+
+
+@pytest.mark.slow
+def test_a_question_and_a_forgotten_session(models, store):
+    said = next(part for part in sessions() if part["user_id"] == "ann")
     asked = ("--store", store, "--user-id", "ann", "--text", said["turns"][0]["content"], "--json")
     hits = job("jobs.query", *asked, "--embedder", models / "embedder.toml").summary["hits"]
     assert {hit["user_id"] for hit in hits} == {"ann"}
