@@ -10,6 +10,7 @@ one segment at a time, the reference that the other is compared with.
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -114,6 +115,8 @@ def encode(
                 # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
                 records = [] if smaller else error.records
                 halves += smaller
+            if profile.evidence_by == "words":
+                records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
             found[piece.owner] += [(record, piece.current) for record in records]
         open_pieces = halves
     for segment, encoding, pairs in zip(segments, encodings, found, strict=True):
@@ -154,6 +157,21 @@ def _halve(piece: _Piece) -> list[_Piece]:
         _Piece(piece.owner, piece.context, first, piece.depth + 1),
         _Piece(piece.owner, first, second, piece.depth + 1),
     ]
+
+
+def _cite_by_words(record: EncodedRecord, current: list[dict], role: str | None) -> EncodedRecord:
+    """The record, resting on the part that shares most words with it; of equals what the model named."""
+    words = _words(record.semantic_text)
+    spoken = [index for index, part in enumerate(current) if part["role"] == role] if role else []
+    best = max(
+        spoken or range(len(current)),
+        key=lambda index: (len(words & _words(current[index]["text"])), index in record.evidence_turns),
+    )
+    return record.model_copy(update={"evidence_turns": [best]})
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))
 
 
 def _rows(segment: dict, pairs: list[tuple[EncodedRecord, list[dict]]]) -> list[dict]:

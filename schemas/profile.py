@@ -114,8 +114,8 @@ class EncoderProfile(ModelProfile):
     turn_template: str = "{role}: {content}"
     """One turn; `{index}` is its number among the current turns, from 0."""
     shown_as: tuple[tuple[Annotated[str, Field(min_length=1, max_length=1)], str], ...] = ()
-    """Characters that the model is shown as others (pairs): the quotation mark that ends a JSON string, which a
-    small model cannot copy into one."""
+    """Characters that the model is shown as others (pairs): the quotation mark that ends a JSON string, which
+    a small model cannot copy into one."""
     no_previous: str = "(no previous turns)"
     """Stands for `{previous}` where there is none."""
     session_date_template: str = ""
@@ -134,6 +134,9 @@ class EncoderProfile(ModelProfile):
     """Tokens of one answer."""
     required_role: Literal["user", "assistant"] | None = None
     """Segments in whose current turns nobody of this role speaks are not shown to the model: no records."""
+    evidence_by: Literal["model", "words"] = "model"
+    """Who says which turns a record rests on. `words`: the turn of `required_role` (of any role, if there is
+    none) that shares most words with it, for small models, which copy well and count badly."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 

@@ -423,3 +423,23 @@ def test_a_segment_in_which_the_required_role_does_not_speak_costs_no_call():
     )
     assert script.rounds == [[("I live in Lyon.", "Nice.")]]
     assert script.encode(advice)[0].outcome == "complete"
+
+
+def test_evidence_by_words_is_the_user_s_turn_that_says_it():
+    profile = PROFILE.model_copy(update={"required_role": "user", "evidence_by": "words"})
+    segment = a_segment(
+        "Hi, how do I boil an egg?", "I live in Lyon, says the egg.", "I live in Lyon.", "Nice."
+    )
+    script = Script(default=answer(said("User lives in Lyon.", 1), said("User asks how to boil an egg.", 3)))
+    (encoding,) = script.encode(segment, profile=profile)
+    assert [record["evidence_turns"] for record in encoding.records] == [[2], [0]]
+    assert {record["source_role"] for record in encoding.records} == {"user"}
+    (as_named,) = script.encode(segment)
+    assert [record["evidence_turns"] for record in as_named.records] == [[1], [3]]
+
+
+def test_evidence_by_words_of_equals_is_what_the_model_named():
+    profile = PROFILE.model_copy(update={"evidence_by": "words"})
+    segment = a_segment("Lyon.", "Lyon.", "Lyon.")
+    (encoding,) = Script(default=answer(said("User lives in Lyon.", 1))).encode(segment, profile=profile)
+    assert encoding.records[0]["evidence_turns"] == [1]

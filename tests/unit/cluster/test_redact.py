@@ -252,7 +252,7 @@ FRAGMENTS = st.sampled_from(
 TEXTS = st.lists(FRAGMENTS | st.text(max_size=8), max_size=25).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS)
 def test_redacting_again_changes_nothing(text):
     redacted = redact(text)
@@ -260,7 +260,7 @@ def test_redacting_again_changes_nothing(text):
     assert redact(redacted.text).text == redacted.text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXTS | st.text())
 def test_any_string_gives_the_same_result_twice(text):
     redacted = redact(text)

@@ -66,6 +66,7 @@ CHANGES = {
     "examples": [Example(current="user: a", answer='{"records": []}')],
     "turn_template": "{index} {role}: {content}",
     "required_role": "user",
+    "evidence_by": "words",
     "shown_as": (("“", '"'),),
     "no_previous": "-",
     "session_date_template": "{date}",

@@ -105,7 +105,7 @@ def test_ties_go_to_the_newer_source():
     min_similarity=st.sampled_from([-1.0, 0.0, 0.5, 0.9]),
     share=st.sampled_from([0.0, 0.2, 1.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_pairs_are_exactly_those_of_the_definition_for_any_block(
     block, num, seed, top_k, min_similarity, share
 ):
