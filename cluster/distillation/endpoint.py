@@ -122,13 +122,17 @@ class Ask:
     max_tokens: int
 
 
+COUNTS = ("num_asked", "num_in_doubt", "num_retried", "num_failed", "num_capped")
+"""Of requests: sent, sent again because a kill left open whether they were paid, 429 and 5xx seen, without an
+answer, not sent for a cap."""
+
+
 class Endpoint:
     """Asks what the ledger does not know. Made and used inside one event loop at a time."""
 
     def __init__(self, config: EndpointConfig, responses: Responses, budget: Budget):
         self.config, self.responses, self.budget = config, responses, budget
-        self.counts: Counter[str] = Counter()
-        """num_asked, num_in_doubt (asked again), num_retried (429 and 5xx seen), num_failed, num_capped."""
+        self.counts = Counter(dict.fromkeys(COUNTS, 0))
         self.last_error = ""
         self._failures_in_a_row = 0
 
