@@ -30,7 +30,7 @@ from schemas.store import table_schemas
 from tests.e2e.conftest import finish, job, start
 from tests.gold import gold_rows, load_embedder, write_run
 
-NUM_KILLS = int(os.environ.get("SLOWWAVE_KILLS", "2"))
+NUM_KILLS = int(os.environ.get("SLOWWAVE_KILLS", "1"))
 
 OF_A_RUN = ("run_id", "closed_run_id", "created_at", "updated_at", "decided_at", "vector")
 """Columns that differ between two runs that did the same; vectors are compared by number."""
