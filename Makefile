@@ -54,7 +54,7 @@ test-together: setup
 
 # Forget, then search every file of the store, decoded, for what was erased.
 test-forget: setup
-	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/operations -k "forg"
+	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/operations tests/e2e/test_nights.py -k "forg"
 
 # Roll back, undo it, and compare content hashes.
 test-rollback: setup

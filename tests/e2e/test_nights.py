@@ -1,0 +1,87 @@
+"""The night after an operation: a backfill of the same archive brings back neither what was forgotten nor
+what was rolled back, and asks no model for it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from cluster.files import Files
+from cluster.store import Store
+from jobs.forget import ForgetConfig
+from jobs.forget import run as forget
+from jobs.rollback import RollbackConfig
+from jobs.rollback import run as rollback
+from schemas.store import table_schemas
+from tests.e2e.conftest import job
+from tests.e2e.test_kills import assert_same, content, traces
+
+USER = "user-01"
+
+
+def night(archive: Path, store: Path, small_batches: Path, *options: str) -> dict:
+    return job(
+        "jobs.backfill", "--archive", archive, "--store", store, "--config", small_batches, *options
+    ).summary
+
+
+def sessions_of(archive: Path, user: str) -> list[dict]:
+    rows = [row for path in sorted(archive.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return [row for row in rows if row["user_id"] == user]
+
+
+def test_who_was_forgotten_stays_forgotten(archive, store, small_batches, tmp_path):
+    left = tmp_path / "store"
+    shutil.copytree(store, left)
+    said = Store(str(left)).rows("turns", ["content"], f"user_id = '{USER}'").column(0).to_pylist()
+    others = Store(str(left)).rows("turns", ["content"], f"user_id != '{USER}'").column(0).to_pylist()
+    said = [text for text in said if not any(text in other for other in others)]
+    assert traces(left, said)
+    forget(ForgetConfig(store=str(left), user_id=USER))
+    after = content(left)
+    summary = night(archive, left, small_batches)
+    assert (summary["status"], summary["num_segments_encoded"], summary["prompt_tokens"]) == (
+        "unchanged",
+        0,
+        0,
+    )
+    assert summary["num_forgotten"] == len(sessions_of(archive, USER)) > 0
+    assert_same(content(left), after)
+    assert traces(left, [*said, USER]) == []
+
+
+def test_what_was_rolled_back_stays_out_unless_asked_for(archive, store, small_batches, tmp_path):
+    two_nights = tmp_path / "store"
+    last = after_an_empty_night(store, two_nights)
+    before = content(two_nights)
+    rollback(RollbackConfig(store=str(two_nights), to="night-0"))
+    summary = night(archive, two_nights, small_batches)
+    assert (summary["status"], summary["num_segments_encoded"], summary["prompt_tokens"]) == (
+        "unchanged",
+        0,
+        0,
+    )
+    shown = content(two_nights)
+    assert shown["records"] == shown["turns"] == []
+    asked = night(archive, two_nights, small_batches, "--include-rolled-back", "--dry-run")
+    assert asked["input_tokens"] > 0
+    rollback(RollbackConfig(store=str(two_nights), to=last))
+    assert_same(content(two_nights), before)
+
+
+def after_an_empty_night(store: Path, folder: Path) -> str:
+    """The store's rows once more, as the second of two nights of one encoder; that night's run."""
+    old, new = Store(str(store)), Store(str(folder), must_exist=False)
+    run = {name: value for name, value in old.run().items() if name not in ("versions", "finished_at")}
+    run |= {"started_at": run["started_at"].isoformat(), "summary": run["summary"] or json.dumps({})}
+    staging, inserts = Files(new.uri, "staging"), {}
+    new.commit(run | {"run_id": "night-0"}, old.dim())
+    for name, schema in table_schemas(old.dim()).items():
+        rows = old.rows(name, schema.names)
+        if rows.num_rows:
+            staging.put_table(path := f"{name}.parquet", rows.select(schema.names).cast(schema))
+            inserts[name] = [path]
+    new.commit(run, old.dim(), inserts=inserts)
+    staging.delete(staging.paths())
+    return run["run_id"]
