@@ -1,6 +1,5 @@
 """Operations that die before any of their steps, or meet another writer."""
 
-import contextlib
 import json
 
 import lance
@@ -23,6 +22,7 @@ from jobs.forget import run as forget_job
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback_job
 from schemas.store import table_schemas
+from tests.dying import Killed, killed_before
 from tests.e2e.operations.stores import (
     ANN,
     SECRET,
@@ -57,31 +57,6 @@ STEPS = [
 """Every call of an operation that changes something on disk."""
 
 
-class Killed(BaseException):
-    pass
-
-
-def killed_before(monkeypatch, number, work) -> list[str]:
-    """Do `work` and die before its step `number`; the steps that were begun."""
-    begun = []
-
-    def dying(label, original):
-        def step(*args, **kwargs):
-            if len(begun) == number:
-                raise Killed
-            begun.append(label)
-            return original(*args, **kwargs)
-
-        return step
-
-    with monkeypatch.context() as patch:
-        for owner, name in STEPS:
-            patch.setattr(owner, name, dying(f"{owner.__name__}.{name}", getattr(owner, name)))
-        with contextlib.suppress(Killed):
-            work()
-    return begun
-
-
 def reembedded(store):
     """Staged rows of a new generation, with vectors of another length."""
     files, staged = Files(store.uri, "staging"), {}
@@ -112,11 +87,11 @@ def chosen(labels: list[str], at_most: int) -> list[int]:
 def test_an_operation_that_dies_at_any_step_is_brought_to_its_end(name, template, tmp_path, monkeypatch):
     whole = copy_of(template, tmp_path / "whole")
     before = view(whole)
-    labels = killed_before(monkeypatch, -1, lambda: OPERATIONS[name](whole))
+    labels = killed_before(monkeypatch, STEPS, -1, lambda: OPERATIONS[name](whole))
     expected = {run: tables(view(whole, run)) for run in ids(whole) if has_view(whole, run)}
     for number in chosen(labels, 14):
         store = copy_of(template, tmp_path / "killed")
-        killed_before(monkeypatch, number, lambda store=store: OPERATIONS[name](store))
+        killed_before(monkeypatch, STEPS, number, lambda store=store: OPERATIONS[name](store))
         store = Store(store.uri)
         shown = view(store)
         if "op" not in shown["runs"] and name != "compact":

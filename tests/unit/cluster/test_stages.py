@@ -30,6 +30,7 @@ from cluster.stages import (
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema, turns_schema
+from tests.dying import Killed
 
 PROFILE = EncoderProfile(
     name="scripted",
@@ -279,10 +280,6 @@ def test_long_and_unencodable_raw_text_is_kept_in_part():
 
 
 # --- encode -------------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """The actor's process died."""
 
 
 class ScriptedEncoder:

@@ -15,6 +15,7 @@ from lancedb.table import LanceTable, Tags
 from cluster.files import Files
 from cluster.store import INTENT, Store, StoreError, quote
 from schemas.store import table_schemas
+from tests.dying import killed_before
 
 DIM = 4
 SCHEMAS = table_schemas(DIM)
@@ -315,10 +316,6 @@ def test_many_closings_at_once(store):
 # --- crashes ------------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """The writer's process died."""
-
-
 STEPS = [
     (Files, "put"),
     (Files, "delete"),
@@ -331,29 +328,6 @@ STEPS = [
     (Tags, "update"),
 ]
 """Every call of a commit that changes something on disk. Dying before one is dying behind the one before."""
-
-
-def killed_before(monkeypatch, number, work):
-    """Do `work` and die before its step `number`; the steps that were begun."""
-    begun = []
-
-    def dying(label, original):
-        def step(*args, **kwargs):
-            if len(begun) == number:
-                raise Killed
-            begun.append(label)
-            return original(*args, **kwargs)
-
-        return step
-
-    with monkeypatch.context() as patch:
-        for owner, name in STEPS:
-            patch.setattr(owner, name, dying(f"{owner.__name__}.{name}", getattr(owner, name)))
-        try:
-            work()
-        except Killed:
-            begun.append("killed")
-    return begun
 
 
 def first_run(store):
@@ -375,14 +349,14 @@ def test_a_writer_may_die_at_any_step(tmp_path, monkeypatch, run):
     before = view(Store(str(base), must_exist=False))
     shutil.copytree(base, tmp_path / "whole")
     whole = Store(str(tmp_path / "whole"), must_exist=False)
-    steps = killed_before(monkeypatch, None, lambda: run(whole))
+    steps = killed_before(monkeypatch, STEPS, None, lambda: run(whole))
     expected = view(whole)
     assert len(steps) > 12
     for number, step in enumerate(steps):
         path = tmp_path / f"killed{number}"
         shutil.copytree(base, path)
         writer = Store(str(path), must_exist=False)
-        assert killed_before(monkeypatch, number, lambda writer=writer: run(writer))[-1] == "killed"
+        assert killed_before(monkeypatch, STEPS, number, lambda writer=writer: run(writer))[-1] == "killed"
 
         seen = view(Store(str(path), must_exist=False))
         committed = seen["runs"] == expected["runs"]
@@ -407,10 +381,10 @@ def test_dying_again_during_recovery(tmp_path, monkeypatch):
     nightly_run(Store(str(tmp_path / "whole")))
     expected = view(Store(str(tmp_path / "whole")))
     store = Store(str(base))
-    num_steps = len(killed_before(monkeypatch, 6, lambda: nightly_run(store)))
+    num_steps = len(killed_before(monkeypatch, STEPS, 6, lambda: nightly_run(store)))
     for number in itertools.count(1):
         # Each recovery gets one step further than the last.
-        steps = killed_before(monkeypatch, number, lambda: Store(str(base)).recover())
+        steps = killed_before(monkeypatch, STEPS, number, lambda: Store(str(base)).recover())
         if "killed" not in steps:
             break
     assert number + num_steps > 10
@@ -420,7 +394,7 @@ def test_dying_again_during_recovery(tmp_path, monkeypatch):
 def test_a_reader_keeps_its_view_while_a_run_is_written(store, monkeypatch):
     commit(store, "run1", TEA)
     reader = Store(store.uri)
-    killed_before(monkeypatch, 14, lambda: nightly_run(store))
+    killed_before(monkeypatch, STEPS, 14, lambda: nightly_run(store))
     assert active(reader, "turns", "content") == ["Green tea", "I drink tea"]
     assert {hit["run_id"] for hit in reader.search("ann", "tea", vector("tea"), 10)} == {"run1"}
     store.recover()
