@@ -54,28 +54,57 @@ def main(
 ) -> None:
     """Parse, run, print the summary as the last line of stdout, exit. `command` is for jobs with several."""
     config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv, command)
-    job = doc.strip().split("\n")[0]
+    reserve_stdout()
     try:
-        summary = run(config)
+        summary = _run(run, config, doc)
+        show(json.dumps(summary, default=str))
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(2)
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _answers().fileno())
         sys.exit(1)
+    sys.exit(1 if summary.get("status") == "failed" else 0)
+
+
+def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
+    """The summary, also of a job that fails."""
+    try:
+        return run(config)
+    except (UsageError, BrokenPipeError):
+        raise
     except KeyboardInterrupt:
-        print("error: interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(1)
-    except Exception as error:
+        error = JobError("interrupted; run the same command again to go on")
+    except Exception as caught:
+        error = caught
         if not isinstance(error, JobError):
             traceback.print_exc()
-            print(f"error: unexpected failure in: {job}", file=sys.stderr)
-        print(f"error: {error}", file=sys.stderr)
-        print(json.dumps({"status": "failed", "error": str(error)}), flush=True)
-        sys.exit(1)
-    print(json.dumps(summary, default=str), flush=True)
-    sys.exit(1 if summary.get("status") == "failed" else 0)
+            job = doc.strip().split("\n")[0]
+            say(f"error: unexpected failure in: {job}")
+    say(f"error: {error}")
+    return {"status": "failed", "error": str(error)}
+
+
+def reserve_stdout() -> None:
+    """From now on only `show` writes to stdout. What others print there (Ray, native code, daemons that
+    outlive the job) goes to stderr: the summary must be the last line, and a pipe must end with the job."""
+    global _own_stdout
+    sys.stdout.flush()
+    _own_stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
+    os.dup2(2, 1)
+
+
+_own_stdout: typing.TextIO | None = None
+
+
+def _answers() -> typing.TextIO:
+    return _own_stdout or sys.stdout
+
+
+def show(text: str) -> None:
+    """One or more lines of what the user asked for, on stdout."""
+    print(text, file=_answers(), flush=True)
 
 
 def parse_config(

@@ -12,7 +12,7 @@ checked against what was said. Reads only; needs no Ray and no model.
 
 from pydantic import Field, model_validator
 
-from jobs.cli import JobConfig, JobError, main
+from jobs.cli import JobConfig, JobError, main, show
 from jobs.run import absolute
 
 
@@ -60,7 +60,7 @@ def run(config: HistoryConfig) -> dict:
     except StoreError as error:
         raise JobError(str(error)) from error
     if not config.as_json:
-        print("\n".join(lines))
+        show("\n".join(lines))
     counts = {f"num_{name}": len(items) for name, items in found.items()}
     return {"status": "done", "store": config.store, **counts, **(found if config.as_json else {})}
 

@@ -9,7 +9,7 @@ comes from. Needs no Ray. Only the named user's rows are ever looked at.
 
 from pydantic import Field
 
-from jobs.cli import JobConfig, JobError, main
+from jobs.cli import JobConfig, JobError, main, show
 from jobs.run import absolute, question_embedder
 
 
@@ -45,7 +45,7 @@ def run(config: QueryConfig) -> dict:
         raise JobError(str(error)) from error
     if not config.as_json:
         for hit in hits:
-            print(line(hit))
+            show(line(hit))
     return {
         "status": "done",
         "store": config.store,

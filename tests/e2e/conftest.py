@@ -36,8 +36,8 @@ def start(*command: str, **env: str) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, timeout_s: float = 600) -> Done:
     stdout, stderr = process.communicate(timeout=timeout_s)
-    lines = stdout.strip().splitlines()
-    summary = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+    # Wrong usage has no summary.
+    summary = json.loads(stdout.splitlines()[-1]) if process.returncode in (0, 1) else {}
     return Done(process.returncode, summary, stdout, stderr)
 
 

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs import cli
 from jobs.cli import JobConfig, JobError, Progress, UsageError, duration, main, parse_config
+
+ROOT = Path(__file__).parents[3]
 
 
 class Pool(BaseModel):
@@ -196,63 +201,97 @@ def test_help_shows_every_option_with_its_meaning_and_default(capsys):
 # --- how a job ends -------------------------------------------------------------------------------------
 
 
-def end(capsys, run) -> tuple[int, list[str], str]:
-    with pytest.raises(SystemExit) as caught:
-        main(Config, run, DOC, ["--archive", "x"])
-    out, err = capsys.readouterr()
-    return caught.value.code, out.splitlines(), err
+@pytest.fixture
+def end(capsys, monkeypatch):
+    """Run a job in this process, which must keep its stdout."""
+    monkeypatch.setattr(cli, "reserve_stdout", lambda: None)
+
+    def call(run) -> tuple[int, list[str], str]:
+        with pytest.raises(SystemExit) as caught:
+            main(Config, run, DOC, ["--archive", "x"])
+        out, err = capsys.readouterr()
+        return caught.value.code, out.splitlines(), err
+
+    return call
 
 
-def test_the_summary_is_the_last_line_of_stdout(capsys):
-    def run(config: Config) -> dict:
-        print("something a library prints")
-        cli.say("progress")
-        return {"status": "done", "where": config.where, "text": "two\nlines"}
+NOISY = """
+import atexit, os
+from jobs.cli import JobConfig, main, show
 
-    code, lines, err = end(capsys, run)
-    assert code == 0
-    assert json.loads(lines[-1]) == {"status": "done", "where": "50%", "text": "two\nlines"}
-    assert err == "progress\n"
+class Config(JobConfig): pass
+
+def run(config):
+    print("a library")
+    os.write(1, b"native code\\n")
+    atexit.register(os.write, 1, b"a farewell\\n")
+    for _ in range({num_lines}):
+        show("an answer")
+    return {{"status": "done"}}
+
+main(Config, run, "Do something.", [])
+"""
 
 
-def test_a_summary_that_says_failed_is_exit_code_1(capsys):
-    code, lines, _ = end(capsys, lambda config: {"status": "failed"})
+def test_stdout_has_answers_and_last_the_summary_whatever_else_prints_there():
+    command = [sys.executable, "-c", NOISY.format(num_lines=1)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == 'an answer\n{"status": "done"}\n'
+    assert sorted(done.stderr.splitlines()) == ["a farewell", "a library", "native code"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_talk_about():
+    script = f"{shlex.quote(sys.executable)} -c {shlex.quote(NOISY.format(num_lines=100_000))} | head -1"
+    done = subprocess.run(script, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "an answer\n"
+    assert sorted(done.stderr.splitlines()) == ["a farewell", "a library", "native code"]
+
+
+def test_a_summary_is_one_line_of_json(end):
+    code, lines, err = end(lambda config: {"status": "done", "where": config.where, "text": "two\nlines"})
+    assert (code, err) == (0, "")
+    assert [json.loads(line) for line in lines] == [{"status": "done", "where": "50%", "text": "two\nlines"}]
+
+
+def test_a_summary_that_says_failed_is_exit_code_1(end):
+    code, lines, _ = end(lambda config: {"status": "failed"})
     assert (code, json.loads(lines[-1])) == (1, {"status": "failed"})
 
 
-def test_a_job_error_is_one_line_and_a_summary(capsys):
+def test_a_job_error_is_one_line_and_a_summary(end):
     def run(config: Config) -> dict:
         raise JobError("store=x: is locked; wait")
 
-    code, lines, err = end(capsys, run)
+    code, lines, err = end(run)
     assert (code, err) == (1, "error: store=x: is locked; wait\n")
     assert json.loads(lines[-1]) == {"status": "failed", "error": "store=x: is locked; wait"}
 
 
-def test_wrong_usage_found_by_the_job_is_exit_code_2(capsys):
+def test_wrong_usage_found_by_the_job_is_exit_code_2(end):
     def run(config: Config) -> dict:
         raise UsageError("archive=x: no such folder")
 
-    assert end(capsys, run) == (2, [], "error: archive=x: no such folder\n")
+    assert end(run) == (2, [], "error: archive=x: no such folder\n")
 
 
-def test_an_unexpected_failure_shows_where_it_happened(capsys):
+def test_an_unexpected_failure_shows_where_it_happened(end):
     def run(config: Config) -> dict:
         return {}["surprise"]
 
-    code, lines, err = end(capsys, run)
+    code, lines, err = end(run)
     assert code == 1
     assert json.loads(lines[-1])["status"] == "failed"
     assert "Traceback" in err and "unexpected failure in: Do something.\n" in err
 
 
-def test_an_interrupted_job_says_how_to_go_on(capsys):
+def test_an_interrupted_job_says_how_to_go_on(end):
     def run(config: Config) -> dict:
         raise KeyboardInterrupt
 
-    code, lines, err = end(capsys, run)
-    assert (code, lines) == (1, [])
-    assert err == "error: interrupted; run the same command again to go on\n"
+    code, lines, err = end(run)
+    message = "interrupted; run the same command again to go on"
+    assert (code, err) == (1, f"error: {message}\n")
+    assert json.loads(lines[-1]) == {"status": "failed", "error": message}
 
 
 # --- progress -------------------------------------------------------------------------------------------
