@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.archive import BadRow, Unit, read_unit
+from cluster.attempts import Attempts
 from cluster.embedder import Embedder
 from cluster.encoder import Encoder, Encoding
 from cluster.erasure.forgotten import Forgotten
@@ -262,25 +263,24 @@ class EncodeStage:
         """Encode as one batch; where that fails, or killed this actor before, find the segment to blame."""
         if not any(map(self._asks_about, segments)):
             return [Encoding(outcome="skipped") for _ in segments]
-        marker = f"attempts/{self._attempt}/{batch_id}"
-        if self._files.create(marker, b""):
+        attempts = Attempts(self._files, self._attempt, batch_id)
+        if attempts.first():
             try:
                 return self._encoder.encode(segments)
             except Exception as error:
                 print(f"encoder: batch {batch_id} failed ({error}); going on segment by segment", flush=True)
         encodings, num_failed = [], 0
         for segment in segments:
-            if not self._files.create(f"{marker}-{segment['segment_id']}", b""):
-                encodings.append(
-                    _failed(segment, "encoder_crashed", "the encoder's process died on this segment")
-                )
-                continue
-            try:
-                encodings += self._encoder.encode([segment])
-            except Exception as error:
-                num_failed += 1
-                encodings.append(_failed(segment, "encoder_error", f"{type(error).__name__}: {error}"))
-            self._files.delete([f"{marker}-{segment['segment_id']}"])
+            with attempts.alone(segment["segment_id"]) as is_harmless:
+                if not is_harmless:
+                    detail = "the encoder's process died on this segment"
+                    encodings.append(_failed(segment, "encoder_crashed", detail))
+                    continue
+                try:
+                    encodings += self._encoder.encode([segment])
+                except Exception as error:
+                    num_failed += 1
+                    encodings.append(_failed(segment, "encoder_error", f"{type(error).__name__}: {error}"))
         if num_failed == len(segments) and num_failed > 1:
             self._encoder = None
             # Not the segments' fault: let Ray start the actor anew rather than reject everybody's data.

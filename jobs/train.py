@@ -22,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -93,14 +93,12 @@ def worker_of(task: str) -> Callable[[dict], None]:
 
 def run(config: TrainConfig) -> dict:
     """Train, and return the summary. Safe to repeat at any time."""
-    from cluster.models import ModelError, check_adapter, model_folder, source_hash
+    from cluster.models import ModelError, model_folder, source_hash
 
     config = config.model_copy(update={"data": absolute(config.data), "output": absolute(config.output)})
     output = Path(config.output)
-    is_evolvable = config.task == "evolvable"
-    if is_evolvable:
-        train_evolvable.check(config.lora)
-    data_hash = train_evolvable.hash_data(config.data) if is_evolvable else hash_data(config)
+    product = PRODUCTS.get(config.task, ADAPTER)
+    data_hash = product.hash_data(config)
     try:
         base_hash = source_hash(config.base, config.base_revision)
         key = training_key(config, data_hash, base_hash)
@@ -117,9 +115,8 @@ def run(config: TrainConfig) -> dict:
         say(f"[train] goes on from step {resume.name.rpartition('-')[2]}")
     with progress(output / "metrics.jsonl"):
         train(config)
-    adapter = output / ("model" if is_evolvable else "adapter")
-    if not is_evolvable:
-        check_adapter(base, adapter)
+    folder = output / product.name
+    product.check(base, folder)
 
     metrics = read_metrics(output / "metrics.jsonl")
     result = json.loads((output / "result.json").read_text())
@@ -127,10 +124,10 @@ def run(config: TrainConfig) -> dict:
         "status": "done",
         "key": key,
         "task": config.task,
-        adapter.name: str(adapter),
-        f"{adapter.name}_bytes": sum(file.stat().st_size for file in adapter.rglob("*.safetensors")),
+        product.name: str(folder),
+        f"{product.name}_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
         **result,
-        **(train_evolvable.measured(metrics) if is_evolvable else best_metrics(metrics, result["best_step"])),
+        **product.measured(metrics, result),
         "data_hash": data_hash,
         "base_hash": base_hash,
         # Of this process: what came before a crash is in the times of metrics.jsonl.
@@ -139,9 +136,9 @@ def run(config: TrainConfig) -> dict:
         "config": config.model_dump(mode="json"),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    draw_curves(metrics, output / "curves.png", train_evolvable.CURVES if is_evolvable else CURVES)
-    (adapter / "README.md").write_text((train_evolvable.card if is_evolvable else card)(manifest))
-    write_profile(config, adapter)
+    draw_curves(metrics, output / "curves.png", product.curves)
+    (folder / "README.md").write_text(product.card(manifest))
+    write_profile(config, folder)
     (output / "manifest.json").write_text(json.dumps(manifest, indent=2))
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return summary(manifest)
@@ -303,10 +300,10 @@ def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def best_metrics(metrics: list[dict], best_step: int | None) -> dict[str, float]:
+def best_metrics(metrics: list[dict], result: dict) -> dict[str, float]:
     """The evaluation of the step whose weights were kept."""
     evaluations = [entry for entry in metrics if "eval_loss" in entry]
-    of_best = [entry for entry in evaluations if entry["step"] == best_step]
+    of_best = [entry for entry in evaluations if entry["step"] == result["best_step"]]
     names = ("loss", "mean_token_accuracy", "complete_answers", "valid_answers", "exact_answers")
     found = (of_best or evaluations or [{}])[-1]
     return {
@@ -338,7 +335,7 @@ CURVES = (
 """Title of a picture's part and its lines: key in metrics.jsonl, label."""
 
 
-def draw_curves(metrics: list[dict], path: Path, curves: tuple = CURVES) -> None:
+def draw_curves(metrics: list[dict], path: Path, curves: tuple) -> None:
     """Losses, measures and learning rate over steps, as a PNG."""
     from matplotlib.figure import Figure
 
@@ -409,6 +406,44 @@ def table(values: dict, left: str, right: str) -> str:
         *(f"| {name} | {value} |" for name, value in values.items()),
     ]
     return "\n".join(lines)
+
+
+# --- what tasks make ----------------------------------------------------------------------------------
+
+
+class Product(NamedTuple):
+    """What of a training depends on its task, beside the work itself."""
+
+    name: str
+    """Of the folder in the output, and of its key in the summary."""
+    hash_data: Callable[[TrainConfig], str]
+    """Hash of the data. UsageError for data or settings that the task cannot use."""
+    check: Callable[[Path, Path], None]
+    """Whether the folder fits the base's folder. ModelError when not."""
+    measured: Callable[[list[dict], dict], dict]
+    """metrics.jsonl and result.json -> measures for the summary."""
+    curves: tuple
+    card: Callable[[dict], str]
+
+
+def check_adapter(base: Path, folder: Path) -> None:
+    from cluster.models import check_adapter
+
+    check_adapter(base, folder)
+
+
+ADAPTER = Product("adapter", hash_data, check_adapter, best_metrics, CURVES, card)
+PRODUCTS = {
+    "evolvable": Product(
+        "model",
+        train_evolvable.hash_data,
+        lambda base, folder: None,
+        train_evolvable.measured,
+        train_evolvable.CURVES,
+        train_evolvable.card,
+    )
+}
+"""Of the tasks that do not make an adapter."""
 
 
 if __name__ == "__main__":

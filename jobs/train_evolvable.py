@@ -27,11 +27,12 @@ def check(lora: LoraSettings) -> None:
         )
 
 
-def hash_data(folder: str) -> str:
-    """Hash over both files of the set, after its samples were checked."""
+def hash_data(config) -> str:
+    """Hash over both files of the set, after a look at settings and samples."""
     from cluster.evolvable.samples import histories_of, read_rows
 
-    digest = hashlib.sha256()
+    check(config.lora)
+    folder, digest = config.data, hashlib.sha256()
     for part in ("train", "validation"):
         try:
             histories, left_out = histories_of(read_rows(Path(folder), part), part)
@@ -45,7 +46,7 @@ def hash_data(folder: str) -> str:
     return f"sha256:{digest.hexdigest()[:32]}"
 
 
-def measured(metrics: list[dict]) -> dict:
+def measured(metrics: list[dict], result: dict) -> dict:
     """Of metrics.jsonl: the evaluation before the first step and the last one."""
     evaluations = [entry for entry in metrics if "eval_loss" in entry]
     names = ("loss", "lm_loss", "contrastive_loss", *MEASURES)

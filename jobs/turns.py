@@ -6,6 +6,7 @@ work itself is in cluster.evolvable.turns.
 
 import hashlib
 import json
+import uuid
 
 from cluster.resources import PoolConfig, actor_options
 from jobs.cli import Progress
@@ -63,7 +64,7 @@ def read_users(
         return []
     rows = ray.data.from_items(items, override_num_blocks=min(len(items), 4096)).map(
         TurnStage,
-        fn_constructor_args=(store.uri, profile, Files(store.uri, "staging")),
+        fn_constructor_args=(store.uri, profile, Files(store.uri, "staging"), uuid.uuid4().hex),
         fn_constructor_kwargs={"anew": anew},
         **actor_options(pool, pool.num_gpus or 0),
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from cluster.attempts import Attempts
 from cluster.evolvable.state import State
 from cluster.evolvable.tokens import Exchange, exchanges_of
 from cluster.files import Files
@@ -118,8 +119,9 @@ class TurnStage:
     complete, closed ones without vectors, since no memory has seen these; stored memories count for nothing.
     """
 
-    def __init__(self, uri: str, profile: EmbedderProfile, files: Files, *, anew: bool = False):
+    def __init__(self, uri: str, profile: EmbedderProfile, files: Files, attempt: str, *, anew: bool = False):
         self._store, self._profile, self._files = Store(uri, must_exist=False), profile, files
+        self._attempt = attempt
         self._anew, self._columns = anew, [name for name in _COLUMNS if anew or name not in _LIFE]
         self._embedder = None
 
@@ -143,7 +145,7 @@ class TurnStage:
 
     def _stage(self, path: str, users: list[UserTurns], closed: list[dict]) -> dict:
         turns, states, rejections = [row | {"vector": None} for row in closed], [], []
-        embedded = self._embed(users)
+        embedded = self._embed(path, users)
         for user in users:
             found, state = embedded[user.user_id], user.true_state
             if found.error:
@@ -170,15 +172,30 @@ class TurnStage:
         self._files.put_json(f"{path}/result.json", result)
         return result
 
-    def _embed(self, users: list[UserTurns]) -> dict:
-        """user id -> cluster.evolvable.stream.Embedded."""
+    def _embed(self, path: str, users: list[UserTurns]) -> dict:
+        """user id -> cluster.evolvable.stream.Embedded; one by one where a process has died at them."""
+        from cluster.evolvable.stream import Embedded
+
+        attempts = Attempts(self._files, self._attempt, path)
+        if attempts.first():
+            return self._run(users)
+        found = {}
+        for user in users:
+            with attempts.alone(hashlib.sha256(user.user_id.encode()).hexdigest()) as is_harmless:
+                if is_harmless:
+                    found |= self._run([user])
+                else:
+                    detail = "the embedder's process died on this user's turns"
+                    found[user.user_id] = Embedded(user.user_id, error=detail)
+        return found
+
+    def _run(self, users: list[UserTurns]) -> dict:
         from cluster.evolvable.stream import Conversation
 
+        conversations = [Conversation(user.user_id, user.exchanges[0], user.state) for user in users]
         found = {}
         try:
-            for one in self._embedder.wavefront.run(
-                [Conversation(user.user_id, user.exchanges[0], user.state) for user in users]
-            ):
+            for one in self._embedder.wavefront.run(conversations):
                 found[one.key] = one
         except RuntimeError:
             # All have failed: what that means is judged by the run, which knows how many others did not.

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.erasure.forget import find, forget
+from cluster.evolvable.stream import Wavefront
 from cluster.evolvable.turns import TurnStage, read_states
 from cluster.files import Files
 from cluster.maintenance import compact, reembed, rollback
@@ -80,7 +81,7 @@ def read(store, profile, sessions=(), closed=(), stage=None):
     paths = sorted({path for entry in users.values() for path in entry["turns"]})
     gone = [segment_id for entry in users.values() for segment_id in entry["closed"]]
     item = {"users": sorted(users), "turns": paths, "closed": gone}
-    stage = stage or TurnStage(store.uri, profile, files)
+    stage = stage or TurnStage(store.uri, profile, files, "attempt1")
     return stage({"item": json.dumps(item)}) if users else None
 
 
@@ -138,7 +139,7 @@ def test_nights_leave_what_one_run_leaves(store, profile, tmp_path, seed):
     sessions = [chat(rng, user, number) for user in ("ann", "bob", "cid") for number in range(4)]
     late = rng.sample(sessions, 3)
     on_time = [part for part in sessions if part not in late]
-    stage = TurnStage(store.uri, profile, Files(store.uri, "staging"))
+    stage = TurnStage(store.uri, profile, Files(store.uri, "staging"), "attempt1")
     for number, part in enumerate([on_time[:4], on_time[4:], late]):
         night(store, profile, f"run{number}", part, stage=stage)
     expected, memories = one_shot(tmp_path, profile, sessions)
@@ -232,6 +233,37 @@ def unit(dim):
     return np.eye(1, dim, dtype=np.float32)[0]
 
 
+class Killed(BaseException):
+    """Stands for a process that the system kills: nothing in it catches that."""
+
+
+def test_a_user_who_kills_the_process_costs_that_user(store, profile, monkeypatch):
+    """Ray starts a dead actor anew with the same users: the third process knows whose turns it was."""
+    run, tried = Wavefront.run, []
+
+    def deadly(self, conversations):
+        tried.append([conversation.key for conversation in conversations])
+        if "bob" in tried[-1]:
+            raise Killed
+        return run(self, conversations)
+
+    monkeypatch.setattr(Wavefront, "run", deadly)
+    parts = [session(user, 0, f"I am {user}", "yes") for user in ("ann", "bob", "cid")]
+    for _ in range(2):
+        with pytest.raises(Killed):
+            read(store, profile, parts)
+    night(store, profile, "run1", parts)
+    assert tried == [["ann", "bob", "cid"], ["ann"], ["bob"], ["ann"], ["cid"]]
+    (rejection,) = store.rows("rejections", ["user_id", "detail"]).to_pylist()
+    assert rejection["user_id"] == "bob"
+    assert "the embedder's process died on this user's turns" in rejection["detail"]
+    without = {row["user_id"] for row in store.rows("turns", ["user_id"], "vector IS NULL").to_pylist()}
+    assert without == {"bob"}
+    monkeypatch.undo()
+    night(store, profile, "run2")
+    assert not store.rows("turns", ["user_id"], "active AND vector IS NULL").num_rows
+
+
 def test_a_poisoned_night_keeps_the_memory_of_before_and_heals(store, profile, tmp_path):
     rng = random.Random(5)
     good, other, healed = chat(rng, "ann", 0, 6), chat(rng, "bob", 0), chat(rng, "ann", 1, 4)
@@ -294,7 +326,7 @@ def test_a_store_changes_to_an_evolvable_embedder(store, profile, tmp_path):
             files.put_rows(f"{name}.parquet", rows, pa.schema([f for f in schema if f.name in rows[0]]))
         inserts = {name: [f"{name}.parquet"] for name in ("segments", "turns")}
         store.commit(run_row(run_id, static), 4, inserts=inserts, closed_segments=closed)
-    stage = TurnStage(store.uri, profile, files, anew=True)
+    stage = TurnStage(store.uri, profile, files, "attempt1", anew=True)
     result = stage({"item": json.dumps({"users": ["ann"], "turns": [], "closed": []})})
     inserts, replaces = paths_of([result])
     staged = {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
