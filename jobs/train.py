@@ -153,13 +153,13 @@ def summary(manifest: dict) -> dict:
 
 
 def hash_data(config: TrainConfig) -> str:
-    """Hash over both files of the training set, after a look at whether they are one for this task."""
+    """Hash over the rows of the training set, after a look at whether they are one for this task."""
     import pyarrow.parquet as pq
     from pyarrow import ArrowException
 
-    from schemas.training import TRAINING_SCHEMA
+    from schemas.training import TRAINING_SCHEMA, hash_rows
 
-    digest = hashlib.sha256()
+    parts = []
     for name in ("train.parquet", "validation.parquet"):
         path = Path(config.data) / name
         try:
@@ -180,9 +180,8 @@ def hash_data(config: TrainConfig) -> str:
                 f"task={config.task!r}: {path} holds {found.num_rows} examples of {tasks}; "
                 "give the data's own task, or other data"
             )
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:32]}"
+        parts.append(found.to_pylist())
+    return hash_rows(parts)
 
 
 def training_key(config: TrainConfig, data_hash: str, base_hash: str) -> str:

@@ -1,11 +1,10 @@
 """What jobs.train has of its own for the task `evolvable`: checks, curves and card of the model."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from cluster.training.settings import EvolvableSettings, LoraSettings, TrainingError
 from jobs.cli import UsageError
+from schemas.training import hash_rows
 
 MEASURES = ("recall_at_10", "recall_at_5", "mrr")
 
@@ -28,22 +27,20 @@ def check(lora: LoraSettings) -> None:
 
 
 def hash_data(config) -> str:
-    """Hash over both files of the set, after a look at settings and samples."""
+    """Hash over the rows of the set, after a look at settings and samples."""
     from cluster.evolvable.samples import histories_of, read_rows
 
     check(config.lora)
-    folder, digest = config.data, hashlib.sha256()
+    parts = []
     for part in ("train", "validation"):
         try:
-            histories, left_out = histories_of(read_rows(Path(folder), part), part)
+            parts.append(list(read_rows(Path(config.data), part)))
+            histories, left_out = histories_of(parts[-1], part)
         except TrainingError as error:
-            raise UsageError(f"data={folder}: {error}") from None
+            raise UsageError(f"data={config.data}: {error}") from None
         if not histories:
-            raise UsageError(f"data={folder}: {part} holds no sample with evidence ({dict(left_out)})")
-        for history in histories:
-            digest.update(json.dumps(history, ensure_ascii=False).encode(errors="replace") + b"\n")
-        digest.update(b"\0")
-    return f"sha256:{digest.hexdigest()[:32]}"
+            raise UsageError(f"data={config.data}: {part} holds no sample with evidence ({dict(left_out)})")
+    return hash_rows(parts)
 
 
 def measured(metrics: list[dict], result: dict) -> dict:

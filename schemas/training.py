@@ -5,6 +5,10 @@ verifier refused, with the reason), the student's profile and a data card. Users
 the split.
 """
 
+import hashlib
+import json
+from collections.abc import Iterable
+
 import pyarrow as pa
 
 PROFILE_FILE = "profile.json"
@@ -54,7 +58,10 @@ EVOLVABLE_SCHEMA = pa.schema(
         ),
     ]
 )
-"""One question to one conversation. Only `messages` and `meta` are learned from."""
+"""One question to one conversation."""
+
+EVOLVABLE_COLUMNS = ["messages", "meta"]
+"""Of these is learned; a set of other origin has no more."""
 
 REJECTED_SCHEMA = pa.schema(
     [
@@ -68,3 +75,17 @@ REJECTED_SCHEMA = pa.schema(
     ]
 )
 """One candidate that the verifier refused."""
+
+
+def hash_rows(parts: Iterable[Iterable[dict]]) -> str:
+    """What a data card and an adapter's card call `data_hash`: over the rows of train, then of validation.
+
+    It is the data's own: files that hold the same rows, written in another way, have the same.
+    """
+    digest = hashlib.sha256()
+    for rows in parts:
+        for row in rows:
+            text = json.dumps(row, sort_keys=True, ensure_ascii=False)
+            digest.update(text.encode(errors="surrogatepass") + b"\n")
+        digest.update(b"\0")
+    return f"sha256:{digest.hexdigest()}"

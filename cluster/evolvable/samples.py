@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from cluster.evolvable.tokens import Exchange, Tokens, exchanges_of
 from cluster.training.settings import TrainingError
+from schemas.training import EVOLVABLE_COLUMNS
 
 
 class Question(NamedTuple):
@@ -73,9 +74,9 @@ def read_rows(folder: Path, part: str) -> Iterator[dict]:
     try:
         if path.is_file():
             file = pq.ParquetFile(path, memory_map=True)
-            if missing := {"messages", "meta"} - set(file.schema_arrow.names):
+            if missing := set(EVOLVABLE_COLUMNS) - set(file.schema_arrow.names):
                 raise TrainingError(f"{path}: lacks {' and '.join(sorted(missing))}; {_REMEDY}")
-            for batch in file.iter_batches(64, columns=["messages", "meta"]):
+            for batch in file.iter_batches(64, columns=EVOLVABLE_COLUMNS):
                 yield from batch.to_pylist()
             return
         path = folder / f"{part}.jsonl"

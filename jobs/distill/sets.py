@@ -13,7 +13,14 @@ from pyarrow import fs
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import deidentified
 from schemas.profile import ModelProfile
-from schemas.training import EVOLVABLE_SCHEMA, PROFILE_FILE, REJECTED_SCHEMA, TRAINING_SCHEMA
+from schemas.training import (
+    EVOLVABLE_COLUMNS,
+    EVOLVABLE_SCHEMA,
+    PROFILE_FILE,
+    REJECTED_SCHEMA,
+    TRAINING_SCHEMA,
+    hash_rows,
+)
 
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 
@@ -121,11 +128,8 @@ def write(
         )
         for name, examples in parts.items()
     }
-    digest = hashlib.sha256()
-    for table in tables.values():
-        for row in table.to_pylist():
-            digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
-        digest.update(b"\0")
+    learned = EVOLVABLE_COLUMNS if config.task == "evolvable" else schema.names
+    data_hash = hash_rows(table.select(learned).to_pylist() for table in tables.values())
     found.rejected.sort(key=lambda row: (row["reason"], row["source_id"], row["candidate"]))
     tables["rejected"] = pa.Table.from_pylist(found.rejected, schema=REJECTED_SCHEMA)
     for name, table in tables.items():
@@ -134,7 +138,6 @@ def write(
         _put(config.output, f"{name}.parquet", sink.getvalue().to_pybytes())
     for name in parts if config.jsonl else ():
         _put(config.output, f"{name}.jsonl", chats(parts[name]).encode())
-    data_hash = f"sha256:{digest.hexdigest()}"
     card = {
         "task": config.task,
         "data_hash": data_hash,

@@ -213,6 +213,8 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     counts, data_hash = write(config, parts, found, {"run_id": "r"})
     again = split(Candidates(examples=examples[::-1]), config)
     assert write(config, again, Candidates(), {})[1] == data_hash, "the order of arrival does not matter"
+    training = TrainConfig(task="encoder", data=str(tmp_path), output="x")
+    assert train.hash_data(training) == data_hash, "both cards name the same data"
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["licence"] == "MIT" and card["parts"]["train"]["num_examples"] == counts["num_train"]
     assert card["parts"]["train"]["prompt_tokens"]["sum"] == 3 * counts["num_train"]
