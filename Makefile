@@ -38,8 +38,10 @@ backfill: sample
 	@echo; echo '$$ python -m jobs.query --user-id user-02 --text "What must I not eat?"'
 	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id user-02 --text "What must I not eat?" -k 5
 
+# Unit tests share the cores; end-to-end tests come one by one, because an engine wants all of them.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 8
+	$(BIN)/python -m pytest tests/e2e
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -126,6 +126,17 @@ class EvolvableModel(nn.Module):
         """Both adapters, memory queries, projections."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
+    def adapter_parameters(self) -> list[nn.Parameter]:
+        """Of both adapters."""
+        return list(self._adapters)
+
+    def projection_parameters(self) -> list[nn.Parameter]:
+        """Memory queries and projections."""
+        return [
+            self.memory_queries,
+            *(p for module in self.modules_beside_base() for p in module.parameters()),
+        ]
+
     def empty_queue(self) -> Tensor:
         """The memory of a conversation that has not begun: [0, H]."""
         return self.memory_queries.new_zeros(0, self.hidden_size)
@@ -395,10 +406,8 @@ class EvolvableModel(nn.Module):
             parameter.requires_grad_(trainable)
 
     def _trainable(self, trainable: bool) -> None:
-        for parameter in [*self._adapters, self.memory_queries]:
+        for parameter in [*self.adapter_parameters(), *self.projection_parameters()]:
             parameter.requires_grad_(trainable)
-        for module in self.modules_beside_base():
-            module.requires_grad_(trainable)
 
 
 def _pad(rows: list[Tensor]) -> Tensor:

@@ -31,6 +31,7 @@ from cluster.training.settings import (
     TrainingError,
     last_checkpoint,
 )
+from schemas.evolvable import EvolvableConfig
 
 NUM_CHECKPOINTS = 2
 
@@ -65,6 +66,17 @@ def read_memory(model: EvolvableModel, readings: Sequence[Reading], bptt_chunks:
     return logs
 
 
+def texts_of(reading: Reading, log: Tensor, config: EvolvableConfig) -> tuple[list[Text], list[Text]]:
+    """Documents and questions of a reading, each with the queue that it is read with."""
+    num_latents, capacity = config.num_latents, config.queue_capacity
+    is_aligned = len(reading.documents) == len(reading.turns)
+    documents = []
+    for number, ids in enumerate(reading.documents):
+        end = number * num_latents if is_aligned else len(log)
+        documents.append(Text(log[max(0, end - capacity) : end], ids))
+    return documents, [Text(log[-capacity:], asked.query) for asked in reading.asked]
+
+
 def losses(
     model: EvolvableModel,
     readings: Sequence[Reading],
@@ -76,16 +88,13 @@ def losses(
     logs = [model.empty_queue() for _ in readings]
     if with_queue:
         logs = read_memory(model, readings, settings.bptt_chunks)
-    num_latents, capacity = model.config.num_latents, model.config.queue_capacity
     texts, answers = [], []
     for reading, log in zip(readings, logs, strict=True):
-        is_aligned = len(reading.documents) == len(reading.turns)
-        for number, ids in enumerate(reading.documents):
-            end = number * num_latents if is_aligned else len(log)
-            texts.append(Text(log[max(0, end - capacity) : end], ids))
-        texts += [Text(log[-capacity:], asked.query) for asked in reading.asked]
-        answers += [Answer(log[-capacity:], *asked.answer) for asked in reading.asked]
-    vectors = _represent(model, texts, settings.pass_tokens)
+        for kind in texts_of(reading, log, model.config):
+            texts += kind
+        queue = log[-model.config.queue_capacity :]
+        answers += [Answer(queue, *asked.answer) for asked in reading.asked]
+    vectors = represent(model, texts, settings.pass_tokens)
     contrastive, ranks, start = [], [], 0
     for reading in readings:
         documents = torch.stack(vectors[start : (start := start + len(reading.documents))])
@@ -112,7 +121,7 @@ def contrastive_loss(scores: Tensor, evidence: Sequence[int], settings: Evolvabl
     return loss * math.log(len(negative) + 1) if settings.length_weight else loss
 
 
-def _represent(model: EvolvableModel, texts: list[Text], pass_tokens: int) -> list[Tensor]:
+def represent(model: EvolvableModel, texts: list[Text], pass_tokens: int) -> list[Tensor]:
     """The vector of each text."""
     found: list[Tensor | None] = [None] * len(texts)
     for indexes, shared in passes(texts, pass_tokens, share=model.can_share):
@@ -199,6 +208,8 @@ def train_worker(job: dict) -> None:
     import ray.train
     import ray.train.torch
 
+    from cluster.evolvable.whitening import whiten
+
     lora, recipe = LoraSettings(**job["lora"]), Recipe(**job["recipe"])
     settings = EvolvableSettings(**job["evolvable"])
     context, output = ray.train.get_context(), Path(job["output"])
@@ -217,8 +228,6 @@ def train_worker(job: dict) -> None:
         readings[part] = Readings(histories[part], tokens)
     training = Training(model, readings["train"], recipe, settings, rank, num_workers)
     done, log = training.resume(output / "checkpoints") if rank == 0 else (0, [])
-    if num_workers > 1:
-        done, log = training.share(done, log)
 
     def measure(step: int) -> None:
         if rank == 0:
@@ -232,8 +241,14 @@ def train_worker(job: dict) -> None:
         )
         unfinished.rename(output / "metrics.jsonl")
 
-    if not any("eval_loss" in entry for entry in log):
+    if rank == 0 and not done:
         measure(0)
+        if settings.whiten:
+            drawn = [readings["train"][index] for index in training.order(0)[: settings.whiten]]
+            whiten(model, drawn, settings.pass_tokens)
+            measure(0)
+    if num_workers > 1:
+        done, log = training.share(done, log)
     for step in range(done + 1, training.num_steps + 1):
         entry = training.step(step)
         if rank == 0:
@@ -286,9 +301,11 @@ class Training:
         self.model, self.readings, self.recipe, self.settings = model, readings, recipe, settings
         self.rank, self.num_workers = rank, num_workers
         self.parameters = model.trainable_parameters()
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        groups = [
+            {"params": model.adapter_parameters(), "share": 1.0},
+            {"params": model.projection_parameters(), "share": settings.projection_rate},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.num_step = recipe.batch_size * recipe.accumulation * num_workers
         """Conversations of a step, on all workers."""
         per_epoch = math.ceil(len(readings) / self.num_step)
@@ -313,7 +330,7 @@ class Training:
         self._reduce(sums)
         rate = self.rate(number)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         if not torch.isfinite(norm):
             raise TrainingError(f"step {number}: the gradient is not finite; lower recipe.learning_rate")
@@ -330,9 +347,13 @@ class Training:
         """Indexes of a step's conversations: every epoch has all of them once, in an order of its own."""
         per_epoch = math.ceil(len(self.readings) / self.num_step)
         epoch, place = divmod(number - 1, per_epoch)
+        return self.order(epoch)[place * self.num_step : (place + 1) * self.num_step]
+
+    def order(self, epoch: int) -> list[int]:
+        """Indexes of all conversations, as they come in an epoch."""
         order = list(range(len(self.readings)))
         random.Random(f"{self.recipe.seed} {epoch}").shuffle(order)
-        return order[place * self.num_step : (place + 1) * self.num_step]
+        return order
 
     def rate(self, number: int) -> float:
         """Learning rate of a step."""

@@ -1,7 +1,14 @@
-"""End-to-end tests run the jobs as a user does, as processes: real Ray, real vLLM, real LanceDB."""
+"""End-to-end tests run the jobs as a user does, as processes: real Ray, real vLLM, real LanceDB.
 
+All jobs share one Ray cluster, because starting one for each would take most of the time. `LOCAL` is the
+environment of a job that starts its own, as on a laptop.
+"""
+
+import contextlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+LOCAL = {"RAY_ADDRESS": ""}
 
 
 @dataclass
@@ -41,11 +49,50 @@ def finish(process: subprocess.Popen, timeout_s: float = 600) -> Done:
     return Done(process.returncode, summary, stdout, stderr)
 
 
-def job(*command: str, code: int = 0) -> Done:
+def job(*command: str, code: int = 0, **env: str) -> Done:
     """Run `python -m COMMAND` and check its exit code."""
-    done = finish(start(*command))
+    done = finish(start(*command, **env))
     assert done.code == code, f"exit code {done.code}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
     return done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster():
+    """`ray start --head` on free ports, in the environment of all jobs, stopped at the end."""
+    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        ports = {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
+    # A submitted job is a child of the head and finds `python` by its PATH.
+    env = {"RAY_AUTH_MODE": "disabled", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["ray", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", "4"]
+    command += [f"--{name}={port}" for name, port in ports.items()]
+    head = subprocess.Popen(
+        command,
+        env=os.environ | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    said = ""
+    while "Ray runtime started" not in said:
+        line = head.stdout.readline()
+        assert line, said
+        said += line
+    addresses = {
+        "RAY_ADDRESS": f"127.0.0.1:{ports['port']}",
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{ports['dashboard-port']}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (env | addresses).items():
+            patch.setenv(name, value)
+        yield
+    # Asked to end, it would take half a minute.
+    os.killpg(head.pid, signal.SIGKILL)
+    head.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +115,7 @@ def small_batches(tmp_path_factory) -> Path:
 def store(archive, small_batches, tmp_path_factory) -> Path:
     """The archive's store, from one uninterrupted run. Tests must leave it as it is."""
     folder = tmp_path_factory.mktemp("store") / "store"
-    job("jobs.backfill", "--archive", archive, "--store", folder, "--config", small_batches)
+    job("jobs.backfill", "--archive", archive, "--store", folder, "--config", small_batches, **LOCAL)
     return folder
 
 

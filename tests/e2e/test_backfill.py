@@ -17,7 +17,7 @@ import pytest
 
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.store import TABLE_KEYS
-from tests.e2e.conftest import finish, job, rows, start
+from tests.e2e.conftest import LOCAL, finish, job, rows, start
 
 RUN_COLUMNS = ("run_id", "created_at", "updated_at")
 SPENT_COLUMNS = ("cached_tokens",)
@@ -292,7 +292,7 @@ def test_kill_9_at_any_moment_loses_nothing_and_repeats_nothing(
     command = ("jobs.backfill", "--archive", archive, "--store", tmp_path / "s", "--config", small_batches)
     kills = 0
     while kills < num_kills:
-        process = start(*command)
+        process = start(*command, **LOCAL)
         time.sleep(random.uniform(2, 45))
         if process.poll() is not None:
             # It got through: what is left to kill is a run that finds nothing to do.

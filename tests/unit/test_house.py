@@ -11,7 +11,7 @@ import pytest
 
 from jobs.cli import parse_config
 from jobs.distill.config import DistillConfig
-from jobs.train import TrainConfig
+from jobs.train.config import TrainConfig
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, EncoderProfile
 
@@ -84,7 +84,9 @@ def test_vllm_is_imported_where_an_engine_is_made():
     assert importers("vllm") == {"cluster/encoder.py": {True}}
 
 
-NETWORKS = {f"cluster/evolvable/{name}.py" for name in ("model", "stream", "embedder", "training")}
+NETWORKS = {
+    f"cluster/evolvable/{name}.py" for name in ("model", "stream", "embedder", "training", "whitening")
+}
 """Modules that define networks and so cannot be read without torch: imported inside functions themselves."""
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from cluster.distillation.examples import completion, duplicates, examine, signature
 from cluster.distillation.teacher import local_records
-from jobs import train
 from jobs.cli import UsageError
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import without_contacts
@@ -17,7 +16,8 @@ from jobs.distill.leaks import read_leaks
 from jobs.distill.sets import Candidates, rejection, split, write, write_profile
 from jobs.evaluate.variants import load_variants
 from jobs.run import load_profile
-from jobs.train import TrainConfig
+from jobs.train import adapter as training
+from jobs.train.config import TrainConfig
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord, parse_answer
 
@@ -213,8 +213,8 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     counts, data_hash = write(config, parts, found, {"run_id": "r"})
     again = split(Candidates(examples=examples[::-1]), config)
     assert write(config, again, Candidates(), {})[1] == data_hash, "the order of arrival does not matter"
-    training = TrainConfig(task="encoder", data=str(tmp_path), output="x")
-    assert train.hash_data(training) == data_hash, "both cards name the same data"
+    config = TrainConfig(task="encoder", data=str(tmp_path), output="x")
+    assert training.hash_data(config) == data_hash, "both cards name the same data"
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["licence"] == "MIT" and card["parts"]["train"]["num_examples"] == counts["num_train"]
     assert card["parts"]["train"]["prompt_tokens"]["sum"] == 3 * counts["num_train"]
@@ -271,7 +271,7 @@ def test_of_two_users_one_is_kept_for_validation(tmp_path):
     assert [len(rows) for rows in parts.values()] == [4, 4]
     write(config, parts | {"validation": []}, Candidates(), {})
     with pytest.raises(UsageError, match=r"validation\.parquet: holds no example"):
-        train.hash_data(TrainConfig(task="encoder", data=str(tmp_path), output="x"))
+        training.hash_data(TrainConfig(task="encoder", data=str(tmp_path), output="x"))
 
 
 def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
@@ -281,7 +281,7 @@ def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
     taught = PROFILE.model_copy(update={"adapter": "shipped:default", "base_hash": "x", "adapter_hash": "y"})
     write_profile(DistillConfig(archive="x", output=str(data)), taught)
     settings = TrainConfig(task="encoder", data=str(data), output=str(adapter.parent), base="owner/base")
-    train.write_profile(settings, adapter)
+    training.write_profile(settings, adapter)
     made = load_profile("profiles", str(adapter), EncoderProfile)
     assert made.model_dump() == PROFILE.model_dump() | {"base": "owner/base", "adapter": str(adapter)}
     base = load_variants("profiles", [f"{adapter}:base"], EncoderProfile)[f"{adapter}:base"]

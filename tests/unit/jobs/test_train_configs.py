@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from jobs.run import CONFIGS
-from jobs.train import TrainConfig
+from jobs.train.config import TrainConfig
 
 
 def recipe(name: str) -> TrainConfig:

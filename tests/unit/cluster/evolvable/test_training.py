@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from cluster.evolvable.samples import histories_of, read_rows, reading_of
-from cluster.evolvable.training import Training, contrastive_loss, evaluate, losses
+from cluster.evolvable.training import Training, contrastive_loss, evaluate, losses, represent, texts_of
+from cluster.evolvable.whitening import whiten
 from cluster.training.settings import EvolvableSettings, Recipe, TrainingError
 from tests.tiny import tiny_base, tiny_config, tiny_model, tiny_tokenizer, tiny_tokens
 from tests.unit.cluster.evolvable.parity import CONFIG, EVIDENCE, dialogue, fill, forward, turn_texts
@@ -183,6 +184,34 @@ def test_the_rate_rises_and_falls_to_its_floor():
     rates = [steps.rate(number) for number in range(1, 101)]
     assert rates[0] == pytest.approx(1e-3) and max(rates) == rates[9] == pytest.approx(1e-2)
     assert rates[-1] == pytest.approx(1e-3, rel=0.05)
+
+
+def test_projections_may_learn_slower_than_adapters():
+    model = tiny_model()
+    settings = SETTINGS.model_copy(update={"projection_rate": 0.1})
+    steps = Training(model, readings(sample(0)), Recipe(learning_rate=1e-3, schedule="constant"), settings)
+    steps.step(1)
+    rates = {id(weight): group["lr"] for group in steps.optimizer.param_groups for weight in group["params"]}
+    assert rates.keys() == {id(weight) for weight in steps.parameters}
+    assert {rates[id(weight)] for weight in model.adapter_parameters()} == {1e-3}
+    assert {rates[id(weight)] for weight in model.projection_parameters()} == {1e-4}
+
+
+def test_whitening_spreads_what_all_but_coincides():
+    """Over documents and questions alike: no common direction, the same spread in every direction."""
+    model, read = tiny_model(), readings(*(sample(number) for number in range(8)))
+    texts = [
+        text for one in read for kind in texts_of(one, model.empty_queue(), model.config) for text in kind
+    ]
+
+    def mean_cosine() -> float:
+        vectors = torch.stack(represent(model, texts, 2000))
+        return (vectors @ vectors.T).mean().item()
+
+    assert mean_cosine() > 0.9
+    whiten(model, read, 2000)
+    assert mean_cosine() < 0.3
+    assert model.mem_to_emb[-1].weight.requires_grad
 
 
 # --- samples --------------------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
-"""What jobs.train has of its own for the task `evolvable`: checks, curves and card of the model."""
+"""What a training of evolvable makes: an evolvable model. The module `adapter` has the same names."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from cluster.training.settings import EvolvableSettings, LoraSettings, TrainingError
+from cluster.training.settings import EvolvableSettings, TrainingError
 from jobs.cli import UsageError
+from jobs.train.config import TrainConfig
 from schemas.training import hash_rows
+
+NAME = "model"
 
 MEASURES = ("recall_at_10", "recall_at_5", "mrr")
 
@@ -14,23 +18,25 @@ CURVES = (
     ("recall@10", (("recall_at_10", "training"), ("eval_recall_at_10", "validation"))),
     ("learning rate", (("learning_rate", "learning rate"),)),
 )
-"""As jobs.train has them."""
+"""As in the module `adapter`."""
 
 
-def check(lora: LoraSettings) -> None:
-    """UsageError for settings that only the other tasks have."""
-    if lora.first_layer or lora.quantize != "none":
+def worker() -> Callable[[dict], None]:
+    """What each worker runs."""
+    from cluster.evolvable.training import train_worker
+
+    return train_worker
+
+
+def hash_data(config: TrainConfig) -> str:
+    """Hash over the rows of the set, after a look at settings and samples."""
+    from cluster.evolvable.samples import histories_of, read_rows
+
+    if config.lora.first_layer or config.lora.quantize != "none":
         raise UsageError(
             "task 'evolvable' adapts all blocks of a base that is not quantized: set lora.first_layer=0 and "
             'lora.quantize="none", or take --config jobs/configs/train/evolvable.toml'
         )
-
-
-def hash_data(config) -> str:
-    """Hash over the rows of the set, after a look at settings and samples."""
-    from cluster.evolvable.samples import histories_of, read_rows
-
-    check(config.lora)
     parts = []
     for part in ("train", "validation"):
         try:
@@ -43,6 +49,10 @@ def hash_data(config) -> str:
     return hash_rows(parts)
 
 
+def complete(config: TrainConfig, base: Path, folder: Path) -> None:
+    """Nothing: the model names its base, and has no prompt."""
+
+
 def measured(metrics: list[dict], result: dict) -> dict:
     """Of metrics.jsonl: the evaluation before the first step and the last one."""
     evaluations = [entry for entry in metrics if "eval_loss" in entry]
@@ -51,7 +61,11 @@ def measured(metrics: list[dict], result: dict) -> dict:
     def values(entry: dict) -> dict:
         return {name: round(entry[f"eval_{name}"], 4) for name in names}
 
-    return {"at_start": values(evaluations[0]), "trained": values(evaluations[-1])}
+    found = {"at_start": values(evaluations[0]), "trained": values(evaluations[-1])}
+    if evaluations[1]["step"] == 0:
+        # Measured again before the first step, with a fitted projection.
+        found["whitened"] = values(evaluations[1])
+    return found
 
 
 def card(manifest: dict) -> str:
@@ -77,7 +91,10 @@ def card(manifest: dict) -> str:
         f"seed {recipe['seed']}",
         "licence": config["licence"],
     }
-    rows = {"at the start": manifest["at_start"], "trained": manifest["trained"]}
+    rows = {"at the start": manifest["at_start"]}
+    if "whitened" in manifest:
+        rows["whitened"] = manifest["whitened"]
+    rows["trained"] = manifest["trained"]
     rows["trained, read with an empty queue"] = manifest["without_queue"]
     if "baseline" in manifest:
         rows[f"{settings.baseline}, static"] = manifest["baseline"]

@@ -1,0 +1,1 @@
+"""Training: what the modules of `python -m jobs.train` are made of."""

@@ -1,0 +1,231 @@
+"""Train: a training set becomes a LoRA adapter that the other jobs take as it is.
+
+    python -m jobs.train --task encoder --data DIR --output DIR           # jobs/configs/train/default.toml
+    python -m jobs.train --task encoder --data DIR --output DIR --config jobs/configs/train/encoder_v0.toml
+    python -m jobs.train --task evolvable --data DIR --output DIR --config jobs/configs/train/evolvable.toml
+    python -m jobs.backfill --profile OUTPUT/adapter ...
+
+Reads the folder that jobs.distill writes. Only answers are learned. Run the same command again after a crash:
+it goes on from the last checkpoint, and a finished training is not repeated. Leaves in the output folder
+`adapter/` (PEFT weights, card, profile with the prompt), `metrics.jsonl`, `curves.png` and `manifest.json`;
+of the task evolvable `model/`, for cluster.evolvable.embedder, instead of an adapter.
+"""
+
+import contextlib
+import datetime as dt
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.resources import connect
+from cluster.training.settings import TrainingError, last_checkpoint
+from jobs.cli import JobError, main, say
+from jobs.run import absolute
+from jobs.train import adapter, evolvable
+from jobs.train.config import PLACES, TrainConfig
+
+PACKAGES = ("torch", "transformers", "peft", "trl", "ray")
+
+
+def run(config: TrainConfig) -> dict:
+    """Train, and return the summary. Safe to repeat at any time."""
+    from cluster.models import ModelError, model_folder, source_hash
+
+    config = config.model_copy(update={"data": absolute(config.data), "output": absolute(config.output)})
+    output = Path(config.output)
+    product = evolvable if config.task == "evolvable" else adapter
+    data_hash = product.hash_data(config)
+    try:
+        base_hash = source_hash(config.base, config.base_revision)
+        key = training_key(config, data_hash, base_hash)
+        if done := finished(output, key):
+            return done | {"status": "unchanged"}
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "training.json").write_text(json.dumps({"key": key}))
+        base = model_folder(config.base, config.base_revision)
+    except ModelError as error:
+        raise JobError(str(error)) from error
+    started_s = time.monotonic()
+    say(f"[train] {config.task}: {config.data} on {config.base} -> {output}")
+    if resume := last_checkpoint(output / "checkpoints"):
+        say(f"[train] goes on from step {resume.name.rpartition('-')[2]}")
+    with progress(output / "metrics.jsonl"):
+        train(config, product.worker())
+    folder = output / product.NAME
+    product.complete(config, base, folder)
+
+    metrics = read_metrics(output / "metrics.jsonl")
+    result = json.loads((output / "result.json").read_text())
+    manifest = {
+        "status": "done",
+        "key": key,
+        "task": config.task,
+        product.NAME: str(folder),
+        f"{product.NAME}_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
+        **result,
+        **product.measured(metrics, result),
+        "data_hash": data_hash,
+        "base_hash": base_hash,
+        # Of this process: what came before a crash is in the times of metrics.jsonl.
+        "seconds": round(time.monotonic() - started_s, 1),
+        "finished_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "config": config.model_dump(mode="json"),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    draw_curves(metrics, output / "curves.png", product.CURVES)
+    (folder / "README.md").write_text(product.card(manifest))
+    (output / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)
+    return summary(manifest)
+
+
+def summary(manifest: dict) -> dict:
+    """What of a manifest is printed."""
+    return {name: value for name, value in manifest.items() if name not in ("config", "packages", "key")}
+
+
+# --- before -------------------------------------------------------------------------------------------
+
+
+def training_key(config: TrainConfig, data_hash: str, base_hash: str) -> str:
+    """16 hex digits over everything that decides what is learned."""
+    others = set() if config.task == "evolvable" else {"evolvable"}
+    settings = config.model_dump(mode="json", exclude=PLACES | others | {"base", "base_revision"})
+    content = json.dumps([settings, config.workers.num_workers, data_hash, base_hash], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def finished(output: Path, key: str) -> dict | None:
+    """The summary of an output folder that is done. JobError when it is another training's."""
+    try:
+        begun = json.loads((output / "training.json").read_text())["key"]
+    except FileNotFoundError:
+        return None
+    if begun != key:
+        raise JobError(
+            f"output={output}: holds a training with other settings or data (key {begun}, now {key}); "
+            "give another folder, or delete it"
+        )
+    path = output / "manifest.json"
+    return summary(json.loads(path.read_text())) if path.is_file() else None
+
+
+# --- the training -------------------------------------------------------------------------------------
+
+
+def train(config: TrainConfig, worker: Callable[[dict], None]) -> None:
+    """Run the workers to their end; what failed in one of them is raised as JobError."""
+    import os
+
+    connect(config.cluster)
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    pool, output = config.workers, Path(config.output)
+    num_gpus = pool.num_gpus
+    if num_gpus is None:
+        num_gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= pool.num_workers else 0.0
+    threads = pool.num_threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
+    bookkeeping = output / "ray_train"
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config={
+            "task": config.task,
+            "data": config.data,
+            "output": config.output,
+            "base": config.base,
+            "base_revision": config.base_revision,
+            "lora": config.lora.model_dump(),
+            "recipe": config.recipe.model_dump(),
+            "evolvable": config.evolvable.model_dump(),
+        },
+        scaling_config=ScalingConfig(
+            num_workers=pool.num_workers,
+            use_gpu=num_gpus > 0,
+            resources_per_worker={"CPU": pool.num_cpus, **({"GPU": num_gpus} if num_gpus else {})},
+        ),
+        run_config=RunConfig(
+            # Ray's own notes on this attempt. Checkpoints are ours, so that they outlive it.
+            name=uuid.uuid4().hex,
+            storage_path=str(bookkeeping),
+            failure_config=FailureConfig(max_failures=pool.max_failures),
+            worker_runtime_env={"env_vars": {} if num_gpus else {"OMP_NUM_THREADS": str(threads)}},
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise JobError(reason(error)) from error
+    finally:
+        shutil.rmtree(bookkeeping, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def progress(path: Path, every_s: float = 5.0):
+    """Meanwhile say on stderr what the first worker logs."""
+    stop = threading.Event()
+
+    def follow(said: int = 0) -> None:
+        while not stop.wait(every_s):
+            entries = read_metrics(path) if path.is_file() else []
+            said = said if said <= len(entries) else 0
+            for entry in entries[-1:] if said < len(entries) else []:
+                names = ("loss", "eval_loss", "eval_recall_at_10", "epoch", "learning_rate")
+                values = [f"{name} {entry[name]:.4g}" for name in names if name in entry]
+                say(f"[train] step {entry['step']}, {', '.join(values)}")
+            said = len(entries)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def reason(error: Exception) -> str:
+    """What a worker did not like, or else what Ray says of its end."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        # Ray hands a worker's exception on in a wrapping of its own.
+        cause = getattr(failure, "_base_exc", failure)
+        if isinstance(cause, TrainingError):
+            return str(cause)
+    return str(error)
+
+
+# --- after --------------------------------------------------------------------------------------------
+
+
+def read_metrics(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def draw_curves(metrics: list[dict], path: Path, curves: tuple) -> None:
+    """Losses, measures and learning rate over steps, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(2, 2).flat, curves, strict=True):
+        for key, label in lines:
+            points = [(entry["step"], entry[key]) for entry in metrics if key in entry]
+            marker = "o" if len(points) < 50 else ""
+            axes.plot(
+                *zip(*points, strict=True) if points else ([], []), marker=marker, markersize=3, label=label
+            )
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    main(TrainConfig, run, __doc__)

@@ -1,0 +1,150 @@
+"""What a training of encoder, decider or fact_qa makes: a LoRA adapter.
+
+The module `evolvable` has the same names; `jobs.train` needs no more of a task.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs.cli import UsageError
+from jobs.train.config import TrainConfig
+from schemas.training import PROFILE_FILE
+
+NAME = "adapter"
+"""Of the folder in the output, and of its key in the summary."""
+
+CURVES = (
+    ("loss", (("loss", "training"), ("eval_loss", "validation"))),
+    ("token accuracy", (("mean_token_accuracy", "training"), ("eval_mean_token_accuracy", "validation"))),
+    (
+        "greedy answers",
+        (
+            ("eval_complete_answers", "complete"),
+            ("eval_valid_answers", "valid"),
+            ("eval_exact_answers", "exact"),
+        ),
+    ),
+    ("learning rate", (("learning_rate", "learning rate"),)),
+)
+"""Title of a picture's part and its lines: key in metrics.jsonl, label."""
+
+
+def worker() -> Callable[[dict], None]:
+    """What each worker runs. The first leaves the folder and `result.json` in the output."""
+    from cluster.training.trainer import train_adapter
+
+    return train_adapter
+
+
+def hash_data(config: TrainConfig) -> str:
+    """Hash over the rows of the training set, after a look at whether they are one for this task."""
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    from schemas.training import TRAINING_SCHEMA, hash_rows
+
+    parts = []
+    for name in ("train.parquet", "validation.parquet"):
+        path = Path(config.data) / name
+        try:
+            found = pq.read_table(path)
+        except (OSError, ArrowException) as error:
+            raise UsageError(
+                f"data={config.data}: {name} cannot be read ({error}); give a folder that jobs.distill wrote"
+            ) from None
+        if not found.schema.equals(TRAINING_SCHEMA):
+            raise UsageError(f"{path}: schema\n{found.schema}\nmust be\n{TRAINING_SCHEMA}")
+        if not found.num_rows:
+            raise UsageError(
+                f"{path}: holds no example; distill more sessions, or with another validation_fraction"
+            )
+        tasks = found["task"].unique().to_pylist()
+        if tasks != [config.task]:
+            raise UsageError(
+                f"task={config.task!r}: {path} holds {found.num_rows} examples of {tasks}; "
+                "give the data's own task, or other data"
+            )
+        parts.append(found.to_pylist())
+    return hash_rows(parts)
+
+
+def complete(config: TrainConfig, base: Path, folder: Path) -> None:
+    """Check that the adapter fits its base, and put the learned profile beside it. ModelError when not."""
+    from cluster.models import check_adapter
+
+    check_adapter(base, folder)
+    write_profile(config, folder)
+
+
+def write_profile(config: TrainConfig, adapter: Path) -> None:
+    """Beside the adapter, the profile whose prompts were learned, for the base that learned them."""
+    given = Path(config.data) / PROFILE_FILE
+    if given.is_file():
+        profile = json.loads(given.read_text()) | {"base": config.base, "base_revision": config.base_revision}
+        (adapter / PROFILE_FILE).write_text(json.dumps(profile, indent=1, ensure_ascii=False))
+
+
+def measured(metrics: list[dict], result: dict) -> dict[str, float]:
+    """Of metrics.jsonl: the evaluation of the step whose weights were kept."""
+    evaluations = [entry for entry in metrics if "eval_loss" in entry]
+    of_best = [entry for entry in evaluations if entry["step"] == result["best_step"]]
+    names = ("loss", "mean_token_accuracy", "complete_answers", "valid_answers", "exact_answers")
+    found = (of_best or evaluations or [{}])[-1]
+    return {
+        f"validation_{name}": round(found[f"eval_{name}"], 4) for name in names if f"eval_{name}" in found
+    }
+
+
+def card(manifest: dict) -> str:
+    """The adapter's README, with the front matter that model hubs read."""
+    config = manifest["config"]
+    lora, recipe = config["lora"], config["recipe"]
+    hub = "" if config["base"].startswith(("package:", "/", ".")) else f"base_model: {config['base']}\n"
+    blocks = f" from block {lora['first_layer']}" if lora["first_layer"] else ""
+    batch = f"{recipe['batch_size']} x {recipe['accumulation']} x {config['workers']['num_workers']}"
+    facts = {
+        "base": f"{config['base']} ({manifest['base_hash']})",
+        "data": f"{manifest['num_examples']} examples, {manifest['num_tokens']} tokens, of which "
+        f"{manifest['num_learned_tokens']} learned; {manifest['num_validation']} for validation; "
+        f"{manifest['data_hash']}",
+        "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}, "
+        f"{', '.join(lora['target_modules'])}{blocks}; {manifest['num_parameters']} parameters",
+        "recipe": f"{manifest['num_steps']} steps of {batch}, learning rate {recipe['learning_rate']} "
+        f"({recipe['schedule']}, warm-up {recipe['warmup']}), {recipe['dtype']}, seed {recipe['seed']}",
+        "kept": f"step {manifest['best_step']}, the one with the lowest validation loss",
+        "licence": config["licence"],
+    }
+    scores = {
+        name.removeprefix("validation_").replace("_", " "): value
+        for name, value in manifest.items()
+        if name.startswith("validation_")
+    }
+    num_answers = min(recipe["num_answers"], manifest["num_validation"])
+    return f"""---
+license: {config["licence"]}
+{hub}library_name: peft
+tags: [lora, slowwave, {manifest["task"]}]
+pipeline_tag: text-generation
+---
+# LoRA adapter: {manifest["task"]}
+
+Trained by Slowwave's `jobs.train`.
+
+{table(facts, "training", "")}
+
+{table(scores, "on validation", "")}
+
+*Complete*, *valid* and *exact* are shares of {num_answers} answers that were given greedily and without a
+grammar: ended by themselves, readable as an answer of the task, equal to the expected text.
+"""
+
+
+def table(values: dict, left: str, right: str) -> str:
+    """A Markdown table of two columns."""
+    lines = [
+        f"| {left} | {right} |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in values.items()),
+    ]
+    return "\n".join(lines)

