@@ -1,6 +1,7 @@
 """A store whose turns an evolvable embedder reads: nights, questions, forgetting, migrating."""
 
 import datetime as dt
+import json
 import random
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from schemas.archive import ARCHIVE_SCHEMA
 from tests.e2e.conftest import ROOT, job, rows
 from tests.tiny import save_tiny_model
 
+USERS = ["ann", "bob", "cid"]
 WORDS = ["harbour", "lemon", "train", "violin", "garden", "copper", "winter", "ladder", "market", "coat"]
 
 
@@ -33,7 +35,7 @@ def models(tmp_path_factory) -> Path:
 def sessions() -> list[dict]:
     """Three users of four days, in an order in which some days come late."""
     rng, made = random.Random(0), []
-    for user in ("ann", "bob", "cid"):
+    for user in USERS:
         for day in range(4):
             turns = [
                 {"role": "user", "content": " ".join(rng.choices(WORDS, k=5)), "speaker": None, "time": None}
@@ -92,9 +94,37 @@ def test_two_nights_leave_what_the_model_makes_of_all_at_once(models, store):
     assert len(rows(store, "turns")) == sum(len(part["turns"]) for part in parts)
     assert_embedded(store, models / "model")
     assert {row["user_id"]: row["num_turns"] for row in rows(store, "states")} == {
-        user: sum(len(part["turns"]) for part in parts if part["user_id"] == user)
-        for user in ("ann", "bob", "cid")
+        user: sum(len(part["turns"]) for part in parts if part["user_id"] == user) for user in USERS
     }
+
+
+def test_retrieval_is_measured_with_each_user_s_memory(models, store, tmp_path):
+    """The report's recall is that of the model itself, asked with the memory after all that the user said."""
+    from cluster.evolvable.embedder import EvolvableEmbedder
+    from cluster.evolvable.turns import in_order, read_states
+    from cluster.store import Store
+
+    wavefront, memories = (
+        EvolvableEmbedder.load(models / "model").wavefront,
+        read_states(Store(str(store)), USERS),
+    )
+    questions, found = [], []
+    for user in USERS:
+        turns = in_order(row for row in rows(store, "turns") if row["user_id"] == user)
+        for number, wanted in enumerate(turns):
+            place = {"session_id": wanted["session_id"], "turn_index": wanted["turn_index"]}
+            item = {"question_id": f"{user}-{number}", "user_id": user, "question": wanted["content"]}
+            questions.append(item | {"answer": "?", "question_type": "t", "evidence": [place]})
+            scores = np.array([row["vector"] for row in turns]) @ wavefront.query(
+                memories[user], wanted["content"]
+            )
+            found.append(scores[number] >= np.sort(scores)[-5:][0])
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in questions))
+    options = ("--questions", path, "--report", tmp_path / "report", "--embedder", models / "embedder.toml")
+    summary = job("jobs.evaluate", "retrieval", "--store", store, *options).summary
+    assert summary["num_questions"] == len(questions)
+    assert summary["turns"]["evidence_turn_recall_at_5"] == pytest.approx(np.mean(found), abs=1e-4)
 
 
 @pytest.mark.slow
