@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cluster.evolvable.loss import read_memory, represent, texts_of
 from cluster.evolvable.model import EvolvableModel
 from cluster.evolvable.samples import Reading
-from cluster.evolvable.training import read_memory, represent, texts_of
 
 SHRINKAGE = 0.1
 """Of the covariance towards a multiple of the identity: there are hardly more samples than dimensions."""
