@@ -14,15 +14,16 @@ def recipe(name: str) -> TrainConfig:
     return TrainConfig.model_validate(given | tomllib.loads(text))
 
 
-@pytest.mark.parametrize("name", ["encoder_v0", "encoder_v0_small"])
-def test_the_recipe_of_encoder_v0_is_its_card_s(name):
-    """Model card: r 16, alpha 32, dropout 0.05, q/k/v/o, 3 epochs, 1 x 16 examples a step, 2e-4, bf16."""
+@pytest.mark.parametrize(("name", "rate"), [("encoder_v0", 2e-4), ("encoder_v0_small", 1e-3)])
+def test_the_recipe_of_encoder_v0_is_its_card_s(name, rate):
+    """Model card: r 16, alpha 32, dropout 0.05, q/k/v/o, 3 epochs, 1 x 16 examples a step, 2e-4, bf16. The
+    small one differs in its rate."""
     config = recipe(name)
     lora, learned = config.lora, config.recipe
     assert (lora.rank, lora.alpha, lora.dropout, lora.first_layer, lora.quantize) == (16, 32, 0.05, 0, "none")
     assert lora.target_modules == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert (learned.num_epochs, learned.batch_size * learned.accumulation) == (3, 16)
-    assert (learned.learning_rate, learned.dtype) == (2e-4, "bfloat16")
+    assert (learned.learning_rate, learned.dtype) == (rate, "bfloat16")
 
 
 def test_lightmem_s_recipe_is_within_its_ranges():
