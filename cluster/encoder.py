@@ -161,16 +161,17 @@ def _halve(piece: _Piece) -> list[_Piece]:
 
 def _cite_by_words(record: EncodedRecord, current: list[dict], role: str | None) -> EncodedRecord:
     """The record, resting on the part that shares most words with it; of equals what the model named."""
-    words = _words(record.semantic_text)
+    wanted = words(record.semantic_text)
     spoken = [index for index, part in enumerate(current) if part["role"] == role] if role else []
     best = max(
         spoken or range(len(current)),
-        key=lambda index: (len(words & _words(current[index]["text"])), index in record.evidence_turns),
+        key=lambda index: (len(wanted & words(current[index]["text"])), index in record.evidence_turns),
     )
     return record.model_copy(update={"evidence_turns": [best]})
 
 
-def _words(text: str) -> set[str]:
+def words(text: str) -> set[str]:
+    """In lower case, numbers included."""
     return set(re.findall(r"\w+", text.casefold()))
 
 

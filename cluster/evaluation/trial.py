@@ -8,6 +8,8 @@ The measures of a segment are defined here once, for every encoder:
               himself; `refused`: records, but the verifier's rules (cluster.distillation.verifier) refuse
               every one
   silent      it gives no record
+  statements  how many the rule-based teacher (cluster.distillation.extractor) finds, and how many of them are
+              held by some record
   scores      0 to 5 on the four dimensions, of what did not fail and has records
 
 Without a judge the scores are proxies by rule, and comparable with nobody else's:
@@ -24,11 +26,15 @@ import time
 from collections.abc import Callable
 
 from cluster.consolidation.grammar import read
+from cluster.distillation.extractor import extract
 from cluster.distillation.verifier import RULES, Evidence, states_something, verify
-from cluster.encoder import Encoder, Encoding
+from cluster.encoder import Encoder, Encoding, words
 from schemas.judge import WEIGHTS, Scores
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
+
+SAME = 0.75
+"""Share of a statement's words that a record has which holds it."""
 
 _NAME_OR_NUMBER = re.compile(r"\b(?:[A-Z][\w'’-]+|\d[\d.,:/-]*)")
 
@@ -108,6 +114,7 @@ def assess(segment: dict, encoding: Encoding, profile: EncoderProfile) -> dict:
         "schema_ok": not encoding.rejections,
         "complete": encoding.outcome in ("complete", "skipped"),
         "states_something": states,
+        **statements(segment, records),
         "num_records": len(records),
         "num_refused": len(records) - len(kept),
         "failure": failure,
@@ -118,6 +125,14 @@ def assess(segment: dict, encoding: Encoding, profile: EncoderProfile) -> dict:
         "rejected": [rejection["raw"] for rejection in encoding.rejections],
         "cited": sorted({turn for record in encoding.records for turn in record["evidence_turns"]}),
     }
+
+
+def statements(segment: dict, records: list[EncodedRecord]) -> dict[str, int]:
+    """Statements of users in the segment, and those of which a record has three words of four."""
+    told = [words(found["semantic_text"]) for found in extract(segment)]
+    held = [words(record.semantic_text) for record in records]
+    num_held = sum(any(len(said & kept) >= SAME * len(said) for kept in held) for said in told)
+    return {"num_statements": len(told), "num_statements_held": num_held}
 
 
 def proxies(segment: dict, records: list[EncodedRecord], profile: EncoderProfile) -> dict[str, float]:

@@ -14,6 +14,7 @@ served. Every profile cuts the same sessions in its own way, and is loaded once,
                    by rule (cluster.evaluation.trial says how) unless a judge is named
   composite        mean of the weighted scores over all segments with something to score, failures as 0
   evidence         with --questions: share of the evidence turns of users that some record cites
+  statements       share of what the rule-based teacher finds in the segments that some record holds
   silent           of the segments in which no user states anything (advice only): share without a record
   p50, p95         seconds of one segment alone; segments/s are those of one engine with whole batches
 
@@ -270,6 +271,7 @@ def board(measured: dict, evidence: dict[tuple[str, str], set[int]]) -> dict:
     scored = [row["scores"] for row in rows if row["scores"]]
     composites = [0.0 if row["failure"] else weighted(row["scores"]) for row in rows if has_score(row)]
     silent = [float(not row["num_records"]) for row in rows if not row["states_something"]]
+    stated, held = (sum(row[name] for row in rows) for name in ("num_statements", "num_statements_held"))
     wanted, cited = set(), set()
     for row in rows:
         place = (row["user_id"], row["session_id"])
@@ -285,6 +287,7 @@ def board(measured: dict, evidence: dict[tuple[str, str], set[int]]) -> dict:
         **{name: mean(scores[name] for scores in scored) for name in SCORES},
         "composite": mean(composites),
         "evidence": len(wanted & cited) / len(wanted) if wanted else None,
+        "statements": held / stated if stated else None,
         "silent": mean(silent),
         "p50_s": percentile(measured["latencies_s"], 50),
         "p95_s": percentile(measured["latencies_s"], 95),

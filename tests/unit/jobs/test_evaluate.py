@@ -25,6 +25,8 @@ def row(failure="", scores=None, states=True, **more):
         "scores": scores,
         "states_something": states,
         "num_records": 1 if scores else 0,
+        "num_statements": 2 * states,
+        "num_statements_held": 1 if scores else 0,
         "schema_ok": failure != "cut_answer",
         "complete": failure != "cut_answer",
         "cited": [],
@@ -45,6 +47,7 @@ def test_the_composite_counts_failures_and_leaves_out_what_is_rightly_silent():
     assert board["atomicity"] == 5  # a conditional mean: failures do not enter it
     assert (board["failure_rate"], board["schema_ok"], board["silent"]) == (0.5, 0.75, 1.0)
     assert board["evidence"] == 0.5  # turn 9 is no user's turn that was measured
+    assert board["statements"] == pytest.approx(1 / 6)
     assert board["p50_s"] == 2.0
     assert encoder.failures(rows) == {"cut_answer": 1, "missed": 1}
 

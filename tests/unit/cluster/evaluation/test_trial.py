@@ -53,6 +53,17 @@ def test_a_good_answer_has_scores_and_no_failure():
     assert row["cited"] == [4]
 
 
+def test_statements_are_counted_one_by_one():
+    """Two in one message: a record of the first holds one of them, whatever turn it cites."""
+    told = segment(("user", "I live in Oslo with my cat Mimi. By the way, I work as a nurse in Bergen."))
+    row = assess(told, encoding("User lives in Oslo with their cat Mimi."), PROFILE)
+    assert (row["num_statements"], row["num_statements_held"]) == (2, 1)
+    both = encoding("User lives in Oslo with their cat Mimi.", "User works as a nurse in Bergen.")
+    assert assess(told, both, PROFILE)["num_statements_held"] == 2
+    asked = segment(("user", "What is a good bike lock?"))
+    assert assess(asked, encoding("User likes bike locks."), PROFILE)["num_statements"] == 0
+
+
 @pytest.mark.parametrize(
     ("told", "made", "failure"),
     [
