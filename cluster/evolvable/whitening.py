@@ -15,7 +15,7 @@ SHRINKAGE = 0.1
 
 @torch.no_grad()
 def whiten(model: EvolvableModel, readings: Sequence[Reading], pass_tokens: int) -> None:
-    """Set the last projection so that what it gives has zero mean and unit covariance (arXiv 2103.15316).
+    """Replace the last projection so that what it gives has zero mean and unit covariance (arXiv 2103.15316).
 
     Documents and questions of the readings count half each: what tells the one kind from the other says
     nothing about which belong together, and loses its weight like every other common direction.
@@ -42,6 +42,5 @@ def whiten(model: EvolvableModel, readings: Sequence[Reading], pass_tokens: int)
     covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * variance * torch.eye(len(mean)).to(covariance)
     values, vectors = torch.linalg.eigh(covariance)
     whitening = vectors / values.sqrt() @ vectors.T
-    # Behind what it was before, which for a new model is the identity.
     last.weight.copy_(whitening)
     last.bias.copy_(-whitening @ mean)

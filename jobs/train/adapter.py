@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.cli import UsageError
+from jobs.train.cards import hub_line, recipe_of, table
 from jobs.train.config import TrainConfig
 from schemas.training import PROFILE_FILE
 
@@ -99,10 +100,8 @@ def measured(metrics: list[dict], result: dict) -> dict[str, float]:
 def card(manifest: dict) -> str:
     """The adapter's README, with the front matter that model hubs read."""
     config = manifest["config"]
-    lora, recipe = config["lora"], config["recipe"]
-    hub = "" if config["base"].startswith(("package:", "/", ".")) else f"base_model: {config['base']}\n"
+    lora = config["lora"]
     blocks = f" from block {lora['first_layer']}" if lora["first_layer"] else ""
-    batch = f"{recipe['batch_size']} x {recipe['accumulation']} x {config['workers']['num_workers']}"
     facts = {
         "base": f"{config['base']} ({manifest['base_hash']})",
         "data": f"{manifest['num_examples']} examples, {manifest['num_tokens']} tokens, of which "
@@ -110,8 +109,7 @@ def card(manifest: dict) -> str:
         f"{manifest['data_hash']}",
         "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}, "
         f"{', '.join(lora['target_modules'])}{blocks}; {manifest['num_parameters']} parameters",
-        "recipe": f"{manifest['num_steps']} steps of {batch}, learning rate {recipe['learning_rate']} "
-        f"({recipe['schedule']}, warm-up {recipe['warmup']}), {recipe['dtype']}, seed {recipe['seed']}",
+        "recipe": recipe_of(manifest),
         "kept": f"step {manifest['best_step']}, the one with the lowest validation loss",
         "licence": config["licence"],
     }
@@ -120,10 +118,10 @@ def card(manifest: dict) -> str:
         for name, value in manifest.items()
         if name.startswith("validation_")
     }
-    num_answers = min(recipe["num_answers"], manifest["num_validation"])
+    num_answers = min(config["recipe"]["num_answers"], manifest["num_validation"])
     return f"""---
 license: {config["licence"]}
-{hub}library_name: peft
+{hub_line(config)}library_name: peft
 tags: [lora, slowwave, {manifest["task"]}]
 pipeline_tag: text-generation
 ---
@@ -138,13 +136,3 @@ Trained by Slowwave's `jobs.train`.
 *Complete*, *valid* and *exact* are shares of {num_answers} answers that were given greedily and without a
 grammar: ended by themselves, readable as an answer of the task, equal to the expected text.
 """
-
-
-def table(values: dict, left: str, right: str) -> str:
-    """A Markdown table of two columns."""
-    lines = [
-        f"| {left} | {right} |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in values.items()),
-    ]
-    return "\n".join(lines)

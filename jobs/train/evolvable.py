@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cluster.training.settings import EvolvableSettings, TrainingError
 from jobs.cli import UsageError
+from jobs.train.cards import hub_line, recipe_of, table
 from jobs.train.config import TrainConfig
 from schemas.training import hash_rows
 
@@ -71,8 +72,7 @@ def measured(metrics: list[dict], result: dict) -> dict:
 def card(manifest: dict) -> str:
     """The model's README, with the front matter that model hubs read."""
     config = manifest["config"]
-    recipe, settings, lora = config["recipe"], EvolvableSettings(**config["evolvable"]), config["lora"]
-    batch = f"{recipe['batch_size']} x {recipe['accumulation']} x {config['workers']['num_workers']}"
+    settings, lora = EvolvableSettings(**config["evolvable"]), config["lora"]
     through = f"{settings.bptt_chunks} chunks" if settings.bptt_chunks else "all chunks"
     facts = {
         "base": f"{config['base']} ({manifest['base_hash']})",
@@ -86,9 +86,7 @@ def card(manifest: dict) -> str:
         f"{', '.join(lora['target_modules'])}; {manifest['num_parameters']} parameters with the projections",
         "loss": f"language model x {settings.lm_weight} + contrastive x {settings.contrastive_weight}, "
         f"temperature {settings.temperature}, gradients through {through}",
-        "recipe": f"{manifest['num_steps']} steps of {batch} conversations, learning rate "
-        f"{recipe['learning_rate']} ({recipe['schedule']}, warm-up {recipe['warmup']}), {recipe['dtype']}, "
-        f"seed {recipe['seed']}",
+        "recipe": recipe_of(manifest, " conversations"),
         "licence": config["licence"],
     }
     rows = {"at the start": manifest["at_start"]}
@@ -98,19 +96,16 @@ def card(manifest: dict) -> str:
     rows["trained, read with an empty queue"] = manifest["without_queue"]
     if "baseline" in manifest:
         rows[f"{settings.baseline}, static"] = manifest["baseline"]
-    hub = "" if config["base"].startswith(("package:", "/", ".")) else f"base_model: {config['base']}\n"
     lines = [
         "---",
         f"license: {config['licence']}",
-        f"{hub}tags: [embeddings, evolvable, slowwave]",
+        f"{hub_line(config)}tags: [embeddings, evolvable, slowwave]",
         "---",
         "# Evolvable embedder",
         "",
         "Trained by Slowwave's `jobs.train`, for `cluster.evolvable.embedder.EvolvableEmbedder.load`.",
         "",
-        "| training | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in facts.items()),
+        table(facts, "training", ""),
         "",
         f"On validation, {manifest['mean_candidates']} turns to choose from in the mean:",
         "",

@@ -104,20 +104,16 @@ def test_retrieval_is_measured_with_each_user_s_memory(models, store, tmp_path):
     from cluster.evolvable.turns import in_order, read_states
     from cluster.store import Store
 
-    wavefront, memories = (
-        EvolvableEmbedder.load(models / "model").wavefront,
-        read_states(Store(str(store)), USERS),
-    )
-    questions, found = [], []
+    wavefront = EvolvableEmbedder.load(models / "model").wavefront
+    memories, questions, found = read_states(Store(str(store)), USERS), [], []
     for user in USERS:
         turns = in_order(row for row in rows(store, "turns") if row["user_id"] == user)
         for number, wanted in enumerate(turns):
             place = {"session_id": wanted["session_id"], "turn_index": wanted["turn_index"]}
             item = {"question_id": f"{user}-{number}", "user_id": user, "question": wanted["content"]}
             questions.append(item | {"answer": "?", "question_type": "t", "evidence": [place]})
-            scores = np.array([row["vector"] for row in turns]) @ wavefront.query(
-                memories[user], wanted["content"]
-            )
+            asked = wavefront.query(memories[user], wanted["content"])
+            scores = np.array([row["vector"] for row in turns]) @ asked
             found.append(scores[number] >= np.sort(scores)[-5:][0])
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(json.dumps(item) + "\n" for item in questions))
