@@ -70,6 +70,9 @@ class DistillConfig(JobConfig):
     """Prompts that share this much (Jaccard similarity of runs of five words, estimated) count as one."""
     max_empty_fraction: float = Field(0.25, ge=0, lt=1)
     """Share of the set that may be segments without anything to remember."""
+    max_single_fraction: float | None = Field(None, ge=0, lt=1)
+    """Share of the segments with something to remember that may have one record only; not given: as they
+    come. A student that mostly sees one record learns to stop after the first (task encoder)."""
     max_ignore_fraction: float = Field(0.5, ge=0, lt=1)
     """Share of the set that may be decisions that change nothing (task decider)."""
     validation_fraction: float = Field(0.1, ge=0, lt=1)
@@ -99,6 +102,11 @@ class DistillConfig(JobConfig):
     """Questions whose haystacks are put together as one conversation (task evolvable)."""
     max_turns: int | None = Field(None, ge=2)
     """Exchanges of a conversation: its evidence, and others drawn by hash (task evolvable)."""
+    part_tokens: int | None = Field(None, ge=8)
+    """Longer exchanges become several turns, of which only the memory knows that they belong together: parts of
+    at most so many tokens of either side, all of them evidence where the exchange is (task evolvable)."""
+    max_parts: int = Field(4, ge=1)
+    """Parts of an exchange, the first ones (task evolvable)."""
     num_variants: int = Field(1, ge=1)
     """How often every question is learned, each time in another company and cut (task evolvable)."""
 

@@ -4,6 +4,9 @@ Reads LongMemEval's form: a question, its haystack of sessions, `has_answer` on 
 sessions of one question, or of several, make one conversation in time order, which is cut to a number of
 exchanges with all evidence kept. Each question then is a sample: the conversation, and it as the last turn.
 Questions that share a conversation are candidates for each other, and cost jobs.train one reading of it.
+
+`part_tokens` makes a set that cannot be learned without a memory: the end of a long message hardly says what it
+is about, and is to be found by questions about it all the same.
 """
 
 import functools
@@ -11,6 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from cluster.evolvable.tokens import Exchange, exchanges_of
+from cluster.segmenter import Offsets, split_text, tokenizer_offsets
 from jobs.cli import UsageError
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import Leaks, read_items
@@ -35,6 +40,7 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     from cluster.models import model_folder
 
     tokenizer, found = AutoTokenizer.from_pretrained(model_folder(config.base, None)), Candidates()
+    offsets = tokenizer_offsets(tokenizer.backend_tokenizer)
 
     @functools.cache
     def num_tokens(text: str) -> int:
@@ -56,7 +62,7 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
                 usable.append(asked)
         for variant in range(config.num_variants if part == "train" else 1):
             for group in grouped(usable, config, variant):
-                for example in samples(group, config, variant, found):
+                for example in samples(group, config, variant, offsets, found):
                     counts = {
                         "prompt_tokens": sum(map(num_tokens, example["meta"]["turns"])),
                         "completion_tokens": num_tokens(example["completion"]),
@@ -137,10 +143,10 @@ def grouped(questions: list[Asked], config: DistillConfig, variant: int) -> Iter
         yield ordered[start : start + config.conversation_questions]
 
 
-def samples(group: list[Asked], config: DistillConfig, variant: int, found: Candidates) -> Iterator[dict]:
+def samples(
+    group: list[Asked], config: DistillConfig, variant: int, offsets: Offsets, found: Candidates
+) -> Iterator[dict]:
     """One example a question, all with the same conversation."""
-    from cluster.evolvable.tokens import exchanges_of
-
     # A session that is in two haystacks stands once.
     sessions = {session[1]: session for asked in group for session in asked.sessions}
     turns = {
@@ -162,13 +168,14 @@ def samples(group: list[Asked], config: DistillConfig, variant: int, found: Cand
     }
     needed = set().union(*wanted.values())
     kept = cut(len(exchanges), needed, config.max_turns, f"{variant} {group[0].question_id}", config.seed)
-    place = {number: index for index, number in enumerate(kept)}
+    # (exchange, part of it): the turns of the conversation.
+    told = [(number, part) for number in kept for part in split(exchanges[number], offsets, config)]
     messages = []
-    for number in kept:
-        messages.append({"role": "user", "content": exchanges[number].user})
-        if exchanges[number].assistant:
-            messages.append({"role": "assistant", "content": exchanges[number].assistant})
-    texts = [exchanges[number].text for number in kept]
+    for _, part in told:
+        messages.append({"role": "user", "content": part.user})
+        if part.assistant:
+            messages.append({"role": "assistant", "content": part.assistant})
+    texts = [part.text for _, part in told]
     for asked in group:
         source = source_of(asked) | {"source_id": f"{asked.question_id}#{variant}"}
         if len(needed) > (config.max_turns or len(needed)):
@@ -176,7 +183,8 @@ def samples(group: list[Asked], config: DistillConfig, variant: int, found: Cand
             found.rejected.append(rejection(source, asked.text, "too_much_evidence", detail))
             continue
         last = [{"role": "user", "content": asked.text}, {"role": "assistant", "content": asked.answer}]
-        evidence = sorted(place[number] for number in wanted[asked.question_id])
+        answering = wanted[asked.question_id]
+        evidence = [index for index, (number, _) in enumerate(told) if number in answering]
         yield source | {
             "task": "evolvable",
             "messages": [*messages, *last],
@@ -186,6 +194,22 @@ def samples(group: list[Asked], config: DistillConfig, variant: int, found: Cand
             "kinds": [f"{len(evidence)} evidence turns"],
             "origin": "labels",
         }
+
+
+def split(exchange: Exchange, offsets: Offsets, config: DistillConfig) -> list[Exchange]:
+    """An exchange as the turns that it is read as: itself, or its parts."""
+    limit = config.part_tokens
+    sides = list(exchange)
+    tokens = offsets(sides)
+    if not limit or sum(map(len, tokens)) <= limit:
+        return [exchange]
+    user, assistant = (
+        [piece.strip() for piece, _ in split_text(text, spans, limit) if piece.strip()]
+        for text, spans in zip(sides, tokens, strict=True)
+    )
+    found = [exchange._replace(user=piece, assistant="") for piece in user]
+    found += [exchange._replace(user="", assistant=piece) for piece in assistant]
+    return found[: config.max_parts]
 
 
 def cut(num_turns: int, needed: set[int], max_turns: int | None, name: str, seed: int) -> list[int]:

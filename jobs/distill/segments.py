@@ -267,7 +267,7 @@ def collect(config: DistillConfig, files, origin: str, done: list[dict], plan: P
                         for name in ("completion", "num_turns", "prompt_tokens", "completion_tokens")
                     },
                     "task": "encoder",
-                    "label": "records" if row["verdict"] == "records" else "empty",
+                    "label": ("empty", "record", "records")[min(2, len(row["memory_types"]))],
                     "origin": "asking" if row["verdict"] == "asking" else origin,
                     "kinds": row["memory_types"],
                 }

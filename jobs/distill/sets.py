@@ -73,8 +73,8 @@ def draw(value: str, seed: int) -> float:
 
 
 def split(found: Candidates, config: DistillConfig) -> dict[str, list[dict]]:
-    """train and validation, each in an order by hash; what is over the share of empty answers, or of
-    decisions that change nothing, is rejected."""
+    """train and validation, each in an order by hash; what is over the share of empty answers, of single
+    records, or of decisions that change nothing, is rejected."""
     parts: dict[str, list[dict]] = {"train": [], "validation": []}
     draws = {user_id: draw(user_id, config.seed) for user_id in {row["user_id"] for row in found.examples}}
     share = config.validation_fraction
@@ -85,17 +85,26 @@ def split(found: Candidates, config: DistillConfig) -> dict[str, list[dict]]:
         parts["validation" if draws[example["user_id"]] < share else "train"].append(example)
     for name, examples in parts.items():
         examples.sort(key=lambda example: draw(example["source_id"] + example["completion"], config.seed))
+        examples = capped(examples, "record", "max_single_fraction", config, found, besides="empty")
         parts[name] = capped(examples, "empty", "max_empty_fraction", config, found)
         parts[name] = capped(parts[name], "ignore", "max_ignore_fraction", config, found)
     return parts
 
 
 def capped(
-    examples: list[dict], label: str, setting: str, config: DistillConfig, found: Candidates
+    examples: list[dict],
+    label: str,
+    setting: str,
+    config: DistillConfig,
+    found: Candidates,
+    besides: str | None = None,
 ) -> list[dict]:
-    """The examples with at most the set share of this label, the first of them."""
+    """The examples with at most the set share of this label, the first of them; those with the label `besides`
+    stay and do not count."""
     share = getattr(config, setting)
-    num_others = sum(example["label"] != label for example in examples)
+    if share is None:
+        return examples
+    num_others = sum(example["label"] not in (label, besides) for example in examples)
     num_allowed = int(num_others * share / (1 - share))
     kept, count = [], 0
     for example in examples:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -226,6 +227,18 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     chats = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
     assert len(chats) == counts["num_validation"]
     assert [message["role"] for message in chats[0]["messages"]] == ["user", "assistant"]
+
+
+def test_single_records_have_their_share_of_what_is_not_empty():
+    """Of a set that mostly has one record a segment, a student learns to stop after the first statement."""
+    labels = ["record"] * 60 + ["records"] * 30 + ["empty"] * 110
+    found = Candidates(examples=[example(number, label) for number, label in enumerate(labels)])
+    config = DistillConfig(
+        archive="x", output="x", max_single_fraction=0.4, max_empty_fraction=0.5, validation_fraction=0
+    )
+    counts = Counter(row["label"] for row in split(found, config)["train"])
+    assert counts == {"records": 30, "record": 20, "empty": 50}
+    assert Counter(row["reason"] for row in found.rejected) == {"record_over_share": 40, "empty_over_share": 60}
 
 
 def test_a_set_can_be_deidentified(tmp_path):

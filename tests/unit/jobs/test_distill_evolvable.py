@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.evolvable.samples import histories_of, read_rows
+from cluster.evolvable.tokens import exchanges_of
 from jobs.cli import UsageError
 from jobs.distill import evolvable
 from jobs.distill.__main__ import run
@@ -123,6 +124,25 @@ def test_a_conversation_with_more_evidence_than_turns_is_rejected(tmp_path):
     parts = made(tmp_path, several, max_turns=3, validation_fraction=0)
     assert not parts["train"]
     assert [row["reason"] for row in parts["rejected"]] == ["too_much_evidence"]
+
+
+def test_long_exchanges_become_turns_that_only_the_memory_joins(tmp_path):
+    asked = question(1)
+    told = asked["haystack_sessions"][0]
+    told[6]["content"] = "I went to " + ", ".join(f"place {number}" for number in range(12)) + "."
+    told[7]["content"] = "What a journey that was!"
+    (sample,) = made(tmp_path, asked, part_tokens=32, max_parts=3, validation_fraction=0)["train"]
+    *turns, _ = sample["meta"]["turns"]
+    assert len(turns) == 14, "two more than exchanges"
+    evidence = [turns[number] for number in sample["meta"]["evidence_turns"]]
+    said = [text.removeprefix("User: ").removeprefix("Assistant: ") for text in evidence]
+    assert " ".join(said) == f"{told[6]['content']} {told[7]['content']}"
+    assert [text.split(":")[0] for text in evidence] == ["User", "User", "Assistant"]
+    exchanges, _ = exchanges_of(sample["messages"][:-2])
+    assert [exchange.text for exchange in exchanges] == turns, "the memory reads what is to be found"
+
+    (shorter,) = made(tmp_path, asked, part_tokens=32, max_parts=2, validation_fraction=0)["train"]
+    assert shorter["meta"]["turns"] == [*turns[:11], *turns[12:], asked["question"]]
 
 
 def test_another_file_is_refused_by_name(tmp_path):
