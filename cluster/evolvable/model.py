@@ -12,7 +12,7 @@ H the base's hidden size, K `num_latents`, E `embedding_dim`, V the vocabulary, 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,9 @@ from schemas.evolvable import EvolvableConfig
 
 MEMORY_GENERATOR, RETRIEVER = "memory_generator", "retriever"
 CONFIG_FILE, HEADS_FILE = "evolvable.json", "heads.safetensors"
+
+PAST_STEP = 128
+"""Latents by which queues may differ in a pass that shares what was read of them."""
 
 
 class Chunk(NamedTuple):
@@ -183,9 +186,9 @@ class EvolvableModel(nn.Module):
             row_of[indexes] = len(logs)
             logs.append(max((texts[index].queue for index in indexes), key=len))
         known = self._run(RETRIEVER, self._keys_and_values, _pad(self._prefixes(logs)))
-        words, width = self._words([text.ids for text in texts]), max(map(len, logs))
+        words = self._words([text.ids for text in texts])
         order, found = [], []
-        for batch in batches(range(len(texts)), lambda index: width + len(texts[index].ids), max_tokens):
+        for batch in self._by_past(texts, max_tokens):
             ends = torch.tensor([len(texts[index].queue) for index in batch], device=self.device)
             rows, past = row_of[batch].to(self.device), int(ends.max())
             kept = [tensor[rows, :, :past] for tensor in known]
@@ -193,6 +196,17 @@ class EvolvableModel(nn.Module):
             found.append(self._vectors(hidden, [len(texts[index].ids) for index in batch]))
             order += batch
         return torch.cat(found)[torch.tensor(order, device=self.device).argsort()]
+
+    @staticmethod
+    def _by_past(texts: Sequence[Text], max_tokens: int) -> Iterator[list[int]]:
+        """Indexes of texts, whose queues are alike and whose words are: what a row has less of than the
+        longest of its batch is computed for nothing, and of the queue it is most of attention."""
+        steps: dict[int, list[int]] = {}
+        for index, text in enumerate(texts):
+            steps.setdefault(-(-len(text.queue) // PAST_STEP), []).append(index)
+        for step, group in steps.items():
+            past = step * PAST_STEP
+            yield from batches(group, lambda index, past=past: past + len(texts[index].ids), max_tokens)
 
     def represent(self, texts: Sequence[Text]) -> Tensor:
         """Unit vectors of the texts: float32 [len(texts), E]."""

@@ -5,8 +5,8 @@ sessions of one question, or of several, make one conversation in time order, wh
 exchanges with all evidence kept. Each question then is a sample: the conversation, and it as the last turn.
 Questions that share a conversation are candidates for each other, and cost jobs.train one reading of it.
 
-`part_tokens` makes a set that cannot be learned without a memory: the end of a long message hardly says what it
-is about, and is to be found by questions about it all the same.
+`part_tokens` makes a set that cannot be learned without a memory: the end of a long message hardly says what
+it is about, and is to be found by questions about it all the same.
 """
 
 import functools

@@ -99,8 +99,8 @@ def capped(
     found: Candidates,
     besides: str | None = None,
 ) -> list[dict]:
-    """The examples with at most the set share of this label, the first of them; those with the label `besides`
-    stay and do not count."""
+    """The examples with at most the set share of this label, the first of them; those with the label
+    `besides` stay and do not count."""
     share = getattr(config, setting)
     if share is None:
         return examples

@@ -74,6 +74,7 @@ def card(manifest: dict) -> str:
     config = manifest["config"]
     settings, lora = EvolvableSettings(**config["evolvable"]), config["lora"]
     through = f"{settings.bptt_chunks} chunks" if settings.bptt_chunks else "all chunks"
+    whitened = f"last projection fitted to {settings.whiten} conversations" if settings.whiten else "identity"
     facts = {
         "base": f"{config['base']} ({manifest['base_hash']})",
         "data": f"{manifest['num_examples']} questions to {manifest['num_conversations']} conversations; for "
@@ -86,7 +87,8 @@ def card(manifest: dict) -> str:
         f"{', '.join(lora['target_modules'])}; {manifest['num_parameters']} parameters with the projections",
         "loss": f"language model x {settings.lm_weight} + contrastive x {settings.contrastive_weight}, "
         f"temperature {settings.temperature}, gradients through {through}",
-        "recipe": recipe_of(manifest, " conversations"),
+        "recipe": f"{recipe_of(manifest, ' conversations')}; start: {whitened}; projections at "
+        f"{settings.projection_rate} of the learning rate",
         "licence": config["licence"],
     }
     rows = {"at the start": manifest["at_start"]}

@@ -238,7 +238,10 @@ def test_single_records_have_their_share_of_what_is_not_empty():
     )
     counts = Counter(row["label"] for row in split(found, config)["train"])
     assert counts == {"records": 30, "record": 20, "empty": 50}
-    assert Counter(row["reason"] for row in found.rejected) == {"record_over_share": 40, "empty_over_share": 60}
+    assert Counter(row["reason"] for row in found.rejected) == {
+        "record_over_share": 40,
+        "empty_over_share": 60,
+    }
 
 
 def test_a_set_can_be_deidentified(tmp_path):
