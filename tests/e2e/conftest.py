@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +44,17 @@ def start(*command: str, **env: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen, timeout_s: float = 600) -> Done:
+def finish(process: subprocess.Popen, timeout_s: float = 1800) -> Done:
     stdout, stderr = process.communicate(timeout=timeout_s)
     # Wrong usage has no summary.
     summary = json.loads(stdout.splitlines()[-1]) if process.returncode in (0, 1) else {}
     return Done(process.returncode, summary, stdout, stderr)
+
+
+def wait_until(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
+    """Until it has happened, or the process has ended: machines are slow in their own ways."""
+    while process.poll() is None and not happened():
+        time.sleep(0.02)
 
 
 def job(*command: str, code: int = 0, **env: str) -> Done:

@@ -10,7 +10,7 @@ def test_ray_job_submit_leaves_the_same_store(archive, store, small_batches, tmp
     submit = ["ray", "job", "submit", "--working-dir", ROOT, "--submission-id", "nightly", "--"]
     command = ["python", "-m", "jobs.backfill", "--archive", archive, "--store", tmp_path / "s"]
     command = [*submit, *command, "--config", small_batches]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=400)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     summary = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"run_id"'))
     assert summary["status"] == "done"

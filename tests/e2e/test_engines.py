@@ -40,7 +40,7 @@ print("RESULT " + json.dumps([[record["semantic_text"] for record in e.records] 
 def encode(archive: Path, num_segments: int = 4, **changes) -> list[list[str]]:
     """Record texts of the first segments, by an engine in a process of its own."""
     command = [sys.executable, "-c", ENCODE, str(archive), json.dumps(changes), str(num_segments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stderr[-4000:]
     return json.loads(lines[0].removeprefix("RESULT "))
@@ -94,7 +94,7 @@ print("RESULT", max(abs(a - b) for a, b in zip(ours, theirs)))
 
 def test_vllm_computes_what_the_reference_engine_computes():
     done = subprocess.run(
-        [sys.executable, "-c", LOGITS], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", LOGITS], cwd=ROOT, capture_output=True, text=True, timeout=1800
     )
     result = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert result, done.stderr[-4000:]
@@ -139,7 +139,7 @@ print("RESULT " + json.dumps([[record["semantic_text"] for record in e.records] 
 def test_vllm_gives_the_records_of_transformers_under_the_same_grammar(archive):
     """Same weights, same grammar, one segment at a time with transformers: the records must be the same."""
     command = [sys.executable, "-c", REFERENCE, str(archive), "{}", "4"]
-    done = subprocess.run(command, cwd=ROOT, input=SEGMENTS, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=ROOT, input=SEGMENTS, capture_output=True, text=True, timeout=1800)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert lines, done.stderr[-4000:]
     reference = json.loads(lines[0].removeprefix("RESULT "))

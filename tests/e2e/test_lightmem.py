@@ -16,7 +16,7 @@ CLONE = os.environ.get("SLOWWAVE_LIGHTMEM")
 @pytest.mark.skipif(not CLONE, reason="needs a clone of LightMem in SLOWWAVE_LIGHTMEM")
 def test_lightmem_remembers_and_corrects_with_the_default_encoder():
     command = [sys.executable, "-m", "tests.lightmem", CLONE]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert {"User lives in Oslo.", "User lives in Rome."} <= set(found["before"])

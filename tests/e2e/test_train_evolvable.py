@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cluster.evolvable.embedder import EvolvableEmbedder
-from tests.e2e.conftest import finish, job, start
+from tests.e2e.conftest import finish, job, start, wait_until
 from tests.tiny import tiny_base, tiny_tokenizer
 
 PLACES = ("Lyon", "Oslo", "Quito", "Turin", "Perth", "Osaka", "Cairo", "Delhi", "Lima", "Bonn")
@@ -79,9 +78,7 @@ def test_labelled_questions_become_an_embedder(base, settings, tmp_path):
 
     command = ("jobs.train", "--task", "evolvable", "--data", data, "--output", output, "--config", settings)
     first, metrics = start(*command), output / "metrics.jsonl"
-    deadline_s = time.monotonic() + 120
-    while time.monotonic() < deadline_s and not (output / "checkpoints" / "checkpoint-10").exists():
-        time.sleep(0.05)
+    wait_until(first, (output / "checkpoints" / "checkpoint-10").exists)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     done = finish(start(*command))

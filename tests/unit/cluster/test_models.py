@@ -368,7 +368,7 @@ import pathlib, time, cluster.models
 def make(folder):
     (folder / "half").write_text("")
     print("writing", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 cluster.models._made_once(pathlib.Path({str(folder)!r}), make)
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -379,7 +379,7 @@ cluster.models._made_once(pathlib.Path({str(folder)!r}), make)
     maker.communicate()
     started_s = time.monotonic()
     _made_once(folder, lambda unfinished: (unfinished / "weights").write_text("all"))
-    assert time.monotonic() - started_s < 5
+    assert time.monotonic() - started_s < 60
     assert [path.name for path in folder.iterdir()] == ["weights"]
 
 

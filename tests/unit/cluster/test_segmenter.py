@@ -218,7 +218,8 @@ def test_a_million_characters_are_cut_in_seconds():
     started_s = time.monotonic()
     segments = cut_session(a_session(text), word_offsets, a_profile())
     assert sum(len(segment["current"]) for segment in segments) == 176
-    assert time.monotonic() - started_s < 10
+    # Of quadratic work it would be hours.
+    assert time.monotonic() - started_s < 60
 
 
 # --- offsets of any kind ---------------------------------------------------------------------------------
