@@ -104,7 +104,7 @@ class DistillConfig(JobConfig):
     """Exchanges of a conversation: its evidence, and others drawn by hash (task evolvable)."""
     part_tokens: int | None = Field(None, ge=8)
     """Longer exchanges become several turns, of which only the memory knows that they belong together: parts
-    of either side with at most so many tokens, all of them evidence where the exchange is (task evolvable)."""
+    with at most so many tokens of either side, all evidence where the exchange is (task evolvable)."""
     max_parts: int = Field(4, ge=1)
     """Parts of an exchange, the first ones (task evolvable)."""
     num_variants: int = Field(1, ge=1)
