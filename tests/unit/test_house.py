@@ -186,7 +186,7 @@ def test_every_shipped_training_loads(path):
     "path", sorted((ROOT / "jobs/configs/distill").glob("*.toml")), ids=lambda path: path.stem
 )
 def test_every_shipped_distillation_loads(path):
-    given = {"archive": "archive", "output": "output"}
+    given = {"archive": "archive", "questions": "questions", "output": "output"}
     DistillConfig.model_validate(given | tomllib.loads(path.read_text(encoding="utf-8")))
 
 
