@@ -11,7 +11,6 @@ H the base's hidden size, K `num_latents`, E `embedding_dim`, V the vocabulary, 
 (0 allowed).
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +23,12 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from cluster.evolvable.batching import batches, by_memory
+from cluster.evolvable.checkpoint import CONFIG_FILE, read_config
 from cluster.models import ModelError, model_folder
 from schemas.evolvable import EvolvableConfig
 
 MEMORY_GENERATOR, RETRIEVER = "memory_generator", "retriever"
-CONFIG_FILE, HEADS_FILE = "evolvable.json", "heads.safetensors"
-
+HEADS_FILE = "heads.safetensors"
 PAST_STEP = 128
 """Latents by which queues may differ in a pass that shares what was read of them."""
 
@@ -263,11 +262,11 @@ class EvolvableModel(nn.Module):
         missing or do not fit.
         """
         folder = Path(folder)
-        overrides |= {"base": base} if base else {}
+        values = read_config(folder).model_dump() | overrides | ({"base": base} if base else {})
+        config = EvolvableConfig.model_validate(values)
         if not (folder / CONFIG_FILE).is_file():
-            return cls._load_released(folder, overrides)
-        values = json.loads((folder / CONFIG_FILE).read_text())
-        model = cls.from_base(EvolvableConfig.model_validate(values | overrides))
+            return cls._load_released(folder, config)
+        model = cls.from_base(config)
         for adapter in (MEMORY_GENERATOR, RETRIEVER):
             weights = load_peft_weights(str(folder / adapter), device="cpu")
             set_peft_model_state_dict(model.model, weights, adapter_name=adapter)
@@ -276,38 +275,15 @@ class EvolvableModel(nn.Module):
         return model
 
     @classmethod
-    def _load_released(cls, folder: Path, overrides: dict) -> "EvolvableModel":
+    def _load_released(cls, folder: Path, config: EvolvableConfig) -> "EvolvableModel":
         """The layout of MiG-NJU/EvoEmbedding-*: one state dict of wrapper, base, adapters and, unused here,
         the static embedder beside which it was trained."""
-        try:
-            values = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"model {folder}: neither {CONFIG_FILE} nor a readable config.json ({error}); give a folder "
-                "that jobs.train wrote, or a released EvoEmbedding checkpoint"
-            ) from None
-        files = sorted(folder.glob("*.safetensors"))
-        if not files or "num_latents" not in values:
-            raise ModelError(f"model {folder}: no *.safetensors, or config.json is of another kind of model")
         weights = {}
-        for file in files:
+        for file in sorted(folder.glob("*.safetensors")):
             weights |= {k: v for k, v in load_file(file).items() if not k.startswith("emb_model.")}
-        if "mem_to_emb.2.weight" not in weights:
-            raise ModelError(f"model {folder}: its weights lack mem_to_emb; the checkpoint is incomplete")
-        config = {
-            "base": values["base_model_name_or_path"],
-            "num_latents": values["num_latents"],
-            "queue_capacity": values["buffer_capacity"],
-            "lora_r": values["lora_r"],
-            "lora_alpha": values["lora_alpha"],
-            "embedding_dim": weights["mem_to_emb.2.weight"].shape[0],
-            "dtype": values.get("dtype") or values.get("torch_dtype") or "float32",
-        }
-        config = EvolvableConfig.model_validate(config | overrides)
-        base_folder = model_folder(config.base, config.base_revision)
         if any(".base_layer." in name for name in weights):
             # The checkpoint brings the base's weights with it; only its shape is needed.
-            shape = AutoConfig.from_pretrained(base_folder)
+            shape = AutoConfig.from_pretrained(model_folder(config.base, config.base_revision))
             base = AutoModelForCausalLM.from_config(shape, dtype=getattr(torch, config.dtype))
             model = cls(config, base)
         else:

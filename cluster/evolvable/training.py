@@ -18,6 +18,7 @@ from cluster.evolvable.model import EvolvableModel
 from cluster.evolvable.samples import History, Reading, Readings, histories_of, read_rows
 from cluster.evolvable.tokens import Tokens
 from cluster.evolvable.whitening import whiten
+from cluster.models import model_folder
 from cluster.training.settings import (
     COMPLETE,
     EvolvableSettings,
@@ -66,8 +67,6 @@ def evaluate_static(histories: Sequence[History], embedder: str) -> dict[str, fl
     """The same measures for an embedder that reads every text by itself."""
     from sentence_transformers import SentenceTransformer
 
-    from cluster.models import model_folder
-
     model = SentenceTransformer(str(model_folder(embedder, None)), device="cpu")
     ranks = []
     for history in histories:
@@ -96,7 +95,11 @@ def train_worker(job: dict) -> None:
     rank, num_workers = context.get_world_rank(), context.get_world_size()
     torch.manual_seed(recipe.seed)
     config = settings.model(job["base"], job["base_revision"], lora, recipe)
-    model = EvolvableModel.from_base(config).to(ray.train.torch.get_device()).train()
+    if settings.start:
+        model = EvolvableModel.load(model_folder(settings.start, None), **config.model_dump())
+    else:
+        model = EvolvableModel.from_base(config)
+    model.to(ray.train.torch.get_device()).train()
     model.gradient_checkpointing = recipe.gradient_checkpointing
     tokens, histories, readings, left_out = Tokens.of_base(config), {}, {}, {}
     for part in ("train", "validation"):
@@ -123,7 +126,7 @@ def train_worker(job: dict) -> None:
 
     if rank == 0 and not done:
         measure(0)
-        if settings.whiten:
+        if settings.whiten and not settings.start:
             drawn = [readings["train"][index] for index in training.order(0)[: settings.whiten]]
             whiten(model, drawn, settings.pass_tokens)
             measure(0)

@@ -90,9 +90,13 @@ class EvolvableSettings(EvolvableShape):
     """Tokens, padding included, of one pass over documents or answers."""
     min_rate: float = Field(0.1, ge=0, le=1)
     """Share of the learning rate at which a cosine or linear schedule ends."""
+    start: str | None = None
+    """A trained evolvable model to go on with: folder or hub id, released checkpoints too. Base, adapters and
+    memory are as it has them, whatever is set here. Not given: a new model over the base."""
     whiten: int = Field(0, ge=0)
-    """Before the first step, fit the last projection to so many conversations, so that vectors are spread out
-    (arXiv 2103.15316). 0: the identity, as published, with which an untrained base's all but coincide."""
+    """Before the first step of a new model, fit the last projection to so many conversations, so that vectors
+    are spread out (arXiv 2103.15316). 0: the identity, as published, with which an untrained base's all but
+    coincide."""
     projection_rate: float = Field(1.0, gt=0, le=1)
     """Learning rate of projections and memory queries, as a share of the adapters'. The same step moves a
     full matrix further than an adapter's product of two small ones, and every chunk passes these again."""

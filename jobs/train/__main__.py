@@ -40,10 +40,15 @@ def run(config: TrainConfig) -> dict:
     config = config.model_copy(update={"data": absolute(config.data), "output": absolute(config.output)})
     output = Path(config.output)
     product = evolvable if config.task == "evolvable" else adapter
-    data_hash = product.hash_data(config)
     try:
-        base_hash = source_hash(config.base, config.base_revision)
-        key = training_key(config, data_hash, base_hash)
+        config = product.settle(config)
+        hashes = {
+            "data_hash": product.hash_data(config),
+            "base_hash": source_hash(config.base, config.base_revision),
+        }
+        if start := config.evolvable.start:
+            hashes["start_hash"] = source_hash(start, None)
+        key = training_key(config, hashes)
         if done := finished(output, key):
             return done | {"status": "unchanged"}
         output.mkdir(parents=True, exist_ok=True)
@@ -70,8 +75,7 @@ def run(config: TrainConfig) -> dict:
         f"{product.NAME}_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
         **result,
         **product.measured(metrics, result),
-        "data_hash": data_hash,
-        "base_hash": base_hash,
+        **hashes,
         # Of this process: what came before a crash is in the times of metrics.jsonl.
         "seconds": round(time.monotonic() - started_s, 1),
         "finished_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -93,11 +97,12 @@ def summary(manifest: dict) -> dict:
 # --- before -------------------------------------------------------------------------------------------
 
 
-def training_key(config: TrainConfig, data_hash: str, base_hash: str) -> str:
+def training_key(config: TrainConfig, hashes: dict[str, str]) -> str:
     """16 hex digits over everything that decides what is learned."""
     others = set() if config.task == "evolvable" else {"evolvable"}
     settings = config.model_dump(mode="json", exclude=PLACES | others | {"base", "base_revision"})
-    content = json.dumps([settings, config.workers.num_workers, data_hash, base_hash], sort_keys=True)
+    settings.get("evolvable", {}).pop("start", None)
+    content = json.dumps([settings, config.workers.num_workers, hashes], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -38,6 +38,11 @@ def worker() -> Callable[[dict], None]:
     return train_adapter
 
 
+def settle(config: TrainConfig) -> TrainConfig:
+    """The settings as they are. A training of evolvable may go on with a model that brings its own."""
+    return config
+
+
 def hash_data(config: TrainConfig) -> str:
     """Hash over the rows of the training set, after a look at whether they are one for this task."""
     import pyarrow.parquet as pq

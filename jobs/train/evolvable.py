@@ -7,6 +7,7 @@ from cluster.training.settings import EvolvableSettings, TrainingError
 from jobs.cli import UsageError
 from jobs.train.cards import hub_line, recipe_of, table
 from jobs.train.config import TrainConfig
+from schemas.evolvable import EvolvableShape
 from schemas.training import hash_rows
 
 NAME = "model"
@@ -27,6 +28,27 @@ def worker() -> Callable[[dict], None]:
     from cluster.evolvable.training import train_worker
 
     return train_worker
+
+
+def settle(config: TrainConfig) -> TrainConfig:
+    """The settings, with base, adapters and memory of the model that the training goes on with."""
+    if not config.evolvable.start:
+        return config
+    from cluster.evolvable.checkpoint import read_config
+    from cluster.models import model_folder
+
+    folder = model_folder(config.evolvable.start, None)
+    model = read_config(folder)
+    shape = {name: getattr(model, name) for name in EvolvableShape.model_fields}
+    lora = {"rank": model.lora_r, "alpha": model.lora_alpha, "target_modules": model.lora_targets}
+    return config.model_copy(
+        update={
+            "base": model.base,
+            "base_revision": model.base_revision,
+            "lora": config.lora.model_copy(update=lora),
+            "evolvable": config.evolvable.model_copy(update=shape | {"start": str(folder.absolute())}),
+        }
+    )
 
 
 def hash_data(config: TrainConfig) -> str:
@@ -74,7 +96,9 @@ def card(manifest: dict) -> str:
     config = manifest["config"]
     settings, lora = EvolvableSettings(**config["evolvable"]), config["lora"]
     through = f"{settings.bptt_chunks} chunks" if settings.bptt_chunks else "all chunks"
-    whitened = f"last projection fitted to {settings.whiten} conversations" if settings.whiten else "identity"
+    start = f"last projection fitted to {settings.whiten} conversations" if settings.whiten else "identity"
+    if settings.start:
+        start = f"{Path(settings.start).name} ({manifest['start_hash']})"
     facts = {
         "base": f"{config['base']} ({manifest['base_hash']})",
         "data": f"{manifest['num_examples']} questions to {manifest['num_conversations']} conversations; for "
@@ -87,7 +111,7 @@ def card(manifest: dict) -> str:
         f"{', '.join(lora['target_modules'])}; {manifest['num_parameters']} parameters with the projections",
         "loss": f"language model x {settings.lm_weight} + contrastive x {settings.contrastive_weight}, "
         f"temperature {settings.temperature}, gradients through {through}",
-        "recipe": f"{recipe_of(manifest, ' conversations')}; start: {whitened}; projections at "
+        "recipe": f"{recipe_of(manifest, ' conversations')}; start: {start}; projections at "
         f"{settings.projection_rate} of the learning rate",
         "licence": config["licence"],
     }

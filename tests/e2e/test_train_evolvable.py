@@ -93,6 +93,16 @@ def test_labelled_questions_become_an_embedder(base, settings, tmp_path):
     assert set(summary["baseline"]) == {"recall_at_10", "recall_at_5", "mrr"}
     assert "read with an empty queue" in (output / "model" / "README.md").read_text()
 
+    # Another training goes on with that model, and its memory, although the file names another capacity.
+    further = tmp_path / "further.toml"
+    text = settings.read_text().replace("max_steps = 30", "max_steps = 2").replace("= 12", "= 6")
+    further.write_text(text.replace("[evolvable]", f'[evolvable]\nstart = "{output / "model"}"'))
+    more = finish(start(*command[:5], "--output", tmp_path / "more", "--config", further))
+    assert more.code == 0, more.stderr[-4000:]
+    assert more.summary["at_start"] == pytest.approx(summary["trained"], abs=1e-3)
+    card = (tmp_path / "more" / "model" / "README.md").read_text()
+    assert "queue of 12" in card and f"start: model ({more.summary['start_hash']})" in card
+
     embedder = EvolvableEmbedder.load(output / "model")
     vectors = embedder.encode_messages(question(3)["haystack_sessions"][0] + [{"content": "Turin?"}])
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), np.ones(7), atol=1e-5)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cluster.evolvable.checkpoint import read_config
 from cluster.evolvable.model import Answer, Chunk, EvolvableModel, Text
 from cluster.evolvable.tokens import Exchange
 from cluster.models import ModelError
@@ -194,6 +195,7 @@ def test_a_released_checkpoint_brings_its_base(tmp_path, base_folder):
     folder = released(model, tmp_path / "released", base_folder)
     loaded = EvolvableModel.load(folder).eval()
     assert (loaded.config.embedding_dim, loaded.config.queue_capacity) == (16, 12)
+    assert read_config(folder) == loaded.config
     _, texts, answers = rows_of(model)
     torch.testing.assert_close(loaded.represent(texts), model.represent(texts), atol=1e-6, rtol=0)
     torch.testing.assert_close(loaded.lm_loss(answers), model.lm_loss(answers), atol=1e-5, rtol=0)
