@@ -139,9 +139,10 @@ def train_worker(job: dict) -> None:
         is_last = step == training.num_steps
         if is_last or step % recipe.eval_every_steps == 0:
             measure(step)
+            # Not of every step: Ray Train fetches reports every two seconds and lets workers wait for it.
+            ray.train.report(entry)
         if rank == 0 and not is_last and step % recipe.save_every_steps == 0:
             training.save(output / "checkpoints", step, log)
-        ray.train.report(entry)
     if rank == 0:
         model.save(output / "model")
         beside = {"without_queue": evaluate(model, readings["validation"], settings, with_queue=False)}

@@ -351,12 +351,13 @@ def callbacks(recipe: Recipe, output: Path, answers: Answers) -> list:
             if state.is_world_process_zero:
                 state.log_history[-1] |= answers.measure(model, processing_class)
                 self.write(state)
+            # Not of every step: Ray Train fetches reports every two seconds and lets workers wait for it.
+            ray.train.report(state.log_history[-1])
 
         def on_log(self, args, state, control, **kwargs):
             state.log_history[-1]["time"] = round(time.time(), 1)
             if state.is_world_process_zero:
                 self.write(state)
-            ray.train.report(state.log_history[-1])
 
         def on_save(self, args, state, control, **kwargs):
             if state.is_world_process_zero:
