@@ -152,10 +152,10 @@ def test_a_killed_training_goes_on_and_gives_the_same_adapter(data, base, settin
     assert (profile.base, profile.adapter) == (str(base), str(whole / "adapter"))
 
     first = train(data, killed, settings)
-    wait_until(first, lambda: len(steps(killed)) >= 12)
+    wait_until(first, lambda: len(steps(killed)) >= 6)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    assert 12 <= len(steps(killed)) < 40
+    assert 6 <= len(steps(killed)) < 40
     assert not (killed / "adapter").exists()
     again = finish(train(data, killed, settings))
     assert again.code == 0, again.stderr[-4000:]
