@@ -175,9 +175,7 @@ def inspect(config: BackfillConfig, files: list[str]) -> list[dict]:
     def step(row: dict) -> dict:
         return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
 
-    rows = ray.data.from_items(files, override_num_blocks=min(len(files), MAX_BLOCKS)).map(
-        step, num_cpus=0.25
-    )
+    rows = ray.data.from_items(files, override_num_blocks=min(len(files), MAX_BLOCKS)).map(step)
     return [pickle.loads(row["found"]) for row in rows.iter_rows()]
 
 
@@ -220,9 +218,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     plan.rejections = [rejection_row(bad) for found in inspected for bad in found["bad"]]
     progress = Progress("cut", "sessions", plan.num_rows - num_unreadable)
     if units:
-        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(
-            step, num_cpus=0.25
-        )
+        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(step)
         for row in rows.iter_rows():
             result = json.loads(row["result"])
             plan.add(result, Files(config.store, "staging"))

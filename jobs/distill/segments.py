@@ -49,9 +49,7 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
     def inspect(row: dict) -> dict:
         return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
 
-    found = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_BLOCKS)).map(
-        inspect, num_cpus=0.25
-    )
+    found = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_BLOCKS)).map(inspect)
     inspected = [pickle.loads(row["found"]) for row in found.iter_rows()]
     units = plan_units(inspected, config.limit_sessions)
     shared = ray.put(
@@ -84,9 +82,7 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
     plan.counts["num_rejections"] = sum(len(item["bad"]) for item in inspected)
     progress = Progress("cut", "sessions", sum(unit.num_rows - len(unit.superseded) for unit in units))
     if units:
-        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(
-            step, num_cpus=0.25
-        )
+        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(step)
         for row in rows.iter_rows():
             result = json.loads(row["result"])
             for name in ("num_sessions", "num_segments", "num_redactions", "num_rejections"):
