@@ -47,8 +47,8 @@ class EvolvableEmbedder:
         if not messages:
             raise ValueError("messages: is empty; the last message is the query, give at least that")
         texts = [pair.text for pair in _pairs(messages[:-1])]
-        queue = self._memory([self.tokens.document_ids(text) for text in texts])
-        ids = [self.tokens.document_ids(text) for text in (*texts, messages[-1]["content"].strip())]
+        ids = self.tokens.document_ids([*texts, messages[-1]["content"].strip()])
+        queue = self._memory(ids[:-1])
         return self.wavefront.represent([Text(queue, row) for row in ids])
 
     def rerank(

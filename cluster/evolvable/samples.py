@@ -130,11 +130,9 @@ def histories_of(rows: Iterable[dict], part: str) -> tuple[list[History], Counte
 
 def reading_of(history: History, tokens: Tokens) -> Reading:
     """Token ids of a history."""
+    queries = tokens.query_ids([question.text for question in history.questions])
     asked = [
-        Asked(
-            tokens.query_ids(q.text), tokens.answer_ids(q.exchange, first=not history.exchanges), q.evidence
-        )
-        for q in history.questions
+        Asked(query, tokens.answer_ids(q.exchange, first=not history.exchanges), q.evidence)
+        for query, q in zip(queries, history.questions, strict=True)
     ]
-    turns = [tokens.memory_ids(exchange, first=n == 0) for n, exchange in enumerate(history.exchanges)]
-    return Reading(turns, [tokens.document_ids(text) for text in history.documents], asked)
+    return Reading(tokens.memory_ids(history.exchanges), tokens.document_ids(history.documents), asked)

@@ -69,12 +69,8 @@ class _Running:
         start = state.num_turns if state else 0
         self.first = unchanged
         self.hashes = hash_exchanges(exchanges)
-        self.ids = [
-            tokens.memory_ids(exchange, first=index == 0)
-            for index, exchange in enumerate(exchanges)
-            if index >= start
-        ]
-        self.documents = [tokens.document_ids(exchange.text) for exchange in exchanges[self.first :]]
+        self.ids = tokens.memory_ids(exchanges[start:], first=start == 0)
+        self.documents = tokens.document_ids([exchange.text for exchange in exchanges[self.first :]])
         self.next, self.start = start, start
         self.open = [list(ids) for ids in state.open_ids] if state else []
         self.window = model.empty_queue() if state is None else torch.from_numpy(state.latents.copy())
@@ -155,9 +151,9 @@ class Wavefront:
     def queries(self, asked: Sequence[tuple[State | None, str]]) -> np.ndarray:
         """Vectors of questions, each against its conversation: float32 [len(asked), E]."""
         texts = []
-        for state, text in asked:
+        for (state, _), ids in zip(asked, self.tokens.query_ids([text for _, text in asked]), strict=True):
             queue = self.model.empty_queue() if state is None else torch.from_numpy(state.latents.copy())
-            texts.append(Text(self._newest(queue), self.tokens.query_ids(text)))
+            texts.append(Text(self._newest(queue), ids))
         return self.represent(texts)
 
     @torch.inference_mode()

@@ -46,7 +46,9 @@ class Tokens:
 
     def __init__(self, config: EvolvableConfig, tokenizer):
         """`tokenizer`: of transformers, with a chat template. ModelError when it cannot serve."""
-        self.config, self.tokenizer = config, tokenizer
+        self.config, self.tokenizer, self._backend = config, tokenizer, tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
         if not tokenizer.chat_template:
             raise ModelError(
                 f"base {config.base!r}: its tokenizer has no chat template; take an instruct base"
@@ -57,7 +59,9 @@ class Tokens:
                 f"end_of_text={config.end_of_text!r}: not a token of base {config.base!r}; name one that is"
             )
         self._find_frame()
-        self._instruction = self._ids(config.query_instruction)
+        (self._instruction,) = self._ids([config.query_instruction])
+        self.insert_at = len(self._ids([self._opening])[0])
+        """Length of the header of a user's message, 3 with ChatML."""
 
     @classmethod
     def of_base(cls, config: EvolvableConfig) -> "Tokens":
@@ -69,23 +73,24 @@ class Tokens:
 
     # --- ids ------------------------------------------------------------------------------------------
 
-    def memory_ids(self, exchange: Exchange, *, first: bool) -> list[int]:
-        """As the memory generator reads it: the chat template's rendering of the exchange.
+    def memory_ids(self, exchanges: Sequence[Exchange], *, first: bool = True) -> list[list[int]]:
+        """As the memory generator reads each of them: the chat template's rendering of the exchange.
 
-        `first`: it opens the conversation, and so has what the template puts there (a system message).
+        `first`: they open the conversation, and so have what the template puts there (a system message).
         """
-        ids = self._ids(self._rendered(exchange, first))
-        if len(ids) > (limit := self.config.max_turn_tokens):
-            ids = ids[: limit - len(self._closing_ids)] + self._closing_ids
-        return ids
+        texts = [self._rendered(exchange, first and not n) for n, exchange in enumerate(exchanges)]
+        limit, closing = self.config.max_turn_tokens, self._closing_ids
+        return [
+            ids if len(ids) <= limit else ids[: limit - len(closing)] + closing for ids in self._ids(texts)
+        ]
 
-    def document_ids(self, text: str) -> list[int]:
-        """As the retriever reads an exchange, `Exchange.text`."""
-        return [*self._ids(text)[: self.config.max_turn_tokens - 1], self.end_id]
+    def document_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """As the retriever reads exchanges, each as its `Exchange.text`."""
+        return [[*ids[: self.config.max_turn_tokens - 1], self.end_id] for ids in self._ids(texts)]
 
-    def query_ids(self, text: str) -> list[int]:
-        """As the retriever reads a question, under the configured instruction."""
-        return self._instruction + self.document_ids(text)
+    def query_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """As the retriever reads questions, under the configured instruction."""
+        return [self._instruction + ids for ids in self.document_ids(texts)]
 
     def answer_ids(self, exchange: Exchange, *, first: bool) -> tuple[list[int], list[int], int]:
         """For the language-model loss: ids of the exchange, positions of what the assistant says (up to and
@@ -95,15 +100,10 @@ class Tokens:
         start = body.rfind(said)
         if start < 0 or body[start:].rstrip() != said:
             raise ModelError(f"base {self.config.base!r}: its chat template rewrites what was answered")
-        before, answer = self._ids(text[:start]), self._ids(text[start:])
+        before, answer = self._ids([text[:start], text[start:]])
         # Of the closing, only the token that ends the turn is said; line breaks behind it are layout.
         num_said = len(answer) - len(self._closing_ids) + 1
         return before + answer, list(range(len(before), len(before) + num_said)), self.insert_at
-
-    @property
-    def insert_at(self) -> int:
-        """Length of the header of a user's message, 3 with ChatML."""
-        return len(self._ids(self._opening))
 
     # --- template -------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Tokens:
             self._opening = self._behind[: self._behind.index(question)]
         except ValueError:
             raise ModelError(f"base {self.config.base!r}: its chat template does not show messages") from None
-        self._closing_ids = self._ids(self._closing)
+        (self._closing_ids,) = self._ids([self._closing])
         if not self._before.endswith(assistant + self._closing) or not self._opening or not self._closing_ids:
             raise ModelError(f"base {self.config.base!r}: its chat template does not delimit messages")
 
@@ -142,5 +142,7 @@ class Tokens:
             messages.append({"role": "user", "content": question})
         return self.tokenizer.apply_chat_template(messages, tokenize=False)
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # Not by calling the tokenizer, which makes offsets as well and takes twice as long.
+        found = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in found]

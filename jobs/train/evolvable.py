@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cluster.training.settings import EvolvableSettings, TrainingError
 from jobs.cli import UsageError
+from jobs.run import absolute
 from jobs.train.cards import hub_line, recipe_of, table
 from jobs.train.config import TrainConfig
 from schemas.evolvable import EvolvableShape
@@ -32,13 +33,14 @@ def worker() -> Callable[[dict], None]:
 
 def settle(config: TrainConfig) -> TrainConfig:
     """The settings, with base, adapters and memory of the model that the training goes on with."""
-    if not config.evolvable.start:
+    if not (start := config.evolvable.start):
         return config
     from cluster.evolvable.checkpoint import read_config
     from cluster.models import model_folder
 
-    folder = model_folder(config.evolvable.start, None)
-    model = read_config(folder)
+    model = read_config(model_folder(start, None))
+    if Path(start).is_dir():
+        start = absolute(start)
     shape = {name: getattr(model, name) for name in EvolvableShape.model_fields}
     lora = {"rank": model.lora_r, "alpha": model.lora_alpha, "target_modules": model.lora_targets}
     return config.model_copy(
@@ -46,7 +48,7 @@ def settle(config: TrainConfig) -> TrainConfig:
             "base": model.base,
             "base_revision": model.base_revision,
             "lora": config.lora.model_copy(update=lora),
-            "evolvable": config.evolvable.model_copy(update=shape | {"start": str(folder.absolute())}),
+            "evolvable": config.evolvable.model_copy(update=shape | {"start": start}),
         }
     )
 

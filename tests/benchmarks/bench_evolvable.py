@@ -126,11 +126,11 @@ def turn_by_turn(model, tokens, conversations: list[Conversation]):
     for conversation in conversations:
         log, snapshot, chunk, found = model.empty_queue(), model.empty_queue(), [], []
         for number, exchange in enumerate(conversation.exchanges):
-            ids = tokens.memory_ids(exchange, first=number == 0)
+            (ids,) = tokens.memory_ids([exchange], first=number == 0)
             too_long = sum(map(len, chunk)) + len(ids) > config.max_chunk_tokens
             if chunk and (len(chunk) == config.max_chunk_turns or too_long):
                 snapshot, chunk = log[-config.queue_capacity :], []
-            text = Text(log[-config.queue_capacity :], tokens.document_ids(exchange.text))
+            text = Text(log[-config.queue_capacity :], *tokens.document_ids([exchange.text]))
             found.append(model.represent([text])[0].numpy())
             chunk.append(ids)
             (latents,) = model.memorize([Chunk(snapshot, chunk, len(chunk) - 1)])

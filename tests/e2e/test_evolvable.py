@@ -1,5 +1,7 @@
 """The evolvable embedder over a real base: SmolLM2, its tokenizer and template."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def test_ids_are_those_of_the_chat_template(embedder):
         for exchange in EXCHANGES
         for role, content in zip(("user", "assistant"), exchange, strict=True)
     ]
-    ids = [i for n, exchange in enumerate(EXCHANGES) for i in tokens.memory_ids(exchange, first=n == 0)]
+    ids = list(chain.from_iterable(tokens.memory_ids(EXCHANGES)))
     assert tokens.tokenizer.decode(ids) == tokens.tokenizer.apply_chat_template(messages, tokenize=False)
     assert tokens.tokenizer.convert_ids_to_tokens(tokens.end_id) == "<|endoftext|>"
     assert tokens.insert_at == 3

@@ -68,8 +68,7 @@ def forward(model, tokens, messages: list[dict]) -> dict:
     *history, last = exchanges_of(messages)[0]
     log, snapshot, chunk = model.empty_queue(), model.empty_queue(), []
     memories = [log]
-    for number, exchange in enumerate(history):
-        ids = tokens.memory_ids(exchange, first=number == 0)
+    for ids in tokens.memory_ids(history):
         is_full = len(chunk) == config.max_chunk_turns
         if chunk and (is_full or sum(map(len, chunk)) + len(ids) > config.max_chunk_tokens):
             snapshot, chunk = log[-config.queue_capacity :], []
@@ -77,8 +76,9 @@ def forward(model, tokens, messages: list[dict]) -> dict:
         chunk.append(ids)
         log = torch.cat([log, latents.flatten(0, 1)])
         memories.append(log[-config.queue_capacity :])
-    texts = [Text(m, tokens.document_ids(e.text)) for m, e in zip(memories, history, strict=False)]
-    texts.append(Text(memories[-1], tokens.query_ids(last.user)))
+    documents = tokens.document_ids([exchange.text for exchange in history])
+    texts = [Text(*row) for row in zip(memories, documents, strict=False)]
+    texts.append(Text(memories[-1], *tokens.query_ids([last.user])))
     vectors = torch.cat([model.represent([text]) for text in texts])
     scores = vectors[:-1] @ vectors[-1] / 0.1
     negatives = torch.stack([s for i, s in enumerate(scores) if i not in EVIDENCE])

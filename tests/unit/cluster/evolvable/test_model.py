@@ -22,11 +22,11 @@ def model(request):
 def rows_of(model):
     """A queue, and rows of all three passes that differ much in length."""
     tokens = tiny_tokens()
-    ids = [tokens.memory_ids(e, first=n == 0) for n, e in enumerate(EXCHANGES)]
+    ids, documents = tokens.memory_ids(EXCHANGES), tokens.document_ids([e.text for e in EXCHANGES])
     empty = model.empty_queue()
     queue = model.memorize([Chunk(empty, ids[:3])])[0].flatten(0, 1)
     chunks = [Chunk(queue, ids[3:5], 1), Chunk(empty, ids[5:]), Chunk(queue[:2], ids[1:5])]
-    texts = [Text(queue[: 2 * n], tokens.document_ids(EXCHANGES[n].text)) for n in range(4)]
+    texts = [Text(queue[: 2 * n], documents[n]) for n in range(4)]
     answers = [
         Answer(queue, *tokens.answer_ids(EXCHANGES[3], first=False)),
         Answer(empty, *tokens.answer_ids(EXCHANGES[1], first=True)),
@@ -56,7 +56,8 @@ def test_texts_that_share_a_memory_equal_those_that_read_it_alone(model, max_tok
         pytest.skip("linear attention keeps no state of a memory's beginnings")
     tokens, logs = tiny_tokens(), torch.randn(2, 12, 32)
     asked = [(0, 12, "ab"), (1, 3, "abcdef"), (0, 5, "x" * 40), (1, 12, "c"), (0, 0, "d"), (0, 1, "ef")]
-    texts = [Text(logs[row][:length], tokens.document_ids(text)) for row, length, text in asked]
+    documents = tokens.document_ids([text for *_, text in asked])
+    texts = [Text(logs[row][:n], ids) for (row, n, _), ids in zip(asked, documents, strict=True)]
     shared = model.represent_shared(texts, max_tokens)
     torch.testing.assert_close(shared, model.represent(texts), atol=1e-5, rtol=0)
 
@@ -122,7 +123,7 @@ def test_everything_but_the_base_learns_and_checkpointing_changes_nothing():
 def test_a_new_model_starts_as_its_base():
     """Adapters without effect and identity projections: the vector is the base's state behind a ReLU."""
     base = tiny_base()
-    ids = tiny_tokens().document_ids("hello")
+    (ids,) = tiny_tokens().document_ids(["hello"])
     state = base.get_decoder()(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
     model = EvolvableModel(tiny_model(embedding_dim=32).config, base).eval()
     vector = model.represent([Text(model.empty_queue(), ids)])[0]

@@ -29,13 +29,13 @@ def one_by_one(exchanges: list[Exchange]) -> np.ndarray:
     """The definition: exchange for exchange, one row a call, nothing kept but queue, open chunk and log."""
     config, log = MODEL.config, MODEL.empty_queue()
     snapshot, chunk, vectors = log, [], []
-    for number, exchange in enumerate(exchanges):
-        ids = TOKENS.memory_ids(exchange, first=number == 0)
+    read = zip(TOKENS.memory_ids(exchanges), TOKENS.document_ids([e.text for e in exchanges]), strict=True)
+    for ids, document in read:
         too_long = sum(map(len, chunk)) + len(ids) > config.max_chunk_tokens
         if chunk and (len(chunk) == config.max_chunk_turns or too_long):
             snapshot, chunk = log[-config.queue_capacity :], []
         queue = log[-config.queue_capacity :]
-        vectors.append(MODEL.represent([Text(queue, TOKENS.document_ids(exchange.text))])[0])
+        vectors.append(MODEL.represent([Text(queue, document)])[0])
         chunk.append(ids)
         latents = MODEL.memorize([Chunk(snapshot, chunk)])[0][-1]
         log = log.new_tensor(np.concatenate([log.detach().numpy(), latents.detach().numpy()]))

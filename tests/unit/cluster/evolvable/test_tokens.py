@@ -1,4 +1,8 @@
+from itertools import chain
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.evolvable.tokens import Exchange, Tokens, exchanges_of
 from cluster.models import ModelError
@@ -31,7 +35,7 @@ def test_exchanges_put_together_are_the_rendered_conversation(template):
         for role, content in zip(("user", "assistant"), exchange, strict=True)
     ]
     text = tokenizer.apply_chat_template([*messages, {"role": "user", "content": "and?"}], tokenize=False)
-    ids = [i for n, exchange in enumerate(DIALOGUE) for i in tokens.memory_ids(exchange, first=n == 0)]
+    ids = list(chain.from_iterable(tokens.memory_ids(DIALOGUE)))
     question = "<|im_start|>user\nand?<|im_end|>\n"
     assert tokenizer.decode(ids) + question == text
     assert tokens.insert_at == 3
@@ -42,24 +46,37 @@ def test_the_answer_is_what_the_assistant_says_and_its_end():
     ids, positions, insert_at = tokens.answer_ids(Exchange("is it the end?", "end"), first=False)
     assert tokens.tokenizer.decode([ids[p] for p in positions]) == "end<|im_end|>"
     assert tokens.tokenizer.decode(ids[:insert_at]) == "<|im_start|>user\n"
-    assert ids == tokens.memory_ids(Exchange("is it the end?", "end"), first=False)
+    assert [ids] == tokens.memory_ids([Exchange("is it the end?", "end")], first=False)
 
 
 def test_documents_end_with_end_of_text_and_queries_have_the_instruction():
     tokens = tiny_tokens(query_instruction="Find:")
-    decode = tokens.tokenizer.decode
-    assert decode(tokens.document_ids(Exchange("a", "b").text)) == "User: a\nAssistant: b<|endoftext|>"
-    assert decode(tokens.document_ids(Exchange("", "b").text)) == "Assistant: b<|endoftext|>"
-    assert decode(tokens.query_ids("why?")) == "Find:why?<|endoftext|>"
+    texts = ["User: a\nAssistant: b", "Assistant: b"]
+    assert [Exchange(user, "b").text for user in ("a", "")] == texts
+    decoded = [tokens.tokenizer.decode(ids) for ids in tokens.document_ids(texts)]
+    assert decoded == [f"{text}<|endoftext|>" for text in texts]
+    (ids,) = tokens.query_ids(["why?"])
+    assert tokens.tokenizer.decode(ids) == "Find:why?<|endoftext|>"
+
+
+@given(texts=st.lists(st.text(), max_size=4))
+def test_ids_are_those_that_the_tokenizer_gives(texts):
+    """Also where it was left with another truncation, as some are saved."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokens = Tokens(tiny_config(), tokenizer)
+    found = tokens.document_ids(texts)
+    expected = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert found == [[*ids, tokens.end_id] for ids in expected]
 
 
 def test_long_exchanges_are_cut_and_still_closed():
     tokens = tiny_tokens(max_turn_tokens=40)
     long = Exchange("x" * 100, "y")
-    ids = tokens.memory_ids(long, first=True)
+    (ids,) = tokens.memory_ids([long])
     assert len(ids) == 40
     assert tokens.tokenizer.decode(ids).endswith("x<|im_end|>\n")
-    assert len(tokens.document_ids(long.text)) == 40
+    assert len(tokens.document_ids([long.text])[0]) == 40
 
 
 def test_a_users_message_opens_an_exchange_and_others_join():
