@@ -29,6 +29,7 @@ from schemas.evolvable import EvolvableConfig
 
 MEMORY_GENERATOR, RETRIEVER = "memory_generator", "retriever"
 HEADS_FILE = "heads.safetensors"
+
 PAST_STEP = 128
 """Latents by which queues may differ in a pass that shares what was read of them."""
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from pathlib import Path
@@ -376,7 +377,9 @@ cluster.models._made_once(pathlib.Path({str(folder)!r}), make)
     assert not folder.exists()
     maker.kill()
     maker.communicate()
+    started_s = time.monotonic()
     _made_once(folder, lambda unfinished: (unfinished / "weights").write_text("all"))
+    assert time.monotonic() - started_s < 60
     assert [path.name for path in folder.iterdir()] == ["weights"]
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -221,8 +222,11 @@ def test_a_million_characters_are_tokenized_a_few_times_only():
         num_read += sum(map(len, texts))
         return word_offsets(texts)
 
+    started_s = time.monotonic()
     segments = cut_session(a_session(text), offsets, a_profile())
     assert sum(len(segment["current"]) for segment in segments) == 176
+    # Of quadratic work in the cutting it would be hours as well.
+    assert time.monotonic() - started_s < 60
     assert num_read <= 3 * len(text)
 
 
