@@ -10,14 +10,15 @@ import pyarrow as pa
 from cluster.embedder import Embedder
 from cluster.files import Files
 from cluster.store import Store
+from schemas.archive import spoken
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas
 
-TEXT_COLUMNS = {"turns": "content", "records": "semantic_text"}
+TEXTS = {"turns": spoken, "records": lambda row: row["semantic_text"]}
 """Tables that have vectors, and what these are of."""
 
 
-def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXT_COLUMNS) -> list[dict]:
+def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -> list[dict]:
     """Slices of the newest run's tables: `number`, `table`, `version`, `offset`, `num_rows`."""
     versions, batches = json.loads(store.run()["versions"]), []
     for name in tables:
@@ -46,7 +47,7 @@ class ReembedStage:
         if not self._files.exists(path):
             if self._embedder is None:
                 self._embedder = Embedder(self._profile)
-            vectors = self._embedder.embed(rows.column(TEXT_COLUMNS[batch["table"]]).to_pylist())
+            vectors = self._embedder.embed(list(map(TEXTS[batch["table"]], rows.to_pylist())))
             self._files.put_table(path, self._with_vectors(rows, batch["table"], vectors))
             num_embedded = rows.num_rows
         return {

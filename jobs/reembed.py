@@ -54,7 +54,7 @@ def run(config: ReembedConfig) -> dict:
     from cluster.files import Files
     from cluster.maintenance import reembed
     from cluster.models import resolve_embedder
-    from cluster.reembed import TEXT_COLUMNS, plan_batches
+    from cluster.reembed import TEXTS, plan_batches
 
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
     with writing(config.store, "jobs.reembed") as (store, lease):
@@ -66,9 +66,9 @@ def run(config: ReembedConfig) -> dict:
             embedder=profile.fingerprint,
             profiles={"embedder": profile.model_dump(mode="json")},
         )
-        tables = ["records"] if profile.turns else list(TEXT_COLUMNS)
+        tables = ["records"] if profile.turns else list(TEXTS)
         batches = plan_batches(store, config.embedder_pool.batch_size, tables)
-        this.counts = {"num_rows": sum(store.table(name).count_rows() for name in TEXT_COLUMNS)}
+        this.counts = {"num_rows": sum(store.table(name).count_rows() for name in TEXTS)}
         staging = Files(store.uri, "staging")
         if newest["embedder"] == profile.fingerprint:
             # A run that was killed behind its commit has left these.

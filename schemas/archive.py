@@ -69,6 +69,12 @@ def check_session(row: dict) -> dict:
     }
 
 
+def spoken(turn: dict) -> str:
+    """A turn as embedders read it: behind its speaker's name, where it has one. In a dialogue of two people
+    questions ask by name, and hardly any turn names who speaks."""
+    return f"{turn['speaker']}: {turn['content']}" if turn.get("speaker") else turn["content"]
+
+
 def _turn(index: int, turn: object) -> dict:
     where = f"turns[{index}]"
     if not isinstance(turn, dict):

@@ -26,8 +26,8 @@ class _Frozen(BaseModel):
     )
 
 
-def _fingerprint(profile: BaseModel, exclude: Set[str] | dict) -> str:
-    content = json.dumps(profile.model_dump(mode="json", exclude=exclude), sort_keys=True)
+def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str) -> str:
+    content = json.dumps(profile.model_dump(mode="json", exclude=exclude) | more, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -241,8 +241,9 @@ class EmbedderProfile(_Frozen):
                 f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint"
             )
         exclude = dict.fromkeys(("name", "model", "revision", "batch_size", "query_prompt"), True)
-        # Without such a model the fingerprint is what it was before there were any.
-        return _fingerprint(self, exclude | {"turns": self.turns is None or self.turns.NOT_IN_FINGERPRINT})
+        exclude["turns"] = self.turns is None or self.turns.NOT_IN_FINGERPRINT
+        # See schemas.archive.spoken.
+        return _fingerprint(self, exclude, turn_text="speaker: content")
 
 
 class DecisionExample(_Frozen):

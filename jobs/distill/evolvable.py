@@ -1,36 +1,64 @@
 """Task `evolvable`: questions whose evidence turns are known become samples for an evolvable embedder.
 
-Reads LongMemEval's form: a question, its haystack of sessions, `has_answer` on the turns that answer it. The
-sessions of one question, or of several, make one conversation in time order, which is cut to a number of
-exchanges with all evidence kept. Each question then is a sample: the conversation, and it as the last turn.
-Questions that share a conversation are candidates for each other, and cost jobs.train one reading of it.
+The sessions that one question is asked of, or several, make one conversation in time order, which is cut to a
+number of exchanges with all evidence kept. Each question then is a sample: the conversation, and it as the
+last turn. Questions that share a conversation are candidates for each other, and cost jobs.train one reading
+of it. Questions to one user share that user's conversation; users with one question, of whom LongMemEval
+makes one for each, are put together.
 
 `part_tokens` makes a set that cannot be learned without a memory: the end of a long message hardly says what
-it is about, and is to be found by questions about it all the same.
+it is about, and is to be found by questions about it all the same. So does a dialogue of short messages;
+`context_turns` keeps what was said before.
 """
 
 import functools
-import re
+import itertools
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cluster.evolvable.tokens import Exchange, exchanges_of
+from cluster.archive import ArchiveError, BadRow, inspect_file, list_files, plan_units, read_unit
+from cluster.evolvable.tokens import Exchange
+from cluster.evolvable.turns import exchanges_of_turns, session_order
+from cluster.redact import redact
 from cluster.segmenter import Offsets, split_text, tokenizer_offsets
 from jobs.cli import UsageError
 from jobs.distill.config import DistillConfig
-from jobs.distill.leaks import Leaks, read_items
+from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
+from jobs.questions import Question, read_questions
 
 
 class Asked(NamedTuple):
-    """A question with its haystack."""
+    """A question with what it is asked of."""
 
-    question_id: str
-    kind: str
-    text: str
-    answer: str
-    sessions: list[tuple[tuple[int, ...], str, list[dict]]]
-    """(date, session id, turns), oldest first."""
+    question: Question
+    sessions: list[dict]
+    """The user's archive rows, redacted, oldest first."""
+    company: str
+    """Questions with the same may share a conversation."""
+
+    @property
+    def evidence(self) -> list[dict]:
+        """Sessions with evidence."""
+        marked = {
+            session_id
+            for session_id, index in self.question.evidence
+            if index < len(self.turns.get(session_id, ()))
+        }
+        return [row for row in self.sessions if row["session_id"] in marked]
+
+    @property
+    def turns(self) -> dict[str, list[dict]]:
+        return {row["session_id"]: row["turns"] for row in self.sessions}
+
+    @property
+    def source(self) -> dict:
+        return {
+            "source_id": self.question.question_id,
+            "user_id": self.question.user_id,
+            "session_id": None,
+        }
 
 
 def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
@@ -46,18 +74,20 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     def num_tokens(text: str) -> int:
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    parts = {"validation": [], "train": list(read(config.questions, "--questions"))}
-    if config.validation_questions:
-        parts["validation"] = list(read(config.validation_questions, "--validation-questions"))
+    parts = {"validation": [], "train": read(config, config.questions, "--questions")}
+    if path := config.validation_questions:
+        parts["validation"] = read(config, path, "--validation-questions")
     else:
         parts = by_hash(parts["train"], config)
-    kept_apart = {session_id for asked in parts["validation"] for _, session_id, _ in evidence_of(asked)}
+    kept_apart = {
+        (asked.company, row["session_id"]) for asked in parts["validation"] for row in asked.evidence
+    }
     found.coverage = {f"{part}_questions": len(questions) for part, questions in parts.items()}
     for part, questions in parts.items():
         usable = []
         for asked in questions:
             if reason := refused(asked, leaks, kept_apart if part == "train" else set()):
-                found.rejected.append(rejection(source_of(asked), asked.text, *reason))
+                found.rejected.append(rejection(asked.source, asked.question.text, *reason))
             else:
                 usable.append(asked)
         for variant in range(config.num_variants if part == "train" else 1):
@@ -76,98 +106,101 @@ def parts_of(found: Candidates) -> dict[str, list[dict]]:
     return {p: [e for e in found.examples if e["part"] == p] for p in ("train", "validation")}
 
 
-def read(path: str, option: str) -> Iterator[Asked]:
-    """The questions of a file."""
-    for number, item in enumerate(read_items(path, option), 1):
-        try:
-            lists = (item["haystack_dates"], item["haystack_session_ids"], item["haystack_sessions"])
-            sessions = [(date_of(date), str(name), turns) for date, name, turns in zip(*lists, strict=True)]
-            for _, _, turns in sessions:
-                for turn in turns:
-                    turn["role"], turn["content"]
-            yield Asked(
-                str(item["question_id"]),
-                str(item.get("question_type", "")),
-                item["question"],
-                str(item["answer"]),
-                sorted(sessions, key=lambda session: session[0]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(
-                f"{option} {path}: item {number} is no question of LongMemEval "
-                f"({type(error).__name__}: {error}); give a file whose turns bear has_answer"
-            ) from None
+def read(config: DistillConfig, path: str, option: str) -> list[Asked]:
+    """The questions of a file, with the sessions of their users."""
+    questions = read_questions(path, option=option)
+    num_asked = Counter(question.user_id for question in questions)
+    sessions = read_sessions(config.archive, set(num_asked))
+    if missing := sorted(set(num_asked) - set(sessions)):
+        raise UsageError(
+            f"{option} {path}: archive {config.archive} has no sessions of {len(missing)} of its users "
+            f"({', '.join(missing[:3])}); ingest what the questions are asked of"
+        )
+    return [
+        Asked(question, sessions[user_id], user_id if num_asked[user_id] > 1 else "")
+        for question in questions
+        for user_id in [question.user_id]
+    ]
 
 
-def date_of(text: str) -> tuple[int, ...]:
-    """2023/05/20 (Sat) 02:21 -> (2023, 5, 20, 2, 21)."""
-    numbers = tuple(int(number) for number in re.findall(r"\d+", text))
-    if len(numbers) != 5:
-        raise ValueError(f"haystack_dates: {text!r} must be a date like '2023/05/20 (Sat) 02:21'")
-    return numbers
+def read_sessions(archive: str, user_ids: set[str]) -> dict[str, list[dict]]:
+    """user id -> sessions, oldest first; those users who have any."""
+    try:
+        units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
+    except ArchiveError as error:
+        raise UsageError(str(error)) from None
+    found: dict[str, list[dict]] = {}
+    for row in itertools.chain.from_iterable(read_unit(archive, unit) for unit in units):
+        if isinstance(row, BadRow) or row["user_id"] not in user_ids:
+            continue
+        turns = [turn | {"content": redact(turn["content"]).text} for turn in row["turns"]]
+        found.setdefault(row["user_id"], []).append(row | {"turns": turns})
+    return {user_id: sorted(rows, key=session_order) for user_id, rows in found.items()}
 
 
 def by_hash(questions: list[Asked], config: DistillConfig) -> dict[str, list[Asked]]:
     parts: dict[str, list[Asked]] = {"validation": [], "train": []}
     for asked in questions:
-        is_validation = draw(asked.question_id, config.seed) < config.validation_fraction
+        is_validation = draw(asked.question.user_id, config.seed) < config.validation_fraction
         parts["validation" if is_validation else "train"].append(asked)
     return parts
 
 
-def evidence_of(asked: Asked) -> list[tuple]:
-    """Sessions with evidence."""
-    return [session for session in asked.sessions if any(turn.get("has_answer") for turn in session[2])]
-
-
-def refused(asked: Asked, leaks: Leaks, kept_apart: set[str]) -> tuple[str, str] | None:
+def refused(asked: Asked, leaks: Leaks, kept_apart: set[tuple]) -> tuple[str, str] | None:
     """Name and detail of the rule that a question breaks."""
-    sessions = evidence_of(asked)
-    if not sessions:
-        return "no_evidence", "none of its turns has has_answer"
-    if not (asked.text.strip() and asked.answer.strip()):
+    if not asked.evidence:
+        return "no_evidence", "none of its turns is marked as evidence"
+    if not (asked.question.text.strip() and asked.question.answer.strip()):
         return "no_text", "question or answer is empty"
-    for _, session_id, turns in sessions:
-        if session_id in kept_apart:
-            return "evidence_of_validation", f"session {session_id}"
-        row = {"session_id": session_id, "user_id": asked.question_id, "turns": turns}
+    for row in asked.evidence:
+        if (asked.company, row["session_id"]) in kept_apart:
+            return "evidence_of_validation", f"session {row['session_id']}"
         if reason := leaks(row):
-            return reason, f"session {session_id}"
+            return reason, f"session {row['session_id']}"
     return None
 
 
 def grouped(questions: list[Asked], config: DistillConfig, variant: int) -> Iterator[list[Asked]]:
     """Questions that will share a conversation: drawn anew for each variant."""
-    ordered = sorted(questions, key=lambda asked: draw(f"{variant} {asked.question_id}", config.seed))
-    for start in range(0, len(ordered), config.conversation_questions):
-        yield ordered[start : start + config.conversation_questions]
+
+    def place(asked: Asked) -> tuple:
+        return asked.company, draw(f"{variant} {asked.question.question_id}", config.seed)
+
+    size = config.conversation_questions
+    for _, asked in itertools.groupby(sorted(questions, key=place), key=lambda asked: asked.company):
+        company = list(asked)
+        for start in range(0, len(company), size):
+            yield company[start : start + size]
+
+
+def identity(row: dict) -> tuple[str, str]:
+    """A session that is in two haystacks stands once."""
+    return row["session_id"], row["turns"][0]["content"]
 
 
 def samples(
     group: list[Asked], config: DistillConfig, variant: int, offsets: Offsets, found: Candidates
 ) -> Iterator[dict]:
     """One example a question, all with the same conversation."""
-    # A session that is in two haystacks stands once.
-    sessions = {session[1]: session for asked in group for session in asked.sessions}
+    sessions = {identity(row): row for asked in group for row in asked.sessions}
     turns = {
-        (session_id, index): turn
-        for _, session_id, turns in sorted(sessions.values(), key=lambda session: session[:2])
-        for index, turn in enumerate(turns)
-        if (turn["content"] or "").strip()
+        (key, index): {**turn, "session_id": row["session_id"], "session_time": row["session_time"]}
+        for key, row in sorted(sessions.items(), key=lambda session: session_order(session[1]))
+        for index, turn in enumerate(row["turns"])
     }
-    exchanges, numbers = exchanges_of(turns.values())
+    exchanges, numbers = exchanges_of_turns(list(turns.values()))
     number_of = dict(zip(turns, numbers, strict=True))
     wanted = {
-        asked.question_id: {
-            number_of[session_id, index]
-            for _, session_id, turns in asked.sessions
-            for index, turn in enumerate(turns)
-            if turn.get("has_answer") and (session_id, index) in number_of
+        asked.question.question_id: {
+            number_of[identity(row), index]
+            for row in asked.evidence
+            for index in range(len(row["turns"]))
+            if (row["session_id"], index) in asked.question.evidence
         }
         for asked in group
     }
     needed = set().union(*wanted.values())
-    kept = cut(len(exchanges), needed, config.max_turns, f"{variant} {group[0].question_id}", config.seed)
+    kept = cut(len(exchanges), needed, config, f"{variant} {group[0].question.question_id}")
     # (exchange, part of it): the turns of the conversation.
     told = [(number, part) for number in kept for part in split(exchanges[number], offsets, config)]
     messages = []
@@ -177,20 +210,24 @@ def samples(
             messages.append({"role": "assistant", "content": part.assistant})
     texts = [part.text for _, part in told]
     for asked in group:
-        source = source_of(asked) | {"source_id": f"{asked.question_id}#{variant}"}
+        question = asked.question
+        source = asked.source | {"source_id": f"{question.question_id}#{variant}"}
         if len(needed) > (config.max_turns or len(needed)):
             detail = f"{len(needed)} evidence turns in its conversation, max_turns={config.max_turns}"
-            found.rejected.append(rejection(source, asked.text, "too_much_evidence", detail))
+            found.rejected.append(rejection(source, question.text, "too_much_evidence", detail))
             continue
-        last = [{"role": "user", "content": asked.text}, {"role": "assistant", "content": asked.answer}]
-        answering = wanted[asked.question_id]
+        last = [
+            {"role": "user", "content": question.text},
+            {"role": "assistant", "content": question.answer},
+        ]
+        answering = wanted[question.question_id]
         evidence = [index for index, (number, _) in enumerate(told) if number in answering]
         yield source | {
             "task": "evolvable",
             "messages": [*messages, *last],
-            "meta": {"turns": [*texts, asked.text], "evidence_turns": evidence},
-            "completion": asked.answer,
-            "label": asked.kind,
+            "meta": {"turns": [*texts, question.text], "evidence_turns": evidence},
+            "completion": question.answer,
+            "label": question.question_type,
             "kinds": [f"{len(evidence)} evidence turns"],
             "origin": "labels",
         }
@@ -212,12 +249,13 @@ def split(exchange: Exchange, offsets: Offsets, config: DistillConfig) -> list[E
     return found[: config.max_parts]
 
 
-def cut(num_turns: int, needed: set[int], max_turns: int | None, name: str, seed: int) -> list[int]:
-    """Numbers of the exchanges that stay, ascending: all evidence, and others drawn by hash."""
-    others = sorted(set(range(num_turns)) - needed, key=lambda number: draw(f"{name} {number}", seed))
-    num_others = max(0, (max_turns or num_turns) - len(needed))
-    return sorted([*needed, *others[:num_others]])
-
-
-def source_of(asked: Asked) -> dict:
-    return {"source_id": asked.question_id, "user_id": asked.question_id, "session_id": None}
+def cut(num_turns: int, needed: set[int], config: DistillConfig, name: str) -> list[int]:
+    """Numbers of the exchanges that stay, ascending: all evidence, and others drawn by hash, each with
+    `context_turns` before it."""
+    others = sorted(set(range(num_turns)) - needed, key=lambda number: draw(f"{name} {number}", config.seed))
+    steps = range(config.context_turns + 1)
+    context = (number - step for step in steps for number in sorted(needed))
+    more = (number - step for number in others for step in steps)
+    # Numbers are not taken twice, and those before the first are none.
+    wanted = dict.fromkeys(number for number in itertools.chain(context, more) if number >= 0)
+    return sorted(itertools.islice(wanted, max(config.max_turns or num_turns, len(needed))))

@@ -33,9 +33,9 @@ from cluster.distillation.endpoint import EndpointConfig
 from cluster.resources import ClusterConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
 from jobs.evaluate.answers import ModelPool
-from jobs.evaluate.questions import read_questions
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
+from jobs.questions import read_questions
 from jobs.run import absolute
 from schemas.profile import EncoderProfile
 

@@ -20,9 +20,9 @@ from pydantic import Field
 from cluster.resources import ClusterConfig, connect
 from jobs.cli import JobConfig, JobError, Progress
 from jobs.evaluate.answers import ModelPool, ask_model
-from jobs.evaluate.questions import Question, read_questions
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
+from jobs.questions import Question, read_questions
 from jobs.run import absolute, load_profile, question_embedder
 from schemas.profile import AnswererProfile
 

@@ -22,8 +22,8 @@ import time
 from typing import Literal
 
 from jobs.cli import JobConfig, JobError, Progress, say
-from jobs.evaluate.questions import Question, read_questions
 from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.questions import Question, read_questions
 from jobs.run import absolute, question_embedder
 
 CUTS = (5, 10, 20)

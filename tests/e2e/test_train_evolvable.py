@@ -26,6 +26,7 @@ def question(number: int) -> dict:
         "question_type": "single-session-user",
         "question": f"{number}: {PLACES[number % 6]}?",
         "answer": "yes",
+        "answer_session_ids": [f"s{number}"],
         "haystack_dates": ["2023/05/20 (Sat) 02:21"],
         "haystack_session_ids": [f"s{number}"],
         "haystack_sessions": [turns],
@@ -70,8 +71,11 @@ def test_labelled_questions_become_an_embedder(base, settings, tmp_path):
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps(question(number)) + "\n" for number in range(16)))
     data, output = tmp_path / "set", tmp_path / "trained"
+    archive = tmp_path / "archive"
+    job("jobs.ingest", "--format", "longmemeval", "--input", questions, "--archive", archive)
     made = job(
-        *("jobs.distill", "--task", "evolvable", "--questions", questions, "--output", data, "--base", base),
+        *("jobs.distill", "--task", "evolvable", "--archive", archive, "--questions", questions),
+        *("--output", data, "--base", base),
         *("--conversation-questions", "2", "--max-turns", "10", "--validation-fraction", "0.3"),
     )
     assert made.summary["num_train"] + made.summary["num_validation"] == 16

@@ -17,6 +17,7 @@ from cluster.archive import BadRow, inspect_file, list_files, plan_units
 from cluster.encoder import Encoding
 from cluster.files import Files
 from cluster.ledger import Ledger
+from cluster.reembed import TEXTS
 from cluster.stages import (
     EmbedStage,
     EncodeStage,
@@ -564,6 +565,17 @@ def test_encoded_segments_become_rows_of_the_tables(files, batch, encoder, embed
         "encoder_error",
     )
     assert "--retry-rejected" in rejection["detail"]
+
+
+def test_a_turn_is_embedded_behind_its_speaker_s_name(tmp_path, files, encoder, embedder):
+    """In a dialogue of two people questions ask by name, and the turns do not say who speaks."""
+    turns = [turn("I got a dog.") | {"speaker": "Ann"}, turn("Lovely!", "assistant") | {"speaker": "Bob"}]
+    (result,) = cut(tmp_path, files, [session(0, turns=turns)])
+    EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result["batches"][0]))
+    assert embedder.texts[:2] == ["Ann: I got a dog.", "Bob: Lovely!"]
+    stored = table(files, "turns", result["batches"][0]).to_pylist()
+    assert [row["content"] for row in stored] == ["I got a dog.", "Lovely!"]
+    assert [TEXTS["turns"](row) for row in stored] == embedder.texts[:2], "so does jobs.reembed"
 
 
 def test_an_evolvable_embedder_leaves_the_turns_for_later(files, batch, encoder, embedder):

@@ -1,6 +1,7 @@
 """Questions with marked evidence become samples that jobs.train takes."""
 
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,8 @@ from jobs.distill import evolvable
 from jobs.distill.__main__ import run
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import read_leaks
+from jobs.ingest import IngestConfig
+from jobs.ingest import run as ingest
 from schemas.training import EVOLVABLE_SCHEMA
 
 
@@ -31,6 +34,7 @@ def question(number: int, num_exchanges: int = 6, evidence: int = 3) -> dict:
         "question_type": "single-session-user",
         "question": f"Which place was it in {number}?",
         "answer": number,
+        "answer_session_ids": [f"b{number}"],
         "haystack_dates": ["2023/05/20 (Sat) 10:00", "2023/05/09 (Tue) 02:21"],
         "haystack_session_ids": [f"b{number}", f"a{number}"],
         "haystack_sessions": sessions,
@@ -38,13 +42,23 @@ def question(number: int, num_exchanges: int = 6, evidence: int = 3) -> dict:
 
 
 def write_questions(path, *questions: dict) -> str:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(one) + "\n" for one in questions))
     return str(path)
 
 
-def made(tmp_path, *questions: dict, **settings) -> dict[str, list[dict]]:
+def archive_of(*paths: str, format: str = "longmemeval") -> str:
+    """What the questions of these files are asked of."""
+    archive = str(Path(paths[0]).parent / "archive")
+    ingest(IngestConfig(format=format, input=list(paths), archive=archive))
+    return archive
+
+
+def made(tmp_path, *questions: dict, format: str = "longmemeval", **settings) -> dict[str, list[dict]]:
     path = write_questions(tmp_path / "questions.jsonl", *questions)
-    config = DistillConfig(task="evolvable", output="out", questions=path, **settings)
+    paths = [path, settings["validation_questions"]] if "validation_questions" in settings else [path]
+    archive = archive_of(*paths, format=format)
+    config = DistillConfig(task="evolvable", output="out", archive=archive, questions=path, **settings)
     found = evolvable.candidates(config, read_leaks(config.leak_check, None))
     return evolvable.parts_of(found) | {"rejected": found.rejected}
 
@@ -57,6 +71,7 @@ def test_the_set_is_what_training_reads(tmp_path):
         DistillConfig(
             task="evolvable",
             output=str(output),
+            archive=archive_of(questions, held_back),
             questions=questions,
             validation_questions=held_back,
             conversation_questions=3,
@@ -145,6 +160,72 @@ def test_long_exchanges_become_turns_that_only_the_memory_joins(tmp_path):
     assert shorter["meta"]["turns"] == [*turns[:11], *turns[12:], asked["question"]]
 
 
+def sample(name: str, num_sessions: int = 3, num_turns: int = 8) -> dict:
+    """A dialogue of LoCoMo's form, with a question about each session."""
+    conversation: dict = {"speaker_a": "Ann", "speaker_b": "Bob"}
+    asked = []
+    for session in range(1, num_sessions + 1):
+        conversation[f"session_{session}"] = [
+            {
+                "speaker": "Bob" if number % 2 else "Ann",
+                "dia_id": f"D{session}:{number + 1}",
+                "text": f"{name} {session} {number}",
+            }
+            for number in range(num_turns)
+        ]
+        conversation[f"session_{session}_date_time"] = f"1:56 pm on {session} May, 2023"
+        question = {"question": f"What of {name} {session}?", "answer": session, "category": 1}
+        asked.append(question | {"evidence": [f"D{session}:{num_turns}"]})
+    return {"sample_id": name, "conversation": conversation, "qa": asked}
+
+
+def test_questions_to_one_dialogue_share_it_and_no_other(tmp_path):
+    """Sessions have the same names in every dialogue of LoCoMo."""
+    parts = made(
+        tmp_path,
+        sample("x"),
+        sample("y"),
+        format="locomo",
+        conversation_questions=2,
+        max_turns=10,
+        validation_fraction=0,
+    )
+    histories, _ = histories_of(parts["train"], "train")
+    assert [len(history.questions) for history in histories] == [2, 1, 2, 1]
+    for history, name in zip(histories, "xxyy", strict=True):
+        assert len(history.documents) == 10
+        assert all(f"Ann: {name}" in text and f"Bob: {name}" in text for text in history.documents)
+        for asked in history.questions:
+            (number,) = asked.evidence
+            assert history.documents[number].endswith(f"Bob: {name} {asked.exchange.assistant} 7")
+
+
+def test_what_was_said_before_evidence_stays_with_it(tmp_path):
+    settings = {"max_turns": 5, "validation_fraction": 0, "format": "locomo"}
+    alone = made(tmp_path / "a", sample("x"), **settings)["train"]
+    parts = made(tmp_path / "b", sample("x"), context_turns=2, **settings)["train"]
+    kept = [[text[13:16] for text in one["meta"]["turns"][:-1]] for one in parts]
+    for numbers, one in zip(kept, parts, strict=True):
+        assert len(numbers) == 5
+        place = numbers.index(f"{one['completion']} 6")
+        assert numbers[place - 2 : place] == [f"{one['completion']} {before}" for before in (2, 4)]
+    assert kept != [[text[13:16] for text in one["meta"]["turns"][:-1]] for one in alone]
+
+
+def test_secrets_are_not_learned(tmp_path):
+    (asked := question(1))["haystack_sessions"][0][6]["content"] = "my password is " + "hunter" + "2!"
+    (row,) = made(tmp_path, asked, validation_fraction=0)["train"]
+    assert "hunter" not in json.dumps(row["messages"] + row["meta"]["turns"])
+
+
 def test_another_file_is_refused_by_name(tmp_path):
-    with pytest.raises(UsageError, match=r"--questions .*item 1 is no question of LongMemEval"):
+    with pytest.raises(UsageError, match=r"--questions .*item 1 is none of a known format"):
         made(tmp_path, {"question": "?"})
+
+
+def test_questions_to_users_without_sessions_are_refused(tmp_path):
+    archive = archive_of(write_questions(tmp_path / "one.jsonl", question(1)))
+    other = write_questions(tmp_path / "other.jsonl", question(1), question(2))
+    config = DistillConfig(task="evolvable", output="out", archive=archive, questions=other)
+    with pytest.raises(UsageError, match=r"--questions .*no sessions of 1 of its users \(q2\)"):
+        evolvable.candidates(config, read_leaks((), None))

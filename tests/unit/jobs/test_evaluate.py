@@ -8,9 +8,9 @@ import pytest
 
 from jobs.cli import UsageError
 from jobs.evaluate import decider, encoder, qa
-from jobs.evaluate.questions import Question
 from jobs.evaluate.report import markdown
 from jobs.evaluate.variants import load_variants
+from jobs.questions import Question
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
 

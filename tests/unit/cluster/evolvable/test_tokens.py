@@ -87,6 +87,14 @@ def test_a_users_message_opens_an_exchange_and_others_join():
     assert numbers == [0, 1, 1, 1, 1, 2, 3]
 
 
+def test_an_exchange_says_who_speaks_where_that_is_known():
+    messages = [
+        {"role": "user", "content": "I got a dog.", "speaker": "Ann"},
+        {"role": "assistant", "content": "Lovely!", "speaker": None},
+    ]
+    assert exchanges_of(messages)[0] == [("Ann: I got a dog.", "Lovely!")]
+
+
 def test_a_tokenizer_that_cannot_serve_is_refused():
     with pytest.raises(ModelError, match="no chat template"):
         Tokens(tiny_config(), tiny_tokenizer(None))

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from jobs.cli import UsageError
-from jobs.evaluate.questions import read_questions
 from jobs.ingest import read_file
 from jobs.ingest.files import Rejection, find_files
+from jobs.questions import read_questions
 
 
 def turn(content, role="user", **more):

@@ -36,24 +36,24 @@ class Question:
     """For a changed value: turns that state an older one. The other evidence states the current one."""
 
 
-def read_questions(path: str, format: str | None = None) -> list[Question]:
+def read_questions(path: str, format: str | None = None, *, option: str = "--questions") -> list[Question]:
     """All questions of a file (JSON lines or one JSON array, plain or gzip). UsageError for what is none."""
     questions = []
-    for number, item in enumerate(_items(path), 1):
+    for number, item in enumerate(_items(path, option), 1):
         kind = format or _format_of(item)
         try:
             questions += READERS[kind](item, Path(path))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(
-                f"--questions {path}: item {number} is none of {kind or 'a known format'} "
-                f"({type(error).__name__}: {error}); give --format {'|'.join(READERS)} and a file of it"
+                f"{option} {path}: item {number} is none of {kind or 'a known format'} "
+                f"({type(error).__name__}: {error}); give a file of {', '.join(READERS)}"
             ) from None
     if not questions:
-        raise UsageError(f"--questions {path}: holds no question; check the path")
+        raise UsageError(f"{option} {path}: holds no question; check the path")
     return questions
 
 
-def _items(path: str) -> Iterator[object]:
+def _items(path: str, option: str) -> Iterator[object]:
     opener = gzip.open if path.endswith(".gz") else open
     try:
         with opener(path, "rt", encoding="utf-8") as file:
@@ -67,7 +67,7 @@ def _items(path: str) -> Iterator[object]:
                 if line.strip():
                     yield json.loads(line)
     except (OSError, UnicodeDecodeError, ValueError, TypeError, EOFError) as error:
-        raise UsageError(f"--questions {path}: {error}; it must be readable JSON or JSON lines") from None
+        raise UsageError(f"{option} {path}: {error}; it must be readable JSON or JSON lines") from None
 
 
 def _format_of(item: object) -> str | None:
