@@ -91,8 +91,8 @@ class EvolvableSettings(EvolvableShape):
     min_rate: float = Field(0.1, ge=0, le=1)
     """Share of the learning rate at which a cosine or linear schedule ends."""
     start: str | None = None
-    """A trained evolvable model to go on with: folder or hub id, released checkpoints too. Base, adapters and
-    memory are as it has them, whatever is set here. Not given: a new model over the base."""
+    """A trained evolvable model to go on with: folder or hub id, released checkpoints too. Base and adapters
+    are as it has them, and so is of its memory what is not set here. Not given: a new model over the base."""
     whiten: int = Field(0, ge=0)
     """Before the first step of a new model, fit the last projection to so many conversations, so that vectors
     are spread out (arXiv 2103.15316). 0: the identity, as published, with which an untrained base's all but

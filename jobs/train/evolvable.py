@@ -32,7 +32,8 @@ def worker() -> Callable[[dict], None]:
 
 
 def settle(config: TrainConfig) -> TrainConfig:
-    """The settings, with base, adapters and memory of the model that the training goes on with."""
+    """The settings, with base, adapters and memory of the model that the training goes on with. What of its
+    memory the settings name is changed, but for the shapes of its weights."""
     if not (start := config.evolvable.start):
         return config
     from cluster.evolvable.checkpoint import read_config
@@ -41,7 +42,14 @@ def settle(config: TrainConfig) -> TrainConfig:
     model = read_config(model_folder(start, None))
     if Path(start).is_dir():
         start = absolute(start)
-    shape = {name: getattr(model, name) for name in EvolvableShape.model_fields}
+    given = config.evolvable.model_fields_set
+    for name in {"num_latents", "embedding_dim"} & given:
+        if getattr(config.evolvable, name) != (has := getattr(model, name)):
+            raise UsageError(
+                f"evolvable.{name}={getattr(config.evolvable, name)}: the model that the training goes on "
+                f"with has {has}; leave it out"
+            )
+    shape = {name: getattr(model, name) for name in EvolvableShape.model_fields if name not in given}
     lora = {"rank": model.lora_r, "alpha": model.lora_alpha, "target_modules": model.lora_targets}
     return config.model_copy(
         update={

@@ -97,9 +97,11 @@ def test_labelled_questions_become_an_embedder(base, settings, tmp_path):
     assert set(summary["baseline"]) == {"recall_at_10", "recall_at_5", "mrr"}
     assert "read with an empty queue" in (output / "model" / "README.md").read_text()
 
-    # Another training goes on with that model, and its memory, although the file names another capacity.
+    # Another training goes on with that model and its memory, of which the file need not speak.
     further = tmp_path / "further.toml"
-    text = settings.read_text().replace("max_steps = 30", "max_steps = 2").replace("= 12", "= 6")
+    text = (
+        settings.read_text().replace("max_steps = 30", "max_steps = 2").replace("queue_capacity = 12\n", "")
+    )
     further.write_text(text.replace("[evolvable]", f'[evolvable]\nstart = "{output / "model"}"'))
     more = finish(start(*command[:5], "--output", tmp_path / "more", "--config", further))
     assert more.code == 0, more.stderr[-4000:]

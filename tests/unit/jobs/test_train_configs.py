@@ -4,8 +4,11 @@ import tomllib
 
 import pytest
 
+from jobs.cli import UsageError
 from jobs.run import CONFIGS
+from jobs.train import adapter, evolvable
 from jobs.train.config import TrainConfig
+from schemas.evolvable import EvolvableConfig
 
 
 def recipe(name: str) -> TrainConfig:
@@ -37,3 +40,27 @@ def test_lightmem_s_recipe_is_within_its_ranges():
     assert 2e-5 <= learned.learning_rate <= 5e-5 and learned.schedule == "cosine" and learned.warmup == 0.05
     assert 1 <= learned.num_epochs <= 3 and 1 <= learned.batch_size <= 4
     assert 2048 <= learned.max_length <= 4096 and learned.early_stopping
+
+
+def test_a_training_that_goes_on_reads_as_its_model_does_but_for_what_is_set(tmp_path):
+    model = EvolvableConfig(base="other/base", num_latents=4, max_turn_tokens=64, queue_capacity=32)
+    (tmp_path / "evolvable.json").write_text(model.model_dump_json())
+    places = {"task": "evolvable", "data": "data", "output": "out"}
+
+    def settled(**settings):
+        config = TrainConfig(**places, evolvable={"start": str(tmp_path), **settings})
+        return evolvable.settle(config)
+
+    found = settled(max_turn_tokens=96)
+    assert found.base == "other/base"
+    memory = found.evolvable
+    assert (memory.num_latents, memory.max_turn_tokens, memory.queue_capacity) == (4, 96, 32)
+    with pytest.raises(UsageError, match=r"evolvable\.num_latents=8: .* has 4; leave it out"):
+        settled(num_latents=8)
+    assert settled(num_latents=4) == settled()
+
+
+def test_only_an_evolvable_training_goes_on_with_a_model():
+    config = TrainConfig(task="encoder", data="data", output="out", evolvable={"start": "model"})
+    with pytest.raises(UsageError, match=r"evolvable\.start='model': task 'encoder' makes a new adapter"):
+        adapter.settle(config)
