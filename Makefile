@@ -46,7 +46,7 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Twenty random kills of one backfill and of each operation; `make test` does two and one.
+# Twenty random kills of one backfill and of each operation; `make test` does one of each.
 test-kill: setup
 	SLOWWAVE_KILLS=20 $(BIN)/python -m pytest tests/e2e/test_backfill.py tests/e2e/test_kills.py -k kill_9
 

@@ -283,7 +283,7 @@ def test_a_thousand_bad_rows_cost_a_thousand_rows(tmp_path):
 # --- kills --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("num_kills", [int(os.environ.get("SLOWWAVE_KILLS", "2"))])
+@pytest.mark.parametrize("num_kills", [int(os.environ.get("SLOWWAVE_KILLS", "1"))])
 def test_kill_9_at_any_moment_loses_nothing_and_repeats_nothing(
     archive, store, small_batches, tmp_path, num_kills
 ):
