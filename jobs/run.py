@@ -147,8 +147,9 @@ def question_embedder(store, view: dict, name: str | None = None):
             f"{profile.name!r} ({view['embedder']}); leave the option out, or change them with jobs.reembed"
         )
     raise JobError(
-        f"embedder {profile.name!r}: its models are no longer the ones that wrote this store; restore them, "
-        "or name a profile that has them with --embedder"
+        f"embedder {profile.name!r}: its models, or what it makes of a turn, are no longer what wrote this "
+        "store; restore them, name a profile that has them with --embedder, or make the vectors anew with "
+        "jobs.reembed"
     )
 
 

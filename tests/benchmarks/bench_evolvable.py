@@ -1,7 +1,7 @@
 """Evolvable embedder: wavefront against one conversation at a time, on tiny random models.
 
     python -m tests.benchmarks.bench_evolvable
-    python -m tests.benchmarks.bench_evolvable --num-conversations 64 --sizes 32x2 64x4
+    python -m tests.benchmarks.bench_evolvable --num-conversations 64 --sizes 32x2 64x4 --lengths 25 55
 
 Ragged synthetic conversations with the published constants (16 latents, queue of 512, chunks of 16 turns or
 2,048 tokens) over a Llama of hidden size x layers, with heads of 32. The ways:
@@ -16,11 +16,13 @@ Ragged synthetic conversations with the published constants (16 latents, queue o
 
 All but the wavefront take one conversation at a time, and are measured on every eighth, the first on every
 sixteenth. The last two give the same vectors, which are compared; the published call reads all texts with the
-final memory. FLOPs are counted by torch in the calls as they are; the floor is the wavefront's work without a
-padded token of memory.
+final memory. The shorter the exchanges, the more of a single one's time is no arithmetic: a dialogue's have
+some 80 tokens (LoCoMo's 71 in the median), which a median of 25 tokens a side gives. FLOPs are counted by
+torch in the calls as they are; the floor is the wavefront's work without a padded token of memory.
 """
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -45,15 +47,16 @@ def main() -> None:
     )
     parser.add_argument("--num-conversations", type=int, default=64)
     parser.add_argument("--sizes", nargs="+", default=["32x2", "64x4"])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[25, 55], help="median tokens of a side")
     parser.add_argument("--max-turns", type=int, default=40, help="a conversation has 4 to this many")
     parser.add_argument("--rounds", type=int, default=3, help="each way's best of so many counts")
     parser.add_argument("--memory-tokens", type=int, default=8192)
     parser.add_argument("--retriever-tokens", type=int, default=8192)
     parser.add_argument("--flops", action="store_true", help="count them, which takes as long again")
     options = parser.parse_args()
-    conversations = make_conversations(options.num_conversations, options.max_turns)
     settings = {"memory_tokens": options.memory_tokens, "retriever_tokens": options.retriever_tokens}
-    for size in options.sizes:
+    for size, length in itertools.product(options.sizes, options.lengths):
+        conversations = make_conversations(options.num_conversations, options.max_turns, length)
         hidden_size, num_layers = map(int, size.split("x"))
         base = tiny_base(
             hidden_size=hidden_size, num_layers=num_layers, num_heads=max(1, hidden_size // HEAD_SIZE)
@@ -64,7 +67,7 @@ def main() -> None:
             report = compare(model, tokens, conversations, settings, options.rounds)
             if options.flops:
                 report["mflop_per_turn"] = flops(model, tokens, conversations, settings)
-        print(json.dumps({"size": size} | report), flush=True)
+        print(json.dumps({"size": size, "median_side": length} | report), flush=True)
 
 
 def compare(model, tokens, conversations: list[Conversation], settings: dict, rounds: int) -> dict:
@@ -89,6 +92,7 @@ def compare(model, tokens, conversations: list[Conversation], settings: dict, ro
     return {
         "num_conversations": len(conversations),
         "num_turns": num_turns,
+        "tokens_per_turn": round(mean_tokens(tokens, conversations), 1),
         "num_threads": torch.get_num_threads(),
         "num_parameters": sum(p.numel() for p in model.parameters()),
         "turns_per_s": {name: round(rate, 1) for name, rate in rates.items()},
@@ -116,13 +120,21 @@ def flops(model, tokens, conversations: list[Conversation], settings: dict) -> d
     return {name: round(counted(way) / num_turns / 1e6, 1) for name, way in ways.items()}
 
 
-def make_conversations(count: int, max_turns: int) -> list[Conversation]:
-    """4 to `max_turns` exchanges of 20 to 400 bytes, most of them short; a byte is a token."""
+def mean_tokens(tokens: Tokens, conversations: list[Conversation]) -> float:
+    """Tokens of a document in the mean."""
+    texts = [exchange.text for conversation in conversations for exchange in conversation.exchanges]
+    return float(np.mean(list(map(len, tokens.document_ids(texts)))))
+
+
+def make_conversations(count: int, max_turns: int, length: int) -> list[Conversation]:
+    """4 to `max_turns` exchanges, most of them short, of at most 400 bytes; a byte is a token."""
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz     "))
     conversations = []
     for number in range(count):
-        sizes = np.clip(rng.lognormal(4.0, 0.8, (rng.integers(4, max_turns + 1), 2)), 10, 200).astype(int)
+        sizes = np.clip(
+            rng.lognormal(math.log(length), 0.8, (rng.integers(4, max_turns + 1), 2)), 5, 200
+        ).astype(int)
         exchanges = [Exchange(*("".join(rng.choice(letters, size)) for size in pair)) for pair in sizes]
         conversations.append(Conversation(str(number), exchanges))
     return conversations
