@@ -4,7 +4,7 @@
     python -m jobs.distill --archive DIR --output DIR --config FILE.toml   # by a model: jobs/configs/distill
     python -m jobs.distill --task decider --store URI --output DIR
     python -m jobs.distill --task fact_qa --store URI --output DIR
-    python -m jobs.distill --task evolvable --questions FILE --output DIR     # LongMemEval's form
+    python -m jobs.distill --task evolvable --archive DIR --questions FILE --output DIR
 
 Writes train.parquet, validation.parquet (other users), rejected.parquet (every candidate that was refused,
 with the rule) and a data card. A paid answer is kept as soon as it arrives: run the same command again after
