@@ -83,6 +83,7 @@ def test_labelled_questions_become_an_embedder(base, settings, tmp_path):
     command = ("jobs.train", "--task", "evolvable", "--data", data, "--output", output, "--config", settings)
     first, metrics = start(*command), output / "metrics.jsonl"
     wait_until(first, (output / "checkpoints" / "checkpoint-10").exists)
+    assert first.poll() is None, first.communicate()[1][-4000:]
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     done = finish(start(*command))
