@@ -41,16 +41,12 @@ class Asked(NamedTuple):
     @property
     def evidence(self) -> list[dict]:
         """Sessions with evidence."""
-        marked = {
-            session_id
-            for session_id, index in self.question.evidence
-            if index < len(self.turns.get(session_id, ()))
-        }
-        return [row for row in self.sessions if row["session_id"] in marked]
-
-    @property
-    def turns(self) -> dict[str, list[dict]]:
-        return {row["session_id"]: row["turns"] for row in self.sessions}
+        marked = self.question.evidence
+        return [
+            row
+            for row in self.sessions
+            if any((row["session_id"], index) in marked for index in range(len(row["turns"])))
+        ]
 
     @property
     def source(self) -> dict:
@@ -116,11 +112,11 @@ def read(config: DistillConfig, path: str, option: str) -> list[Asked]:
             f"{option} {path}: archive {config.archive} has no sessions of {len(missing)} of its users "
             f"({', '.join(missing[:3])}); ingest what the questions are asked of"
         )
-    return [
-        Asked(question, sessions[user_id], user_id if num_asked[user_id] > 1 else "")
-        for question in questions
-        for user_id in [question.user_id]
-    ]
+
+    def company(user_id: str) -> str:
+        return user_id if num_asked[user_id] > 1 else ""
+
+    return [Asked(one, sessions[one.user_id], company(one.user_id)) for one in questions]
 
 
 def read_sessions(archive: str, user_ids: set[str]) -> dict[str, list[dict]]:
