@@ -7,7 +7,8 @@ from cluster.store import Store, quote
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
 RECORD_COLUMNS = [name for name in records_schema(1).names if name != "vector"]
-TURN_COLUMNS = ["user_id", "session_id", "turn_index", "role", "content", "time", "session_time", "active"]
+_SHOWN = ("role", "speaker", "content", "time", "session_time")
+TURN_COLUMNS = ["user_id", "session_id", "turn_index", *_SHOWN, "active"]
 
 DECISION_COLUMNS = [
     *("decision_id", "decider", "model", "prompt", "action", "outcome", "reason", "text", "raw"),
@@ -77,9 +78,7 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
         turns = []
         for item in row["evidence"] or []:
             turn = said.get((row["user_id"], item["session_id"], item["turn_index"])) or {}
-            turns.append(
-                item | {name: turn.get(name) for name in ("role", "content", "time", "session_time")}
-            )
+            turns.append(item | {name: turn.get(name) for name in _SHOWN})
         return turns
 
     return {

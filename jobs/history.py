@@ -138,7 +138,8 @@ def life_lines(life: dict) -> list[str]:
         elif row["decision_id"]:
             lines.append(f"    made by decision {row['decision_id']}, which is no longer kept")
         for turn in row["evidence"]:
-            text = "(not kept)" if turn["content"] is None else f"{turn['role']}: {short(turn['content'])}"
+            who = turn["speaker"] or turn["role"]
+            text = "(not kept)" if turn["content"] is None else f"{who}: {short(turn['content'])}"
             lines.append(f"    from {turn['session_id']}#{turn['turn_index']}  {text}")
     made = {row["decision_id"] for row in life["revisions"]}
     for decision in life["decisions"]:

@@ -128,7 +128,10 @@ def fact_of(hit: dict):
     """A hit as a fact of the prompt: a record's text, or who said what."""
     from cluster.evaluation.qa import Fact
 
-    text = hit.get("semantic_text") or f"{hit['role']}: {' '.join(hit['content'].split())}"[:MAX_HIT_CHARS]
+    text = hit.get("semantic_text")
+    if text is None:
+        who = hit["speaker"] or hit["role"]
+        text = f"{who}: {' '.join(hit['content'].split())}"[:MAX_HIT_CHARS]
     return Fact(
         record_id=hit.get("record_id") or hit["turn_id"],
         user_id=hit["user_id"],
