@@ -5,7 +5,11 @@ import time
 import numpy as np
 
 from cluster.models import embedder_folder
+from schemas.archive import spoken
 from schemas.profile import EmbedderProfile
+
+TEXTS = {"turns": spoken, "records": lambda row: row["semantic_text"]}
+"""Tables that have vectors, and what these are of: row -> text."""
 
 
 class Embedder:

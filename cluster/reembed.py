@@ -7,15 +7,11 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from cluster.embedder import Embedder
+from cluster.embedder import TEXTS, Embedder
 from cluster.files import Files
 from cluster.store import Store
-from schemas.archive import spoken
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas
-
-TEXTS = {"turns": spoken, "records": lambda row: row["semantic_text"]}
-"""Tables that have vectors, and what these are of."""
 
 
 def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -> list[dict]:
@@ -41,13 +37,14 @@ class ReembedStage:
         batch, started_s = json.loads(row["item"]), time.monotonic()
         rows = self._read(batch)
         # Named by content: what a killed run has staged is good for any later version with the same rows.
-        digest = hashlib.sha256(json.dumps(rows.to_pylist(), default=str).encode()).hexdigest()[:32]
+        listed = rows.to_pylist()
+        digest = hashlib.sha256(json.dumps(listed, default=str).encode()).hexdigest()[:32]
         path = f"reembed/{self._profile.fingerprint}/{batch['table']}-{digest}.parquet"
         num_embedded = 0
         if not self._files.exists(path):
             if self._embedder is None:
                 self._embedder = Embedder(self._profile)
-            vectors = self._embedder.embed(list(map(TEXTS[batch["table"]], rows.to_pylist())))
+            vectors = self._embedder.embed(list(map(TEXTS[batch["table"]], listed)))
             self._files.put_table(path, self._with_vectors(rows, batch["table"], vectors))
             num_embedded = rows.num_rows
         return {

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from cluster.archive import BadRow, Unit, read_unit
 from cluster.attempts import Attempts
-from cluster.embedder import Embedder
+from cluster.embedder import TEXTS, Embedder
 from cluster.encoder import Encoder, Encoding
 from cluster.erasure.forgotten import Forgotten
 from cluster.files import Files
@@ -27,7 +27,6 @@ from cluster.ledger import Ledger
 from cluster.models import tokenizer_folder
 from cluster.redact import redact
 from cluster.segmenter import Offsets, cut_session, tokenizer_offsets
-from schemas.archive import spoken
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import (
     REJECTIONS_SCHEMA,
@@ -377,7 +376,7 @@ class EmbedStage:
         records = [record_row(segment, record) for segment in segments for record in segment["records"]]
         # An evolvable embedder reads turns later, all of a user's together: see cluster.evolvable.turns.
         own_turns = [] if self._profile.turns else turns
-        texts = [spoken(row) for row in own_turns] + [row["semantic_text"] for row in records]
+        texts = [*map(TEXTS["turns"], own_turns), *map(TEXTS["records"], records)]
         for row, vector in zip(own_turns + records, self._embedder.embed(texts), strict=True):
             row["vector"] = vector
         dim = self._embedder.dim

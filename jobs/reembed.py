@@ -49,12 +49,12 @@ class ReembedConfig(JobConfig):
 
 def run(config: ReembedConfig) -> dict:
     """Embed, swap, and return the summary. Safe to repeat: what was embedded is not embedded again."""
-    from cluster.embedder import Embedder
+    from cluster.embedder import TEXTS, Embedder
     from cluster.evolvable.turns import load_evolvable
     from cluster.files import Files
     from cluster.maintenance import reembed
     from cluster.models import resolve_embedder
-    from cluster.reembed import TEXTS, plan_batches
+    from cluster.reembed import plan_batches
 
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
     with writing(config.store, "jobs.reembed") as (store, lease):

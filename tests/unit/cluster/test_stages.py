@@ -14,10 +14,10 @@ import pytest
 
 from cluster import stages
 from cluster.archive import BadRow, inspect_file, list_files, plan_units
+from cluster.embedder import TEXTS
 from cluster.encoder import Encoding
 from cluster.files import Files
 from cluster.ledger import Ledger
-from cluster.reembed import TEXTS
 from cluster.stages import (
     EmbedStage,
     EncodeStage,
