@@ -34,7 +34,7 @@ class Asked(NamedTuple):
 
     question: Question
     sessions: list[dict]
-    """The user's archive rows, redacted, oldest first."""
+    """The user's archive rows, oldest first."""
     company: str
     """Questions with the same may share a conversation."""
 
@@ -70,11 +70,7 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     def num_tokens(text: str) -> int:
         return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    parts = {"validation": [], "train": read(config, config.questions, "--questions")}
-    if path := config.validation_questions:
-        parts["validation"] = read(config, path, "--validation-questions")
-    else:
-        parts = by_hash(parts["train"], config)
+    parts = read(config)
     kept_apart = {
         (asked.company, row["session_id"]) for asked in parts["validation"] for row in asked.evidence
     }
@@ -102,21 +98,26 @@ def parts_of(found: Candidates) -> dict[str, list[dict]]:
     return {p: [e for e in found.examples if e["part"] == p] for p in ("train", "validation")}
 
 
-def read(config: DistillConfig, path: str, option: str) -> list[Asked]:
-    """The questions of a file, with the sessions of their users."""
-    questions = read_questions(path, option=option)
-    num_asked = Counter(question.user_id for question in questions)
-    sessions = read_sessions(config.archive, set(num_asked))
-    if missing := sorted(set(num_asked) - set(sessions)):
-        raise UsageError(
-            f"{option} {path}: archive {config.archive} has no sessions of {len(missing)} of its users "
-            f"({', '.join(missing[:3])}); ingest what the questions are asked of"
-        )
-
-    def company(user_id: str) -> str:
-        return user_id if num_asked[user_id] > 1 else ""
-
-    return [Asked(one, sessions[one.user_id], company(one.user_id)) for one in questions]
+def read(config: DistillConfig) -> dict[str, list[Asked]]:
+    """The questions of each part, with the sessions of their users."""
+    given = {"validation": (config.validation_questions, "--validation-questions")}
+    given["train"] = (config.questions, "--questions")
+    questions = {part: read_questions(path, option=option) for part, (path, option) in given.items() if path}
+    sessions = read_sessions(config.archive, {one.user_id for part in questions.values() for one in part})
+    parts: dict[str, list[Asked]] = {"validation": [], "train": []}
+    for part, found in questions.items():
+        num_asked = Counter(question.user_id for question in found)
+        if missing := sorted(set(num_asked) - set(sessions)):
+            path, option = given[part]
+            raise UsageError(
+                f"{option} {path}: archive {config.archive} has no sessions of {len(missing)} of its users "
+                f"({', '.join(missing[:3])}); ingest what the questions are asked of"
+            )
+        for question in found:
+            user_id = question.user_id
+            company = user_id if num_asked[user_id] > 1 else ""
+            parts[part].append(Asked(question, sessions[user_id], company))
+    return parts if config.validation_questions else by_hash(parts["train"], config)
 
 
 def read_sessions(archive: str, user_ids: set[str]) -> dict[str, list[dict]]:
@@ -129,8 +130,7 @@ def read_sessions(archive: str, user_ids: set[str]) -> dict[str, list[dict]]:
     for row in itertools.chain.from_iterable(read_unit(archive, unit) for unit in units):
         if isinstance(row, BadRow) or row["user_id"] not in user_ids:
             continue
-        turns = [turn | {"content": redact(turn["content"]).text} for turn in row["turns"]]
-        found.setdefault(row["user_id"], []).append(row | {"turns": turns})
+        found.setdefault(row["user_id"], []).append(row)
     return {user_id: sorted(rows, key=session_order) for user_id, rows in found.items()}
 
 
@@ -169,6 +169,12 @@ def grouped(questions: list[Asked], config: DistillConfig, variant: int) -> Iter
             yield company[start : start + size]
 
 
+@functools.cache
+def redacted(text: str) -> str:
+    """A turn as it is learned. Every group that has its conversation asks for it again."""
+    return redact(text).text
+
+
 def identity(row: dict) -> tuple[str, str]:
     """A session that is in two haystacks stands once."""
     return row["session_id"], row["turns"][0]["content"]
@@ -180,7 +186,12 @@ def samples(
     """One example a question, all with the same conversation."""
     sessions = {identity(row): row for asked in group for row in asked.sessions}
     turns = {
-        (key, index): {**turn, "session_id": row["session_id"], "session_time": row["session_time"]}
+        (key, index): {
+            **turn,
+            "content": redacted(turn["content"]),
+            "session_id": row["session_id"],
+            "session_time": row["session_time"],
+        }
         for key, row in sorted(sessions.items(), key=lambda session: session_order(session[1]))
         for index, turn in enumerate(row["turns"])
     }

@@ -218,6 +218,17 @@ def test_secrets_are_not_learned(tmp_path):
     assert "hunter" not in json.dumps(row["messages"] + row["meta"]["turns"])
 
 
+def test_a_leak_is_found_in_a_turn_with_a_secret(tmp_path):
+    """Evaluation sets are compared with what was said, not with what is left of it."""
+    (asked := question(1))["haystack_sessions"][0][6]["content"] = (
+        "the router in the hall is new and my password is " + "hunter" + "2!"
+    )
+    alone = question(9) | {"haystack_sessions": [[asked["haystack_sessions"][0][6]], []]}
+    evaluation = write_questions(tmp_path / "evaluation.jsonl", alone)
+    parts = made(tmp_path, asked, question(2), leak_check=(evaluation,), validation_fraction=0)
+    assert [(row["source_id"], row["reason"]) for row in parts["rejected"]] == [("q1", "leaked_turn_text")]
+
+
 def test_another_file_is_refused_by_name(tmp_path):
     with pytest.raises(UsageError, match=r"--questions .*item 1 is none of a known format"):
         made(tmp_path, {"question": "?"})
