@@ -161,6 +161,13 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
             yield BadRow(source, "invalid_session", str(error), raw=repr(row), **ids)
 
 
+def read_sessions(archive: str) -> Iterator[dict]:
+    """All good sessions of an archive, each as it stands last, read in this process."""
+    units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
+    for unit in units:
+        yield from (row for row in read_unit(archive, unit) if not isinstance(row, BadRow))
+
+
 def session_key(user_id: object, session_id: object) -> bytes:
     """16 bytes that tell sessions apart; of anything that is no string, its repr."""
     return hashlib.blake2b(

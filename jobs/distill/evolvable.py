@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cluster.archive import ArchiveError, BadRow, inspect_file, list_files, plan_units, read_unit
+from cluster.archive import ArchiveError, read_sessions
 from cluster.evolvable.tokens import Exchange
 from cluster.evolvable.turns import exchanges_of_turns, session_order
 from cluster.redact import redact
@@ -103,7 +103,7 @@ def read(config: DistillConfig) -> dict[str, list[Asked]]:
     given = {"validation": (config.validation_questions, "--validation-questions")}
     given["train"] = (config.questions, "--questions")
     questions = {part: read_questions(path, option=option) for part, (path, option) in given.items() if path}
-    sessions = read_sessions(config.archive, {one.user_id for part in questions.values() for one in part})
+    sessions = sessions_of(config.archive, {one.user_id for part in questions.values() for one in part})
     parts: dict[str, list[Asked]] = {"validation": [], "train": []}
     for part, found in questions.items():
         num_asked = Counter(question.user_id for question in found)
@@ -120,17 +120,15 @@ def read(config: DistillConfig) -> dict[str, list[Asked]]:
     return parts if config.validation_questions else by_hash(parts["train"], config)
 
 
-def read_sessions(archive: str, user_ids: set[str]) -> dict[str, list[dict]]:
+def sessions_of(archive: str, user_ids: set[str]) -> dict[str, list[dict]]:
     """user id -> sessions, oldest first; those users who have any."""
+    found: dict[str, list[dict]] = {}
     try:
-        units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
+        for row in read_sessions(archive):
+            if row["user_id"] in user_ids:
+                found.setdefault(row["user_id"], []).append(row)
     except ArchiveError as error:
         raise UsageError(str(error)) from None
-    found: dict[str, list[dict]] = {}
-    for row in itertools.chain.from_iterable(read_unit(archive, unit) for unit in units):
-        if isinstance(row, BadRow) or row["user_id"] not in user_ids:
-            continue
-        found.setdefault(row["user_id"], []).append(row)
     return {user_id: sorted(rows, key=session_order) for user_id, rows in found.items()}
 
 

@@ -119,13 +119,10 @@ def read_items(path: str, option: str) -> Iterator[dict]:
 
 
 def _archive(uri: str) -> Iterator[tuple[str, str, list[str]]]:
-    from cluster.archive import ArchiveError, BadRow, inspect_file, list_files, plan_units, read_unit
+    from cluster.archive import ArchiveError, read_sessions
 
     try:
-        units = plan_units([inspect_file(uri, path) for path in list_files(uri)])
+        for row in read_sessions(uri):
+            yield row["user_id"], row["session_id"], [turn["content"] for turn in row["turns"]]
     except ArchiveError as error:
         raise UsageError(str(error).replace("--archive", "--leak-check")) from None
-    for unit in units:
-        for row in read_unit(uri, unit):
-            if not isinstance(row, BadRow):
-                yield row["user_id"], row["session_id"], [turn["content"] for turn in row["turns"]]
