@@ -156,13 +156,22 @@ class Store:
     # --- search ---------------------------------------------------------------------------------------
 
     def search(
-        self, user_id: str, text: str, vector, k: int, as_of: str | None = None, *, turn_vector=None
+        self,
+        user_id: str,
+        text: str,
+        vector,
+        k: int,
+        as_of: str | None = None,
+        *,
+        turn_vector=None,
+        kind: str | None = None,
     ) -> list[dict]:
         """The user's `k` best rows of records and turns together, each with `kind` and `score`.
 
-        `vector` float32 [dim] of norm 1. The score is the cosine, which puts records and turns on one scale,
-        plus up to WORDS_WEIGHT for the words that text and row share (BM25, as a share of its table's best),
-        plus RECORD_BONUS for a record. What only repeats turns of better hits comes last.
+        With `kind` only records (`record`) or only turns (`turn`). `vector` float32 [dim] of norm 1. The
+        score is the cosine, which puts records and turns on one scale, plus up to WORDS_WEIGHT for the words
+        that text and row share (BM25, as a share of its table's best), plus RECORD_BONUS for a record. What
+        only repeats turns of better hits comes last.
         `turn_vector` float32 [turn_dim] is given where another model embeds the turns: cosines of two models
         have no common scale, so each table's rows are ranked apart, and merged by `reciprocal_ranks`.
         Never returns a row of another user: the filter comes first.
@@ -170,7 +179,7 @@ class Store:
         mine, hits = f"user_id = {quote(user_id)} AND active", []
         vectors = {"records": vector, "turns": vector if turn_vector is None else turn_vector}
         for name, asked in vectors.items():
-            table = self.table(name, as_of)
+            table = self.table(name, as_of) if kind in (None, name.removesuffix("s")) else None
             if table is None or not table.count_rows():
                 continue
             by_vector = table.search(asked, query_type="vector").where(mine, prefilter=True).limit(3 * k)

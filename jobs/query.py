@@ -1,11 +1,14 @@
 """Query: what does the store know about this?
 
     python -m jobs.query --store URI --user-id U --text "where do I live?" -k 10
+    python -m jobs.query --store URI --user-id U --text "..." --kind record
     python -m jobs.query --store URI --user-id U --text "..." --as-of RUN --json
 
 Hybrid search (vectors and full text) over a user's memory records and raw turns, each hit with where it
-comes from. Needs no Ray. Only the named user's rows are ever looked at.
+comes from; `--kind` leaves it at one of the two. Needs no Ray. Only the named user's rows are ever looked at.
 """
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -24,6 +27,8 @@ class QueryConfig(JobConfig):
     """The question."""
     k: int = Field(10, ge=1, le=1000, json_schema_extra={"short": "-k"})
     """How many hits."""
+    kind: Literal["record", "turn"] | None = None
+    """What may be a hit. Not given: both."""
     as_of: str | None = None
     """Look at the store as this run left it."""
     embedder: str | None = None
@@ -59,7 +64,9 @@ def search(store, view: dict, config: QueryConfig) -> list[dict]:
     """Embed the question with the store's own embedder, and search."""
     embedder = question_embedder(store, view, config.embedder)
     ((vector, turn_vector),) = embedder.vectors(config.user_id, [config.text])
-    return store.search(config.user_id, config.text, vector, config.k, config.as_of, turn_vector=turn_vector)
+    return store.search(
+        config.user_id, config.text, vector, config.k, config.as_of, turn_vector=turn_vector, kind=config.kind
+    )
 
 
 def line(hit: dict) -> str:

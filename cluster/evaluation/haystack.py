@@ -73,8 +73,8 @@ class Haystack:
         """`turns`, `records` and `both`, each ranked by cosine with the query, float32 [dim] of norm 1.
 
         `turn_query` float32 [turn_dim] is the query for turns, where another model embeds them. In `both`,
-        records and turns are one list, ranked as Store.search does but for the words: records have their
-        bonus, and a hit that stands for no new turn takes no place.
+        records and turns are one list. Lists are ranked as Store.search does but for the words: records have
+        their bonus, and a hit that stands for no new turn takes no place.
         """
         num_turns = len(self._keys)
         of_turns = self.turn_vectors @ (query if turn_query is None else turn_query)
@@ -92,10 +92,13 @@ class Haystack:
                 np.concatenate([self.cited, rows]),
             ),
         }
-        ranks = {name: ranks_of_turns(*hits, num_turns) for name, hits in lists.items()}
-        found = ranks["both"] < NEVER
-        ranks["both"][found] = np.unique(ranks["both"][found], return_inverse=True)[1]
-        return {name: Ranked(self, ranks[name]) for name in lists}
+        rankings = {}
+        for name, hits in lists.items():
+            ranks = ranks_of_turns(*hits, num_turns)
+            found = ranks < NEVER
+            ranks[found] = np.unique(ranks[found], return_inverse=True)[1]
+            rankings[name] = Ranked(self, ranks)
+        return rankings
 
     def ranking_of_hits(self, hits: list[dict]) -> Ranked:
         """The ranking that a result of Store.search is: `hits`, best first."""

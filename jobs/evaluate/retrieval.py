@@ -5,8 +5,9 @@
 
 A question is asked of its own user's rows only (LongMemEval: one haystack a question). Hits are ranked by the
 cosine of the stored vector with the question's; `search` is what jobs.query answers, with full text.
-A raw turn stands for itself, a record for the turns that it cites; turns beyond what is stored count as
-missed. Every number is a mean over questions:
+A raw turn stands for itself, a record for the turns that it cites. A hit whose turns all stand further up
+takes no place: jobs.query puts it last. Turns beyond what is stored count as missed. Every number is a mean
+over questions:
 
   evidence_turn_recall_at_k  share of the question's evidence turns that its first k hits stand for
   session_recall_at_10       share of its evidence sessions of which one of the first 10 hits is a part

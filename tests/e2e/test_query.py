@@ -32,6 +32,8 @@ def test_hits_are_never_of_another_user_and_name_their_origin(store):
     assert {hit["user_id"] for hit in found} == {user}
     assert {hit["kind"] for hit in found} == {"record", "turn"}
     assert all(hit["session_id"] and hit["run_id"] for hit in found)
+    alone = hits(store, "--user-id", user, "--text", "Where do I live?", "--kind", "record")
+    assert {hit["kind"] for hit in alone} == {"record"}
 
 
 def test_as_of_an_unknown_run_names_the_runs_there_are(store):

@@ -7,11 +7,13 @@ import json
 import shutil
 
 import lancedb
+import numpy as np
 import pyarrow as pa
 import pytest
 from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.table import LanceTable, Tags
 
+from cluster.evaluation.haystack import Haystack
 from cluster.files import Files
 from cluster.store import INTENT, Store, StoreError, quote
 from schemas.store import table_schemas
@@ -569,6 +571,29 @@ def test_what_repeats_better_hits_comes_last(busy):
     ]
     assert len(set().union(*turns[:3])) == 3
     assert all(turn <= set().union(*turns[:3]) for turn in turns[3:])
+
+
+def test_records_alone_and_turns_alone(busy):
+    hits = busy.search("ann", "tea", vector("Ann drinks tea"), 50)
+    for kind in ("record", "turn"):
+        of_kind = busy.search("ann", "tea", vector("Ann drinks tea"), 50, kind=kind)
+        assert {hit["kind"] for hit in of_kind} == {kind}
+        assert sorted(texts(of_kind)) == sorted(texts(hit for hit in hits if hit["kind"] == kind))
+
+
+def test_hits_that_bring_no_new_turn_take_no_place_in_a_measured_list(store):
+    """As in a search, where they come last."""
+    near = [f"Ann drinks tea {index}" for index in range(4)]
+    commit(
+        store,
+        "run1",
+        segment("near", "I drink tea", "Yes", records=near),
+        segment("far", "I am far away", session="t", records=["Far away"]),
+    )
+    vectors = {text: np.array(vector(text), np.float32) for text in [*near, "Far away"]}
+    asked = sum(vectors[text] for text in near) - 3 * vectors["Far away"]
+    assert all(vectors[text] @ asked > vectors["Far away"] @ asked for text in near)
+    assert Haystack(store, "ann").rankings(asked)["records"].turns([("s", 0), ("t", 0)]).tolist() == [0, 1]
 
 
 def test_turns_of_another_model_are_ranked_apart(busy):
