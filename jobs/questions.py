@@ -4,14 +4,13 @@ The archive numbers turns as jobs.ingest leaves them: sessions by date, turns wi
 """
 
 import functools
-import gzip
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cli import UsageError
+from jobs.ingest.files import read_all_items
 
 TurnKey = tuple[str, int]
 """Session id and turn index."""
@@ -39,7 +38,7 @@ class Question:
 def read_questions(path: str, format: str | None = None, *, option: str = "--questions") -> list[Question]:
     """All questions of a file (JSON lines or one JSON array, plain or gzip). UsageError for what is none."""
     questions = []
-    for number, item in enumerate(_items(path, option), 1):
+    for number, item in enumerate(read_all_items(path, option), 1):
         kind = format or _format_of(item)
         try:
             questions += READERS[kind](item, Path(path))
@@ -53,28 +52,9 @@ def read_questions(path: str, format: str | None = None, *, option: str = "--que
     return questions
 
 
-def _items(path: str, option: str) -> Iterator[object]:
-    opener = gzip.open if path.endswith(".gz") else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            first = file.readline()
-            try:
-                value = json.loads(first)
-            except ValueError:
-                value = json.loads(first + file.read())
-            yield from value if isinstance(value, list) else [value]
-            for line in file:
-                if line.strip():
-                    yield json.loads(line)
-    except (OSError, UnicodeDecodeError, ValueError, TypeError, EOFError) as error:
-        raise UsageError(f"{option} {path}: {error}; it must be readable JSON or JSON lines") from None
-
-
-def _format_of(item: object) -> str | None:
-    for kind, name in (("longmemeval", "haystack_sessions"), ("locomo", "qa"), ("sample", "evidence")):
-        if isinstance(item, dict) and name in item:
-            return kind
-    return None
+def _format_of(item: dict) -> str | None:
+    marks = {"haystack_sessions": "longmemeval", "qa": "locomo", "evidence": "sample"}
+    return next((kind for name, kind in marks.items() if name in item), None)
 
 
 def _is_kept(turn: dict, name: str = "content") -> bool:

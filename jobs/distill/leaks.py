@@ -4,15 +4,14 @@ A session leaks when an evaluation set has its id, or any of its turns word for 
 set that was ingested under other names; text alone would miss an edited turn.
 """
 
-import gzip
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cli import UsageError
+from jobs.ingest.files import read_all_items
 
 MIN_CHARS = 40
 """Shorter turns ("Thanks, that helps!") are everybody's and prove nothing."""
@@ -81,7 +80,7 @@ def _sessions(given: str) -> Iterator[tuple[str | None, str, list[str]]]:
         yield from _archive(given)
         return
     known = False
-    for item in read_items(given, "--leak-check"):
+    for item in read_all_items(given, "--leak-check"):
         if isinstance(item.get("haystack_sessions"), list):
             known = True
             for session_id, turns in zip(
@@ -100,22 +99,6 @@ def _sessions(given: str) -> Iterator[tuple[str | None, str, list[str]]]:
             )
     if not known:
         raise UsageError(f"--leak-check {given}: holds no items; a check against nothing would prove nothing")
-
-
-def read_items(path: str, option: str) -> Iterator[dict]:
-    """Objects of a JSON or JSON lines file, plain or gzip; UsageError names the option that gave it."""
-    try:
-        data = Path(path).read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
-        # Not splitlines: JSON strings may hold the line separators that it splits at as they are.
-        lines = (line for line in text.split("\n") if line.strip())
-        items = json.loads(text) if text.lstrip().startswith("[") else map(json.loads, lines)
-        for item in items:
-            if not isinstance(item, dict):
-                raise ValueError(f"an item is no object but {type(item).__name__}")
-            yield item
-    except (OSError, EOFError, ValueError) as error:
-        raise UsageError(f"{option} {path}: {error}; give a readable JSON or JSON lines file") from None
 
 
 def _archive(uri: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -202,7 +202,7 @@ def read_file(
     `number` is the line or item that the session stands in, `source` the part of it that the session is.
     """
     read_sessions = READERS[format]
-    for item in read_items(file):
+    for item in read_items(file.path, file.shown):
         if isinstance(item, Rejection):
             yield item
             continue

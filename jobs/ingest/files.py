@@ -132,19 +132,35 @@ def digest_of(files: list[InputFile], user_id: str | None) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
-def read_items(file: InputFile) -> Iterator[tuple[int, dict] | Rejection]:
-    """Yield (number, object) for each JSON object of the file, a Rejection for anything that is not one."""
+def read_items(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
+    """Yield (number, object) for each JSON object of the file, a Rejection for anything that is not one.
+
+    `shown` is what rejections name the file.
+    """
     number = 0
     try:
-        for number, data in enumerate(_split(file.path), start=1):
+        for number, data in enumerate(_split(path), start=1):
             if data is None:
                 reason = f"longer than {MAX_ITEM_BYTES >> 20} MiB; split it at the source"
-                yield Rejection(file.shown, number, reason, "", ITEM)
+                yield Rejection(shown, number, reason, "", ITEM)
             elif data.strip():
-                yield _parse(file.shown, number, data)
+                yield _parse(shown, number, data)
     except _CutFileError as cut:
         raw = cut.raw[: 4 * RAW_CHARS].decode(errors="backslashreplace")[:RAW_CHARS]
-        yield Rejection(file.shown, number + 1, f"rest of the file is lost: {cut}", raw, REST_OF_FILE)
+        yield Rejection(shown, number + 1, f"rest of the file is lost: {cut}", raw, REST_OF_FILE)
+
+
+def read_all_items(path: str, option: str) -> Iterator[dict]:
+    """The objects of a file that has to be read whole, such as an evaluation set; `option` gave it.
+
+    Raises UsageError for what is no object and where the file breaks off.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"{option} {path}: no such file; check the path")
+    for item in read_items(Path(path), path):
+        if isinstance(item, Rejection):
+            raise UsageError(f"{option} {path}: item {item.line_or_item}: {item.reason}")
+        yield item[1]
 
 
 def _parse(shown: str, number: int, data: bytes) -> tuple[int, dict] | Rejection:

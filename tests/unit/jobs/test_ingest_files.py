@@ -17,7 +17,7 @@ ITEMS = [{"n": 1, "text": 'a "b" \\ [x], {y'}, {"n": 2, "text": "\\\\", "list": 
 
 def read(path):
     (file,) = find_files([str(path)], "messages")
-    found = list(read_items(file))
+    found = list(read_items(file.path, file.shown))
     return (
         [item for item in found if not isinstance(item, Rejection)],
         [item for item in found if isinstance(item, Rejection)],
