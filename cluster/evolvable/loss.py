@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cluster.evolvable.batching import batches, chunks_of, passes
+from cluster.evolvable.batching import batches, chunks_of
 from cluster.evolvable.model import Answer, Chunk, EvolvableModel, Text
 from cluster.evolvable.samples import Reading
 from cluster.training.settings import EvolvableSettings
@@ -75,10 +75,10 @@ def losses(
             texts += kind
         queue = log[-model.config.queue_capacity :]
         answers += [Answer(queue, *asked.answer) for asked in reading.asked]
-    vectors = represent(model, texts, settings.pass_tokens)
+    vectors = model.represent_all(texts, settings.pass_tokens)
     contrastive, ranks, start = [], [], 0
     for reading in readings:
-        documents = torch.stack(vectors[start : (start := start + len(reading.documents))])
+        documents = vectors[start : (start := start + len(reading.documents))]
         for asked in reading.asked:
             scores = documents @ vectors[start]
             start += 1
@@ -100,17 +100,6 @@ def contrastive_loss(scores: Tensor, evidence: Sequence[int], settings: Evolvabl
     positive, negative = (scores[mask] / settings.temperature for mask in (is_evidence, ~is_evidence))
     loss = (torch.logaddexp(positive, torch.logsumexp(negative, dim=0)) - positive).mean()
     return loss * math.log(len(negative) + 1) if settings.length_weight else loss
-
-
-def represent(model: EvolvableModel, texts: list[Text], pass_tokens: int) -> list[Tensor]:
-    """The vector of each text."""
-    found: list[Tensor | None] = [None] * len(texts)
-    for indexes, shared in passes(texts, pass_tokens, share=model.can_share):
-        batch = [texts[index] for index in indexes]
-        vectors = model.represent_shared(batch, pass_tokens) if shared else model.represent(batch)
-        for index, vector in zip(indexes, vectors, strict=True):
-            found[index] = vector
-    return found
 
 
 def _in_passes(rows: list, pass_tokens: int, function) -> list[Tensor]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from cluster.evolvable.batching import batches, by_memory
+from cluster.evolvable.batching import batches, by_memory, passes
 from cluster.evolvable.checkpoint import CONFIG_FILE, read_config
 from cluster.models import ModelError, model_folder
 from schemas.evolvable import EvolvableConfig
@@ -213,6 +213,17 @@ class EvolvableModel(nn.Module):
         rows = zip(self._prefixes([t.queue for t in texts]), self._words([t.ids for t in texts]), strict=True)
         rows = [torch.cat(row) for row in rows]
         return self._vectors(self._run(RETRIEVER, self._backbone, _pad(rows)), list(map(len, rows)))
+
+    def represent_all(self, texts: Sequence[Text], max_tokens: int, *, share: bool = True) -> Tensor:
+        """Unit vectors of any number of texts, in passes of at most `max_tokens`; `share`: with what they
+        remember together read once, where the base allows it. float32 [len(texts), E]."""
+        found: list[Tensor | None] = [None] * len(texts)
+        for indexes, shared in passes(texts, max_tokens, share=share and self.can_share):
+            batch = [texts[index] for index in indexes]
+            vectors = self.represent_shared(batch, max_tokens) if shared else self.represent(batch)
+            for index, vector in zip(indexes, vectors, strict=True):
+                found[index] = vector
+        return torch.stack(found)
 
     def _vectors(self, hidden: Tensor, lengths: list[int]) -> Tensor:
         """From the last hidden state of each row."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cluster.evolvable.loss import read_memory, represent, texts_of
+from cluster.evolvable.loss import read_memory, texts_of
 from cluster.evolvable.model import MEMORY_GENERATOR, RETRIEVER, EvolvableModel
 from cluster.evolvable.samples import Reading
 
@@ -33,7 +33,7 @@ def whiten(model: EvolvableModel, readings: Sequence[Reading], pass_tokens: int)
         for reading in readings:
             (log,) = read_memory(model, [reading], None)
             for kind, texts in zip(kinds, texts_of(reading, log, model.config), strict=True):
-                represent(model, texts, pass_tokens)
+                model.represent_all(texts, pass_tokens)
                 kind += found
                 found.clear()
     finally:

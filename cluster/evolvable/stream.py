@@ -159,10 +159,9 @@ class Wavefront:
     @torch.inference_mode()
     def represent(self, texts: Sequence[Text]) -> np.ndarray:
         """Vectors of any number of texts: float32 [len(texts), E]."""
-        vectors = np.zeros((len(texts), self.model.config.embedding_dim), np.float32)
-        for indexes, shared in passes(texts, self._retriever_tokens, share=self._share):
-            vectors[indexes] = self._represent([texts[index] for index in indexes], shared)
-        return vectors
+        if not texts:
+            return np.zeros((0, self.model.config.embedding_dim), np.float32)
+        return self.model.represent_all(texts, self._retriever_tokens, share=self._share).cpu().numpy()
 
     # --- one round ------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.evolvable.loss import contrastive_loss, losses, read_memory, represent, texts_of
+from cluster.evolvable.loss import contrastive_loss, losses, read_memory, texts_of
 from cluster.evolvable.samples import histories_of, reading_of
 from cluster.evolvable.start import memory_from_retriever, whiten
 from tests.tiny import tiny_base, tiny_config, tiny_model, tiny_tokenizer
@@ -98,7 +98,7 @@ def test_whitening_spreads_what_all_but_coincides():
     ]
 
     def mean_cosine() -> float:
-        vectors = torch.stack(represent(model, texts, 2000))
+        vectors = model.represent_all(texts, 2000)
         return (vectors @ vectors.T).mean().item()
 
     assert mean_cosine() > 0.9
