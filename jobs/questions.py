@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.cli import UsageError
-from jobs.ingest.files import read_all_items
+from jobs.items import read_all_items
 
 TurnKey = tuple[str, int]
 """Session id and turn index."""

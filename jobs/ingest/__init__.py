@@ -24,17 +24,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
 from jobs.ingest import chatgpt, locomo, longmemeval, messages, sharegpt
-from jobs.ingest.files import (
-    ITEM,
-    REST_OF_FILE,
-    TURN,
-    InputFile,
-    Rejection,
-    as_raw,
-    digest_of,
-    find_files,
-    read_items,
-)
+from jobs.ingest.files import InputFile, digest_of, find_files
 from jobs.ingest.output import (
     MANIFEST,
     ArchiveWriter,
@@ -46,6 +36,7 @@ from jobs.ingest.output import (
     remove_leftovers,
 )
 from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
+from jobs.items import ITEM, REST_OF_FILE, TURN, Rejection, as_raw, read_items
 from schemas.archive import InvalidSession, check_session
 
 READERS = {

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.cli import JobError
-from jobs.ingest.files import Rejection
+from jobs.items import Rejection
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 
 SESSIONS_PER_FILE = 4096

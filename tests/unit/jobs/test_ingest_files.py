@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import jobs.items
 from jobs.cli import JobError, UsageError
-from jobs.ingest import files
-from jobs.ingest.files import ITEM, REST_OF_FILE, Rejection, find_files, read_items
+from jobs.ingest.files import find_files
+from jobs.items import ITEM, REST_OF_FILE, Rejection, read_items
 
 ITEMS = [{"n": 1, "text": 'a "b" \\ [x], {y'}, {"n": 2, "text": "\\\\", "list": [[], {}]}, {"n": 3}]
 
@@ -45,7 +46,7 @@ def lines(items=ITEMS):
 )
 @pytest.mark.parametrize("chunk_bytes", [40, 1 << 20])
 def test_every_shape_gives_its_items(tmp_path, monkeypatch, name, data, packed, chunk_bytes):
-    monkeypatch.setattr(files, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(jobs.items, "CHUNK_BYTES", chunk_bytes)
     path = tmp_path / (name + ".gz" if packed else name)
     path.write_bytes(gzip.compress(data) if packed else data)
     items, rejections = read(path)
@@ -159,8 +160,8 @@ def test_a_broken_array_costs_its_rest(tmp_path, data, num_items, reason):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_an_item_too_long_for_memory_is_skipped(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(files, "MAX_ITEM_BYTES", 1 << 20)
-    monkeypatch.setattr(files, "CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(jobs.items, "MAX_ITEM_BYTES", 1 << 20)
+    monkeypatch.setattr(jobs.items, "CHUNK_BYTES", 1 << 16)
     items = [{"n": 1}, {"n": 2, "text": "x" * (3 << 20)}, {"n": 3}]
     (tmp_path / name).write_bytes(lines(items) if name == "a.jsonl" else json.dumps(items).encode())
     found, (rejection,) = read(tmp_path / name)
@@ -183,7 +184,7 @@ def test_any_bytes_give_items_or_rejections(tmp_path, data):
 def test_arrays_split_at_any_chunk_border(tmp_path, values):
     (tmp_path / "a.json").write_text(json.dumps(values))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "CHUNK_BYTES", 3)
+        patch.setattr(jobs.items, "CHUNK_BYTES", 3)
         items, rejections = read(tmp_path / "a.json")
     assert not rejections
     assert [item for _, item in items] == values

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.ingest import READERS, read_file
-from jobs.ingest.files import ITEM, TURN, Rejection, find_files
+from jobs.ingest.files import find_files
+from jobs.items import ITEM, TURN, Rejection
 from schemas.archive import check_session
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from jobs.cli import UsageError
 from jobs.ingest import read_file
-from jobs.ingest.files import Rejection, find_files
+from jobs.ingest.files import find_files
+from jobs.items import Rejection
 from jobs.questions import read_questions
 
 
