@@ -68,8 +68,7 @@ def losses(
     """Both terms for each question. `with_queue=False` reads everything with an empty memory."""
     logs = [model.empty_queue() for _ in readings]
     if with_queue:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and settings.bptt_chunks != 0):
-            logs = read_memory(model, readings, settings.bptt_chunks)
+        logs = read_memory(model, readings, settings.bptt_chunks)
     texts, answers = [], []
     for reading, log in zip(readings, logs, strict=True):
         for kind in texts_of(reading, log, model.config):

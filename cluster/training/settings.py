@@ -84,9 +84,8 @@ class EvolvableSettings(EvolvableShape):
     """Weights of the two terms of the loss."""
     length_weight: bool = True
     """Multiply the contrastive term by the logarithm of its number of candidates."""
-    bptt_chunks: int | None = Field(None, ge=0)
-    """Through how many chunks of memory a gradient flows back at most; not given: through all. 0: memory
-    generator and memory queries stay as they are, and what is learned is how to read what they leave."""
+    bptt_chunks: int | None = Field(None, ge=1)
+    """Through how many chunks of memory a gradient flows back at most; not given: through all."""
     pass_tokens: int = Field(16_384, ge=1)
     """Tokens, padding included, of one pass over documents or answers."""
     min_rate: float = Field(0.1, ge=0, le=1)

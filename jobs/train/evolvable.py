@@ -105,7 +105,7 @@ def card(manifest: dict) -> str:
     """The model's README, with the front matter that model hubs read."""
     config = manifest["config"]
     settings, lora = EvolvableSettings(**config["evolvable"]), config["lora"]
-    through = "all chunks" if settings.bptt_chunks is None else f"{settings.bptt_chunks} chunks"
+    through = f"{settings.bptt_chunks} chunks" if settings.bptt_chunks else "all chunks"
     start = f"last projection fitted to {settings.whiten} conversations" if settings.whiten else "identity"
     if settings.start:
         start = f"{Path(settings.start).name} ({manifest['start_hash']})"

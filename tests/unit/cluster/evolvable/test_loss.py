@@ -90,15 +90,6 @@ def test_truncation_cuts_the_recurrence_and_nothing_else():
     assert (gradient(1) - full).abs().max() > 1e-4 * full.abs().max()
 
 
-def test_without_back_propagation_the_memory_stays_and_its_reader_learns():
-    model, reading = tiny_model(), readings(sample(5, 14))
-    found = losses(model, reading, SETTINGS.model_copy(update={"bptt_chunks": 0}))
-    (found.contrastive.sum() + found.lm.sum()).backward()
-    learned = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert not any("memory_generator" in name or name == "memory_queries" for name in learned)
-    assert any("retriever" in name for name in learned) and "mem_to_latent.0.weight" in learned
-
-
 def test_whitening_spreads_what_all_but_coincides():
     """Over documents and questions alike: no common direction, the same spread in every direction."""
     model, read = tiny_model(), readings(*(sample(number) for number in range(8)))
