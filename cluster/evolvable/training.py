@@ -16,8 +16,8 @@ from cluster.evaluation.scoring import mean, recall_at, reciprocal_rank
 from cluster.evolvable.loss import losses, ranks_of
 from cluster.evolvable.model import EvolvableModel
 from cluster.evolvable.samples import History, Reading, Readings, histories_of, read_rows
-from cluster.evolvable.start import memory_from_retriever, whiten
 from cluster.evolvable.tokens import Tokens
+from cluster.evolvable.whitening import whiten
 from cluster.models import model_folder
 from cluster.training.settings import (
     COMPLETE,
@@ -126,12 +126,9 @@ def train_worker(job: dict) -> None:
 
     if rank == 0 and not done:
         measure(0)
-        order = training.order(0)
-        if drawn := [readings["train"][index] for index in order[: settings.memory_from_retriever]]:
-            memory_from_retriever(model, drawn, tokens.end_id)
-        if spread := [readings["train"][index] for index in order[: settings.whiten] if not settings.start]:
-            whiten(model, spread, settings.pass_tokens)
-        if drawn or spread:
+        if settings.whiten and not settings.start:
+            drawn = [readings["train"][index] for index in training.order(0)[: settings.whiten]]
+            whiten(model, drawn, settings.pass_tokens)
             measure(0)
     if num_workers > 1:
         done, log = training.share(done, log)

@@ -97,10 +97,6 @@ class EvolvableSettings(EvolvableShape):
     """Before the first step of a new model, fit the last projection to so many conversations, so that vectors
     are spread out (arXiv 2103.15316). 0: the identity, as published, with which an untrained base's all but
     coincide."""
-    memory_from_retriever: int = Field(0, ge=0)
-    """Before the first step, let the memory generator be a copy of the retriever, and fit the projection into
-    the queue to so many conversations, so that latents enter it as far apart as words. 0: as published, with
-    which the latents of a pretrained base all but coincide."""
     projection_rate: float = Field(1.0, gt=0, le=1)
     """Learning rate of projections and memory queries, as a share of the adapters'. The same step moves a
     full matrix further than an adapter's product of two small ones, and every chunk passes these again."""

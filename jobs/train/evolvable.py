@@ -96,8 +96,8 @@ def measured(metrics: list[dict], result: dict) -> dict:
 
     found = {"at_start": values(evaluations[0]), "trained": values(evaluations[-1])}
     if evaluations[1]["step"] == 0:
-        # Measured again before the first step, with fitted projections.
-        found["fitted"] = values(evaluations[1])
+        # Measured again before the first step, with a fitted projection.
+        found["whitened"] = values(evaluations[1])
     return found
 
 
@@ -109,8 +109,6 @@ def card(manifest: dict) -> str:
     start = f"last projection fitted to {settings.whiten} conversations" if settings.whiten else "identity"
     if settings.start:
         start = f"{Path(settings.start).name} ({manifest['start_hash']})"
-    if fitted := settings.memory_from_retriever:
-        start += f", memory that of the retriever, its projection fitted to {fitted} conversations"
     facts = {
         "base": f"{config['base']} ({manifest['base_hash']})",
         "data": f"{manifest['num_examples']} questions to {manifest['num_conversations']} conversations; for "
@@ -128,8 +126,8 @@ def card(manifest: dict) -> str:
         "licence": config["licence"],
     }
     rows = {"at the start": manifest["at_start"]}
-    if "fitted" in manifest:
-        rows["fitted"] = manifest["fitted"]
+    if "whitened" in manifest:
+        rows["whitened"] = manifest["whitened"]
     rows["trained"] = manifest["trained"]
     rows["trained, read with an empty queue"] = manifest["without_queue"]
     if "baseline" in manifest:

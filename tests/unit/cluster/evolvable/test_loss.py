@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.evolvable.loss import contrastive_loss, losses, read_memory, texts_of
+from cluster.evolvable.loss import contrastive_loss, losses, texts_of
 from cluster.evolvable.samples import histories_of, reading_of
-from cluster.evolvable.start import memory_from_retriever, whiten
+from cluster.evolvable.whitening import whiten
 from tests.tiny import tiny_base, tiny_config, tiny_model, tiny_tokenizer
 from tests.unit.cluster.evolvable.conversations import SETTINGS, readings, sample
 from tests.unit.cluster.evolvable.parity import CONFIG, EVIDENCE, dialogue, fill, forward, turn_texts
@@ -105,26 +105,3 @@ def test_whitening_spreads_what_all_but_coincides():
     whiten(model, read, 2000)
     assert mean_cosine() < 0.3
     assert model.mem_to_emb[-1].weight.requires_grad
-
-
-def test_a_memory_from_the_retriever_enters_the_queue_as_words_do():
-    """Latents of one size with words, apart from each other, and made by the retriever's weights."""
-    model, read = tiny_model(), readings(*(sample(number) for number in range(8)))
-
-    def queue() -> torch.Tensor:
-        return torch.cat([model.mem_to_latent(read_memory(model, [one], None)[0]) for one in read]).detach()
-
-    def common(rows: torch.Tensor) -> float:
-        return torch.nn.functional.normalize(rows, dim=1).mean(0).norm().item()
-
-    before = queue()
-    memory_from_retriever(model, read, end_id=3)
-    after, words = queue(), model.model.get_input_embeddings().weight
-    assert common(after) < 0.3 < common(before)
-    torch.testing.assert_close(after.norm(dim=1).median(), words.norm(dim=1).median(), rtol=0.2, atol=0)
-    weights = dict(model.named_parameters())
-    for name in weights:
-        if ".retriever." in name:
-            torch.testing.assert_close(weights[name], weights[name.replace("retriever", "memory_generator")])
-    torch.testing.assert_close(model.memory_queries[0], words[3].expand(model.config.num_latents, -1))
-    assert model.mem_to_latent[0].weight.requires_grad
