@@ -179,7 +179,9 @@ class Store:
         mine, hits = f"user_id = {quote(user_id)} AND active", []
         vectors = {"records": vector, "turns": vector if turn_vector is None else turn_vector}
         for name, asked in vectors.items():
-            table = self.table(name, as_of) if kind in (None, name.removesuffix("s")) else None
+            if kind and name != f"{kind}s":
+                continue
+            table = self.table(name, as_of)
             if table is None or not table.count_rows():
                 continue
             by_vector = table.search(asked, query_type="vector").where(mine, prefilter=True).limit(3 * k)

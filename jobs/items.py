@@ -50,14 +50,16 @@ class _CutFileError(Exception):
         self.raw = raw
 
 
-def read_items(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
+def read_items(path: Path, shown: str, *, trust_name: bool = True) -> Iterator[tuple[int, dict] | Rejection]:
     """Yield (number, object) for each JSON object of the file, a Rejection for anything that is not one.
 
-    `shown` is what rejections name the file.
+    `shown` is what rejections name the file. `trust_name`: a file that is called JSON lines is split at line
+    breaks whatever it begins with, so that a first line that is damaged costs that line.
     """
+    is_lines = trust_name and path.name.removesuffix(".gz").endswith(LINES_SUFFIXES)
     number = 0
     try:
-        for number, data in enumerate(_split(path), start=1):
+        for number, data in enumerate(_split(path, is_lines), start=1):
             if data is None:
                 reason = f"longer than {MAX_ITEM_BYTES >> 20} MiB; split it at the source"
                 yield Rejection(shown, number, reason, "", ITEM)
@@ -75,9 +77,10 @@ def read_all_items(path: str, option: str) -> Iterator[dict]:
     """
     if not Path(path).is_file():
         raise UsageError(f"{option} {path}: no such file; check the path")
-    for item in read_items(Path(path), path):
+    for item in read_items(Path(path), path, trust_name=False):
         if isinstance(item, Rejection):
-            raise UsageError(f"{option} {path}: item {item.line_or_item}: {item.reason}")
+            where = f"{option} {path}: item {item.line_or_item}"
+            raise UsageError(f"{where}: {item.reason}; give a readable JSON or JSON lines file")
         yield item[1]
 
 
@@ -107,12 +110,11 @@ def as_raw(value: object) -> str:
         return f"({type(value).__name__}, nested too deeply to show)"
 
 
-def _split(path: Path) -> Iterator[bytes | None]:
+def _split(path: Path, is_lines: bool) -> Iterator[bytes | None]:
     """The items as bytes, None for one over MAX_ITEM_BYTES. Raises _CutFileError where they break off."""
     chunks = _chunks(path)
     first = next(chunks, b"").removeprefix(b"\xef\xbb\xbf")
     chunks = itertools.chain([first], chunks)
-    is_lines = path.name.removesuffix(".gz").endswith(LINES_SUFFIXES)
     start = first.lstrip()
     first_line, newline, _ = start.partition(b"\n")
     if not is_lines and start.startswith(b"["):

@@ -147,7 +147,7 @@ def test_arrays_lines_and_gzip_read_alike(tmp_path):
     ],
 )
 def test_what_is_no_question_file_is_refused(tmp_path, text, says):
-    path = tmp_path / "q.json"
+    path = tmp_path / "q.jsonl"
     path.write_text(text)
     with pytest.raises(UsageError, match=says):
         read_questions(str(path))
