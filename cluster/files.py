@@ -1,21 +1,33 @@
 """Small files beside the tables: staged batches, manifests, the lease. Local path or object store, one code.
 
 A put is atomic on every backend (a local file is written aside and renamed), and `create` puts succeed for
-exactly one of two writers, which is all that resume and the lease need.
+exactly one of two writers, which is all that resume, the lease and the commit need. What was put stays: a
+local file and its folder are on the disk before `put` returns, as an object is when its store answers.
+Reading makes no folder.
 """
 
 import json
-from collections.abc import Iterator
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 from obstore.exceptions import AlreadyExistsError, NotFoundError
-from obstore.store import LocalStore, from_url
+from obstore.store import from_url
 
 HOME = "_slowwave"
 """Folder of a store in which everything lies that is no table."""
+
+ASIDE = "tmp"
+"""Folder under HOME in which local files are written before they get their name."""
+
+_OLD_ASIDE = re.compile(r"#\d+$")
+"""How earlier releases named a file that was being written."""
 
 
 class Files:
@@ -23,20 +35,68 @@ class Files:
 
     def __init__(self, uri: str, folder: str):
         self.uri, self.folder = uri, folder
-        where = f"{uri.rstrip('/')}/{HOME}/{folder}"
-        if "://" in uri:
-            self._store = from_url(where, **({"mkdir": True} if uri.startswith("file://") else {}))
+        if (local := local_path(uri)) is not None:
+            self._place = _Folder(local / HOME, folder)
         else:
-            self._store = LocalStore(str(Path(where).absolute()), mkdir=True)
+            self._place = _Bucket(f"{uri.rstrip('/')}/{HOME}/{folder}")
 
     def __reduce__(self):
         return Files, (self.uri, self.folder)
 
     def put(self, path: str, data: bytes) -> None:
-        obstore.put(self._store, path, data)
+        self._place.put(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
         """Put only where nothing is; False when something was there."""
+        return self._place.create(path, data)
+
+    def get(self, path: str) -> bytes | None:
+        """The content, or None where there is no such file."""
+        return self._place.get(path)
+
+    def exists(self, path: str) -> bool:
+        return self._place.exists(path)
+
+    def paths(self, prefix: str = "") -> list[str]:
+        """Paths under a prefix (whole path parts), sorted."""
+        return sorted(self._place.paths(prefix.rstrip("/")))
+
+    def delete(self, paths: Iterable[str]) -> None:
+        self._place.delete(paths)
+
+    def put_json(self, path: str, value: object) -> None:
+        self.put(path, json.dumps(value, default=str).encode())
+
+    def get_json(self, path: str) -> dict | None:
+        """A JSON object; None where there is no file, or where it is empty, cut off or no JSON object, as
+        an earlier release could leave it in a power cut."""
+        data = self.get(path)
+        return None if data is None else json_object(data)
+
+    def put_rows(self, path: str, rows: list[dict], schema: pa.Schema) -> None:
+        self.put_table(path, pa.Table.from_pylist(rows, schema=schema))
+
+    def put_table(self, path: str, table: pa.Table) -> None:
+        self.put(path, parquet_bytes(table))
+
+    def get_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        """A staged Parquet file. FileNotFoundError names it when it is gone, OSError a damaged page."""
+        data = self.get(path)
+        if data is None:
+            raise FileNotFoundError(f"{self.uri}/{HOME}/{self.folder}/{path}")
+        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+
+
+class _Bucket:
+    """Files of an object store."""
+
+    def __init__(self, url: str):
+        self._store = from_url(url)
+
+    def put(self, path: str, data: bytes) -> None:
+        obstore.put(self._store, path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
         try:
             obstore.put(self._store, path, data, mode="create")
         except AlreadyExistsError:
@@ -44,7 +104,6 @@ class Files:
         return True
 
     def get(self, path: str) -> bytes | None:
-        """The content, or None where there is no such file."""
         try:
             return bytes(obstore.get(self._store, path).bytes())
         except (NotFoundError, FileNotFoundError):
@@ -57,44 +116,165 @@ class Files:
             return False
         return True
 
-    def paths(self, prefix: str = "") -> list[str]:
-        """Paths under a prefix (whole path parts), sorted."""
-        listed = obstore.list(self._store, prefix=prefix or None)
-        return sorted(meta["path"] for chunk in listed for meta in chunk)
+    def paths(self, prefix: str) -> Iterator[str]:
+        for chunk in obstore.list(self._store, prefix=prefix or None):
+            yield from (meta["path"] for meta in chunk)
 
-    def delete(self, paths: list[str]) -> None:
+    def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
             try:
                 obstore.delete(self._store, path)
             except (NotFoundError, FileNotFoundError):
                 continue
 
-    def put_json(self, path: str, value: object) -> None:
-        self.put(path, json.dumps(value, default=str).encode())
 
-    def get_json(self, path: str) -> dict | None:
-        data = self.get(path)
-        return None if data is None else json.loads(data)
+class _Folder:
+    """Files of a local folder `home/folder`, each on the disk when it has its name."""
 
-    def put_rows(self, path: str, rows: list[dict], schema: pa.Schema) -> None:
-        self.put_table(path, pa.Table.from_pylist(rows, schema=schema))
+    def __init__(self, home: Path, folder: str):
+        self._root, self._aside, self._kind = home / folder, home / ASIDE, folder.split("/")[0]
 
-    def put_table(self, path: str, table: pa.Table) -> None:
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-        self.put(path, sink.getvalue().to_pybytes())
+    def put(self, path: str, data: bytes) -> None:
+        target = self._target(path)
+        make_folder(target.parent)
+        os.replace(self._write_aside(data), target)
+        sync(target.parent)
 
-    def get_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """A staged Parquet file. FileNotFoundError names it when it is gone, OSError a damaged page."""
-        data = self.get(path)
-        if data is None:
-            raise FileNotFoundError(f"{self.uri}/{HOME}/{self.folder}/{path}")
-        return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+    def create(self, path: str, data: bytes) -> bool:
+        target = self._target(path)
+        make_folder(target.parent)
+        written = self._write_aside(data)
+        try:
+            # A link, unlike a rename, never takes the place of what is there.
+            os.link(written, target)
+        except FileExistsError:
+            return False
+        finally:
+            written.unlink()
+        sync(target.parent)
+        return True
+
+    def get(self, path: str) -> bytes | None:
+        try:
+            return self._target(path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def exists(self, path: str) -> bool:
+        return self._target(path).is_file()
+
+    def paths(self, prefix: str) -> Iterator[str]:
+        for folder, _, names in os.walk(self._root / prefix):
+            for name in names:
+                if not _OLD_ASIDE.search(name):
+                    yield Path(folder, name).relative_to(self._root).as_posix()
+
+    def delete(self, paths: Iterable[str]) -> None:
+        folders = set()
+        for path in paths:
+            try:
+                (target := self._target(path)).unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            folders.add(target.parent)
+        for folder in folders:
+            sync(folder)
+
+    def _target(self, path: str) -> Path:
+        parts = path.split("/")
+        is_name = all(part.isprintable() and part not in ("", ".", "..") for part in parts)
+        if not is_name or _OLD_ASIDE.search(path):
+            raise ValueError(
+                f"path {path!r}: no name for a file of a store; use parts of printable characters, not `..`, "
+                "that do not end in # and a number"
+            )
+        return self._root.joinpath(*parts)
+
+    def _write_aside(self, data: bytes) -> Path:
+        make_folder(self._aside)
+        # Named by whose it is: a lease is being put by jobs that hold nothing.
+        path = self._aside / f"{self._kind}-{os.getpid()}-{uuid.uuid4().hex}"
+        with open(path, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+
+def local_path(uri: str) -> Path | None:
+    """The folder that a path or a file:// URI names; None for an object store."""
+    if uri.startswith("file://"):
+        return Path(unquote(uri.removeprefix("file://"))).absolute()
+    return None if "://" in uri else Path(uri).absolute()
+
+
+def make_folder(path: Path) -> None:
+    """A folder with all above it, on the disk."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's list of names, to the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_below(path: Path) -> None:
+    """Bring everything under a folder to the disk. What is there already costs nothing."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+
+
+def sweep_aside(uri: str) -> int:
+    """Delete what killed writers of a local store wrote aside; returns how many files. Needs the lease.
+
+    An object store shows no part of a put that did not end.
+    """
+    home = local_path(uri)
+    if home is None:
+        return 0
+    left = [path for path in (home / HOME / ASIDE).glob("*") if not path.name.startswith("lease-")]
+    left += [path for path in (home / HOME).rglob("*#*") if _OLD_ASIDE.search(path.name) and path.is_file()]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def json_object(data: bytes) -> dict | None:
+    """A JSON object, None where these bytes are none."""
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as every staged file holds it."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue().to_pybytes()
 
 
 def everything(uri: str) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of every file of a store, the tables' own files included; one in memory at a time."""
-    store = from_url(uri) if "://" in uri else LocalStore(str(Path(uri).absolute()))
-    paths = [meta["path"] for chunk in obstore.list(store) for meta in chunk]
-    for path in sorted(paths):
+    """(path, content) of every file of a store, the tables' own files and what was only written aside
+    included; one in memory at a time."""
+    if (root := local_path(uri)) is not None:
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
+            yield path.relative_to(root).as_posix(), path.read_bytes()
+        return
+    store = from_url(uri)
+    for path in sorted(meta["path"] for chunk in obstore.list(store) for meta in chunk):
         yield path, bytes(obstore.get(store, path).bytes())

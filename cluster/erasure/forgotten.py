@@ -8,7 +8,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
-from cluster.files import Files
+from cluster.files import HOME, Files
 
 BLANK = "[forgotten]"
 """Stands for a forgotten turn, so that the turns behind it keep their numbers."""
@@ -26,7 +26,18 @@ class Forgotten:
     @classmethod
     def of_store(cls, uri: str) -> "Forgotten":
         """The store's list; an empty one where nothing was ever forgotten."""
-        found = Files(uri, "forgotten").get_json(_LIST) or {"salt": secrets.token_hex(16), "keys": []}
+        files = Files(uri, "forgotten")
+        found = files.get_json(_LIST)
+        if found is None and files.exists(_LIST):
+            from cluster.store import StoreError
+
+            # An empty list would bring back, without a word, what was to stay forgotten.
+            raise StoreError(
+                f"{uri}/{HOME}/forgotten/{_LIST}: empty or cut off, so that nobody knows what must stay "
+                "forgotten; restore the file from a backup, or delete it and forget those users again before "
+                "the next backfill"
+            )
+        found = found or {"salt": secrets.token_hex(16), "keys": []}
         return cls(found["salt"], frozenset(found["keys"]))
 
     def with_keys(self, keys: list[str]) -> "Forgotten":

@@ -1,13 +1,15 @@
 """Files beside the tables: what was put is there, whole, under whatever name, and created only once."""
 
+import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from stat import S_ISDIR
 
 import pyarrow as pa
 import pytest
 
-from cluster.files import Files
+from cluster.files import Files, everything, sweep_aside
 
 ODD_NAMES = [
     "plain.json",
@@ -59,7 +61,7 @@ def test_a_store_of_any_name(tmp_path, name):
     assert (tmp_path / name / "_slowwave" / "commit" / "a" / "b").read_bytes() == b"x"
 
 
-@pytest.mark.parametrize("name", ["..", "../outside", "a/../../outside", "a//b", "line\nbreak"])
+@pytest.mark.parametrize("name", ["..", "../outside", "a/../../outside", "a//b", "line\nbreak", "a.json#1"])
 def test_names_that_lead_astray_are_refused(files, tmp_path, name):
     with pytest.raises(ValueError, match="path"):
         files.put(name, b"x")
@@ -137,11 +139,53 @@ def test_a_reader_sees_the_old_or_the_new_whole(files):
             reader.result()
 
 
-def test_what_a_killed_writer_left_is_not_listed(files, tmp_path):
-    """A local put is written aside as NAME#NUMBER first; a kill leaves that file behind."""
+def test_what_a_killed_writer_left_is_not_listed_and_can_be_swept(files, tmp_path, monkeypatch):
+    """A local put is written aside first; a kill leaves that file, and whoever looks finds it."""
+    home = tmp_path / "store" / "_slowwave"
     files.put("a.json", b"{}")
-    (tmp_path / "store" / "_slowwave" / "staging" / "b.json#1").write_bytes(b"{")
+    (home / "staging" / "b.json#1").write_bytes(b"left by an earlier release")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        files.put("c.json", b"secret")
+    Files(str(tmp_path / "store"), "lease").put("1.json", b"{}")
+    (home / "tmp" / "lease-1-2").write_bytes(b"of a job that is about to ask for the lease")
     assert files.paths() == ["a.json"]
+    assert b"secret" in [data for _, data in everything(str(tmp_path / "store"))]
+    assert sweep_aside(str(tmp_path / "store")) == 2
+    contents = [data for _, data in everything(str(tmp_path / "store"))]
+    assert sorted(contents) == sorted([b"{}", b"{}", b"of a job that is about to ask for the lease"])
+
+
+def test_reading_makes_no_folder(tmp_path):
+    files = Files(str(tmp_path / "nowhere"), "staging")
+    assert (files.get("a"), files.get_json("a"), files.exists("a"), files.paths(), files.paths("b")) == (
+        *(None, None, False),
+        *([], []),
+    )
+    files.delete(["a"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"null", b"[1]", b"\xff\xfe", b"\0" * 512])
+def test_an_empty_or_half_written_json_file_counts_as_none(files, content):
+    files.put("a.json", content)
+    assert files.get_json("a.json") is None
+
+
+def test_what_was_put_is_on_the_disk_before_it_has_its_name(files, monkeypatch):
+    """First the content, then the name, then the folder that lists it."""
+    order, replace, fsync = [], os.replace, os.fsync
+
+    def synced(handle):
+        order.append("folder" if S_ISDIR(os.fstat(handle).st_mode) else "content")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append("name") or replace(*paths))
+    files.put("a", b"first")
+    order.clear()
+    files.put("a", b"second")
+    assert order == ["content", "name", "folder"]
 
 
 def test_pickled_files_are_the_same_files(files):
