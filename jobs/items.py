@@ -24,8 +24,8 @@ MAX_ITEM_BYTES = 256 << 20
 
 RAW_CHARS = 2000
 
-ITEM, TURN, REST_OF_FILE = "item", "turn", "rest_of_file"
-"""What a Rejection costs. A dropped empty turn is noted as one too, but leaves its session whole."""
+ITEM, NOTE, REST_OF_FILE = "item", "note", "rest_of_file"
+"""What a Rejection costs. What was mended is noted as one too, and costs nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Rejection:
     raw: str
     """The first RAW_CHARS characters of what was rejected."""
     kind: str
-    """ITEM, TURN or REST_OF_FILE."""
+    """ITEM, NOTE or REST_OF_FILE."""
+    noted: str = ""
+    """Of a NOTE, what was mended: a kind of schemas.archive.Note."""
 
 
 class _CutFileError(Exception):

@@ -5,6 +5,7 @@ every later stage, because Parquet row groups are never split: keep them at ROW_
 """
 
 import datetime as dt
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -34,20 +35,53 @@ ROLES = ("user", "assistant", "system", "tool")
 """Turn roles. What other systems call `human`, `gpt` and the like is mapped to these at ingest."""
 
 MAX_TURN_CHARS = 1_000_000
-"""A longer turn is a rejection: it is a pasted file, not something that was said."""
+"""A longer turn is a pasted file: it is cut to this length, mark included."""
+
+EARLIEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC)
+MAX_AHEAD = dt.timedelta(days=1)
+"""A time before EARLIEST or further ahead than this is a broken clock's, and counts as unknown."""
+
+EMPTY = "[empty]"
+"""Stands for a turn without text, so that the turns behind it keep their numbers."""
+
+UNKNOWN_TIME, UNKNOWN_ROLE, EMPTY_TURN = "unknown_time", "unknown_role", "empty_turn"
+CUT_TURN, BROKEN_TEXT, ODD_SPEAKER = "cut_turn", "broken_text", "odd_speaker"
 
 
 class InvalidSession(ValueError):
     """A session that cannot become memory. The message names the field, the value and the remedy."""
 
 
-def check_session(row: dict) -> dict:
-    """Return `row` as an archive row, or raise InvalidSession.
+@dataclass(frozen=True)
+class Note:
+    """One odd part of a session that was mended; the session is kept."""
+
+    kind: str
+    """UNKNOWN_TIME, UNKNOWN_ROLE, EMPTY_TURN, CUT_TURN, BROKEN_TEXT or ODD_SPEAKER."""
+    reason: str
+    """Field, value, and what became of it."""
+
+
+def is_plausible(time: dt.datetime, now: dt.datetime) -> bool:
+    """Whether somebody can have chatted at that time."""
+    return EARLIEST <= time <= now + MAX_AHEAD
+
+
+def check_session(row: dict, now: dt.datetime | None = None) -> dict:
+    """`mend_session`, without its notes."""
+    return mend_session(row, now)[0]
+
+
+def mend_session(row: dict, now: dt.datetime | None = None) -> tuple[dict, list[Note]]:
+    """Return `row` as an archive row, and what had to be mended in it. Raises InvalidSession.
 
     Accepts what a Parquet or JSON reader yields for ARCHIVE_SCHEMA: missing nullable fields are filled with
-    None, naive times are taken as UTC. A turn without text is refused with its session: dropping it
-    silently would shift the turn indexes that every evidence reference relies on.
+    None, naive times are taken as UTC. A session without a time takes that of its first turn that has one;
+    times that are not plausible count as unknown. One odd turn does not cost the session: it is mended and
+    keeps its place, because every evidence reference relies on the turn indexes. A session of which no turn
+    can be used as it is, is refused: more than one part is wrong with it.
     """
+    now = now or dt.datetime.now(dt.UTC)
     for name in ("user_id", "session_id"):
         value = row.get(name)
         if not isinstance(value, str) or not value.strip():
@@ -57,16 +91,26 @@ def check_session(row: dict) -> dict:
     if conversation_id is not None and not isinstance(conversation_id, str):
         raise InvalidSession(f"conversation_id={_short(conversation_id)}: must be a string or null")
     _check_encodes("conversation_id", conversation_id)
-    turns = row.get("turns")
-    if not isinstance(turns, list) or not turns:
-        raise InvalidSession(f"turns={_short(turns)}: must be a non-empty list of turns")
+    given = row.get("turns")
+    if not isinstance(given, list) or not given:
+        raise InvalidSession(f"turns={_short(given)}: must be a non-empty list of turns")
+    notes: list[Note] = []
+    session_time = _time("session_time", row.get("session_time"), now, notes)
+    turns, problems = [], []
+    for index, turn in enumerate(given):
+        problem = _turn_problem(f"turns[{index}]", turn)
+        problems += [problem.reason] if problem else []
+        notes += [problem] if problem else []
+        turns.append(_turn(f"turns[{index}]", turn, now, notes))
+    if len(problems) == len(turns):
+        raise InvalidSession(problems[0])
     return {
         "user_id": row["user_id"],
         "conversation_id": conversation_id,
         "session_id": row["session_id"],
-        "session_time": _time("session_time", row.get("session_time")),
-        "turns": [_turn(index, turn) for index, turn in enumerate(turns)],
-    }
+        "session_time": session_time or next((turn["time"] for turn in turns if turn["time"]), None),
+        "turns": turns,
+    }, notes
 
 
 def who(turn: dict) -> str:
@@ -80,45 +124,78 @@ def spoken(turn: dict) -> str:
     return f"{turn['speaker']}: {turn['content']}" if turn.get("speaker") else turn["content"]
 
 
-def _turn(index: int, turn: object) -> dict:
-    where = f"turns[{index}]"
+def _turn_problem(where: str, turn: object) -> Note | None:
+    """What keeps a turn from being used as what somebody said."""
     if not isinstance(turn, dict):
-        raise InvalidSession(f"{where}={_short(turn)}: must be an object with role and content")
-    role, content, speaker = turn.get("role"), turn.get("content"), turn.get("speaker")
+        return Note(EMPTY_TURN, f"{where}={_short(turn)}: must be an object with role and content")
+    role, content = turn.get("role"), turn.get("content")
     if role not in ROLES:
-        raise InvalidSession(f"{where}.role={_short(role)}: must be one of {', '.join(ROLES)}")
+        return Note(UNKNOWN_ROLE, f"{where}.role={_short(role)}: must be one of {', '.join(ROLES)}")
     if not isinstance(content, str) or not content.strip():
-        raise InvalidSession(
-            f"{where}.content={_short(content)}: must be text; drop empty turns at the source"
+        return Note(
+            EMPTY_TURN, f"{where}.content={_short(content)}: must be text; drop empty turns at the source"
         )
-    if len(content) > MAX_TURN_CHARS:
-        raise InvalidSession(
-            f"{where}.content: {len(content)} characters, more than {MAX_TURN_CHARS}; "
-            "store the pasted document elsewhere and keep the message"
-        )
+    return None
+
+
+def _turn(where: str, turn: object, now: dt.datetime, notes: list[Note]) -> dict:
+    """A turn of the archive, whatever is odd about it. An unknown role is nobody's word: `tool`."""
+    given = turn if isinstance(turn, dict) else {}
+    role, speaker = given.get("role"), given.get("speaker")
     if speaker is not None and not isinstance(speaker, str):
-        raise InvalidSession(f"{where}.speaker={_short(speaker)}: must be a string or null")
-    _check_encodes(f"{where}.content", content)
-    _check_encodes(f"{where}.speaker", speaker)
+        notes.append(Note(ODD_SPEAKER, f"{where}.speaker={_short(speaker)}: must be a string or null"))
+        speaker = None
+    if role not in ROLES:
+        speaker = speaker or (role if isinstance(role, str) and role.strip() else None)
+        role = "tool"
     return {
         "role": role,
-        "content": content,
-        "speaker": speaker,
-        "time": _time(f"{where}.time", turn.get("time")),
+        "content": _content(where, given.get("content"), notes),
+        "speaker": None if speaker is None else _encodable(f"{where}.speaker", speaker, notes),
+        "time": _time(f"{where}.time", given.get("time"), now, notes),
     }
 
 
-def _time(where: str, value: object) -> dt.datetime | None:
+def _content(where: str, content: object, notes: list[Note]) -> str:
+    if not isinstance(content, str) or not content.strip():
+        return EMPTY
+    content = _encodable(f"{where}.content", content, notes)
+    if len(content) <= MAX_TURN_CHARS:
+        return content
+    reason = f"{where}.content: {len(content)} characters, more than {MAX_TURN_CHARS}; cut there"
+    notes.append(Note(CUT_TURN, reason))
+    mark = f"\n[cut: the first part of {len(content)} characters]"
+    kept = content[: MAX_TURN_CHARS - len(mark)]
+    # At white space where there is some: half a secret would pass every later redaction.
+    head, _, tail = kept.rpartition("\n") if "\n" in kept[-1000:] else kept.rpartition(" ")
+    return (head if head and len(tail) < 1000 else kept) + mark
+
+
+def _time(where: str, value: object, now: dt.datetime, notes: list[Note]) -> dt.datetime | None:
     if value is None:
         return None
     if not isinstance(value, dt.datetime):
         raise InvalidSession(f"{where}={_short(value)}: must be a timestamp or null")
     try:
-        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+        time = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
     except OverflowError:
-        raise InvalidSession(
-            f"{where}={value}: outside the years 1 to 9999 in UTC; correct it or use null"
-        ) from None
+        time = None
+    if time is None or not is_plausible(time, now):
+        reason = f"{where}={value}: before 1990 or more than a day ahead of now; it counts as unknown"
+        notes.append(Note(UNKNOWN_TIME, reason))
+        return None
+    return time
+
+
+def _encodable(where: str, text: str, notes: list[Note]) -> str:
+    """The text with a mark for what no UTF-8 has: half of a surrogate pair, of a text that was cut."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        reason = f"{where}: lone surrogate at {error.start}; U+FFFD stands in its place"
+        notes.append(Note(BROKEN_TEXT, reason))
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _check_encodes(where: str, text: str | None) -> None:

@@ -26,7 +26,7 @@ def record_of(row: dict) -> dict:
         "user_id": row["user_id"],
         "conversation_id": row["user_id"],
         "session_id": row["session_id"],
-        "session_time": dt.datetime.fromisoformat(row["session_time"]),
+        "session_time": row["session_time"] and dt.datetime.fromisoformat(row["session_time"]),
         "memory_type": row["memory_type"],
         "semantic_text": row["semantic_text"],
         "normalized_text": f"{row['memory_type']}: {row['semantic_text']}",

@@ -1,19 +1,23 @@
 """Candidate pairs for consolidation: which newer memory may bear on which older one.
 
-Memories have a strict total order, (event time, session, turn, id), and a pair always points from the newer
-memory, the *source*, to the strictly older one, the *target*: two memories are never each other's target,
-however their clocks stand. Pairs never cross a user. At least one side of a pair is new since the last run.
+Memories have a strict total order, (event time, time of ingestion, session, turn, id), and a pair always
+points from the newer memory, the *source*, to the strictly older one, the *target*: two memories are never
+each other's target, however their clocks stand. Pairs never cross a user, nor do they join a memory of known
+time with one of unknown. At least one side of a pair is new since the last run.
 
 Two ways to be a pair: similarity of the vectors, exact, in blocks of a matrix product; and a common slot (see
 cluster.consolidation.grammar), because two values of one attribute may be far apart ("lives in Leipzig",
 "moved to Hanoi": cosine 0.34 with all-MiniLM-L6-v2).
 """
 
+import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from schemas.archive import EARLIEST, MAX_AHEAD
 
 BLOCK = 4096
 """Rows of one side of a matrix product; with at most as many on the other, a block of scores is 64 MiB."""
@@ -37,14 +41,16 @@ class Pairs:
 def total_order(records: pa.Table) -> np.ndarray:
     """int64 [num_records]: positions of the rows, users apart, each user's memories from old to new.
 
-    Columns user_id, session_time, session_id, evidence, record_id. Event time is the session's; a memory of
-    unknown time is older than any other, so that it never replaces what is dated. The turn is the last one
-    of the memory's own session among its evidence.
+    Columns user_id, session_time, ingested_at, session_id, evidence, record_id. Event time is the session's;
+    memories of unknown time come first, and pairs are made of them and of dated ones apart, see
+    `comparable_starts`. Of sessions with one time, or none, the one that came in later is the newer. The turn
+    is the last one of the memory's own session among its evidence.
     """
     keys = pa.table(
         {
             "user_id": records.column("user_id"),
             "session_time": records.column("session_time"),
+            "ingested_at": records.column("ingested_at"),
             "session_id": records.column("session_id"),
             "turn": pa.array(own_turns(records)),
             "record_id": records.column("record_id"),
@@ -52,6 +58,32 @@ def total_order(records: pa.Table) -> np.ndarray:
     )
     order = [(name, "ascending", "at_start") for name in keys.column_names]
     return pc.sort_indices(keys, sort_keys=order).to_numpy()
+
+
+def comparable_starts(records: pa.Table) -> np.ndarray:
+    """int64: where, in total order, memories begin that may bear on each other: those of one user that have a
+    time, and those that have none. Nobody knows which of a dated and an undated memory is the newer, so
+    neither may close the other."""
+    users = records.column("user_id").combine_chunks().dictionary_encode().indices.to_numpy(False)
+    is_dated = pc.is_valid(records.column("session_time")).to_numpy().astype(np.int64)
+    return np.flatnonzero(np.diff(2 * users.astype(np.int64) + is_dated, prepend=-1))
+
+
+def with_ingestion(records: pa.Table, now: dt.datetime) -> pa.Table:
+    """`records` with times that are not plausible as unknown, and with the column `ingested_at`: when the
+    first memory of the same session was written. Needs created_at."""
+    times = records.column("session_time").combine_chunks()
+    is_wrong = pc.invert(pc.and_(pc.greater_equal(times, EARLIEST), pc.less_equal(times, now + MAX_AHEAD)))
+    times = pc.if_else(is_wrong, pa.scalar(None, times.type), times)
+    sessions = pc.binary_join_element_wise(records.column("user_id"), records.column("session_id"), "\0")
+    number = sessions.combine_chunks().dictionary_encode().indices.to_numpy(False)
+    written = records.column("created_at").cast(pa.int64()).to_numpy()
+    first = np.full(records.num_rows, np.iinfo(np.int64).max)
+    np.minimum.at(first, number, written)
+    index = records.schema.get_field_index("session_time")
+    return records.set_column(index, "session_time", times).append_column(
+        "ingested_at", pa.array(first[number]).cast(records.schema.field("created_at").type)
+    )
 
 
 def own_turns(records: pa.Table) -> np.ndarray:

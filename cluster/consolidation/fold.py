@@ -44,11 +44,18 @@ class Memory:
     """(session_id, turn_index), sorted."""
     last_revision: int = 0
     """The highest revision that the record ever had, where that is not this one."""
+    ingested_at: str = ""
+    """ISO 8601 in UTC: when the store first heard of the session. Orders sessions of one time, or of none."""
 
     @property
-    def order(self) -> tuple[str, str, int, str]:
+    def order(self) -> tuple[str, str, str, int, str]:
         """Place in the strict total order of a user's memories."""
-        return self.session_time, self.session_id, self.turn, self.record_id
+        return self.session_time, self.ingested_at, self.session_id, self.turn, self.record_id
+
+    @property
+    def comparable(self) -> tuple[str, bool]:
+        """Only memories that agree in this may bear on each other: of one user, both dated or both not."""
+        return self.user_id, bool(self.session_time)
 
     @functools.cached_property
     def key(self) -> str:
@@ -165,7 +172,8 @@ class _State:
 def fold(
     memories: list[Memory], pairs: list[Pair], decide: Decide, *, decider: str, max_sources: int = 10
 ) -> Folded:
-    """Decide all pairs. ValueError for a pair that crosses users or does not point from newer to older.
+    """Decide all pairs. ValueError for a pair that crosses users, joins a dated memory with an undated one,
+    or does not point from newer to older.
 
     `decider` is the fingerprint for the ledger. A question shows at most `max_sources` sources, newest kept.
     """
@@ -175,8 +183,8 @@ def fold(
     edges: dict[int, dict[int, float]] = {}
     for pair in pairs:
         target, source = index[pair.target], index[pair.source]
-        if states[target].memory.user_id != states[source].memory.user_id:
-            raise ValueError(f"pair {pair}: its memories belong to two users")
+        if states[target].memory.comparable != states[source].memory.comparable:
+            raise ValueError(f"pair {pair}: its memories belong to two users, or only one of them has a time")
         if source <= target:
             raise ValueError(f"pair {pair}: the source must be newer than the target")
         edges.setdefault(target, {})[source] = pair.score
@@ -256,9 +264,9 @@ def decision_row(question: Question, verdict: Verdict, decider: str) -> dict:
 
 
 def _unite_repeats(states: list[_State], folded: Folded) -> None:
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple, list[int]] = {}
     for number, state in enumerate(states):
-        groups.setdefault((state.memory.user_id, state.memory.key), []).append(number)
+        groups.setdefault((state.memory.comparable, state.memory.key), []).append(number)
     for members in groups.values():
         for number in members[:-1]:
             _unite(states, number, members[-1], folded)

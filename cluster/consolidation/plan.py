@@ -11,7 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.consolidation.candidates import own_turns, similar_pairs, slot_pairs, total_order, union
+from cluster.consolidation.candidates import (
+    comparable_starts,
+    own_turns,
+    similar_pairs,
+    slot_pairs,
+    total_order,
+    union,
+    with_ingestion,
+)
 from cluster.consolidation.claims import binding_slots, slots, statement_key
 from cluster.consolidation.fold import Memory, Pair
 from cluster.consolidation.grammar import read
@@ -26,6 +34,7 @@ PLANNED = pa.schema(
         ("last_revision", pa.int32()),
         ("user_id", pa.string()),
         ("session_time", TIME),
+        ("ingested_at", TIME),
         ("session_id", pa.string()),
         ("turn", pa.int64()),
         ("semantic_text", pa.string()),
@@ -67,7 +76,7 @@ class Settings:
 
 _LOADED = [
     *("record_id", "revision", "user_id", "session_time", "session_id", "semantic_text", "memory_type"),
-    *("entities", "tags", "temporal", "evidence", "run_id", "vector"),
+    *("entities", "tags", "temporal", "evidence", "created_at", "run_id", "vector"),
 ]
 
 
@@ -78,6 +87,7 @@ def plan_group(group_id: str, user_ids: list[str], settings: Settings, files: Fi
         store.rows("records", _LOADED, f"{users} AND active", settings.as_of)
         for users in in_lists("user_id", user_ids)
     )
+    records = with_ingestion(records, settings.started_at)
     records = records.take(pa.array(total_order(records)))
     is_new = is_new_mask(records, settings)
     chosen, pairs, num_repeats = candidates(records, is_new, settings)
@@ -115,15 +125,14 @@ def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tup
 
     Of memories that repeat each other only the newest is compared: the others are united with it.
     """
-    users = records.column("user_id").combine_chunks().dictionary_encode().indices.to_numpy(False)
-    starts = np.flatnonzero(np.diff(users, prepend=-1))
+    starts = comparable_starts(records)
     texts = records.column("semantic_text").to_pylist()
     types = records.column("memory_type").to_pylist()
     temporals = records.column("temporal").to_pylist()
     ids = records.column("record_id").to_pylist()
     vectors = vectors_of(records)
     chosen, rows, num_repeats = set(), [], 0
-    for start, end in zip(starts, [*starts[1:], len(users)], strict=True):
+    for start, end in zip(starts, [*starts[1:], records.num_rows], strict=True):
         if not is_new[start:end].any():
             continue
         groups: dict[str, list[int]] = {}
@@ -189,6 +198,7 @@ def memory_of(row: dict) -> Memory:
         last_revision=row["last_revision"],
         user_id=row["user_id"],
         session_time=row["session_time"].isoformat() if row["session_time"] else "",
+        ingested_at=row["ingested_at"].isoformat(),
         session_id=row["session_id"],
         turn=row["turn"],
         text=row["semantic_text"],

@@ -14,6 +14,7 @@ see which version of a session is its last, and to write it.
 """
 
 import collections
+import datetime as dt
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
 from jobs.ingest import chatgpt, locomo, longmemeval, messages, sharegpt
 from jobs.ingest.files import InputFile, digest_of, find_files
+from jobs.ingest.mending import mended
 from jobs.ingest.output import (
     MANIFEST,
     ArchiveWriter,
@@ -36,8 +38,8 @@ from jobs.ingest.output import (
     remove_leftovers,
 )
 from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
-from jobs.items import ITEM, REST_OF_FILE, TURN, Rejection, as_raw, read_items
-from schemas.archive import InvalidSession, check_session
+from jobs.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
+from schemas.archive import EMPTY_TURN, UNKNOWN_TIME, InvalidSession
 
 READERS = {
     "messages": messages.read_sessions,
@@ -114,9 +116,11 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
         return _repeat(config, ingest, len(files), archive, manifest["ingests"][ingest])
     name, older_files = name_files(archive_files(archive), ingest)
     versions = Versions()
+    # One now for both readings of the input, which must see the same.
+    now = dt.datetime.now(dt.UTC)
     progress = Progress("ingest", "sessions read")
     for file in files:
-        for found in read_file(file, config.format, config.user_id):
+        for found in read_file(file, config.format, config.user_id, now):
             if not isinstance(found, Rejection):
                 versions.add(found[2])
                 progress.advance(1, file.shown)
@@ -125,7 +129,7 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
     progress = Progress("ingest", "sessions compared", total=progress.done)
     with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, ingest) as rejections:
         for file in files:
-            for found in read_file(file, config.format, config.user_id):
+            for found in read_file(file, config.format, config.user_id, now):
                 if isinstance(found, Rejection):
                     _count_rejection(found, counts)
                     rejections.add(found)
@@ -156,9 +160,11 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
         say(f"error: {error}")
         return _summary(config, ingest, len(files), 0, counts) | {"status": "failed", "error": error}
     publish(archive, manifest, ingest, _manifest_entry(config, files, writer.files, counts))
-    if counts["num_rejections"] or counts["num_empty_turns"]:
-        noted = f"{counts['num_rejections']} rejections, {counts['num_empty_turns']} empty turns dropped"
-        say(f"[ingest] {noted}: {rejections.path}")
+    if counts["num_rejections"] or rejections.num_written:
+        noted = [f"{counts['num_rejections']} rejections", f"{counts['num_empty_turns']} empty turns dropped"]
+        noted.append(f"{counts['num_unknown_times']} times unusable and taken for unknown")
+        noted.append(f"{counts['num_mended_parts']} other parts mended")
+        say(f"[ingest] {', '.join(noted)}: {rejections.path}")
     return _summary(config, ingest, len(files), len(writer.files), counts)
 
 
@@ -186,13 +192,13 @@ def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, e
 
 
 def read_file(
-    file: InputFile, format: str, user_id: str | None
+    file: InputFile, format: str, user_id: str | None, now: dt.datetime | None = None
 ) -> Iterator[tuple[int, object, dict] | Rejection]:
     """Yield (number, source, archive row) for every good session of one file, a Rejection for all else.
 
     `number` is the line or item that the session stands in, `source` the part of it that the session is.
     """
-    read_sessions = READERS[format]
+    read_sessions, now = READERS[format], now or dt.datetime.now(dt.UTC)
     for item in read_items(file.path, file.shown):
         if isinstance(item, Rejection):
             yield item
@@ -200,55 +206,32 @@ def read_file(
         number, value = item
         try:
             for source, session in read_sessions(value, user_id):
-                yield from _checked(file.shown, number, source, session)
+                yield from _checked(file.shown, number, source, session, now)
         except InvalidSession as error:
             yield Rejection(file.shown, number, str(error), as_raw(value), ITEM)
 
 
 def _checked(
-    shown: str, number: int, source: object, session: dict | InvalidSession
+    shown: str, number: int, source: object, session: dict | InvalidSession, now: dt.datetime
 ) -> Iterator[tuple[int, object, dict] | Rejection]:
-    """One session as archive row, after a note for each empty turn that it loses, or as Rejection."""
+    """One session as archive row, after a note for each part of it that was mended, or as Rejection."""
     try:
         if isinstance(session, InvalidSession):
             raise session
-        turns, empty = _split_empty(session["turns"])
-        if empty and not turns:
-            raise InvalidSession("turns: none of them has text; drop the session at the source")
-        row = check_session(session | {"turns": turns})
+        row, notes = mended(session, now)
     except InvalidSession as error:
         yield Rejection(shown, number, str(error), as_raw(source), ITEM)
         return
-    for position, turn in empty:
-        reason = (
-            f"empty turn dropped: session_id={row['session_id']!r}, turns[{position}]; its session is kept"
-        )
-        yield Rejection(shown, number, reason, as_raw(turn), TURN)
+    for note, part in notes:
+        reason = f"session_id={row['session_id']!r}, {note.reason}; its session is kept"
+        yield Rejection(shown, number, reason, as_raw(part), NOTE, note.kind)
     yield number, source, row
 
 
-def _split_empty(turns: object) -> tuple[object, list[tuple[int, dict]]]:
-    """Take out turns with null or blank content.
-
-    Nothing was said in them, and no turn index is in use before the archive exists. A turn that has no
-    content field at all stays, to be refused: its text probably stands under another name.
-    """
-    if not isinstance(turns, list):
-        return turns, []
-    empty = [(position, turn) for position, turn in enumerate(turns) if _is_empty(turn)]
-    return ([turn for turn in turns if not _is_empty(turn)] if empty else turns), empty
-
-
-def _is_empty(turn: object) -> bool:
-    if not isinstance(turn, dict) or "content" not in turn:
-        return False
-    content = turn["content"]
-    return content is None or (isinstance(content, str) and not content.strip())
-
-
 def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
-    if rejection.kind == TURN:
-        counts["num_empty_turns"] += 1
+    if rejection.kind == NOTE:
+        names = {EMPTY_TURN: "num_empty_turns", UNKNOWN_TIME: "num_unknown_times"}
+        counts[names.get(rejection.noted, "num_mended_parts")] += 1
         return
     counts["num_rejections"] += 1
     if rejection.kind == REST_OF_FILE:
@@ -279,5 +262,6 @@ def _manifest_entry(config: IngestConfig, files: list[InputFile], written: list[
 
 def _counts(counts: dict) -> dict:
     """Sessions are those written, new and changed ones; duplicates those that needed no writing."""
-    names = ("sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns", "cut_files")
-    return {f"num_{name}": counts[f"num_{name}"] for name in names}
+    names = ("sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns")
+    names += ("unknown_times", "mended_parts", "cut_files")
+    return {f"num_{name}": counts.get(f"num_{name}", 0) for name in names}

@@ -6,7 +6,7 @@ branch from `current_node` up to the root.
 
 from collections.abc import Iterator
 
-from jobs.ingest.fields import archive_id, archive_role, archive_time
+from jobs.ingest.fields import archive_id, archive_role, named
 from schemas.archive import InvalidSession
 
 NOT_SAID = ("thoughts", "reasoning_recap", "user_editable_context", "model_editable_context")
@@ -26,7 +26,7 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
             "user_id": user_id,
             "conversation_id": conversation_id,
             "session_id": conversation_id,
-            "session_time": archive_time("create_time", item.get("create_time")),
+            "session_time": named(item, ("create_time",)),
             # Blank nodes are everywhere in these exports (placeholders before tool calls): nothing was said.
             "turns": [turn for turn in turns if turn["content"].strip()],
         },
@@ -82,7 +82,7 @@ def _archive_turn(message: dict) -> dict:
         "role": archive_role(author.get("role")),
         "content": _text(message["content"]),
         "speaker": author.get("name"),
-        "time": archive_time("message.create_time", message.get("create_time")),
+        "time": named(message, ("create_time",)),
     }
 
 

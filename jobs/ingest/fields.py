@@ -1,9 +1,6 @@
 """What the formats share: turns, ids, times and roles as other systems write them."""
 
-import datetime as dt
 from collections.abc import Callable
-
-from schemas.archive import InvalidSession
 
 ROLES = {
     "human": "user",
@@ -19,7 +16,7 @@ ROLES = {
     "tool_response": "tool",
     "observation": "tool",
 }
-"""Role names of other systems. Names that are not here are left as they are, for check_session to judge."""
+"""Role names of other systems. Names that are not here are left as they are, for mend_session to judge."""
 
 
 def archive_role(role: object) -> object:
@@ -33,24 +30,13 @@ def archive_id(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def archive_time(where: str, value: object) -> dt.datetime | None:
-    """An ISO 8601 string or seconds since 1970 as time; without a zone it is UTC. Raises InvalidSession."""
-    try:
-        if value is None:
-            return None
-        if isinstance(value, str):
-            time = dt.datetime.fromisoformat(value.strip())
-            return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return dt.datetime.fromtimestamp(value, dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    shown = repr(value) if isinstance(value, str | int | float) else type(value).__name__
-    raise InvalidSession(f"{where}={shown[:80]}: must be an ISO 8601 time or seconds since 1970, or null")
+def named(item: dict, names: tuple[str, ...]) -> dict:
+    """Those fields of an item that may be its time, in the order of `names`, for jobs.ingest.mending."""
+    return {name: item[name] for name in names if item.get(name) is not None}
 
 
 def archive_turns(turns: object, archive_turn: Callable[[int, dict], dict]) -> object:
-    """`archive_turn` over what are turns; what are none stays as it is, for check_session to refuse."""
+    """`archive_turn` over what are turns; what are none stays as it is, for mend_session to judge."""
     if not isinstance(turns, list):
         return turns
     return [archive_turn(index, turn) if isinstance(turn, dict) else turn for index, turn in enumerate(turns)]

@@ -4,7 +4,6 @@ A sample is one user of ours. Both people stand as users, since both tell of the
 names. Shared images are in the text by their captions.
 """
 
-import datetime as dt
 import functools
 import re
 from collections.abc import Iterator
@@ -13,10 +12,6 @@ from jobs.ingest.fields import archive_id, archive_turns
 from schemas.archive import InvalidSession
 
 SESSION = re.compile(r"session_(\d{1,9})", re.ASCII)
-DATE = re.compile(r"(\d{1,2}):(\d{2}) ?(am|pm) on (\d{1,2}) (\w+),? (\d{4})", re.ASCII | re.IGNORECASE)
-"""1:56 pm on 8 May, 2023"""
-
-MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 
 
 def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict | InvalidSession]]:
@@ -40,44 +35,24 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
         sample_id, turns = item.get("sample_id"), conversation[name]
         date = conversation.get(f"{name}_date_time")
         source = {"sample_id": sample_id, "session_id": name, "date": date, "turns": turns}
-        try:
-            yield (
-                source,
-                {
-                    "user_id": archive_id(sample_id),
-                    "conversation_id": archive_id(sample_id),
-                    "session_id": name,
-                    "session_time": _time(f"{name}_date_time", date),
-                    "turns": archive_turns(turns, functools.partial(_archive_turn, speakers)),
-                },
-            )
-        except InvalidSession as error:
-            yield source, error
+        yield (
+            source,
+            {
+                "user_id": archive_id(sample_id),
+                "conversation_id": archive_id(sample_id),
+                "session_id": name,
+                "session_time": {f"{name}_date_time": date},
+                "turns": archive_turns(turns, functools.partial(_archive_turn, speakers)),
+            },
+        )
 
 
 def _archive_turn(speakers: list[str], index: int, turn: dict) -> dict:
     speaker, caption = turn.get("speaker"), turn.get("blip_caption")
-    if not isinstance(speaker, str) or speaker not in speakers:
-        raise InvalidSession(f"turns[{index}].speaker: must be one of {', '.join(speakers)}")
-    result = {"role": "user", "speaker": speaker}
+    # Somebody else's word is kept, and is neither user's.
+    result = {"role": "user" if speaker in speakers else None, "speaker": speaker}
     if "text" in turn or caption:
         result["content"] = turn.get("text")
     if isinstance(caption, str) and caption.strip() and isinstance(turn.get("text"), str | None):
         result["content"] = f"{turn.get('text') or ''} [image: {caption.strip()}]".strip()
     return result
-
-
-def _time(where: str, date: object) -> dt.datetime | None:
-    if date is None:
-        return None
-    match = DATE.fullmatch(date.strip()) if isinstance(date, str) else None
-    try:
-        if match:
-            hour, minute, half, day, month, year = match.groups()
-            hour_of_day = int(hour) % 12 + (12 if half.lower() == "pm" else 0)
-            month_number = MONTHS.split().index(month[:3].lower()) + 1
-            return dt.datetime(int(year), month_number, int(day), hour_of_day, int(minute), tzinfo=dt.UTC)
-    except ValueError:
-        pass
-    shown = repr(date)[:80] if isinstance(date, str | int | float) else type(date).__name__
-    raise InvalidSession(f"{where}={shown}: must be a date like '1:56 pm on 8 May, 2023'")

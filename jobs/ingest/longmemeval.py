@@ -5,14 +5,11 @@ do not enter the archive, nor does `has_answer`.
 """
 
 import datetime as dt
-import re
 from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, archive_turns
+from jobs.ingest.times import first_time
 from schemas.archive import InvalidSession
-
-DATE = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})(?: \(\w+\))? (\d{1,2}):(\d{2})", re.ASCII)
-"""2023/05/20 (Sat) 02:21. The day's name is not needed, and strptime would want it in the local language."""
 
 LISTS = ("haystack_session_ids", "haystack_dates", "haystack_sessions")
 
@@ -29,19 +26,16 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
     question_id, dated = item.get("question_id"), []
     for session_id, date, turns in zip(*(item[name] for name in LISTS), strict=True):
         source = {"question_id": question_id, "session_id": session_id, "date": date, "turns": turns}
-        try:
-            dated.append((_time(date), archive_id(session_id), source))
-        except InvalidSession as error:
-            yield source, error
+        dated.append((_time(date), archive_id(session_id), source))
     dated.sort(key=lambda entry: entry[0])
     names = _Names(session_id for _, session_id, _ in dated)
-    for time, session_id, source in dated:
+    for _, session_id, source in dated:
         yield (
             source,
             {
                 "user_id": archive_id(question_id),
                 "session_id": names.unique(session_id),
-                "session_time": time,
+                "session_time": {"haystack_dates": source["date"]},
                 "turns": archive_turns(source["turns"], _archive_turn),
             },
         )
@@ -73,11 +67,6 @@ def _archive_turn(index: int, turn: dict) -> dict:
 
 
 def _time(date: object) -> dt.datetime:
-    match = DATE.fullmatch(date.strip()) if isinstance(date, str) else None
-    try:
-        if match:
-            return dt.datetime(*map(int, match.groups()), tzinfo=dt.UTC)
-    except ValueError:
-        pass
-    shown = repr(date)[:80] if isinstance(date, str | int | float) else type(date).__name__
-    raise InvalidSession(f"haystack_dates: {shown} must be a date like '2023/05/20 (Sat) 02:21'")
+    """For the order; a session without a date comes last."""
+    time, _ = first_time({"date": date}, ("date",), dt.datetime.now(dt.UTC))
+    return time or dt.datetime.max.replace(tzinfo=dt.UTC)

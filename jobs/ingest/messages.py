@@ -3,13 +3,14 @@
     {"user_id": "u1", "session_id": "s1", "session_time": "2024-05-01T09:00:00Z",
      "messages": [{"role": "user", "content": "Hello"}]}
 
-Optional: conversation_id; in messages `name` or `speaker`, and `time`. Times are ISO 8601 or seconds since
-1970. Content is text or OpenAI's list of parts.
+Optional: conversation_id; in messages `name` or `speaker`, and `time`. Times may stand under the names and
+in the shapes of jobs.ingest.times. Content is text or OpenAI's list of parts.
 """
 
 from collections.abc import Iterator
 
-from jobs.ingest.fields import archive_id, archive_role, archive_time, archive_turns
+from jobs.ingest.fields import archive_id, archive_role, archive_turns, named
+from jobs.ingest.times import SESSION_TIMES, TURN_TIMES
 from schemas.archive import InvalidSession
 
 PART_NAMES = {"image_url": "image", "input_image": "image", "input_audio": "audio", "video_url": "video"}
@@ -23,7 +24,7 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
             "user_id": archive_id(user_id if item.get("user_id") is None else item["user_id"]),
             "conversation_id": archive_id(item.get("conversation_id")),
             "session_id": archive_id(item.get("session_id")),
-            "session_time": archive_time("session_time", item.get("session_time")),
+            "session_time": named(item, SESSION_TIMES),
             "turns": archive_turns(item.get("messages"), _archive_turn),
         },
     )
@@ -33,7 +34,7 @@ def _archive_turn(index: int, message: dict) -> dict:
     turn = {
         "role": archive_role(message.get("role")),
         "speaker": message.get("speaker") or message.get("name"),
-        "time": archive_time(f"messages[{index}].time", message.get("time")),
+        "time": named(message, TURN_TIMES),
     }
     # Messages that only call a tool leave content out; elsewhere a missing content is an error to report.
     if "content" in message or "tool_calls" in message or "function_call" in message:

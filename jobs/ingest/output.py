@@ -88,7 +88,7 @@ class RejectionWriter:
     def __init__(self, archive: Path, ingest: str):
         self.path = archive / REJECTIONS / f"{ingest}.jsonl"
         self._temporary = archive / f"{TEMPORARY}{ingest}.jsonl"
-        self._num_written = 0
+        self.num_written = 0
 
     def __enter__(self) -> "RejectionWriter":
         # A lone surrogate of the input comes out as its JSON escape.
@@ -100,11 +100,11 @@ class RejectionWriter:
 
     def add(self, rejection: Rejection) -> None:
         self._file.write(json.dumps(dataclasses.asdict(rejection), ensure_ascii=False) + "\n")
-        self._num_written += 1
+        self.num_written += 1
 
     def publish(self) -> None:
         """Put the file in its place; one left by an earlier ingest of the same input is replaced."""
-        if self._num_written:
+        if self.num_written:
             self.path.parent.mkdir(exist_ok=True)
             _rename(self._temporary, self.path)
         else:

@@ -228,7 +228,7 @@ def test_no_secret_reaches_a_staged_file(tmp_path, files):
         turn(f"card {CARD}"),
         turn(PEM),
     ]
-    bad = [turn(f"look:\n{TOKEN}"), turn(f"card:\t{CARD}\r\n{PEM}\npassword:\n{PASSWORD}"), turn("")]
+    bad = [turn(f"look:\n{TOKEN}", "alien"), turn(f"card:\t{CARD}\r\n{PEM}\npassword:\n{PASSWORD}", "alien")]
     results = cut(
         tmp_path, files, [session(0, turns=tell), session(1, turns=bad), session(2, user_id=None, turns=tell)]
     )

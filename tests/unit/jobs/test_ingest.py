@@ -95,6 +95,8 @@ def test_archive_has_the_schema_and_the_row_groups(tmp_path, monkeypatch):
         "num_rejections": 0,
         "num_duplicates": 0,
         "num_empty_turns": 0,
+        "num_unknown_times": 0,
+        "num_mended_parts": 0,
         "num_cut_files": 0,
         "seconds": 0,
     }
@@ -293,13 +295,13 @@ def test_rejections_and_notes_are_saved(tmp_path):
     assert (summary["num_sessions"], summary["num_rejections"], summary["num_empty_turns"]) == (2, 3, 1)
     assert summary["num_turns"] == 3
     assert [(line["line_or_item"], line["kind"]) for line in saved] == [
-        (2, "turn"),
+        (2, "note"),
         (3, "item"),
         (4, "item"),
         (5, "item"),
     ]
     assert len(saved[2]["raw"]) == 2000
-    assert set(saved[0]) == {"file", "line_or_item", "reason", "raw", "kind"}
+    assert set(saved[0]) == {"file", "line_or_item", "reason", "raw", "kind", "noted"}
 
 
 def test_truncated_file_keeps_what_was_read_and_other_files(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jobs.ingest import READERS, read_file
 from jobs.ingest.files import find_files
-from jobs.items import ITEM, TURN, Rejection
+from jobs.items import ITEM, NOTE, Rejection
 from schemas.archive import check_session
 
 
@@ -104,8 +104,8 @@ def test_empty_turns_are_dropped_with_a_note(tmp_path):
     ]
     (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
     assert said(row) == [("user", "Weather?"), ("tool", "Rain")]
-    assert [note.kind for note in notes] == [TURN] * 3
-    assert "empty turn dropped: session_id='s1', turns[1]" in notes[0].reason
+    assert [(note.kind, note.noted) for note in notes] == [(NOTE, "empty_turn")] * 3
+    assert "session_id='s1', turns[1]: empty turn dropped" in notes[0].reason
     assert '"assistant"' in notes[0].raw
 
 
@@ -125,23 +125,15 @@ def test_session_of_empty_turns_only_is_rejected(tmp_path):
         ({"user_id": True}, "user_id=True"),
         ({"session_id": ["s"]}, "session_id=['s']"),
         ({"session_id": None}, "session_id=None"),
-        ({"session_time": "yesterday"}, "session_time='yesterday': must be an ISO 8601 time or seconds"),
-        ({"session_time": True}, "session_time=True"),
-        ({"session_time": 1714554000000}, "session_time=1714554000000"),
-        ({"session_time": float("nan")}, "session_time=nan"),
-        ({"session_time": "0001-01-01T00:00:00+14:00"}, "session_time="),
-        ({"session_time": {}}, "session_time=dict"),
         ({"messages": None}, "turns=None"),
         ({"messages": {"role": "user"}}, "turns={"),
-        ({"messages": [None]}, "turns[0]=None"),
+        ({"messages": [None]}, "turns: none of them has text"),
+        ({"messages": [5]}, "turns[0]=5"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "turns[0].role='narrator'"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "turns[0].role=['user']"),
         ({"messages": [{"role": "user", "text": "x"}]}, "turns[0].content=None"),
         ({"messages": [{"role": "user", "content": 5}]}, "turns[0].content=5"),
         ({"messages": [{"role": "user", "content": [5]}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": "x", "time": "noon"}]}, "messages[0].time='noon'"),
-        ({"messages": [{"role": "user", "content": "x", "name": 5}]}, "turns[0].speaker=5"),
-        ({"messages": [{"role": "user", "content": "x\ud800"}]}, "lone surrogate"),
         ({"user_id": "x\ud800"}, "lone surrogate"),
     ],
 )
@@ -155,7 +147,7 @@ def test_bad_messages_cost_their_own_line_only(tmp_path, changes, message):
 
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
-TIME = st.none() | st.datetimes(min_value=dt.datetime(1970, 1, 1), timezones=st.just(dt.UTC))
+TIME = st.none() | st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2026, 1, 1), timezones=st.just(dt.UTC))
 ROWS = st.lists(
     st.fixed_dictionaries(
         {
@@ -193,6 +185,10 @@ def test_messages_round_trip(tmp_path, rows, as_array):
     lines = [json.dumps(item, default=dt.datetime.isoformat, ensure_ascii=False) for item in items]
     path.write_text("[" + ",\n".join(lines) + "]" if as_array else "\n".join(lines), encoding="utf-8")
     (file,) = find_files([str(path)], "messages")
+    for row in rows:
+        row["session_time"] = row["session_time"] or next(
+            (turn["time"] for turn in row["turns"] if turn["time"]), None
+        )
     assert [found[2] for found in read_file(file, "messages", None)] == rows
 
 
@@ -379,7 +375,6 @@ def test_chatgpt_without_current_node_needs_a_single_leaf(tmp_path):
         ({"a": node(None, "user", {"parts": "x"})}, "content.parts: must be a list"),
         ({"a": node(None, "user", {"parts": [5]})}, "content.parts: must hold"),
         ({"a": node(None, "user", "x", author=None)}, "author"),
-        ({"a": node(None, "user", "x", create_time="soon")}, "create_time='soon'"),
         ({"a": node(None, "alien", "x")}, "role='alien'"),
         ({"a": node(None)}, "turns=[]"),
         ({}, "'a' is no node"),
@@ -438,27 +433,26 @@ def test_longmemeval_repeated_session_ids_get_a_suffix_by_date(tmp_path):
 
 def test_longmemeval_bad_sessions_cost_themselves_only(tmp_path):
     changes = {
-        "haystack_session_ids": ["date", "turns", "month", None, "good", "empty"],
-        "haystack_dates": ["May 2023", *["2023/05/20 (Sat) 02:21"] * 5],
+        "haystack_session_ids": ["good", "turns", "undated", None, "good", "empty"],
+        "haystack_dates": ["2023/05/20 (Sat) 02:21"] * 6,
         "haystack_sessions": [[{"role": "user", "content": "x"}]] * 6,
     }
     changes["haystack_dates"][2] = "2023/13/20 (Sat) 02:21"
     changes["haystack_sessions"] = [*changes["haystack_sessions"]]
     changes["haystack_sessions"][1] = "not turns"
     changes["haystack_sessions"][5] = []
-    (row,), rejections = read(tmp_path, "longmemeval", [question(**changes)])
-    assert row["session_id"] == "good"
+    rows, rejections = read(tmp_path, "longmemeval", [question(**changes)])
+    assert [row["session_id"] for row in rows] == ["good", "good#2", "undated"]
     reasons = " | ".join(rejection.reason for rejection in rejections)
-    assert len(rejections) == 5
+    assert len(rejections) == 4
     for part in (
-        "'May 2023' must be a date like",
         "turns='not turns'",
-        "2023/13/20",
+        "haystack_dates='2023/13/20 (Sat) 02:21': not a time that can be read",
         "session_id=None",
         "turns=[]",
     ):
         assert part in reasons
-    assert '"session_id": "date"' in rejections[0].raw
+    assert '"session_id": "turns"' in rejections[0].raw
 
 
 @pytest.mark.parametrize(
@@ -514,9 +508,7 @@ def test_locomo(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message", "num_rows"),
     [
-        ({"session_2_date_time": "8 May 2023"}, "session_2_date_time='8 May 2023'", 1),
-        ({"session_2_date_time": "1:56 pm on 31 June, 2023"}, "session_2_date_time", 1),
-        ({"session_2": [{"speaker": "Eve", "text": "Hi"}]}, "turns[0].speaker: must be one of Ana, Ben", 1),
+        ({"session_2": [{"speaker": "Eve", "text": "Hi"}]}, "turns[0].role=None", 1),
         ({"session_2": "Hi"}, "turns='Hi'", 1),
         ({"session_2": [{"speaker": "Ana", "text": 5}]}, "turns[0].content=5", 1),
         ({"speaker_b": "Ana"}, "must not be the name of speaker_b too", 0),

@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from cluster.consolidation.candidates import (
     Pairs,
+    comparable_starts,
     own_turns,
     pair_scores,
     similar_pairs,
     slot_pairs,
     total_order,
     union,
+    with_ingestion,
 )
 from schemas.store import EVIDENCE, TIME
 
@@ -23,13 +25,16 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def records(*rows: tuple) -> pa.Table:
-    """(user, hour or None, session, turns, id)."""
+    """(user, hour or None, session, turns, id), ingested on the first day, or on the day that stands last."""
     return pa.table(
         {
             "user_id": pa.array([row[0] for row in rows]),
             "session_time": pa.array(
                 [None if row[1] is None else dt.datetime(2026, 1, 1, row[1], tzinfo=dt.UTC) for row in rows],
                 TIME,
+            ),
+            "ingested_at": pa.array(
+                [dt.datetime(2026, 2, (*row, 1)[5], tzinfo=dt.UTC) for row in rows], TIME
             ),
             "session_id": pa.array([row[2] for row in rows]),
             "evidence": pa.array(
@@ -146,3 +151,47 @@ def test_union_has_each_pair_once():
     two = Pairs(np.array([0, 0]), np.array([1, 2]), np.array([0.1, 0.5], np.float32))
     assert sorted(found(union(one, two))) == [(0, 1), (0, 2), (1, 2)]
     assert len(union(one, two).targets) == 3
+
+
+def test_of_sessions_with_one_time_or_none_the_later_ingested_is_the_newer():
+    table = records(
+        ("u", 1, "a", [("a", 0)], "dated, second night", 2),
+        ("u", 1, "b", [("b", 0)], "dated, first night", 1),
+        ("u", None, "c", [("c", 0)], "undated, second night", 2),
+        ("u", None, "d", [("d", 0)], "undated, first night", 1),
+    )
+    assert in_order(table) == [
+        "undated, first night",
+        "undated, second night",
+        "dated, first night",
+        "dated, second night",
+    ]
+
+
+def test_dated_and_undated_memories_are_compared_apart():
+    table = records(
+        ("u", None, "a", [], "1"), ("u", None, "b", [], "2"), ("u", 1, "c", [], "3"), ("v", 1, "d", [], "4")
+    )
+    assert comparable_starts(table).tolist() == [0, 2, 3]
+
+
+def test_a_time_that_is_not_plausible_orders_nothing():
+    table = records(("u", 1, "a", [], "1"), ("u", 2, "b", [], "2"))
+    now = dt.datetime(2024, 12, 31, 1, tzinfo=dt.UTC)
+    known = with_ingestion(table.rename_columns({"ingested_at": "created_at"}), now)
+    assert [time is None for time in known.column("session_time").to_pylist()] == [True, True]
+    known = with_ingestion(table.rename_columns({"ingested_at": "created_at"}), now.replace(year=2025))
+    assert [time is None for time in known.column("session_time").to_pylist()] == [False, True]
+
+
+def test_a_session_came_in_when_its_first_memory_did():
+    """A segment that is encoded again must not carry its session past another."""
+    table = records(
+        ("u", 1, "a", [], "1", 5),
+        ("u", 1, "a", [], "2", 3),
+        ("u", 1, "b", [], "3", 4),
+        ("v", 1, "a", [], "4", 7),
+    )
+    now = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+    known = with_ingestion(table.rename_columns({"ingested_at": "created_at"}), now)
+    assert [time.day for time in known.column("ingested_at").to_pylist()] == [3, 3, 4, 7]

@@ -193,3 +193,22 @@ def test_the_prompt_shows_candidates_without_time_and_order(uri, monkeypatch):
         "(2026-01-01) User lives in Lyon. "
         "1. (2026-02-01) User lives in Oslo.\n2. (2026-03-01) User lives in Rome."
     )
+
+
+@pytest.mark.parametrize("session_time", [None, "9999-12-31T00:00:00+00:00", "1970-01-01T00:00:00+00:00"])
+def test_an_undated_or_implausible_memory_closes_none_that_has_a_time_nor_is_closed_by_one(
+    uri, monkeypatch, session_time
+):
+    bergen = memory_row("u", "2026-01-01", "User moved to Bergen.", session_time=session_time)
+    bergen |= {"session_id": "undated"}
+    rome = bergen | {"memory_id": "later", "semantic_text": ROME["semantic_text"], "evidence_turns": [1]}
+    told = [OSLO, bergen, ROME, rome]
+    store = tell(uri, "night-1", *told)
+    consolidate(store, monkeypatch, Model(otherwise=DELETE))
+    found = store.rows("records", ["semantic_text", "session_id"], "active").to_pylist()
+    assert sorted((row["semantic_text"], row["session_id"]) for row in found) == [
+        ("User lives in Rome.", "u-2026-03-01"),
+        ("User lives in Rome.", "undated"),
+    ]
+    hits = store.search("u", "Bergen", vector("x"), 10, as_of="night-1")
+    assert {hit["semantic_text"] for hit in hits} == {row["semantic_text"] for row in told}

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +69,22 @@ def test_equal_timestamps_cannot_delete_both_facts():
 def test_candidates_never_cross_a_user():
     with pytest.raises(ValueError, match="two users"):
         run([memory("a", 1, "x"), memory("b", 2, "y", user="v")], [("a", "b")], answers())
+
+
+def test_a_dated_and_an_undated_memory_never_close_each_other():
+    told = [memory("oslo", 1, "User lives in Oslo."), memory("bergen", 1, "User lives in Bergen.")]
+    told[1] = replace(told[1], session_time="")
+    with pytest.raises(ValueError, match="only one of them has a time"):
+        run(told, [("bergen", "oslo")], answers())
+    assert closed(run([told[0], replace(told[1], text=told[0].text)], [], answers())) == {}
+
+
+def test_order_of_ingestion_decides_between_undated_memories():
+    told = [memory("z", 1, "User lives in Oslo."), memory("a", 2, "User lives in Bergen.")]
+    told = [replace(one, session_time="", ingested_at=night) for one, night in zip(told, "12", strict=True)]
+    assert closed(run(told, [("z", "a")], answers(z=DELETE))) == {"z": "delete"}
+    with pytest.raises(ValueError, match="newer"):
+        run(told, [("a", "z")], answers())
 
 
 def test_a_deleted_source_no_longer_speaks_what_replaced_it_does():
