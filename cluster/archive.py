@@ -33,6 +33,12 @@ class Unit:
     num_rows: int
     superseded: frozenset[int] = frozenset()
     """Rows of the file whose session stands again, newer, further on in the archive: not read."""
+    beyond_limit: frozenset[int] = frozenset()
+    """Rows of the file whose session is not among those that were asked for: not read."""
+
+    @property
+    def num_rows_read(self) -> int:
+        return self.num_rows - len(self.superseded) - len(self.beyond_limit)
 
     @property
     def unit_id(self) -> str:
@@ -103,31 +109,42 @@ def inspect_file(archive: str, path: str) -> dict:
 
 
 def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list[Unit]:
-    """Units in archive order, up to `limit_sessions` rows.
+    """Units in archive order that have a row of the archive's first `limit_sessions` sessions.
 
-    An archive only grows: of a session that stands more than once, the last one by path and row counts.
+    An archive only grows: of a session that stands more than once, the last one by path and row counts, also
+    where only its older one stands among the first. Sessions are numbered as they first appear, so that the
+    same ones are read however much was added to them.
     """
     units, unit_keys = [], []
-    left = limit_sessions
     for found in sorted(inspected, key=lambda item: item["path"]):
         for row_group, first_row, keys in found["units"]:
-            keys = np.frombuffer(keys, dtype="S16")[:left]
-            left = None if left is None else left - len(keys)
+            keys = np.frombuffer(keys, dtype="S16")
             if len(keys):
                 units.append(Unit(found["path"], row_group, first_row, len(keys)))
                 unit_keys.append(keys)
     if not units:
         return []
+    _, firsts, session = np.unique(np.concatenate(unit_keys), return_index=True, return_inverse=True)
+    is_wanted = np.ones(len(session), bool)
+    if limit_sessions is not None and limit_sessions < len(firsts):
+        is_wanted = (firsts <= np.sort(firsts)[limit_sessions - 1])[session]
+    is_last = np.zeros(len(session), bool)
     # np.unique gives the first occurrence, so look from the end.
-    keys = np.concatenate(unit_keys)[::-1]
-    is_last = np.zeros(len(keys), bool)
-    is_last[np.unique(keys, return_index=True)[1]] = True
-    is_last = is_last[::-1]
+    is_last[len(session) - 1 - np.unique(session[::-1], return_index=True)[1]] = True
     starts = np.cumsum([0, *(unit.num_rows for unit in units)])
-    return [
-        replace(unit, superseded=frozenset((np.flatnonzero(~is_last[start:end]) + unit.first_row).tolist()))
-        for unit, start, end in zip(units, starts, starts[1:], strict=False)
-    ]
+    planned = []
+    for unit, start, end in zip(units, starts, starts[1:], strict=False):
+        wanted, last = is_wanted[start:end], is_last[start:end]
+        if wanted.any():
+            superseded, beyond = np.flatnonzero(wanted & ~last), np.flatnonzero(~wanted)
+            planned.append(
+                replace(
+                    unit,
+                    superseded=frozenset((superseded + unit.first_row).tolist()),
+                    beyond_limit=frozenset((beyond + unit.first_row).tolist()),
+                )
+            )
+    return planned
 
 
 def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
@@ -143,7 +160,7 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
     for index in range(table.num_rows):
         row_number = unit.first_row + index
         source = f"{unit.path}:{row_number}"
-        if row_number in unit.superseded:
+        if row_number in unit.superseded or row_number in unit.beyond_limit:
             continue
         try:
             # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from cluster.models import adapter_folder, base_folder
 from cluster.prompt import PromptBuilder
+from schemas.identity import joined
 from schemas.profile import EncoderProfile, ModelProfile
 from schemas.record import EncodedRecord, InvalidAnswer, answer_model, answer_schema, parse_answer
 
@@ -224,9 +225,8 @@ def _source_role(roles: set[str]) -> str:
 
 def record_id(segment: dict, memory_type: str, semantic_text: str) -> str:
     """32 hex digits. The same sentence of another user, session or segment is another record."""
-    content = "\0".join(
-        [segment["user_id"], segment["session_id"], segment["segment_id"], memory_type, semantic_text]
-    )
+    ids = (segment["user_id"], segment["session_id"], segment["segment_id"])
+    content = joined(*ids, memory_type, semantic_text)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

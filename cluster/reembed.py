@@ -1,6 +1,5 @@
 """A new vector generation, as workers make it: rows of a pinned version in, rows with new vectors staged."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ import pyarrow as pa
 
 from cluster.embedder import TEXTS, Embedder
 from cluster.files import Files
+from cluster.staging import Sealed, key_of
 from cluster.store import Store
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas
@@ -27,33 +27,35 @@ def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -
 
 
 class ReembedStage:
-    """Actor: a slice of a table -> `reembed/EMBEDDER/TABLE-HASH.parquet`, complete rows with new vectors."""
+    """Actor: a slice of a table -> `reembed/EMBEDDER/HASH/`, complete rows with new vectors.
+
+    HASH is of the rows: what a killed run has staged is good for any later version that has the same.
+    """
 
     def __init__(self, uri: str, profile: EmbedderProfile, files: Files):
-        self._store, self._profile, self._files = Store(uri), profile, files
+        self._store, self._profile = Store(uri), profile
+        self._sealed = Sealed(files, f"reembed/{profile.fingerprint}")
         self._embedder: Embedder | None = None
 
     def __call__(self, row: dict) -> dict:
         batch, started_s = json.loads(row["item"]), time.monotonic()
-        rows = self._read(batch)
-        # Named by content: what a killed run has staged is good for any later version with the same rows.
-        listed = rows.to_pylist()
-        digest = hashlib.sha256(json.dumps(listed, default=str).encode()).hexdigest()[:32]
-        path = f"reembed/{self._profile.fingerprint}/{batch['table']}-{digest}.parquet"
-        num_embedded = 0
-        if not self._files.exists(path):
+        rows, name = self._read(batch), batch["table"]
+        key, num_embedded = key_of(name, listed := rows.to_pylist()), 0
+        sealed = self._sealed.find(key)
+        if sealed is None:
             if self._embedder is None:
                 self._embedder = Embedder(self._profile)
-            vectors = self._embedder.embed(list(map(TEXTS[batch["table"]], listed)))
-            self._files.put_table(path, self._with_vectors(rows, batch["table"], vectors))
+            vectors = self._embedder.embed(list(map(TEXTS[name], listed)))
+            with_vectors = self._with_vectors(rows, name, vectors)
+            sealed = self._sealed.put(key, {name: with_vectors}, dim=self._embedder.dim)
             num_embedded = rows.num_rows
         return {
             "number": batch["number"],
-            "table": batch["table"],
-            "path": path,
+            "table": name,
+            "path": sealed["tables"][name],
             "num_rows": rows.num_rows,
             "num_rows_embedded": num_embedded,
-            "dim": self._dim(path),
+            "dim": sealed["dim"],
             "embed_s": time.monotonic() - started_s,
         }
 
@@ -79,8 +81,3 @@ class ReembedStage:
             for field in schema
         ]
         return pa.table(columns, schema=schema)
-
-    def _dim(self, path: str) -> int:
-        if self._embedder is not None:
-            return self._embedder.dim
-        return self._files.get_table(path, columns=["vector"]).schema.field("vector").type.list_size

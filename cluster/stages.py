@@ -1,9 +1,10 @@
 """The stages of a backfill, as workers run them. Rows between them are references; data is in staged files.
 
-    unit of the archive --cut--> plan/BATCH --encode--> encoded/ENCODER/BATCH --embed--> tables/.../BATCH
+    unit of the archive --cut--> plan/BATCH --encode--> encoded/ENCODER/BATCH/ --embed--> tables/.../ENCODED/
 
-A batch's id is a hash of its segments, and a stage's output for it is put at once: a stage whose output is
-there has been paid for and is skipped, whoever asks again. That is all there is to resuming.
+A batch's id is a hash of its segments, and each stage stages at once what it made. An answer that is there
+has been paid for and is not asked for again, in whichever batch it stands: it is known by its segment's id.
+Rows of the tables go by a hash of the answers that they were made from. That is all there is to resuming.
 """
 
 import collections
@@ -27,6 +28,8 @@ from cluster.ledger import Ledger
 from cluster.models import tokenizer_folder
 from cluster.redact import redact
 from cluster.segmenter import Offsets, cut_session, tokenizer_offsets
+from cluster.staging import Sealed, known_columns, put_as_content
+from schemas.identity import joined
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import (
     REJECTIONS_SCHEMA,
@@ -151,7 +154,7 @@ def _tokenizer(profile: EncoderProfile):
 def rejection_row(bad: BadRow) -> dict:
     """A row of REJECTIONS_SCHEMA. Raw text is redacted like every other text, then shortened."""
     raw = _redact_shown(bad.raw.encode("utf-8", "backslashreplace").decode())[:MAX_RAW_CHARS]
-    content = "\0".join([bad.source, bad.reason, raw])
+    content = joined(bad.source, bad.reason, raw)
     return {
         "rejection_id": hashlib.sha256(content.encode()).hexdigest()[:32],
         "stage": "archive",
@@ -176,60 +179,70 @@ def plan_path(batch_id: str) -> str:
     return f"plan/{batch_id}.parquet"
 
 
-def encoded_path(encoder: str, batch_id: str) -> str:
-    return f"encoded/{encoder}/{batch_id}.parquet"
+def encoded_folder(encoder: str, batch_id: str) -> str:
+    return f"encoded/{encoder}/{batch_id}"
 
 
 def segments_paid(files: Files, encoder: str, planned: set[str]) -> dict[str, str]:
-    """Segments of encoded batches that this plan does not have: segment id -> batch id.
+    """Answered segments that lie staged for other batches than this plan's: segment id -> path.
 
     There are some when a killed run is followed by one over a rewritten archive, whose batches are others.
     """
     paid = {}
     for path in files.paths(f"encoded/{encoder}"):
-        batch_id = Path(path).stem
-        if batch_id not in planned:
-            ids = files.get_table(path, columns=["segment_id"]).column("segment_id").to_pylist()
-            paid |= dict.fromkeys(ids, batch_id)
+        if path.split("/")[2] not in planned:
+            paid |= dict.fromkeys(_answers(files, path, columns=["segment_id", "rejections"]), path)
     return paid
 
 
-class EncodeStage:
-    """Actor: plan/BATCH -> encoded/ENCODER/BATCH.
+def _answers(files: Files, path: str, columns: list[str] | None = None) -> dict[str, dict]:
+    """Staged answers by segment. A file that is gone or damaged has none: that is only work to do again."""
+    try:
+        rows = files.get_table(path, columns).to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return {}
+    return {row["segment_id"]: row for row in rows if is_answer(row)}
 
-    `paid` maps ids of segments that an earlier, differently cut batch has encoded to that batch's id.
+
+class EncodeStage:
+    """Actor: plan/BATCH -> encoded/ENCODER/BATCH/, one file of answers, which the result names in `encoded`.
+
+    `paid` maps ids of segments that an earlier, differently cut batch has encoded to the path of the answer.
     """
 
     def __init__(
         self, profile: EncoderProfile, files: Files, attempt: str, paid: dict[str, str], engine: dict
     ):
         self._files, self._attempt, self._paid = files, attempt, paid
-        self._path = functools.partial(encoded_path, profile.fingerprint)
+        self._folder = functools.partial(encoded_folder, profile.fingerprint)
         self._encoder: Encoder | None = None
         self._asks_about = profile.asks_about
         self._load = functools.partial(Encoder, profile, **engine)
 
     def __call__(self, row: dict) -> dict:
         batch_id, started_s = row["batch_id"], time.monotonic()
-        load_s, encoded_now = 0.0, []
-        rows = self._answered(batch_id)
-        if rows is None:
-            plan = self._files.get_table(plan_path(batch_id)).to_pylist()
-            rows = self._reuse([segment["segment_id"] for segment in plan])
-            missing = [segment for segment in plan if segment["segment_id"] not in rows]
-            if self._encoder is None and any(map(self._asks_about, missing)):
-                # Loading waits for work: a run with nothing to encode never loads a model.
-                self._encoder = self._load()
-                load_s = self._encoder.load_s
-            for segment, encoding in zip(missing, self._encode(batch_id, missing), strict=True):
-                rows[segment["segment_id"]] = encoded_row(segment, encoding)
-            encoded_now = [rows[segment["segment_id"]] for segment in missing]
-            ordered = [rows[segment["segment_id"]] for segment in plan]
-            self._files.put_rows(self._path(batch_id), ordered, encoded_schema())
+        load_s, folder = 0.0, self._folder(batch_id)
+        plan = self._files.get_table(plan_path(batch_id)).to_pylist()
+        staged = self._files.paths(folder)
+        rows = self._staged([segment["segment_id"] for segment in plan], staged)
+        missing = [segment for segment in plan if segment["segment_id"] not in rows]
+        if self._encoder is None and any(map(self._asks_about, missing)):
+            # Loading waits for work: a run with nothing to encode never loads a model.
+            self._encoder = self._load()
+            load_s = self._encoder.load_s
+        for segment, encoding in zip(missing, self._encode(batch_id, missing), strict=True):
+            rows[segment["segment_id"]] = encoded_row(segment, encoding)
+        encoded_now = [rows[segment["segment_id"]] for segment in missing]
+        ordered = [rows[segment["segment_id"]] for segment in plan]
+        table = pa.Table.from_pylist(ordered, schema=encoded_schema())
+        path = put_as_content(self._files, f"{folder}/rows", table)
+        # What it takes the place of: failures of an earlier attempt, what a forgetting has left.
+        self._files.delete([old for old in staged if old != path])
         outcomes = [row["outcome"] for row in rows.values()]
         counted = ("prompt_tokens", "cached_tokens", "output_tokens", "num_calls")
         return {
             "batch_id": batch_id,
+            "encoded": path,
             "num_segments": len(rows),
             "num_segments_encoded": len(encoded_now),
             "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
@@ -239,24 +252,12 @@ class EncodeStage:
             "encode_s": time.monotonic() - started_s - load_s,
         }
 
-    def _answered(self, batch_id: str) -> dict[str, dict] | None:
-        """The batch's staged rows by segment, if it was encoded, and encoded whole."""
-        if not self._files.exists(self._path(batch_id)):
-            return None
-        rows = {row["segment_id"]: row for row in self._files.get_table(self._path(batch_id)).to_pylist()}
-        return rows if all(map(is_answer, rows.values())) else None
-
-    def _reuse(self, segment_ids: list[str]) -> dict[str, dict]:
-        """Staged rows of these segments out of other batches."""
-        wanted: dict[str, set[str]] = {}
-        for segment_id in segment_ids:
-            if segment_id in self._paid:
-                wanted.setdefault(self._paid[segment_id], set()).add(segment_id)
-        found = {}
-        for batch_id, ids in wanted.items():
-            for row in self._files.get_table(self._path(batch_id)).to_pylist():
-                if row["segment_id"] in ids and is_answer(row):
-                    found[row["segment_id"]] = row
+    def _staged(self, segment_ids: list[str], paths: list[str]) -> dict[str, dict]:
+        """Answers to these segments out of the batch's own staged files, and out of other batches."""
+        elsewhere = dict.fromkeys(self._paid[one] for one in segment_ids if one in self._paid)
+        wanted, found = set(segment_ids), {}
+        for path in [*paths, *elsewhere]:
+            found |= {key: row for key, row in _answers(self._files, path).items() if key in wanted}
         return found
 
     def _encode(self, batch_id: str, segments: list[dict]) -> list[Encoding]:
@@ -318,56 +319,44 @@ def encoded_row(segment: dict, encoding: Encoding) -> dict:
 # --- embed --------------------------------------------------------------------------------------------
 
 
-def table_path(encoder: str, embedder: str, table: str, batch_id: str) -> str:
-    return f"tables/{encoder}-{embedder}/{table}/{batch_id}.parquet"
-
-
 class EmbedStage:
-    """Actor: encoded/ENCODER/BATCH -> rows of the store's tables, with vectors, without the run's columns."""
+    """Actor: answers of a batch -> rows of the store's tables, with vectors, without the run's columns.
+
+    They lie in tables/ENCODER-EMBEDDER/HASH/, where HASH is of the answers: of others, there are others. The
+    result names the files in `tables`, as JSON: table -> path, those without rows left out.
+    """
 
     def __init__(self, encoder: str, profile: EmbedderProfile, files: Files):
-        self._files, self._encoder, self._profile = files, encoder, profile
+        self._files, self._profile = files, profile
+        self._sealed = Sealed(files, f"tables/{encoder}-{profile.fingerprint}")
         self._embedder: Embedder | None = None
 
     def __call__(self, row: dict) -> dict:
-        started_s = time.monotonic()
-        path = functools.partial(
-            table_path, self._encoder, self._profile.fingerprint, batch_id=row["batch_id"]
-        )
-        load_s = 0.0
-        # The ledger's rows are put last: where they are, the others are complete.
-        if not self._files.exists(path(table="segments")):
+        started_s, load_s = time.monotonic(), 0.0
+        key = Path(row["encoded"]).stem.rpartition("-")[2]
+        sealed = self._sealed.find(key)
+        if sealed is None:
             if self._embedder is None:
                 self._embedder = Embedder(self._profile)
                 load_s = self._embedder.load_s
-            segments = self._files.get_table(encoded_path(self._encoder, row["batch_id"])).to_pylist()
-            for table, (rows, schema) in self._rows(segments).items():
-                known = [field for field in schema if rows and field.name in rows[0]]
-                if rows:
-                    self._files.put_rows(path(table=table), rows, pa.schema(known))
-        num_rows = {}
-        for table in ("records", "turns", "rejections"):
-            there = self._files.exists(path(table=table))
-            num_rows[table] = self._files.get_table(path(table=table), columns=[]).num_rows if there else 0
-        return row | {
-            **{f"num_{table}": count for table, count in num_rows.items()},
-            "users": json.dumps(self._users(path(table="turns")) if self._profile.turns else []),
-            "dim": self._dim(path(table="records" if self._profile.turns else "turns")),
-            "embed_load_s": load_s,
-            "embed_s": time.monotonic() - started_s - load_s,
-        }
-
-    def _dim(self, path: str) -> int:
-        if self._embedder is not None:
-            return self._embedder.dim
+            segments = self._files.get_table(row["encoded"]).to_pylist()
+            tables = {name: known_columns(*rows) for name, rows in self._rows(segments).items()}
+            counts = {f"num_{name}": table.num_rows for name, table in tables.items() if name != "segments"}
+            sealed = self._sealed.put(key, tables, dim=self._embedder.dim, **counts)
+        tables = sealed.pop("tables")
         return (
-            self._files.get_table(path, columns=["vector"]).schema.field("vector").type.list_size
-            if self._files.exists(path)
-            else 0
+            row
+            | sealed
+            | {
+                "tables": json.dumps(tables),
+                "users": json.dumps(self._users(tables.get("turns")) if self._profile.turns else []),
+                "embed_load_s": load_s,
+                "embed_s": time.monotonic() - started_s - load_s,
+            }
         )
 
-    def _users(self, path: str) -> list[str]:
-        if not self._files.exists(path):
+    def _users(self, path: str | None) -> list[str]:
+        if path is None:
             return []
         return self._files.get_table(path, columns=["user_id"]).column("user_id").unique().to_pylist()
 
@@ -393,7 +382,7 @@ _KEYS = ("segment_id", "user_id", "conversation_id", "session_id", "session_time
 
 def turn_row(segment: dict, turn: dict) -> dict:
     """A row of the table `turns`; its id stays when the turn's text is edited."""
-    identity = "\0".join([segment["user_id"], segment["session_id"], str(turn["turn_index"])])
+    identity = joined(segment["user_id"], segment["session_id"], str(turn["turn_index"]))
     return {"turn_id": hashlib.sha256(identity.encode()).hexdigest()[:32], **_keys(segment), **turn}
 
 

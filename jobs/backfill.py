@@ -10,7 +10,6 @@ segment into memory records, embeds records and turns, and commits all of it at 
 crash or with new sessions: what was paid for is never paid for again.
 """
 
-import functools
 import json
 import pickle
 import time
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobConfig, JobError, Progress, UsageError, main, say
-from jobs.plan import Plan, batch_counts, encode_times
+from jobs.plan import Plan, batch_counts, encode_times, staged_tables
 from jobs.run import Run, absolute, load_profile
 from jobs.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
 from jobs.updates import UpdateConfig, UpdateSettings, consolidate
@@ -65,7 +64,7 @@ class BackfillConfig(JobConfig):
     """Embedder profile: a name in jobs/configs/embedders, or a TOML file. One with `turns` reads the turns of
     each user in order, with a memory that the store keeps."""
     limit_sessions: int | None = Field(None, ge=1)
-    """Read only the archive's first sessions."""
+    """Read only the archive's first sessions, each as it stands last."""
     dry_run: bool = False
     """Cut and count, encode nothing, write nothing that a reader sees."""
     on_encoder_change: str = Field("fail", pattern="^(fail|keep|reencode)$")
@@ -214,7 +213,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
 
     plan = Plan(num_superseded=sum(len(unit.superseded) for unit in units))
     num_unreadable = sum(len(found["bad"]) for found in inspected)
-    plan.num_rows = sum(unit.num_rows for unit in units) - plan.num_superseded + num_unreadable
+    plan.num_rows = sum(unit.num_rows_read for unit in units) + num_unreadable
     plan.rejections = [rejection_row(bad) for found in inspected for bad in found["bad"]]
     progress = Progress("cut", "sessions", plan.num_rows - num_unreadable)
     if units:
@@ -270,10 +269,7 @@ def read_turns(
     config: BackfillConfig, embedder: EmbedderProfile, store, plan: Plan, done: list[dict], this: Run
 ) -> list[dict]:
     """Turns with vectors and memories of all users of whom anything changed, for an evolvable embedder."""
-    from cluster.stages import table_path
-
-    path = functools.partial(table_path, this.encoder, this.embedder, "turns")
-    batches = [row | {"path": path(row["batch_id"])} for row in done if row["num_turns"]]
+    batches = [row | {"path": json.loads(row["tables"])["turns"]} for row in done if row["num_turns"]]
     users = changed_users(store, batches, plan.closed_segments)
     read = read_users(store, embedder, users, config.embedder_pool)
     this.counts |= counts_of(read)
@@ -293,31 +289,24 @@ def publish(
     from cluster.embedder import Embedder
     from cluster.evolvable.turns import load_evolvable
     from cluster.files import Files
-    from cluster.stages import table_path
 
     staging = Files(this.config.store, "staging")
     has_news = any(row["num_turns"] or row["num_states"] for row in read)
     if not (done or plan.closed_segments or plan.rejections or has_news):
         staging.delete(staging.paths("turns"))
         return False
-    inserts = {
-        table: [
-            table_path(this.encoder, this.embedder, table, row["batch_id"])
-            for row in done
-            if table == "segments" or row[f"num_{table}"]
-        ]
-        for table in ("segments", "rejections", "turns", "records")
-    }
+    inserts, replaces = staged_tables(done)
     if plan.rejections:
         staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
-        inserts["rejections"].append(path)
+        replaces["rejections"].append(path)
     dim = max((row["dim"] for row in done), default=0) or store.dim() or Embedder(embedder).dim
-    turn_dim, replaces = dim, {}
+    turn_dim = dim
     if embedder.turns:
         turn_dim = max((row["dim"] for row in read), default=0) or store.turn_dim()
         turn_dim = turn_dim or load_evolvable(embedder.turns).dim
-        turns, replaces = paths_of(read)
+        turns, changed = paths_of(read)
         inserts |= turns
+        replaces |= changed
     store.commit(
         this.row(embedder.model_dump_json()),
         dim,

@@ -1,5 +1,6 @@
 """Bookkeeping of a backfill: what a run has to do, and what its summary says of it."""
 
+import json
 from dataclasses import dataclass, field
 
 
@@ -51,6 +52,18 @@ class Plan:
             "num_forgotten": self.num_forgotten,
             "input_tokens": self.num_tokens,
         }
+
+
+def staged_tables(done: list[dict]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Staged files of embedded batches, as Store.commit takes them: `inserts` and `replaces`.
+
+    Rejections replace: what is tried again in vain must not stand twice.
+    """
+    inserts: dict[str, list[str]] = {}
+    for row in done:
+        for table, path in json.loads(row["tables"]).items():
+            inserts.setdefault(table, []).append(path)
+    return inserts, {"rejections": inserts.pop("rejections", [])}
 
 
 def batch_counts(done: list[dict]) -> dict:

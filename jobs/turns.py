@@ -10,6 +10,7 @@ import uuid
 
 from cluster.resources import PoolConfig, actor_options
 from jobs.cli import Progress
+from schemas.identity import joined
 from schemas.profile import EmbedderProfile
 
 
@@ -72,16 +73,17 @@ def read_users(
     for row in rows.iter_rows():
         found.append(row)
         progress.advance(row["num_users"])
-    return sorted(found, key=lambda row: row["path"])
+    return sorted(found, key=lambda row: row["key"])
 
 
 def paths_of(found: list[dict]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Staged files of results, as Store.commit takes them: `inserts` and `replaces`."""
     turns: dict[bool, list[str]] = {False: [], True: []}
+    states = []
     for row in found:
-        if row["num_turns"]:
-            turns[row["replaces"]].append(f"{row['path']}/turns.parquet")
-    states = [f"{row['path']}/states.parquet" for row in found if row["num_states"]]
+        tables = json.loads(row["tables"])
+        turns[row["replaces"]] += [tables["turns"]] if "turns" in tables else []
+        states += [tables["states"]] if "states" in tables else []
     return {"turns": turns[False]}, {"turns": turns[True], "states": states}
 
 
@@ -90,7 +92,7 @@ def rejection_rows(found: list[dict]) -> list[dict]:
     return [
         {
             "rejection_id": hashlib.sha256(
-                f"embedder\0{item['user_id']}\0{item['detail']}".encode()
+                joined("embedder", item["user_id"], item["detail"]).encode()
             ).hexdigest()[:32],
             "stage": "embedder",
             "source": f"user:{item['user_id']}",

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cluster.consolidation.claims import statement_key
+from schemas.identity import joined
 
 UNITE = "unite"
 """Fingerprint of the decider of repeats, which asks nobody."""
@@ -88,7 +89,7 @@ class Question:
         for memory in shown:
             parts += [memory.record_id, memory.text, memory.session_time, *memory.temporal]
         parts += [wording for source in self.sources for wording in source.wordings]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+        return hashlib.sha256(joined(*parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,13 @@ from cluster.evolvable.state import State
 from cluster.evolvable.tokens import Exchange, exchanges_of
 from cluster.files import Files
 from cluster.models import model_folder
+from cluster.staging import Sealed, key_of, known_columns
 from cluster.store import Store, in_lists
 from schemas.profile import EmbedderProfile, EvolvableProfile
 from schemas.store import STATES_SCHEMA, turns_schema
+
+_FAILED = pa.schema([("user_id", pa.string()), ("detail", pa.string())])
+"""Users whose turns could not be embedded, and why."""
 
 _COLUMNS = [name for name in turns_schema(1).names if name not in ("vector", "embedder")]
 _LIFE = ("active", "run_id", "closed_run_id")
@@ -112,7 +116,10 @@ MAX_DETAIL_CHARS = 500
 
 
 class TurnStage:
-    """Actor: users -> `turns/EMBEDDER/HASH/`: turns with new vectors, changed memories, and the result.
+    """Actor: users -> `turns/EMBEDDER/HASH/`: turns with new vectors, changed memories, who failed.
+
+    HASH is of all that they are made from: what a killed run has staged is good for any later one that wants
+    the same.
 
     An item names `users`, staged files with new `turns` of theirs (without vectors), and ids of segments of
     theirs that are to be `closed`. With `anew`, all rows of the users are read out of the store and staged
@@ -122,30 +129,38 @@ class TurnStage:
     def __init__(self, uri: str, profile: EmbedderProfile, files: Files, attempt: str, *, anew: bool = False):
         self._store, self._profile, self._files = Store(uri, must_exist=False), profile, files
         self._attempt = attempt
+        self._sealed = Sealed(files, f"turns/{profile.fingerprint}")
         self._anew, self._columns = anew, [name for name in _COLUMNS if anew or name not in _LIFE]
         self._embedder = None
 
     def __call__(self, row: dict) -> dict:
-        """Counts; `path` of the staged folder; `dim`; `rejections` (user_id, detail), as JSON."""
+        """Counts; `key` of the staged folder; `dim`; `tables` (name -> path) and `rejections` (user_id,
+        detail), as JSON."""
         item, started_s = json.loads(row["item"]), time.monotonic()
         users, closed = self._users(item)
-        # Named by content: what a killed run has staged is good for any later run that wants the same.
-        path = f"turns/{self._profile.fingerprint}/{self._digest(users, closed)}"
-        result = self._files.get_json(f"{path}/result.json")
-        num_now = 0
+        key, num_now = self._key(users, closed), 0
+        sealed = self._sealed.find(key)
         # What has failed is tried again.
-        if result is None or result["rejections"]:
+        if sealed is None or "rejections" in sealed["tables"]:
             if self._embedder is None:
                 # Loading waits for work.
                 self._embedder = load_evolvable(self._profile.turns)
-            result = self._stage(path, users, closed)
-            num_now = result["num_turns_embedded"]
-        counts = {"num_turns_embedded_now": num_now, "embed_s": time.monotonic() - started_s}
-        return {"path": path, "rejections": json.dumps(result.pop("rejections"))} | result | counts
+            sealed = self._stage(key, users, closed)
+            num_now = sealed["num_turns_embedded"]
+        tables = sealed.pop("tables")
+        failed = tables.pop("rejections", None)
+        rejections = self._files.get_table(failed).to_pylist() if failed else []
+        return sealed | {
+            "key": key,
+            "tables": json.dumps(tables),
+            "rejections": json.dumps(rejections),
+            "num_turns_embedded_now": num_now,
+            "embed_s": time.monotonic() - started_s,
+        }
 
-    def _stage(self, path: str, users: list[UserTurns], closed: list[dict]) -> dict:
+    def _stage(self, key: str, users: list[UserTurns], closed: list[dict]) -> dict:
         turns, states, rejections = [row | {"vector": None} for row in closed], [], []
-        embedded = self._embed(path, users)
+        embedded = self._embed(key, users)
         for user in users:
             found, state = embedded[user.user_id], user.true_state
             if found.error:
@@ -156,27 +171,27 @@ class TurnStage:
             else:
                 turns += self._with_vectors(user, found.first, found.vectors)
                 states.append({"user_id": user.user_id} | found.state.to_row())
-        self._put(f"{path}/turns.parquet", turns, turns_schema(self._embedder.dim))
-        self._put(f"{path}/states.parquet", states, STATES_SCHEMA)
         new_ids = frozenset().union(*(user.new_ids for user in users))
-        result = {
-            "dim": self._embedder.dim,
-            "num_users": len(users),
-            "num_turns": len(turns),
-            "num_turns_embedded": sum(row["vector"] is not None for row in turns),
-            "num_states": len(states),
-            "replaces": any(row["turn_id"] not in new_ids for row in turns),
-            "rejections": rejections,
-        }
-        # Last: where it is, the tables are complete.
-        self._files.put_json(f"{path}/result.json", result)
-        return result
+        return self._sealed.put(
+            key,
+            {
+                "turns": known_columns(turns, turns_schema(self._embedder.dim)),
+                "states": known_columns(states, STATES_SCHEMA),
+                "rejections": known_columns(rejections, _FAILED),
+            },
+            dim=self._embedder.dim,
+            num_users=len(users),
+            num_turns=len(turns),
+            num_turns_embedded=sum(row["vector"] is not None for row in turns),
+            num_states=len(states),
+            replaces=any(row["turn_id"] not in new_ids for row in turns),
+        )
 
-    def _embed(self, path: str, users: list[UserTurns]) -> dict:
+    def _embed(self, key: str, users: list[UserTurns]) -> dict:
         """user id -> cluster.evolvable.stream.Embedded; one by one where a process has died at them."""
         from cluster.evolvable.stream import Embedded
 
-        attempts = Attempts(self._files, self._attempt, path)
+        attempts = Attempts(self._files, self._attempt, key)
         if attempts.first():
             return self._run(users)
         found = {}
@@ -251,16 +266,10 @@ class TurnStage:
     def _rows(self, name: str, columns: list[str], where: str) -> list[dict]:
         return self._store.rows(name, columns, where).to_pylist()
 
-    def _digest(self, users: list[UserTurns], closed: list[dict]) -> str:
-        content = [closed] + [
-            [user.user_id, user.turns, sorted(user.new_ids), user.state.hashes.hex() if user.state else ""]
-            for user in users
-        ]
-        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:32]
-
-    def _put(self, path: str, rows: list[dict], schema: pa.Schema) -> None:
-        if rows:
-            self._files.put_rows(path, rows, pa.schema([f for f in schema if f.name in rows[0]]))
+    def _key(self, users: list[UserTurns], closed: list[dict]) -> str:
+        read = [user.state.hashes.hex() if user.state else "" for user in users]
+        stand = [[user.user_id, user.turns, sorted(user.new_ids)] for user in users]
+        return key_of(closed, stand, read)
 
     def _empty_state(self) -> State:
         return State(b"", (), np.zeros((0, self._embedder.model.hidden_size), np.float32))

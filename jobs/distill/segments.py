@@ -80,7 +80,7 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
 
     plan, batches, packed = Plan(), [], []
     plan.counts["num_rejections"] = sum(len(item["bad"]) for item in inspected)
-    progress = Progress("cut", "sessions", sum(unit.num_rows - len(unit.superseded) for unit in units))
+    progress = Progress("cut", "sessions", sum(unit.num_rows_read for unit in units))
     if units:
         rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(step)
         for row in rows.iter_rows():

@@ -38,7 +38,7 @@ def test_reembed_swaps_in_a_new_generation_and_goes_on_after_a_kill(store, tmp_p
     stage = ReembedStage(store.uri, profile, staging)
     for batch in batches[:2]:
         stage({"item": json.dumps(batch)})
-    assert view(store) == before and len(staging.paths("reembed")) == 2
+    assert view(store) == before and len(staging.paths("reembed")) == 4
 
     done = job("jobs.reembed", "--store", store.uri, "--embedder", path, "--config", settings)
     assert (done.summary["num_rows"], done.summary["num_rows_embedded"]) == (10, 6)

@@ -406,6 +406,20 @@ def test_a_limit_takes_the_first_sessions(tmp_path):
         assert found == [f"session{index}" for index in range(min(limit, 8))]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, None])
+def test_a_limit_reads_the_newest_version_of_a_session_that_grew(tmp_path, limit):
+    """Regression: with a limit the older version was read, as if what the session grew by were gone."""
+    write(tmp_path, [session(0), session(1), session(2)], "a.parquet", row_group_size=2)
+    grown = session(0)["turns"] + [turn("One more thing.")]
+    write(tmp_path, [session(3), session(0, turns=grown)], "b.parquet", row_group_size=1)
+    units = plan_units([inspect_file(str(tmp_path), path) for path in list_files(str(tmp_path))], limit)
+    rows = {row["session_id"]: row for unit in units for row in read_unit(str(tmp_path), unit)}
+    assert sorted(rows) == [f"session{number}" for number in range(limit or 4)]
+    assert rows["session0"]["turns"][-1]["content"] == "One more thing."
+    assert sum(unit.num_rows_read for unit in units) == len(rows)
+    assert sum(len(unit.superseded) for unit in units) == 1
+
+
 def test_units_have_names_of_their_own(tmp_path):
     for name in ("a.parquet", "b.parquet"):
         write(tmp_path, [session(index) for index in range(4)], name, row_group_size=2)

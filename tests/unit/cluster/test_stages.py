@@ -22,12 +22,12 @@ from cluster.stages import (
     EmbedStage,
     EncodeStage,
     cut_unit,
-    encoded_path,
+    encoded_folder,
     plan_path,
     rejection_row,
     segments_paid,
-    table_path,
 )
+from cluster.staging import take_out
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema, turns_schema
@@ -340,8 +340,13 @@ def actor(files, attempt="attempt1", paid=None):
     return EncodeStage(PROFILE, files, attempt, paid or {}, {"max_num_seqs": 2})
 
 
+def encoded_paths(files, batch):
+    return files.paths(encoded_folder(ENCODER, batch["batch_id"]))
+
+
 def encoded(files, batch):
-    return files.get_table(encoded_path(ENCODER, batch["batch_id"])).to_pylist()
+    (path,) = encoded_paths(files, batch)
+    return files.get_table(path).to_pylist()
 
 
 def outcomes(files, batch):
@@ -366,10 +371,10 @@ def test_a_batch_is_encoded_as_one(files, batch, encoder):
 
 def test_what_is_encoded_is_not_paid_for_again(files, batch, encoder):
     actor(files)(batch)
-    before = files.get(encoded_path(ENCODER, batch["batch_id"]))
+    before = {path: files.get(path) for path in encoded_paths(files, batch)}
     row = actor(files, attempt="attempt2")(batch)
     assert (len(encoder.calls), encoder.num_loads) == (1, 1)  # it does not even load the model
-    assert files.get(encoded_path(ENCODER, batch["batch_id"])) == before
+    assert {path: files.get(path) for path in encoded_paths(files, batch)} == before
     assert (row["num_segments"], row["num_segments_encoded"], row["num_complete"]) == (4, 0, 4)
     assert (row["prompt_tokens"], row["encode_load_s"]) == (0, 0.0)
 
@@ -416,7 +421,7 @@ def test_a_segment_that_kills_the_process_costs_itself(files, batch, encoder):
     for _ in range(2):  # as a batch, then segment by segment
         with pytest.raises(Killed):
             actor(files)(batch)
-        assert not files.exists(encoded_path(ENCODER, batch["batch_id"]))
+        assert not encoded_paths(files, batch)
     actor(files)(batch)
     assert outcomes(files, batch) == dict.fromkeys(ids, "complete") | {ids[1]: ["encoder_crashed"]}
     assert encoder.calls == [ids, [ids[0]], [ids[1]], [ids[0]], [ids[2]], [ids[3]]]
@@ -464,7 +469,7 @@ def test_an_encoder_that_fails_on_everything_rejects_nothing(files, batch, encod
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"all 4 segments of batch \w+ failed"):
             actor(files)(batch)
-        assert not files.exists(encoded_path(ENCODER, batch["batch_id"]))
+        assert not encoded_paths(files, batch)
     encoder.poison = set()
     actor(files)(batch)
     assert set(outcomes(files, batch).values()) == {"complete"}
@@ -477,7 +482,7 @@ def test_segments_of_an_earlier_cut_are_reused(tmp_path, files, batch, encoder):
     (result,) = cut(tmp_path, files, [session(9), session(0), session(1)], batch_size=3)
     batches = {other["batch_id"] for other in result["batches"]}
     paid = segments_paid(files, ENCODER, batches)
-    assert paid == dict.fromkeys(paid_ids, batch["batch_id"])
+    assert paid == dict.fromkeys(paid_ids, *encoded_paths(files, batch))
     rows = [actor(files, attempt="attempt2", paid=paid)(other) for other in result["batches"]]
     assert [len(call) for call in encoder.calls] == [2]
     assert not {segment_id for call in encoder.calls for segment_id in call} & set(paid_ids)
@@ -526,9 +531,10 @@ def embedder(monkeypatch):
     return scripted
 
 
-def table(files, name, batch):
-    path = table_path(ENCODER, EMBEDDER.fingerprint, name, batch["batch_id"])
-    return files.get_table(path) if files.exists(path) else None
+def table(files, name, row):
+    """A staged table that the result of the embed stage names."""
+    path = json.loads(row["tables"]).get(name)
+    return files.get_table(path) if path else None
 
 
 def test_encoded_segments_become_rows_of_the_tables(files, batch, encoder, embedder):
@@ -545,20 +551,20 @@ def test_encoded_segments_become_rows_of_the_tables(files, batch, encoder, embed
         "rejections": REJECTIONS_SCHEMA,
     }
     for name, schema in schemas.items():
-        missing = set(schema.names) - set(table(files, name, batch).column_names)
+        missing = set(schema.names) - set(table(files, name, row).column_names)
         assert missing <= run_columns | {"decision_id", "closed_reason"}
-    turns = table(files, "turns", batch).to_pylist()
+    turns = table(files, "turns", row).to_pylist()
     assert turns[0]["vector"] == embedder.embed([turns[0]["content"]])[0]
     assert len({turn["turn_id"] for turn in turns}) == 8
-    record = table(files, "records", batch).to_pylist()[1]
+    record = table(files, "records", row).to_pylist()[1]
     assert record["evidence"] == [{"session_id": "session0", "turn_index": 2}]
     assert (record["revision"], record["normalized_text"]) == (1, f"fact: {record['semantic_text']}")
-    ledger = table(files, "segments", batch).to_pylist()
+    ledger = table(files, "segments", row).to_pylist()
     assert [(found["outcome"], found["num_records"]) for found in ledger[2:]] == [
         ("complete", 1),
         ("rejected", 0),
     ]
-    (rejection,) = table(files, "rejections", batch).to_pylist()
+    (rejection,) = table(files, "rejections", row).to_pylist()
     assert (rejection["stage"], rejection["source"], rejection["reason"]) == (
         "encoder",
         ids[3],
@@ -571,9 +577,9 @@ def test_a_turn_is_embedded_behind_its_speaker_s_name(tmp_path, files, encoder, 
     """In a dialogue of two people questions ask by name, and the turns do not say who speaks."""
     turns = [turn("I got a dog.") | {"speaker": "Ann"}, turn("Lovely!", "assistant") | {"speaker": "Bob"}]
     (result,) = cut(tmp_path, files, [session(0, turns=turns)])
-    EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result["batches"][0]))
+    row = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result["batches"][0]))
     assert embedder.texts[:2] == ["Ann: I got a dog.", "Bob: Lovely!"]
-    stored = table(files, "turns", result["batches"][0]).to_pylist()
+    stored = table(files, "turns", row).to_pylist()
     assert [row["content"] for row in stored] == ["I got a dog.", "Lovely!"]
     assert [TEXTS["turns"](row) for row in stored] == embedder.texts[:2], "so does jobs.reembed"
 
@@ -584,8 +590,7 @@ def test_an_evolvable_embedder_leaves_the_turns_for_later(files, batch, encoder,
     row = EmbedStage(ENCODER, profile, files)(actor(files)(batch))
     assert (row["num_turns"], row["num_records"], row["dim"]) == (8, 4, 2)
     assert json.loads(row["users"]) == ["user"]
-    path = table_path(ENCODER, profile.fingerprint, "turns", batch["batch_id"])
-    assert "vector" not in files.get_table(path).column_names
+    assert "vector" not in table(files, "turns", row).column_names
     assert embedder.texts == [found["records"][0]["semantic_text"] for found in encoded(files, batch)]
     again = EmbedStage(ENCODER, profile, files)(actor(files)(batch))
     assert (again["dim"], again["users"], embedder.num_loads) == (2, row["users"], 1)
@@ -600,27 +605,104 @@ def test_what_is_embedded_is_not_embedded_again(files, batch, encoder, embedder)
 
 
 def test_a_kill_between_the_tables_is_repaired(files, batch, encoder, embedder, monkeypatch):
-    """The ledger's rows are put last; where they are missing, the batch is embedded again, alike."""
-    row, put, puts = actor(files)(batch), Files.put_rows, []
+    """The seal is put last; where it is missing, the batch is embedded again, alike."""
+    row, put, puts = actor(files)(batch), Files.put, []
     complete = EmbedStage(ENCODER, EMBEDDER, files)(row)
-    names = ("turns", "records", "segments")
-    whole = {name: table(files, name, batch) for name in names}
-    for num_puts in range(len(names)):
-        files.delete(files.paths("tables"))
+    staged = files.paths("tables")
+    whole = {path: files.get(path) for path in staged}
+    for num_puts in range(len(staged)):
+        files.delete(staged)
         puts.clear()
 
-        def killed(self, path, rows, schema, num_puts=num_puts):
+        def killed(self, path, data, num_puts=num_puts):
             if len(puts) == num_puts:
                 raise Killed
             puts.append(path)
-            put(self, path, rows, schema)
+            put(self, path, data)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Files, "put_rows", killed)
+            patch.setattr(Files, "put", killed)
             with pytest.raises(Killed):
                 EmbedStage(ENCODER, EMBEDDER, files)(row)
         assert EmbedStage(ENCODER, EMBEDDER, files)(row)["num_records"] == complete["num_records"]
-        assert {name: table(files, name, batch) for name in names} == whole
+        assert {path: files.get(path) for path in files.paths("tables")} == whole
+
+
+def test_after_other_answers_the_rows_are_others(files, batch, encoder, embedder):
+    """Regression: a segment was rejected, then paid for again, and what was stored was the rejection."""
+    ids = segment_ids(files, batch)
+    encoder.poison = {ids[1]}
+    first = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
+    assert (first["num_records"], first["num_rejections"]) == (3, 1)
+    encoder.poison, encoder.calls = set(), []
+    again = EmbedStage(ENCODER, EMBEDDER, files)(actor(files, attempt="attempt2")(batch))
+    assert encoder.calls == [[ids[1]]], "the answers that were there are not paid for again"
+    assert (again["num_records"], again["num_rejections"]) == (4, 0)
+    assert table(files, "rejections", again) is None
+    assert [row["outcome"] for row in table(files, "segments", again).to_pylist()] == ["complete"] * 4
+
+
+# --- what was taken out of staged files --------------------------------------------------------------------
+
+
+def taken_out(files, session_id):
+    """Take a session out of everything staged, as a forgetting does."""
+    for path in files.paths():
+        if path.endswith(".parquet"):
+            sessions = files.get_table(path).column("session_id").to_pylist()
+            take_out(files, path, [name == session_id for name in sessions])
+
+
+def filtered_in_place(files, session_id):
+    """What no program may do: the same, under the old names."""
+    for path in files.paths():
+        if path.endswith(".parquet"):
+            found = files.get_table(path)
+            keep = [row["session_id"] != session_id for row in found.to_pylist()]
+            files.put_table(path, found.filter(pa.array(keep)))
+
+
+@pytest.mark.parametrize("tamper", [taken_out, filtered_in_place])
+def test_rows_taken_out_of_staged_files_are_made_again_and_no_other_is_lost(
+    tmp_path, files, encoder, embedder, tamper
+):
+    """Regression: files that a forgetting had filtered between a kill and the same command were trusted by
+    their names, and what had stood in them beside the forgotten was neither encoded nor stored."""
+    rows = [session(0), session(1)]
+    (result,) = cut(tmp_path, files, rows, batch_size=4)
+    (batch,) = result["batches"]
+    ids = segment_ids(files, batch)
+    EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
+    tamper(files, "session0")
+    encoder.calls = []
+    # The session stands in the archive still (it was another user's memory that was forgotten).
+    cut(tmp_path, files, rows, batch_size=4)
+    again = EmbedStage(ENCODER, EMBEDDER, files)(actor(files, attempt="attempt2")(batch))
+    assert encoder.calls == [ids[:2]], "what is left of the batch's answers is not paid for again"
+    assert [again[name] for name in ("num_turns", "num_records")] == [8, 4]
+    assert [table(files, name, again).num_rows for name in ("turns", "records")] == [8, 4]
+    assert {row["segment_id"] for row in table(files, "segments", again).to_pylist()} == set(ids)
+
+
+def test_a_damaged_staged_file_is_made_again(files, batch, encoder, embedder):
+    """As a power cut leaves them: empty, or half of one."""
+    whole = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
+    for path in files.paths("encoded") + files.paths("tables"):
+        if path.endswith(".parquet"):
+            files.put(path, files.get(path)[:100])
+    again = EmbedStage(ENCODER, EMBEDDER, files)(actor(files, attempt="attempt2")(batch))
+    assert [again[name] for name in ("num_records", "num_turns")] == [4, 8]
+    assert again["tables"] == whole["tables"]
+    assert table(files, "records", again).num_rows == 4
+
+
+def test_users_whose_ids_hold_nul_share_no_id(tmp_path, files, encoder, embedder):
+    """Regression: "a" with "b NUL c" and "a NUL b" with "c" had one turn between them."""
+    pairs = [("a", "b\0c"), ("a\0b", "c")]
+    rows = [session(0, user_id=user_id, session_id=session_id) for user_id, session_id in pairs]
+    (result,) = cut(tmp_path, files, rows, batch_size=4)
+    done = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result["batches"][0]))
+    assert len({row["turn_id"] for row in table(files, "turns", done).to_pylist()}) == 8
 
 
 def test_an_edited_turn_keeps_its_id(tmp_path, files, encoder, embedder):
@@ -628,8 +710,8 @@ def test_an_edited_turn_keeps_its_id(tmp_path, files, encoder, embedder):
     for text in ("first wording", "second wording"):
         (result,) = cut(tmp_path, files, [session(0, turns=[turn(text)])])
         (batch,) = result["batches"]
-        EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
-        (row,) = table(files, "turns", batch).to_pylist()
+        done = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
+        (row,) = table(files, "turns", done).to_pylist()
         ids.append((row["turn_id"], row["content"]))
     assert ids[0][0] == ids[1][0]
     assert ids[0][1] != ids[1][1]

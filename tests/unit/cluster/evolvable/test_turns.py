@@ -201,7 +201,7 @@ def test_what_a_killed_run_has_staged_is_used(store, profile):
     first = read(store, profile, sessions)
     again = read(store, profile, sessions)
     assert first["num_turns_embedded_now"] > 0 == again["num_turns_embedded_now"]
-    assert again["path"] == first["path"]
+    assert again["tables"] == first["tables"]
 
 
 # --- failures -----------------------------------------------------------------------------------------
