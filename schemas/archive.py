@@ -34,6 +34,9 @@ ARCHIVE_SCHEMA = pa.schema(
 ROLES = ("user", "assistant", "system", "tool")
 """Turn roles. What other systems call `human`, `gpt` and the like is mapped to these at ingest."""
 
+MAX_SESSION_TURNS = 50_000
+"""A session of more turns is refused: it is a whole history that nobody has split."""
+
 MAX_TURN_CHARS = 1_000_000
 """A longer turn is a pasted file: it is cut to this length, mark included."""
 
@@ -46,6 +49,7 @@ EMPTY = "[empty]"
 
 UNKNOWN_TIME, UNKNOWN_ROLE, EMPTY_TURN = "unknown_time", "unknown_role", "empty_turn"
 CUT_TURN, BROKEN_TEXT, ODD_SPEAKER = "cut_turn", "broken_text", "odd_speaker"
+ODD_TREE, EMPTY_CHAT = "odd_tree", "empty_chat"
 
 
 class InvalidSession(ValueError):
@@ -57,7 +61,7 @@ class Note:
     """One odd part of a session that was mended; the session is kept."""
 
     kind: str
-    """UNKNOWN_TIME, UNKNOWN_ROLE, EMPTY_TURN, CUT_TURN, BROKEN_TEXT or ODD_SPEAKER."""
+    """One of the names above."""
     reason: str
     """Field, value, and what became of it."""
 
@@ -85,7 +89,7 @@ def mend_session(row: dict, now: dt.datetime | None = None) -> tuple[dict, list[
     for name in ("user_id", "session_id"):
         value = row.get(name)
         if not isinstance(value, str) or not value.strip():
-            raise InvalidSession(f"{name}={_short(value)}: must be a non-empty string; set it at ingest")
+            raise InvalidSession(f"{name}={_short(value)}: must be a non-empty string; {_remedy(name)}")
         _check_encodes(name, value)
     conversation_id = row.get("conversation_id")
     if conversation_id is not None and not isinstance(conversation_id, str):
@@ -94,6 +98,10 @@ def mend_session(row: dict, now: dt.datetime | None = None) -> tuple[dict, list[
     given = row.get("turns")
     if not isinstance(given, list) or not given:
         raise InvalidSession(f"turns={_short(given)}: must be a non-empty list of turns")
+    if len(given) > MAX_SESSION_TURNS:
+        raise InvalidSession(
+            f"turns: {len(given)}, more than {MAX_SESSION_TURNS}; split the session at ingest"
+        )
     notes: list[Note] = []
     session_time = _time("session_time", row.get("session_time"), now, notes)
     turns, problems = [], []
@@ -127,7 +135,8 @@ def spoken(turn: dict) -> str:
 def _turn_problem(where: str, turn: object) -> Note | None:
     """What keeps a turn from being used as what somebody said."""
     if not isinstance(turn, dict):
-        return Note(EMPTY_TURN, f"{where}={_short(turn)}: must be an object with role and content")
+        kind = UNKNOWN_ROLE if isinstance(turn, str) else EMPTY_TURN
+        return Note(kind, f"{where}={_short(turn)}: must be an object with role and content")
     role, content = turn.get("role"), turn.get("content")
     if role not in ROLES:
         return Note(UNKNOWN_ROLE, f"{where}.role={_short(role)}: must be one of {', '.join(ROLES)}")
@@ -140,7 +149,7 @@ def _turn_problem(where: str, turn: object) -> Note | None:
 
 def _turn(where: str, turn: object, now: dt.datetime, notes: list[Note]) -> dict:
     """A turn of the archive, whatever is odd about it. An unknown role is nobody's word: `tool`."""
-    given = turn if isinstance(turn, dict) else {}
+    given = turn if isinstance(turn, dict) else {"content": turn}
     role, speaker = given.get("role"), given.get("speaker")
     if speaker is not None and not isinstance(speaker, str):
         notes.append(Note(ODD_SPEAKER, f"{where}.speaker={_short(speaker)}: must be a string or null"))
@@ -196,6 +205,14 @@ def _encodable(where: str, text: str, notes: list[Note]) -> str:
         notes.append(Note(BROKEN_TEXT, reason))
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _remedy(name: str) -> str:
+    return (
+        "name the user with --user-id of jobs.ingest"
+        if name == "user_id"
+        else "name the session in the input"
+    )
 
 
 def _check_encodes(where: str, text: str | None) -> None:

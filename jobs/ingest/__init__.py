@@ -9,8 +9,9 @@ added files, so that file names sort in their order.
 
 An archive only grows, and of a session that stands in it more than once the last one counts. A session is
 left out when the archive ends with the same, and written again when it has changed. Within one input it may
-grow from file to file; versions that do not continue each other are a rejection. The input is read twice: to
-see which version of a session is its last, and to write it.
+grow from file to file, and the newest version by its own times is taken; versions that do not continue each
+other, and of which none is the newest, are a rejection. The input is read twice: to see which version of a
+session is its last, and to write it.
 """
 
 import collections
@@ -26,7 +27,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
 from jobs.ingest import chatgpt, locomo, longmemeval, messages, sharegpt
 from jobs.ingest.files import InputFile, digest_of, find_files
-from jobs.ingest.mending import mended
+from jobs.ingest.mending import EmptyChat, mended
 from jobs.ingest.output import (
     MANIFEST,
     ArchiveWriter,
@@ -39,7 +40,7 @@ from jobs.ingest.output import (
 )
 from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
 from jobs.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
-from schemas.archive import EMPTY_TURN, UNKNOWN_TIME, InvalidSession
+from schemas.archive import EMPTY_CHAT, EMPTY_TURN, UNKNOWN_TIME, InvalidSession
 
 READERS = {
     "messages": messages.read_sessions,
@@ -122,7 +123,7 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
     for file in files:
         for found in read_file(file, config.format, config.user_id, now):
             if not isinstance(found, Rejection):
-                versions.add(found[2])
+                versions.add(*found[2:])
                 progress.advance(1, file.shown)
     versions.compare_with(archive, older_files, name)
     counts = collections.Counter()
@@ -134,7 +135,7 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
                     _count_rejection(found, counts)
                     rejections.add(found)
                     continue
-                number, source, session = found
+                number, source, session, _ = found
                 verdict = versions.judge(session)
                 if verdict == CONFLICT:
                     counts["num_rejections"] += 1
@@ -161,17 +162,26 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
         return _summary(config, ingest, len(files), 0, counts) | {"status": "failed", "error": error}
     publish(archive, manifest, ingest, _manifest_entry(config, files, writer.files, counts))
     if counts["num_rejections"] or rejections.num_written:
-        noted = [f"{counts['num_rejections']} rejections", f"{counts['num_empty_turns']} empty turns dropped"]
-        noted.append(f"{counts['num_unknown_times']} times unusable and taken for unknown")
-        noted.append(f"{counts['num_mended_parts']} other parts mended")
-        say(f"[ingest] {', '.join(noted)}: {rejections.path}")
+        say(f"[ingest] {_noted(counts)}: {rejections.path}")
     return _summary(config, ingest, len(files), len(writer.files), counts)
+
+
+def _noted(counts: dict) -> str:
+    words = {
+        "num_rejections": "rejections",
+        "num_empty_chats": "empty chats left out",
+        "num_empty_turns": "empty turns dropped",
+        "num_unknown_times": "times that cannot be used, and count as unknown",
+        "num_mended_parts": "other parts mended",
+    }
+    return ", ".join(f"{counts[name]} {said}" for name, said in words.items() if counts[name])
 
 
 def _conflict(file: InputFile, number: int, source: object, session: dict) -> Rejection:
     reason = (
         f"session_id={session['session_id']!r}: user {session['user_id']!r} has it twice in this input, and "
-        "neither continues the other; rename one, or ingest them one after the other: the last counts"
+        "neither continues the other, nor is newer by its times; rename one, or ingest them one after the "
+        "other: the last counts"
     )
     return Rejection(file.shown, number, reason, as_raw(source), ITEM)
 
@@ -193,10 +203,11 @@ def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, e
 
 def read_file(
     file: InputFile, format: str, user_id: str | None, now: dt.datetime | None = None
-) -> Iterator[tuple[int, object, dict] | Rejection]:
-    """Yield (number, source, archive row) for every good session of one file, a Rejection for all else.
+) -> Iterator[tuple[int, object, dict, float | None] | Rejection]:
+    """Yield (number, source, archive row, updated_s) for every good session, a Rejection for all else.
 
-    `number` is the line or item that the session stands in, `source` the part of it that the session is.
+    `number` is the line or item that the session stands in, `source` the part of it that the session is;
+    `updated_s` is when it was last written to by its own times.
     """
     read_sessions, now = READERS[format], now or dt.datetime.now(dt.UTC)
     for item in read_items(file.path, file.shown):
@@ -213,24 +224,29 @@ def read_file(
 
 def _checked(
     shown: str, number: int, source: object, session: dict | InvalidSession, now: dt.datetime
-) -> Iterator[tuple[int, object, dict] | Rejection]:
+) -> Iterator[tuple[int, object, dict, float | None] | Rejection]:
     """One session as archive row, after a note for each part of it that was mended, or as Rejection."""
     try:
         if isinstance(session, InvalidSession):
             raise session
-        row, notes = mended(session, now)
+        found = mended(session, now)
     except InvalidSession as error:
         yield Rejection(shown, number, str(error), as_raw(source), ITEM)
         return
-    for note, part in notes:
-        reason = f"session_id={row['session_id']!r}, {note.reason}; its session is kept"
+    except EmptyChat:
+        reason = "empty chat: nothing was said in it; it is left out"
+        yield Rejection(shown, number, reason, as_raw(source), NOTE, EMPTY_CHAT)
+        return
+    for note, part in found.notes:
+        reason = f"session_id={found.row['session_id']!r}, {note.reason}; its session is kept"
         yield Rejection(shown, number, reason, as_raw(part), NOTE, note.kind)
-    yield number, source, row
+    yield number, source, found.row, found.updated_s
 
 
 def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
     if rejection.kind == NOTE:
         names = {EMPTY_TURN: "num_empty_turns", UNKNOWN_TIME: "num_unknown_times"}
+        names |= {EMPTY_CHAT: "num_empty_chats"}
         counts[names.get(rejection.noted, "num_mended_parts")] += 1
         return
     counts["num_rejections"] += 1
@@ -263,5 +279,5 @@ def _manifest_entry(config: IngestConfig, files: list[InputFile], written: list[
 def _counts(counts: dict) -> dict:
     """Sessions are those written, new and changed ones; duplicates those that needed no writing."""
     names = ("sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns")
-    names += ("unknown_times", "mended_parts", "cut_files")
+    names += ("empty_chats", "unknown_times", "mended_parts", "cut_files")
     return {f"num_{name}": counts.get(f"num_{name}", 0) for name in names}

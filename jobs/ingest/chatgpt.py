@@ -1,25 +1,39 @@
 """`chatgpt-export`: conversations.json of OpenAI's data export, one conversation an item.
 
 A conversation is a tree, because edited and regenerated messages branch off. What the user saw last is the
-branch from `current_node` up to the root.
+branch from `current_node` up to the root. Where the tree is damaged, what can be reached of it is read.
+Shells without a tree, and chats in which nothing was said yet, are normal in these exports.
 """
 
 from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, named
-from schemas.archive import InvalidSession
+from jobs.ingest.mending import part_text, part_texts
+from schemas.archive import ODD_TREE, InvalidSession, Note
 
 NOT_SAID = ("thoughts", "reasoning_recap", "user_editable_context", "model_editable_context")
 """Content types that carry the model's notes and the user's settings instead of a message."""
+
+TRANSCRIPTION = "audio_transcription"
 
 
 def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict]]:
     """The session of one conversation. Raises InvalidSession."""
     conversation_id = archive_id(item.get("conversation_id") or item.get("id"))
     mapping = item.get("mapping")
+    if mapping is None and conversation_id is not None and ("mapping" in item or "title" in item):
+        mapping = {}
     if not isinstance(mapping, dict):
         raise InvalidSession("mapping: must be an object of nodes; is this OpenAI's conversations.json?")
-    turns = [_archive_turn(message) for message in _messages(mapping, _last_node(item, mapping))]
+    nodes = {node_id: node for node_id, node in mapping.items() if isinstance(node, dict)}
+    notes: list[Note] = []
+    messages = _messages(nodes, _last_node(item, nodes, notes), notes)
+    # Blank nodes are everywhere in these exports (placeholders before tool calls): nothing was said.
+    turns = [turn for turn in map(_archive_turn, messages) if turn["content"].strip()]
+    if mapping and not nodes:
+        raise InvalidSession(f"mapping: none of its {len(mapping)} nodes is an object; export it anew")
+    if notes and not turns:
+        raise InvalidSession(notes[0].reason)
     yield (
         item,
         {
@@ -27,43 +41,55 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
             "conversation_id": conversation_id,
             "session_id": conversation_id,
             "session_time": named(item, ("create_time",)),
-            # Blank nodes are everywhere in these exports (placeholders before tool calls): nothing was said.
-            "turns": [turn for turn in turns if turn["content"].strip()],
+            "updated": named(item, ("update_time",)),
+            "notes": notes,
+            "turns": turns,
         },
     )
 
 
-def _last_node(item: dict, mapping: dict) -> object:
-    if item.get("current_node") is not None:
-        return item["current_node"]
-    parents = {node["parent"] for node in mapping.values() if _has_parent(node)}
-    leaves = [node_id for node_id in mapping if node_id not in parents]
-    if len(leaves) != 1:
-        raise InvalidSession(f"current_node=None: must name one of {len(leaves)} leaves")
-    return leaves[0]
+def _last_node(item: dict, nodes: dict, notes: list[Note]) -> str | None:
+    """The current node; where none is named that is there, the branch whose last message is the newest."""
+    current = item.get("current_node")
+    if isinstance(current, str) and current in nodes:
+        return current
+    parents = {node["parent"] for node in nodes.values() if isinstance(node.get("parent"), str)}
+    leaves = [node_id for node_id in nodes if node_id not in parents] or list(nodes)
+    if len(leaves) > 1 or (current is not None and nodes):
+        shown = repr(current)[:80] if isinstance(current, str | None) else type(current).__name__
+        reason = f"current_node={shown}: names none of {len(leaves)} branches; the newest is taken"
+        notes.append(Note(ODD_TREE, reason))
+    # Of equals the last one in the file: exports write nodes in the order in which they came to be.
+    return max(leaves, key=lambda node_id: (_time_of(nodes[node_id]), leaves.index(node_id)), default=None)
 
 
-def _has_parent(node: object) -> bool:
-    return isinstance(node, dict) and isinstance(node.get("parent"), str)
+def _time_of(node: dict) -> float:
+    message = node.get("message")
+    time = message.get("create_time") if isinstance(message, dict) else None
+    return float(time) if isinstance(time, int | float) and abs(time) < 1e18 else 0.0
 
 
-def _messages(mapping: dict, node_id: object) -> list[dict]:
+def _messages(nodes: dict, node_id: str | None, notes: list[Note]) -> list[dict]:
     """The visible messages from the root to `node_id`, in order."""
     messages, seen = [], set()
     while node_id is not None:
-        node = mapping.get(node_id) if isinstance(node_id, str) else None
-        if not isinstance(node, dict):
-            shown = repr(node_id)[:80] if isinstance(node_id, str) else type(node_id).__name__
-            raise InvalidSession(f"mapping: parent or current_node {shown} is no node of it; export it anew")
-        if node_id in seen:
-            raise InvalidSession(f"mapping: node {node_id[:80]!r} is its own ancestor; export it anew")
         seen.add(node_id)
-        message = node.get("message")
+        message = nodes[node_id].get("message")
         if message is not None and not isinstance(message, dict):
-            raise InvalidSession(f"mapping: the message of node {node_id[:80]!r} must be an object or null")
-        if message is not None and not _is_hidden(message):
+            reason = f"mapping: the message of node {node_id[:80]!r} is no object; it is left out"
+            notes.append(Note(ODD_TREE, reason))
+        elif message is not None and not _is_hidden(message):
             messages.append(message)
-        node_id = node.get("parent")
+        parent = nodes[node_id].get("parent")
+        problem = ""
+        if parent is not None and not (isinstance(parent, str) and parent in nodes):
+            shown = repr(parent)[:80] if isinstance(parent, str) else type(parent).__name__
+            problem = f"parent {shown} is no node"
+        elif parent in seen:
+            problem = f"node {parent[:80]!r} is its own ancestor"
+        if problem:
+            notes.append(Note(ODD_TREE, f"mapping: {problem}; what stands below it is read"))
+        node_id = None if problem else parent
     return messages[::-1]
 
 
@@ -76,8 +102,7 @@ def _is_hidden(message: dict) -> bool:
 
 def _archive_turn(message: dict) -> dict:
     author = message.get("author")
-    if not isinstance(author, dict):
-        raise InvalidSession("author: must be an object with a role; export the conversation anew")
+    author = author if isinstance(author, dict) else {"role": author}
     return {
         "role": archive_role(author.get("role")),
         "content": _text(message["content"]),
@@ -87,28 +112,13 @@ def _archive_turn(message: dict) -> dict:
 
 
 def _text(content: object) -> str:
-    if not isinstance(content, dict):
-        raise InvalidSession(f"content: must be an object with parts, not {type(content).__name__}")
-    kind = content.get("content_type")
-    if "parts" not in content:
+    parts = content.get("parts") if isinstance(content, dict) else content
+    if isinstance(content, dict) and "parts" not in content:
         # Code, tool output and quotes have one text field; what has none is at least named.
         texts = [content[name] for name in ("text", "result") if isinstance(content.get(name), str)]
-        return texts[0] if texts else _named(kind)
-    if not isinstance(content["parts"], list):
-        raise InvalidSession(f"content.parts: must be a list, not {type(content['parts']).__name__}")
-    return "\n".join(text for text in map(_part_text, content["parts"]) if text.strip())
-
-
-def _part_text(part: object) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict):
-        raise InvalidSession(f"content.parts: must hold texts and objects, not {type(part).__name__}")
-    if isinstance(part.get("text"), str):
-        return part["text"]
-    return _named(part.get("content_type"))
-
-
-def _named(kind: object) -> str:
-    """What has no text, in brackets: [image], [system_error]."""
-    return f"[{kind.removesuffix('_asset_pointer')}]" if isinstance(kind, str) and kind else "[attachment]"
+        return texts[0] if texts else part_text(content)
+    parts = parts if isinstance(parts, list) else [parts]
+    if any(isinstance(part, dict) and part.get("content_type") == TRANSCRIPTION for part in parts):
+        # The recording beside its own words says nothing new.
+        parts = [part for part in parts if not (isinstance(part, dict) and "text" not in part)]
+    return part_texts(parts)

@@ -4,6 +4,11 @@ from collections.abc import Callable
 
 ROLES = {
     "human": "user",
+    "prompter": "user",
+    "ai": "assistant",
+    "llm": "assistant",
+    "claude": "assistant",
+    "gemini": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "model": "assistant",

@@ -4,20 +4,22 @@
      "messages": [{"role": "user", "content": "Hello"}]}
 
 Optional: conversation_id; in messages `name` or `speaker`, and `time`. Times may stand under the names and
-in the shapes of jobs.ingest.times. Content is text or OpenAI's list of parts.
+in the shapes of jobs.ingest.times. Content is text or OpenAI's list of parts. Items of OpenAI's Responses and
+of LangChain stand for messages too; reasoning and calls of tools say nothing.
 """
 
 from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, archive_turns, named
+from jobs.ingest.mending import part_text, part_texts
 from jobs.ingest.times import SESSION_TIMES, TURN_TIMES
-from schemas.archive import InvalidSession
 
-PART_NAMES = {"image_url": "image", "input_image": "image", "input_audio": "audio", "video_url": "video"}
+UPDATE_TIMES = ("updated_at", "update_time", "updatedAt", "last_updated")
 
 
 def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict]]:
     """The session of one item. Raises InvalidSession."""
+    turns = item.get("messages")
     yield (
         item,
         {
@@ -25,36 +27,32 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
             "conversation_id": archive_id(item.get("conversation_id")),
             "session_id": archive_id(item.get("session_id")),
             "session_time": named(item, SESSION_TIMES),
-            "turns": archive_turns(item.get("messages"), _archive_turn),
+            "updated": named(item, UPDATE_TIMES),
+            "turns": [] if "messages" in item and turns is None else archive_turns(turns, _archive_turn),
         },
     )
 
 
 def _archive_turn(index: int, message: dict) -> dict:
+    # LangChain keeps the message in `data` and its role in `type`.
+    data = message["data"] if isinstance(message.get("data"), dict) and "role" not in message else message
+    role, kind = message.get("role", data.get("role")), message.get("type")
     turn = {
-        "role": archive_role(message.get("role")),
-        "speaker": message.get("speaker") or message.get("name"),
-        "time": named(message, TURN_TIMES),
+        "role": archive_role(kind if role is None else role),
+        "speaker": data.get("speaker") or data.get("name"),
+        "time": named(data, TURN_TIMES),
     }
+    if role is None and kind == "function_call_output":
+        turn |= {"role": "tool", "content": _text(message.get("output"))}
+    elif role is None and isinstance(kind, str) and "content" not in data:
+        turn["content"] = None  # reasoning, a call, an item of another kind: no words
     # Messages that only call a tool leave content out; elsewhere a missing content is an error to report.
-    if "content" in message or "tool_calls" in message or "function_call" in message:
-        turn["content"] = _text(index, message.get("content"))
+    elif "content" in data or "tool_calls" in data or "function_call" in data:
+        turn["content"] = _text(data.get("content"))
     return turn
 
 
-def _text(index: int, content: object) -> object:
-    if not isinstance(content, list):
-        return content
-    texts = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict) and isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        elif isinstance(part, dict) and isinstance(part.get("refusal"), str):
-            texts.append(part["refusal"])
-        elif isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
-            texts.append(f"[{PART_NAMES.get(part['type'], part['type'])}]")
-        else:
-            raise InvalidSession(f"messages[{index}].content: has a part without type or text; mend it")
-    return "\n".join(text for text in texts if text.strip())
+def _text(content: object) -> object:
+    if isinstance(content, dict):
+        return part_text(content)
+    return part_texts(content) if isinstance(content, list) else content

@@ -23,21 +23,24 @@ DIGEST_BYTES = 8
 
 
 class Versions:
-    """The version to keep of each session of an input, in some 300 bytes of memory each and 8 for each turn.
+    """The version to keep of each session of an input, in some 400 bytes of memory each and 8 for each turn.
 
     First `add` all sessions in order, then `compare_with` the archive, then `judge` all sessions again.
     """
 
     def __init__(self):
         self._seen: dict[bytes, list[bytes]] = {}
+        self._updated: dict[bytes, list[float | None]] = {}
         self._kept: dict[bytes, bytes] = {}
         self._archived: dict[bytes, bytes] = {}
 
-    def add(self, row: dict) -> None:
-        """Take note of a session of the input."""
-        seen, version = self._seen.setdefault(_key(row), []), _version(row)
-        if seen[-1:] != [version]:
+    def add(self, row: dict, updated_s: float | None) -> None:
+        """Take note of a session of the input; `updated_s` is when it was last written to."""
+        key, version = _key(row), _version(row)
+        seen, updated = self._seen.setdefault(key, []), self._updated.setdefault(key, [])
+        if seen[-1:] != [version] or updated[-1] != updated_s:
             seen.append(version)
+            updated.append(updated_s)
 
     def compare_with(self, archive: Path, paths: list[str], name: str) -> None:
         """Choose the versions to keep, knowing those that `paths`, files of the archive in order, end with.
@@ -55,7 +58,7 @@ class Versions:
                 ) from None
             late |= dict.fromkeys(keys if path > name else (), path)
         for key, seen in self._seen.items():
-            self._kept[key] = _last_of(seen, self._archived.get(key))
+            self._kept[key] = _last_of(_newest(seen, self._updated[key]), self._archived.get(key))
         for key, path in late.items():
             if self._archived[key] != self._kept[key]:
                 raise JobError(
@@ -82,11 +85,20 @@ class Versions:
         key, version = _key(row), _version(row)
         kept, archived = self._kept.setdefault(key, version), self._archived.get(key)
         if version != kept:
-            return DUPLICATE if _continues(kept, version) else CONFLICT
+            is_older = version not in _newest(self._seen[key], self._updated[key])
+            return DUPLICATE if is_older or _continues(kept, version) else CONFLICT
         if archived == kept:
             return DUPLICATE
         self._archived[key] = kept
         return NEW if archived is None else CHANGED
+
+
+def _newest(seen: list[bytes], updated: list[float | None]) -> list[bytes]:
+    """The versions that were written to last; all of them where one does not say when."""
+    if None in updated:
+        return seen
+    newest = max(updated)
+    return [version for version, updated_s in zip(seen, updated, strict=True) if updated_s == newest]
 
 
 def _last_of(seen: list[bytes], archived: bytes | None) -> bytes:

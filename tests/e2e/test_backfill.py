@@ -246,7 +246,7 @@ def test_a_thousand_bad_rows_cost_a_thousand_rows(tmp_path):
             {"user_id": "  "},
         )[index % 8]
         bad.append(row)
-    bad[0] = session("eve", "huge", "x" * 1_000_001)
+    bad[0] = session("eve", "huge", "x" * 1_000_001) | {"user_id": None}
     item = pa.field(
         "item",
         pa.struct([field.with_nullable(True) for field in ARCHIVE_SCHEMA.field("turns").type.value_type]),

@@ -95,6 +95,7 @@ def test_archive_has_the_schema_and_the_row_groups(tmp_path, monkeypatch):
         "num_rejections": 0,
         "num_duplicates": 0,
         "num_empty_turns": 0,
+        "num_empty_chats": 0,
         "num_unknown_times": 0,
         "num_mended_parts": 0,
         "num_cut_files": 0,
@@ -283,10 +284,42 @@ def test_duplicates_are_skipped_and_conflicts_rejected(tmp_path):
     assert json.loads(rejection["raw"]) == items[3]
 
 
+def test_empty_chats_are_counted_and_never_fail_an_export(tmp_path):
+    items = [session(1), *(session(number) | {"messages": []} for number in range(2, 9))]
+    summary = ingest(tmp_path, write(tmp_path / "a.jsonl", items), max_rejected_fraction=0)
+    assert (summary["status"], summary["num_sessions"], summary["num_empty_chats"]) == ("done", 1, 7)
+    assert summary["num_rejections"] == 0
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_of_two_versions_of_a_chat_the_newer_by_its_own_times_is_taken(tmp_path, is_reversed):
+    def version(text, minute, **fields):
+        item = session(1, text=text) | fields
+        item["messages"][1]["time"] = f"2026-01-05T09:{minute:02}:00Z"
+        return item
+
+    versions = [version("Old", 1), version("New", 2), version("Old", 0)]
+    versions += [version("Older", 0, updated_at="2026-01-05T09:01:30Z")]
+    items = versions[::-1] if is_reversed else versions
+    for number, item in enumerate(items):
+        write(tmp_path / f"{number}.jsonl", [item])
+    paths = [tmp_path / f"{number}.jsonl" for number in range(len(items))]
+    summary = ingest(tmp_path, *paths, max_rejected_fraction=0)
+    assert (summary["num_sessions"], summary["num_duplicates"], summary["num_rejections"]) == (1, 3, 0)
+    assert said(tmp_path)["s1"][0] == "New"
+
+
+def test_a_chat_from_which_messages_were_taken_is_taken_as_it_is_now(tmp_path):
+    """Its time of update says that the shorter version is the newer one."""
+    versions = [grown(1, "More") | {"updated_at": 1714555000}, session(1) | {"updated_at": 1714556000}]
+    ingest(tmp_path, write(tmp_path / "a.jsonl", versions), max_rejected_fraction=0)
+    assert said(tmp_path)["s1"] == ["Question 1", "Answer 1"]
+
+
 def test_rejections_and_notes_are_saved(tmp_path):
     empty = session(2)
     empty["messages"][1]["content"] = ""
-    lone = '{"user_id": "u\\ud800", "session_id": "s", "messages": []}'
+    lone = '{"user_id": "u\\ud800", "session_id": "s", "messages": [{"role": "user", "content": "x"}]}'
     path = write(tmp_path / "a.jsonl", [session(1), empty, lone, "x" * 5000])
     with open(path, "ab") as file:
         file.write(b"\xff\xfe\n")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jobs.ingest import READERS, read_file
 from jobs.ingest.files import find_files
-from jobs.items import ITEM, NOTE, Rejection
+from jobs.items import NOTE, Rejection
 from schemas.archive import check_session
 
 
@@ -109,31 +109,90 @@ def test_empty_turns_are_dropped_with_a_note(tmp_path):
     assert '"assistant"' in notes[0].raw
 
 
-def test_session_of_empty_turns_only_is_rejected(tmp_path):
-    rows, (rejection,) = read(
-        tmp_path, "messages", [message_item(messages=[{"role": "user", "content": ""}])]
-    )
+@pytest.mark.parametrize("messages", [[], None, [None], [{"role": "user", "content": ""}]], ids=repr)
+def test_a_chat_in_which_nothing_was_said_is_left_out_and_is_no_rejection(tmp_path, messages):
+    rows, (note,) = read(tmp_path, "messages", [message_item(messages=messages)])
     assert not rows
-    assert (rejection.kind, rejection.line_or_item) == (ITEM, 1)
-    assert "none of them has text" in rejection.reason
+    assert (note.kind, note.noted, note.line_or_item) == (NOTE, "empty_chat", 1)
+
+
+def test_items_that_are_no_messages_cost_nothing(tmp_path):
+    """As OpenAI's Responses have them."""
+    messages = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Are nuts in it?"}]},
+        {"type": "reasoning", "id": "r", "summary": []},
+        {"type": "function_call", "call_id": "c", "name": "search", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "walnuts"},
+        {"type": "web_search_call", "id": "w", "status": "completed"},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Walnuts."}]},
+    ]
+    (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
+    assert said(row) == [("user", "Are nuts in it?"), ("tool", "walnuts"), ("assistant", "Walnuts.")]
+    assert {(note.kind, note.noted) for note in notes} == {(NOTE, "empty_turn")}
+
+
+def test_messages_of_langchain_are_read(tmp_path):
+    messages = [
+        {"type": "human", "data": {"content": "I keep bees.", "additional_kwargs": {}}},
+        {"type": "ai", "data": {"content": "Nice."}},
+        {"type": "human", "content": "Two hives."},
+    ]
+    (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
+    assert said(row) == [("user", "I keep bees."), ("assistant", "Nice."), ("user", "Two hives.")]
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([None, {"type": "text", "text": "Tea."}], "Tea."),
+        ([{"type": "text", "text": None}, "Tea."], "Tea."),
+        ([{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Tea."}], "Tea."),
+        ([{"type": "text", "text": {"value": "Tea.", "annotations": []}}], "Tea."),
+        ([5, "Tea.", {}, ["x"]], "5\nTea.\n[attachment]\n[attachment]"),
+        ({"type": "text", "text": "Tea."}, "Tea."),
+    ],
+)
+def test_odd_parts_of_a_message_cost_nothing(tmp_path, content, text):
+    messages = [{"role": "user", "content": content}]
+    (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
+    assert (said(row), notes) == ([("user", text)], [])
+
+
+@pytest.mark.parametrize(
+    ("odd", "place", "kind"),
+    [
+        (None, None, "empty_turn"),
+        ({"role": "moderator", "content": "flag"}, ("tool", "flag"), "unknown_role"),
+        ({"content": "who?"}, ("tool", "who?"), "unknown_role"),
+        ({"role": "user", "content": "ok \ud83d"}, ("user", "ok \ufffd"), "broken_text"),
+        ({"role": "user", "content": "x", "name": 5}, ("user", "x"), "odd_speaker"),
+        ({"role": "user", "text": "x"}, ("user", "[empty]"), "empty_turn"),
+        ({"role": "user", "content": "x", "time": "noon"}, ("user", "x"), "unknown_time"),
+        ("hello", ("tool", "hello"), "unknown_role"),
+    ],
+)
+def test_one_odd_message_does_not_cost_its_session(tmp_path, odd, place, kind):
+    messages = [*message_item()["messages"], odd, {"role": "user", "content": "I have two sons."}]
+    (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
+    expected = [("user", "Tea, please."), ("assistant", "Green?"), place, ("user", "I have two sons.")]
+    assert said(row) == [turn for turn in expected if turn]
+    assert [(note.kind, note.noted) for note in notes] == [(NOTE, kind)]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"user_id": None}, "user_id=None"),
+        ({"user_id": None}, "user_id=None: must be a non-empty string; name the user with --user-id"),
         ({"user_id": True}, "user_id=True"),
         ({"session_id": ["s"]}, "session_id=['s']"),
         ({"session_id": None}, "session_id=None"),
-        ({"messages": None}, "turns=None"),
         ({"messages": {"role": "user"}}, "turns={"),
-        ({"messages": [None]}, "turns: none of them has text"),
         ({"messages": [5]}, "turns[0]=5"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "turns[0].role='narrator'"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "turns[0].role=['user']"),
         ({"messages": [{"role": "user", "text": "x"}]}, "turns[0].content=None"),
         ({"messages": [{"role": "user", "content": 5}]}, "turns[0].content=5"),
-        ({"messages": [{"role": "user", "content": [5]}]}, "messages[0].content"),
         ({"user_id": "x\ud800"}, "lone surrogate"),
     ],
 )
@@ -352,37 +411,80 @@ def test_chatgpt_content_types(tmp_path):
     assert row["turns"][2]["speaker"] == "py"
 
 
-def test_chatgpt_without_current_node_needs_a_single_leaf(tmp_path):
-    chain = {"a": node(None, "user", "Hi"), "b": node("a", "assistant", "Hello")}
-    fork = chain | {"c": node("a", "assistant", "Hey")}
-    items = [conversation(chain, None), conversation(fork, None)]
-    (row,), (rejection,) = read(tmp_path, "chatgpt-export", items, user_id="me")
-    assert said(row) == [("user", "Hi"), ("assistant", "Hello")]
-    assert "current_node=None: must name one of 2 leaves" in rejection.reason
+def test_chatgpt_without_current_node_takes_the_newest_branch(tmp_path):
+    chain = {"a": node(None, "user", "Hi"), "b": node("a", "assistant", "Hello", create_time=1714554009)}
+    fork = chain | {"c": node("a", "assistant", "Hey", create_time=1714554002)}
+    undated = {"a": node(None, "user", "Hi"), "b": node("a", "user", "x"), "c": node("a", "user", "y")}
+    items = [conversation(mapping, None) for mapping in (chain, fork, undated)]
+    items.append(conversation(fork, "gone"))
+    rows, notes = read(tmp_path, "chatgpt-export", items, user_id="me")
+    assert [said(row)[-1][1] for row in rows] == ["Hello", "Hello", "y", "Hello"]
+    assert {(note.kind, note.noted) for note in notes} == {(NOTE, "odd_tree")}
+    assert [note.line_or_item for note in notes] == [2, 3, 4]
+    assert "current_node='gone': names none of 2 branches; the newest is taken" in notes[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("mapping", "texts", "noted"),
+    [
+        ({"b": node("a", "user", "x"), "a": node("b", "user", "y")}, ["x", "y"], "its own ancestor"),
+        ({"a": node("a", "user", "x")}, ["x"], "its own ancestor"),
+        ({"a": node("gone", "user", "x")}, ["x"], "'gone' is no node"),
+        ({"a": node(["b"], "user", "x")}, ["x"], "list is no node"),
+        ({"b": node(None, "user", "x")}, ["x"], "current_node='a': names none"),
+        ({"b": node(None, "user", "x"), "a": None}, ["x"], "current_node='a': names none"),
+        ({"b": {"parent": None, "message": "hi"}, "a": node("b", "user", "x")}, ["x"], "is no object"),
+        ({"a": node(None, "user", ["x"])}, ["x"], ""),
+        ({"a": node(None, "user", {"parts": "x"})}, ["x"], ""),
+        ({"a": node(None, "user", {"parts": [None, "x"]})}, ["x"], ""),
+        ({"b": node(None, "user", "x", author=None), "a": node("b", "user", "y")}, ["x", "y"], "role=None"),
+        ({"a": node(None, "user", "x", create_time="soon")}, ["x"], "create_time='soon'"),
+    ],
+)
+def test_chatgpt_reads_what_a_damaged_tree_still_has(tmp_path, mapping, texts, noted):
+    (row,), notes = read(tmp_path, "chatgpt-export", [conversation(mapping, "a")], user_id="me")
+    assert [turn["content"] for turn in row["turns"]] == texts
+    assert len(notes) == bool(noted)
+    assert noted in "".join(note.reason for note in notes)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        conversation({"a": node(None)}, "a"),
+        conversation({"a": node(None, "system", "")}, "a"),
+        conversation({}, None),
+        conversation(None, None),
+        {"conversation_id": "c1", "id": "c1", "title": None, "create_time": 1714554000.5},
+    ],
+)
+def test_chatgpt_shells_and_empty_chats_are_left_out_and_are_no_rejections(tmp_path, item):
+    rows, (note,) = read(tmp_path, "chatgpt-export", [item], user_id="me")
+    assert not rows
+    assert (note.kind, note.noted) == (NOTE, "empty_chat")
+
+
+def test_chatgpt_recordings_beside_their_own_words_are_not_named(tmp_path):
+    parts = [
+        {"content_type": "audio_transcription", "text": "I live in Porto.", "direction": "in"},
+        {"content_type": "real_time_user_audio_video_asset_pointer", "audio_asset_pointer": {}},
+    ]
+    mapping = {"a": node(None, "user", {"content_type": "multimodal_text", "parts": parts})}
+    (row,), _ = read(tmp_path, "chatgpt-export", [conversation(mapping, "a")], user_id="me")
+    assert said(row) == [("user", "I live in Porto.")]
 
 
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"a": node("b", "user", "x"), "b": node("a", "user", "y")}, "its own ancestor"),
-        ({"a": node("a", "user", "x")}, "its own ancestor"),
-        ({"a": node("gone", "user", "x")}, "'gone' is no node"),
-        ({"b": node(None, "user", "x")}, "'a' is no node"),
-        ({"a": node(["b"], "user", "x")}, "list is no node"),
-        ({"a": None}, "'a' is no node"),
-        ({"a": {"parent": None, "message": "hi"}}, "must be an object or null"),
-        ({"a": node(None, "user", ["x"])}, "content: must be an object with parts"),
-        ({"a": node(None, "user", {"parts": "x"})}, "content.parts: must be a list"),
-        ({"a": node(None, "user", {"parts": [5]})}, "content.parts: must hold"),
-        ({"a": node(None, "user", "x", author=None)}, "author"),
+        ({"a": None}, "none of its 1 nodes is an object"),
+        ({"a": {"parent": None, "message": "hi"}}, "is no object"),
         ({"a": node(None, "alien", "x")}, "role='alien'"),
-        ({"a": node(None)}, "turns=[]"),
-        ({}, "'a' is no node"),
         ([], "mapping: must be an object"),
-        (None, "mapping: must be an object"),
+        ("x", "mapping: must be an object"),
     ],
 )
-def test_chatgpt_broken_trees_are_rejected(tmp_path, mapping, message):
+def test_chatgpt_conversations_without_anything_usable_are_rejected(tmp_path, mapping, message):
     good = conversation({"a": node(None, "user", "Hi")}, "a", conversation_id="good")
     items = [conversation(mapping, "a"), good]
     (row,), (rejection,) = read(tmp_path, "chatgpt-export", items, user_id="me")
@@ -449,7 +551,7 @@ def test_longmemeval_bad_sessions_cost_themselves_only(tmp_path):
         "turns='not turns'",
         "haystack_dates='2023/13/20 (Sat) 02:21': not a time that can be read",
         "session_id=None",
-        "turns=[]",
+        "empty chat",
     ):
         assert part in reasons
     assert '"session_id": "turns"' in rejections[0].raw

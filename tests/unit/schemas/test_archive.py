@@ -85,7 +85,7 @@ def test_refuses_ids_that_have_no_utf8(field):
 
 ODD_PARTS = {
     "null turn": (None, {"role": "tool", "content": EMPTY}, "empty_turn"),
-    "text for a turn": ("hello", {"role": "tool", "content": EMPTY}, "empty_turn"),
+    "text for a turn": ("hello", {"role": "tool", "content": "hello"}, "unknown_role"),
     "blank text": (TURN | {"content": " \n"}, {"content": EMPTY}, "empty_turn"),
     "no text": ({"role": "user"}, {"content": EMPTY}, "empty_turn"),
     "number for text": (TURN | {"content": 7}, {"content": EMPTY}, "empty_turn"),
