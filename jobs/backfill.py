@@ -26,6 +26,9 @@ from jobs.updates import UpdateConfig, UpdateSettings, consolidate
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
 
+NUM_REASONS = 3
+"""Reasons that are shown when a run fails on rejections."""
+
 MAX_BLOCKS = 4096
 """Blocks of a dataset of references: enough for any cluster, few enough for the driver."""
 
@@ -344,6 +347,8 @@ def check_compatible(
 
 def check_plan(config: BackfillConfig, plan: Plan, this: Run) -> None:
     """Before anything is paid: too many bad rows, or more tokens than allowed."""
+    if plan.num_rows == 0:
+        say(f"[cut] {config.archive}: the archive is empty, no file of it has a session")
     num_bad = len(plan.rejections) + plan.known_rejections
     check_rejected(config, this, "sessions", num_bad, plan.num_rows, plan.rejections)
     if config.max_input_tokens and plan.num_tokens > config.max_input_tokens:
@@ -367,10 +372,12 @@ def check_rejected(
         runs.put_rows(f"{this.run_id}-rejections.parquet", rows, REJECTIONS_SCHEMA)
         kept = f"{config.store}/_slowwave/runs/{this.run_id}-rejections.parquet"
     this.finish("failed")
+    first = dict.fromkeys(f"{row['reason']}: {row['detail']}" for row in rows or ())
+    reasons = "".join(f"\n  {reason}" for reason in list(first)[:NUM_REASONS])
     raise JobError(
         f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} "
         f"were rejected (kept {kept}); nothing was published. Mend the input, or raise the limit: "
-        "what was encoded is not paid again"
+        f"what was encoded is not paid again{reasons}"
     )
 
 

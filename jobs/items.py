@@ -44,6 +44,29 @@ class Rejection:
     """Of a NOTE, what was mended: a kind of schemas.archive.Note."""
 
 
+FOREIGN_FILES = (
+    (0, b"PK\x03\x04", "a zip file: unpack it and give the JSON files in it"),
+    (0, b"PAR1", "a Parquet file: give the JSON that it was made of"),
+    (0, b"SQLite format 3", "a SQLite database: export its conversations as JSON"),
+    (0, b"%PDF", "a PDF: give the conversations as JSON"),
+    (0, b"BZh", "a bzip2 file: unpack it"),
+    (0, b"\xfd7zXZ", "an xz file: unpack it"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstandard file: unpack it"),
+    (0, b"7z\xbc\xaf", "a 7z file: unpack it"),
+    (0, b"\xff\xfe", "UTF-16 text: save it as UTF-8"),
+    (0, b"\xfe\xff", "UTF-16 text: save it as UTF-8"),
+    (0, b"<!DOCTYPE", "HTML: give the JSON of the same export"),
+    (0, b"<html", "HTML: give the JSON of the same export"),
+    (0, b"<?xml", "XML: give the conversations as JSON"),
+    (257, b"ustar", "a tar file: unpack it and give the JSON files in it"),
+)
+"""(offset, bytes that stand there, what such a file is and the remedy)."""
+
+
+class _ForeignFile(Exception):
+    """The file is no JSON at all."""
+
+
 class _CutFileError(Exception):
     """The rest of a file cannot be read. `raw` is what had been read of the item it breaks off in."""
 
@@ -67,6 +90,8 @@ def read_items(path: Path, shown: str, *, trust_name: bool = True) -> Iterator[t
                 yield Rejection(shown, number, reason, "", ITEM)
             elif data.strip():
                 yield _parse(shown, number, data)
+    except _ForeignFile as foreign:
+        yield Rejection(shown, 1, f"this is {foreign}", "", REST_OF_FILE)
     except _CutFileError as cut:
         raw = cut.raw[: 4 * RAW_CHARS].decode(errors="backslashreplace")[:RAW_CHARS]
         yield Rejection(shown, number + 1, f"rest of the file is lost: {cut}", raw, REST_OF_FILE)
@@ -116,6 +141,9 @@ def _split(path: Path, is_lines: bool) -> Iterator[bytes | None]:
     """The items as bytes, None for one over MAX_ITEM_BYTES. Raises _CutFileError where they break off."""
     chunks = _chunks(path)
     first = next(chunks, b"").removeprefix(b"\xef\xbb\xbf")
+    for offset, mark, kind in FOREIGN_FILES:
+        if first.startswith(mark, offset):
+            raise _ForeignFile(kind)
     chunks = itertools.chain([first], chunks)
     start = first.lstrip()
     first_line, newline, _ = start.partition(b"\n")

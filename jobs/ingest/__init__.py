@@ -15,6 +15,7 @@ session is its last, and to write it.
 """
 
 import collections
+import dataclasses
 import datetime as dt
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
 from jobs.ingest import chatgpt, locomo, longmemeval, messages, sharegpt
 from jobs.ingest.files import InputFile, digest_of, find_files
+from jobs.ingest.foreign import hint
 from jobs.ingest.mending import EmptyChat, mended
 from jobs.ingest.output import (
     MANIFEST,
@@ -50,6 +52,9 @@ READERS = {
     "locomo": locomo.read_sessions,
 }
 """format -> function from one item and the default user to (source, session or its InvalidSession) pairs."""
+
+NUM_REASONS = 3
+"""Reasons that are shown when a job fails on rejections."""
 
 FORMATS_WITHOUT_USERS = ("sharegpt", "chatgpt-export")
 
@@ -126,20 +131,23 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
                 versions.add(*found[2:])
                 progress.advance(1, file.shown)
     versions.compare_with(archive, older_files, name)
-    counts = collections.Counter()
+    counts, reasons = collections.Counter(), []
     progress = Progress("ingest", "sessions compared", total=progress.done)
     with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, ingest) as rejections:
         for file in files:
             for found in read_file(file, config.format, config.user_id, now):
                 if isinstance(found, Rejection):
                     _count_rejection(found, counts)
+                    _keep_first(found, reasons)
                     rejections.add(found)
                     continue
                 number, source, session, _ = found
                 verdict = versions.judge(session)
                 if verdict == CONFLICT:
                     counts["num_rejections"] += 1
-                    rejections.add(_conflict(file, number, source, session))
+                    rejection = _conflict(file, number, source, session)
+                    _keep_first(rejection, reasons)
+                    rejections.add(rejection)
                 elif verdict == DUPLICATE:
                     counts["num_duplicates"] += 1
                 else:
@@ -159,11 +167,19 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
             "raise the limit"
         )
         say(f"error: {error}")
-        return _summary(config, ingest, len(files), 0, counts) | {"status": "failed", "error": error}
+        for reason in reasons:
+            say(f"  {reason}")
+        failed = {"status": "failed", "error": error, "reasons": reasons}
+        return _summary(config, ingest, len(files), 0, counts) | failed
     publish(archive, manifest, ingest, _manifest_entry(config, files, writer.files, counts))
     if counts["num_rejections"] or rejections.num_written:
         say(f"[ingest] {_noted(counts)}: {rejections.path}")
-    return _summary(config, ingest, len(files), len(writer.files), counts)
+    summary = _summary(config, ingest, len(files), len(writer.files), counts)
+    if num_seen:
+        return summary
+    found = f"{counts['num_empty_chats']} empty chats" if counts["num_empty_chats"] else "nothing"
+    say(f"[ingest] the input is empty: {len(files)} files hold {found}")
+    return summary | {"is_empty": True}
 
 
 def _noted(counts: dict) -> str:
@@ -217,9 +233,17 @@ def read_file(
         number, value = item
         try:
             for source, session in read_sessions(value, user_id):
-                yield from _checked(file.shown, number, source, session, now)
+                for found in _checked(file.shown, number, source, session, now):
+                    yield _named(found, value, format)
         except InvalidSession as error:
-            yield Rejection(file.shown, number, str(error), as_raw(value), ITEM)
+            yield _named(Rejection(file.shown, number, str(error), as_raw(value), ITEM), value, format)
+
+
+def _named(found: tuple | Rejection, item: dict, format: str) -> tuple | Rejection:
+    """A rejection of what another format reads says so."""
+    if isinstance(found, Rejection) and found.kind == ITEM and (what := hint(item, format)):
+        return dataclasses.replace(found, reason=f"{what} ({found.reason})")
+    return found
 
 
 def _checked(
@@ -241,6 +265,14 @@ def _checked(
         reason = f"session_id={found.row['session_id']!r}, {note.reason}; its session is kept"
         yield Rejection(shown, number, reason, as_raw(part), NOTE, note.kind)
     yield number, source, found.row, found.updated_s
+
+
+def _keep_first(rejection: Rejection, reasons: list[str]) -> None:
+    """Keep the first NUM_REASONS that differ, with their places, to be shown when the job fails."""
+    if rejection.kind == NOTE or len(reasons) == NUM_REASONS:
+        return
+    if not any(reason.endswith(f": {rejection.reason}") for reason in reasons):
+        reasons.append(f"{rejection.file}:{rejection.line_or_item}: {rejection.reason}")
 
 
 def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:

@@ -54,7 +54,7 @@ def find_files(inputs: list[str], format: str) -> list[InputFile]:
 
 
 def _walk(folder: Path, format: str) -> list[Path]:
-    found, num_ignored = [], 0
+    found, ignored = [], []
     for parent, folders, names in os.walk(folder):
         # The `_` and `.` names are an archive's own records; an archive may lie beside its input.
         folders[:] = sorted(name for name in folders if not name.startswith(("_", ".")))
@@ -68,9 +68,10 @@ def _walk(folder: Path, format: str) -> list[Path]:
             if is_input and os.path.isfile(os.path.join(parent, name)):
                 found.append(Path(parent, name))
             else:
-                num_ignored += 1
-    if num_ignored:
-        say(f"[ingest] {folder}: {num_ignored} files with other names were not read")
+                ignored.append(name)
+    if ignored:
+        names = ", ".join(ignored[:3]) + (", ..." if len(ignored) > 3 else "")
+        say(f"[ingest] {folder}: {len(ignored)} files with other names were not read: {names}")
     return found
 
 

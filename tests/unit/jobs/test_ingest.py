@@ -542,3 +542,55 @@ def test_command_line(tmp_path, request, arguments, code, out, err):
         assert out in done.stdout
         summary = json.loads(done.stdout.splitlines()[-1])
         assert summary["num_sessions"] == 1
+
+
+FOREIGN = [
+    (
+        "messages",
+        {"mapping": {}, "title": "t", "id": "c"},
+        "a conversation of a ChatGPT export: use --format",
+    ),
+    ("chatgpt-export", {"uuid": "u", "chat_messages": []}, "a conversation of a Claude.ai export: bring it"),
+    (
+        "messages",
+        {"id": "a", "conversations": [{"from": "human"}]},
+        "a ShareGPT conversation: use --format sharegpt",
+    ),
+    ("sharegpt", {"messages": [{"role": "user"}]}, "a session of chat messages: use --format messages"),
+    ("messages", {"haystack_sessions": []}, "a question of LongMemEval: use --format longmemeval"),
+    ("messages", {"conversation": {"speaker_a": "A"}}, "a sample of LoCoMo: use --format locomo"),
+    ("messages", {"conversation": [], "hashed_ip": "2"}, "a row of WildChat or LMSYS"),
+    ("messages", {"conversations": [{"responses": []}]}, "a Grok export"),
+    ("messages", {"id": "a", "chat": {"history": {}}}, "a chat of Open WebUI"),
+    ("messages", {"header": "Gemini Apps", "products": []}, "an entry of Google's MyActivity.json"),
+    ("messages", {"sessionId": "s", "type": "user"}, "a line of a Claude Code log"),
+    ("messages", {"role": "user", "content": "x", "user_id": "u", "session_id": "s"}, "one message, and not"),
+    ("messages", {"id": "1", "memory": "x"}, "a memory of a memory system"),
+]
+
+
+@pytest.mark.parametrize(("format", "item", "named"), FOREIGN, ids=lambda value: str(value)[:30])
+def test_an_item_that_another_system_wrote_is_named_as_what_it_is(tmp_path, format, item, named):
+    path = write(tmp_path / "a.jsonl", [item])
+    summary = ingest(tmp_path, path, format=format, user_id="me")
+    assert summary["status"] == "failed"
+    (reason,) = summary["reasons"]
+    assert reason.startswith(f"{path}:1: this is {named}")
+
+
+def test_a_failure_shows_the_first_three_reasons_that_differ(tmp_path, capsys):
+    items = [*["{broken"] * 5, session(1) | {"user_id": None}, session(2) | {"session_id": 5.5}]
+    items += [session(3) | {"messages": "hi"}, session(4)]
+    path = write(tmp_path / "a.jsonl", items)
+    summary = ingest(tmp_path, path, max_rejected_fraction=0.1)
+    assert [reason.partition(": ")[0] for reason in summary["reasons"]] == [f"{path}:{n}" for n in (1, 6, 7)]
+    assert "user_id=None: must be a non-empty string; name the user with --user-id" in summary["reasons"][1]
+    shown = capsys.readouterr().err
+    assert all(f"  {reason}\n" in shown for reason in summary["reasons"])
+
+
+@pytest.mark.parametrize(("items", "found"), [([], "nothing"), ([session(1) | {"messages": []}], "1 empty")])
+def test_an_empty_input_is_reported_as_empty(tmp_path, capsys, items, found):
+    summary = ingest(tmp_path, write(tmp_path / "a.jsonl", items), max_rejected_fraction=0)
+    assert (summary["status"], summary["is_empty"]) == ("done", True)
+    assert f"the input is empty: 1 files hold {found}" in capsys.readouterr().err

@@ -238,3 +238,25 @@ def test_input_that_changes_meanwhile_is_an_error(tmp_path):
     (tmp_path / "a.jsonl").unlink()
     with pytest.raises(JobError, match="changed while it was read"):
         file.check_unchanged()
+
+
+# --- what is no JSON --------------------------------------------------------------------------------
+
+FOREIGN = {
+    "zip": (b"PK\x03\x04\x14\x00rest", "a zip file: unpack it"),
+    "parquet": (b"PAR1\x15\x04", "a Parquet file"),
+    "sqlite": (b"SQLite format 3\x00", "a SQLite database"),
+    "utf-16": ("\ufeff[{}]".encode("utf-16-le"), "UTF-16 text: save it as UTF-8"),
+    "html": (b"<!DOCTYPE html><html>", "HTML: give the JSON"),
+    "tar": (b"conversations.json".ljust(257, b"\0") + b"ustar\x0000", "a tar file: unpack it"),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("data", "named"), FOREIGN.values(), ids=FOREIGN)
+def test_a_file_of_another_kind_is_named_as_what_it_is(tmp_path, data, named, packed):
+    path = tmp_path / "conversations.json"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    (rejection,) = read_items(path, "conversations.json")
+    assert rejection.kind == REST_OF_FILE
+    assert rejection.reason.startswith(f"this is {named}")

@@ -1,0 +1,24 @@
+"""What a backfill says when it ends without memories."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from jobs.backfill import check_rejected
+from jobs.cli import JobError
+
+
+def rejection(number: int, detail: str) -> dict:
+    return {"rejection_id": str(number), "reason": "invalid_session", "detail": detail}
+
+
+def test_a_failure_shows_the_first_three_reasons_that_differ(tmp_path):
+    config = SimpleNamespace(max_rejected_fraction=0.05, store=str(tmp_path))
+    this = SimpleNamespace(run_id="run", finish=lambda status: None)
+    details = ["user_id=None: name the user with --user-id", "user_id=None: name the user with --user-id"]
+    details += ["turns=[]", "turns[0].role=None", "turns='hi'"]
+    rows = [rejection(number, detail) for number, detail in enumerate(details)]
+    with pytest.raises(JobError) as error:
+        check_rejected(config, this, "sessions", 5, 5, rows)
+    _, *shown = str(error.value).split("\n  ")
+    assert shown == [f"invalid_session: {detail}" for detail in (details[0], *details[2:4])]
