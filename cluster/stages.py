@@ -14,6 +14,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from cluster.archive import BadRow, Unit, read_unit
 from cluster.attempts import Attempts
 from cluster.embedder import TEXTS, Embedder
 from cluster.encoder import Encoder, Encoding
-from cluster.erasure.forgotten import Forgotten
+from cluster.erasure.forgotten import WITHHELD, Forgotten
 from cluster.files import Files
 from cluster.ledger import Ledger
 from cluster.models import tokenizer_folder
@@ -84,7 +85,8 @@ def cut_unit(
             num_forgotten += 1
             continue
         if isinstance(row, BadRow):
-            bad.append(row)
+            withheld = {"raw": "", "detail": WITHHELD} if forgotten.may_show(*ids, row.raw) else {}
+            bad.append(replace(row, **withheld))
             continue
         if leave_out and (reason := leave_out(row)):
             left_out[reason] += 1

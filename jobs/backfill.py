@@ -18,7 +18,8 @@ import uuid
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
-from jobs.cli import JobConfig, JobError, Progress, UsageError, main, say
+from jobs.cli import JobError, Progress, UsageError, main, say
+from jobs.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.plan import Plan, batch_counts, encode_times, staged_tables
 from jobs.run import Run, absolute, load_profile
 from jobs.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
@@ -54,7 +55,7 @@ class EmbedderPool(PoolConfig):
     """Users whose turns one call of an actor reads, with an evolvable embedder; what a crash can cost."""
 
 
-class BackfillConfig(JobConfig):
+class BackfillConfig(ForgetKeyConfig):
     """Settings of a backfill."""
 
     archive: str
@@ -186,7 +187,6 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     import ray
 
     from cluster.archive import plan_units
-    from cluster.erasure.forgotten import Forgotten
     from cluster.files import Files
     from cluster.ledger import Ledger
     from cluster.stages import cut_unit, rejection_row
@@ -205,7 +205,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
             "ledger": ledger,
             "batch_size": config.encoder_pool.batch_size,
             "files": Files(config.store, "staging"),
-            "forgotten": Forgotten.of_store(config.store),
+            "forgotten": read_forgotten(config, config.store),
         }
     )
 

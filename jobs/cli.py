@@ -8,7 +8,7 @@ A job is a frozen pydantic config, a `run(config) -> dict` and two lines of main
 Every plain field of the config becomes an option (`num_sessions` -> `--num-sessions`); fields that are
 tables of their own are set in the TOML file that `--config` names. An option given wins over the file.
 stderr carries progress, the last line of stdout is the summary as JSON.
-Exit codes: 0 done, 1 failed, 2 wrong usage.
+Exit codes: 0 done, 1 failed or nothing found, 2 wrong usage.
 """
 
 import argparse
@@ -65,7 +65,11 @@ def main(
         # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _answers().fileno())
         sys.exit(1)
-    sys.exit(1 if summary.get("status") == "failed" else 0)
+    sys.exit(1 if summary.get("status") in FAILURES else 0)
+
+
+FAILURES = ("failed", "nothing_found")
+"""Statuses of a summary after which the exit code is 1."""
 
 
 def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:

@@ -3,23 +3,30 @@
     python -m jobs.forget --store URI --user-id U
     python -m jobs.forget --store URI --session-id S --user-id U
     python -m jobs.forget --store URI --memory ID
+    python -m jobs.forget --store URI --user-id U --in-advance    # keep out somebody of whom there is nothing
 
 Rows go from every table and every older version of it, from tags, indexes, staged files, rejections,
 decisions and manifests, and with them the memories that rest on nothing else. Other users keep their history.
 Afterwards everything that is left is searched, row by row and byte by byte; the receipt in
-`_slowwave/receipts/` tells what was removed and what the search found, in counts and hashes. This cannot be
-undone.
+`_slowwave/receipts/` tells what was removed, what the search found, and what it could not look at, in counts
+and hashes. This cannot be undone. In a versioned S3 bucket, older versions of the store's objects go too.
+
+Where the store has nothing of a user, session or memory the status is `nothing_found`, the exit code 1: the
+id may be mistyped, and is not put on the list. What was forgotten before is `unchanged`.
 
 Later backfills leave out what was forgotten, though the archive may still hold it: delete it there as well.
+The list holds hashes, keyed with the operator's secret where there is one (forget_key_env, forget_key_file);
+give it to jobs.backfill too.
 """
 
 from pydantic import model_validator
 
-from jobs.cli import JobConfig, JobError, main, say
+from jobs.cli import JobError, main, say
+from jobs.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.run import Run, absolute, writing
 
 
-class ForgetConfig(JobConfig):
+class ForgetConfig(ForgetKeyConfig):
     """Settings of a forgetting."""
 
     store: str
@@ -30,6 +37,8 @@ class ForgetConfig(JobConfig):
     """Forget this session."""
     memory: str | None = None
     """Forget the memory with this id, and the turns that it rests on."""
+    in_advance: bool = False
+    """Put the user, or the user's session, on the list even if the store has nothing of it yet."""
 
     @model_validator(mode="after")
     def _check(self):
@@ -37,20 +46,38 @@ class ForgetConfig(JobConfig):
             raise ValueError("nothing to forget: give one of user_id, session_id and memory")
         if self.memory and (self.user_id or self.session_id):
             raise ValueError(f"memory={self.memory!r}: give it alone, without user_id and session_id")
+        if self.in_advance and not self.user_id:
+            raise ValueError("in_advance: give user_id, alone or with session_id; other ids say nobody's")
+        for name in ("user_id", "session_id", "memory"):
+            if not is_encodable(value := getattr(self, name) or ""):
+                raise ValueError(f"{name}={value!r}: is no UTF-8; no store has such an id")
         return self
+
+
+def is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def run(config: ForgetConfig) -> dict:
     """Erase, search, and return the summary. Safe to repeat; the next writer finishes a killed one."""
-    from cluster.erasure.forget import find, forget, shown
-    from cluster.erasure.forgotten import Forgotten
+    from cluster.erasure.forget import find, forget, holds, known_traces, shown
 
     with writing(config.store, "jobs.forget") as (store, lease):
+        forgotten = read_forgotten(config, store.uri)
         subject = find(store, user_id=config.user_id, session_id=config.session_id, record_id=config.memory)
         if subject is None:
-            say("[forget] nothing to do: it is forgotten already")
-            return {"status": "unchanged", "store": store.uri}
-        forgotten = Forgotten.of_store(store.uri)
+            asked = ("records", config.memory) if config.memory else ("turns", config.session_id)
+            return absent(config, store, forgotten.has_asked(*asked))
+        if not holds(store, subject):
+            is_on_list = forgotten.has(subject.user_id, subject.session_id, subject.record_id)
+            # After a search that found something the same command searches again.
+            is_open = known_traces(store, shown(forgotten, subject)) if is_on_list else config.in_advance
+            if not is_open:
+                return absent(config, store, is_on_list)
         # Not even the run of the forgetting may remember whom it forgot.
         forgotten.save(store.uri)
         anonymous = ForgetConfig(store=config.store, **{subject.option: shown(forgotten, subject)})
@@ -58,10 +85,12 @@ def run(config: ForgetConfig) -> dict:
         this = Run("forget", anonymous, encoder=newest["encoder"], embedder=newest["embedder"])
         lease.check()
         with this.stage("erase"):
-            receipt = forget(store, this.row(newest["embedder_profile"]), subject)
+            receipt = forget(store, this.row(newest["embedder_profile"]), subject, forgotten)
     this.counts = {
         f"num_{name}_removed": counts["num_rows"] for name, counts in receipt["removed"].items()
     } | {name: receipt["proof"][name] for name in ("num_versions", "num_files", "num_bytes", "is_clean")}
+    for unseen in receipt["proof"]["not_searched"]:
+        say(f"[forget] not searched: {unseen}")
     path = f"{absolute(config.store)}/_slowwave/receipts/{this.run_id}.json"
     say(f"[forget] receipt: {path}")
     summary = this.finish("done" if receipt["proof"]["is_clean"] else "failed")
@@ -70,7 +99,22 @@ def run(config: ForgetConfig) -> dict:
             f"erased, but the search still found traces in {found}; remove what it names if another program "
             f"wrote it, and run the same command again (receipt: {path})"
         )
-    return summary | {"receipt": path}
+    return summary | {"receipt": path, "not_searched": receipt["proof"]["not_searched"]}
+
+
+def absent(config: ForgetConfig, store, is_on_list: bool) -> dict:
+    """The summary where there is nothing to erase."""
+    if is_on_list:
+        say("[forget] nothing to do: it is forgotten already")
+        return {"status": "unchanged", "store": store.uri}
+    given = " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name in ("user_id", "session_id", "memory")
+        if (value := getattr(config, name))
+    )
+    remedy = "check the id" + ("" if config.memory else ", or keep it out with --user-id and --in-advance")
+    say(f"error: {given}: no run of this store has it, and nothing staged; {remedy}. Nothing was changed")
+    return {"status": "nothing_found", "store": store.uri}
 
 
 if __name__ == "__main__":

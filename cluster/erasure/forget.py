@@ -2,12 +2,16 @@
 
 LanceDB deletes by marking, and keeps old versions, so erasing takes five steps, which can all be repeated:
 
-1. The keyed hashes of what is forgotten go on the store's list, so that no backfill brings it back.
+1. Keyed hashes of what is forgotten go on the store's list, so that no backfill brings it back.
 2. Every view that a run still names and that has such rows is written anew without them: restore the version,
    delete, compact until no marked row is left in a data file, build the indexes anew (they hold the words).
 3. One commit in `runs` points every run to its rewritten view and adds the run of the forgetting itself.
-4. Tags move, then every other version and file goes, staged files and manifests included.
+4. Tags move, then every other version and file goes, staged files, manifests, temporary files of killed
+   writers and older versions in a bucket included.
 5. All that is left is searched, and the receipt says what was found.
+
+The intent holds everything that the steps need, the hashes included: whoever finishes a killed forgetting may
+not have the operator's secret.
 
 Other users' history stays: their runs can be looked at and rolled back to as before. Until step 3, readers
 of the store see the views as they were; plain LanceDB readers see tables go through their history meanwhile.
@@ -15,28 +19,28 @@ of the store see the views as they were; plain LanceDB readers see tables go thr
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-from cluster.erasure.forgotten import Forgotten
+from cluster.erasure import leftovers
+from cluster.erasure.forgotten import BLANK, Forgotten
 from cluster.erasure.proof import Traces, search
 from cluster.erasure.rules import Erasure, Subject, erase
 from cluster.files import HOME, Files
 from cluster.maintenance import index, is_published, openable, publish, tidy
+from cluster.staging import SEAL, take_out
 from cluster.store import INTENT, Store, StoreError, quote, run_row, tag
 from schemas.store import RUNS_SCHEMA, TABLE_KEYS
 
 LARGE = ("vector", "latents")
 """Columns that no rule needs."""
 
-FOUND = "forget.json"
-"""Beside the intent, gone with it: what was found to erase, for the search and the receipt."""
-
 
 def find(
     store: Store, *, user_id: str | None = None, session_id: str | None = None, record_id: str | None = None
 ) -> Subject | None:
-    """Whose rows are meant, None where they are forgotten already. StoreError when it is not one user's."""
+    """Whose rows are meant; None where no row says so. StoreError when several users have such a session."""
     if record_id is None and session_id is None:
         return Subject(user_id)
     column, value, name = (
@@ -49,20 +53,46 @@ def find(
         for row in _rows(store, name, version, f"{column} = {quote(value)}", columns)
     ]
     users = {row["user_id"] for row in rows} if user_id is None else {user_id}
-    if not users and Forgotten.of_store(store.uri).has_asked(name, value):
+    if not users:
         return None
-    if len(users) != 1:
-        option = "--memory" if record_id else "--session-id"
-        problem = "users have such a session; add --user-id" if users else "no run of this store has it"
-        raise StoreError(f"{option} {value}: {len(users) or ''} {problem}".replace(":  ", ": "))
+    if len(users) > 1:
+        raise StoreError(f"--session-id {value}: {len(users)} users have such a session; add --user-id")
     turns = {(i["session_id"], i["turn_index"]) for row in rows if record_id for i in row["evidence"] or []}
     return Subject(users.pop(), session_id, record_id, frozenset(turns))
 
 
-def forget(store: Store, run: dict, subject: Subject) -> dict:
-    """Erase; returns the receipt. `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`."""
+def holds(store: Store, subject: Subject) -> bool:
+    """Whether the store has anything of it: a row of any view, a staged one, or its id in a manifest."""
+    for by_version in _erasures(store, subject).values():
+        if any(erasure.deleted for erasure in by_version.values()):
+            return True
+    staging, runs = Files(store.uri, "staging"), Files(store.uri, "runs")
+    if any(_has_rows(files, path, subject) for files in (staging, runs) for path in files.paths()):
+        return True
+    manifests = [runs.get_json(path) for path in runs.paths() if path.endswith(".json")]
+    return any(_scrubbed(manifest, subject, "", ()) != manifest for manifest in manifests)
+
+
+def forget(store: Store, run: dict, subject: Subject, forgotten: Forgotten | None = None) -> dict:
+    """Erase; returns the receipt. `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
+
+    `forgotten` is the store's list, with the operator's secret if it has one.
+    """
+    forgotten = forgotten or Forgotten.of_store(store.uri)
+    # Every hash from here on is of the list as it stands, salt included.
+    forgotten.save(store.uri)
+    erasures = _erasures(store, subject)
     named = {"user_id": subject.user_id, "session_id": subject.session_id, "record_id": subject.record_id}
-    store.begin({"kind": "forget", "run": run, "subject": named | {"turns": sorted(subject.turns)}})
+    intent = {
+        "kind": "forget",
+        "run": run,
+        "subject": named | {"turns": sorted(subject.turns)},
+        "shown": shown(forgotten, subject),
+        "remember": _to_remember(forgotten, subject, erasures),
+        "found": _found(forgotten, subject, erasures),
+        "known_traces": known_traces(store, shown(forgotten, subject)),
+    }
+    store.begin(intent)
     return receipt(store, run["run_id"])
 
 
@@ -73,23 +103,23 @@ def receipt(store: Store, run_id: str) -> dict:
 
 def apply(store: Store, intent: dict) -> None:
     """Bring a forgetting to its end, whatever of it is done already."""
+    if "found" not in intent:
+        raise StoreError(
+            f"store {store.uri}: a forgetting that an earlier release began is not finished; run any job of "
+            "that release on it once"
+        )
     named = intent["subject"]
     subject = Subject(**named | {"turns": frozenset((place[0], place[1]) for place in named["turns"])})
+    traces = Traces.of(subject, intent["found"])
     if not is_published(store, intent):
         erasures = _erasures(store, subject)
-        _remember(store, subject, erasures)
-        store.files.put_json(FOUND, _found(store, subject, erasures))
+        Forgotten.remember(store.uri, intent["remember"])
         moved = {name: _rewrite_all(store, name, erasures[name]) for name in TABLE_KEYS}
         _publish(store, intent["run"], moved)
-    elif store.files.get_json(FOUND) is None:
-        # Killed when all was done but the last step.
-        store.files.delete([INTENT])
-        return
-    removed = _clean(store, subject)
-    _write_receipt(store, subject, intent["run"]["run_id"], removed)
-    # The texts that were searched for go before the intent does: without it, nobody would come for them.
-    store.files.delete([FOUND])
-    store.files.delete([INTENT])
+    removed = _clean(store, subject, intent["shown"], traces)
+    _write_receipt(store, intent, traces, removed)
+    # The intent names the erased, and holds the texts that were searched for: no version of it may stay.
+    leftovers.delete_for_good(store.files, INTENT)
 
 
 # --- what goes ----------------------------------------------------------------------------------------
@@ -128,26 +158,24 @@ def _erasures(store: Store, subject: Subject) -> dict[str, dict[int, Erasure]]:
     return found
 
 
-def _remember(store: Store, subject: Subject, erasures: dict) -> None:
-    forgotten = Forgotten.of_store(store.uri)
+def _to_remember(forgotten: Forgotten, subject: Subject, erasures: dict) -> list[str]:
     user_id = subject.user_id
     if subject.kind == "user":
-        keys = [forgotten.key("user", user_id)]
-    elif subject.kind == "session":
+        return [forgotten.key("user", user_id)]
+    if subject.kind == "session":
         keys = [forgotten.key("session", user_id, subject.session_id)]
-        keys.append(forgotten.asked_key("turns", subject.session_id))
-    else:
-        keys = [forgotten.key("turn", user_id, *place) for place in subject.turns]
-        keys.append(forgotten.asked_key("records", subject.record_id))
-        for erasure in erasures["turns"].values():
-            for row in erasure.deleted:
-                keys.append(forgotten.key("text", user_id, row["session_id"], row["content"]))
-    forgotten.with_keys(keys).save(store.uri)
+        return [*keys, forgotten.asked_key("turns", subject.session_id)]
+    keys = {forgotten.key("turn", user_id, *place) for place in subject.turns}
+    keys.add(forgotten.asked_key("records", subject.record_id))
+    for erasure in erasures["turns"].values():
+        for row in erasure.deleted:
+            keys.add(forgotten.key("text", user_id, row["session_id"], row["content"]))
+    return sorted(keys)
 
 
-def _found(store: Store, subject: Subject, erasures: dict) -> dict:
+def _found(forgotten: Forgotten, subject: Subject, erasures: dict) -> dict:
     """Counts of what goes, and the traces to search for afterwards."""
-    forgotten, removed, texts, ids = Forgotten.of_store(store.uri), {}, set(), set()
+    removed, texts, ids, touched = {}, set(), set(), set()
     for name, by_version in erasures.items():
         keys, changed, num_rows = set(), set(), 0
         for erasure in by_version.values():
@@ -165,8 +193,10 @@ def _found(store: Store, subject: Subject, erasures: dict) -> dict:
         }
         if name in ("turns", "records"):
             ids |= {key[0] for key in keys} - {key[0] for key in changed}
+        if name == "records":
+            touched = changed
     ids.add(subject.id)
-    return {"removed": removed, "texts": sorted(texts - {""}), "ids": sorted(ids)}
+    return {"removed": removed, "texts": sorted(texts - {""}), "ids": sorted(ids), "touched": sorted(touched)}
 
 
 # --- new views ----------------------------------------------------------------------------------------
@@ -239,13 +269,16 @@ def _publish(store: Store, run: dict, moved: dict[str, dict[int, int]]) -> None:
 # --- what lies around ---------------------------------------------------------------------------------
 
 
-def _clean(store: Store, subject: Subject) -> dict:
-    """Tags to where their runs are now; then all other versions, and traces in files, go. Returns counts."""
+def _clean(store: Store, subject: Subject, name: str, traces: Traces) -> dict:
+    """Tags to where their runs are now; then all other versions, and traces in files, go. Returns counts.
+
+    `name` takes the place of the subject's id.
+    """
     removed = {"num_versions": 0, "num_bytes": 0, "num_tags": 0, "num_files": 0}
     runs = openable(store)
-    for name in TABLE_KEYS:
-        table = store.head(name)
-        wanted = {row["run_id"]: json.loads(row["versions"])[name] for row in runs}
+    for table_name in TABLE_KEYS:
+        table = store.head(table_name)
+        wanted = {row["run_id"]: json.loads(row["versions"])[table_name] for row in runs}
         for foreign in set(table.tags.list()) - wanted.keys():
             # A tag of nobody's run would hold an old version, and what is in it, for ever.
             table.tags.delete(foreign)
@@ -257,11 +290,13 @@ def _clean(store: Store, subject: Subject) -> dict:
         _drop_branches(table)
         for what, count in tidy(table).items():
             removed[what] += count
-    _scrub_runs(store, subject)
+    needles = traces.needles()
+    _scrub_runs(store, subject, name, needles)
     tidy(store.head("runs"))
-    for folder in ("staging", "runs"):
-        removed["num_files"] += _scrub_files(Files(store.uri, folder), subject, keep=folder == "runs")
-    return removed
+    removed["num_files"] += _clean_staging(Files(store.uri, "staging"), subject)
+    removed["num_files"] += _scrub_manifests(Files(store.uri, "runs"), subject, name, needles)
+    # Last: everything that was overwritten or deleted so far may have left something in a bucket.
+    return removed | {"num_leftovers": leftovers.remove(store.uri)}
 
 
 def _drop_branches(table) -> None:
@@ -270,35 +305,35 @@ def _drop_branches(table) -> None:
         dataset.branches.delete(name)
 
 
-def _scrub_runs(store: Store, subject: Subject) -> None:
+def _scrub_runs(store: Store, subject: Subject, name: str, needles: list[str]) -> None:
     """Take ids out of the configs that earlier runs have left in `runs`."""
-    table, forgotten = store.head("runs"), Forgotten.of_store(store.uri)
-    changed = []
+    table, changed = store.head("runs"), []
     for row in store.runs():
-        clean = row | {
-            name: json.dumps(_scrubbed(json.loads(row[name] or "null"), subject, forgotten))
-            for name in ("config", "summary")
+        clean = {
+            column: _scrubbed(json.loads(row[column] or "null"), subject, name, needles)
+            for column in ("config", "summary")
         }
-        if any(json.loads(clean[name]) != json.loads(row[name] or "null") for name in ("config", "summary")):
-            changed.append(clean)
+        if any(value != json.loads(row[column] or "null") for column, value in clean.items()):
+            changed.append(row | {column: json.dumps(value) for column, value in clean.items()})
     if changed:
         rows = pa.Table.from_pylist(changed, schema=RUNS_SCHEMA)
         table.merge_insert(["run_id"]).when_matched_update_all().execute(rows)
     table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
 
 
-def _scrubbed(value, subject: Subject, forgotten: Forgotten):
-    """JSON with the subject's ids replaced by their hashes, wherever a name says that it is such an id."""
+def _scrubbed(value, subject: Subject, name: str, needles: Sequence[str]):
+    """JSON in which `name` stands for the subject's id wherever a key says that it is such an id, and BLANK
+    for every string with a needle in it."""
     if isinstance(value, list):
-        return [_scrubbed(item, subject, forgotten) for item in value]
+        return [_scrubbed(item, subject, name, needles) for item in value]
+    if isinstance(value, str):
+        return BLANK if any(needle in value for needle in needles) else value
     if not isinstance(value, dict):
         return value
     ids = {"user": ("user_id",), "session": ("session_id",), "memory": ("memory", "record_id")}[subject.kind]
     return {
-        name: shown(forgotten, subject)
-        if name in ids and item == subject.id
-        else _scrubbed(item, subject, forgotten)
-        for name, item in value.items()
+        key: name if key in ids and item == subject.id else _scrubbed(item, subject, name, needles)
+        for key, item in value.items()
     }
 
 
@@ -308,45 +343,98 @@ def shown(forgotten: Forgotten, subject: Subject) -> str:
     return f"forgotten:{forgotten.key(subject.kind, *(part for part in parts if part))}"
 
 
-def _scrub_files(files: Files, subject: Subject, *, keep: bool) -> int:
-    """Take the user's rows out of Parquet files, ids out of JSON. What cannot be judged goes unless `keep`.
+def _readable(files: Files, path: str) -> pa.Table | None:
+    """A Parquet file, None where it is none, or damaged: it must not stand in the way of an erasure."""
+    if not path.endswith(".parquet"):
+        return None
+    try:
+        return files.get_table(path)
+    except (OSError, pa.ArrowException):
+        return None
 
-    Staged rows of all the user's sessions go: they are work in progress, and can be made again.
+
+def _has_rows(files: Files, path: str, subject: Subject) -> bool:
+    """Whether a Parquet file has rows that are the subject's for certain."""
+    if (table := _readable(files, path)) is None:
+        return False
+    wanted = {"user_id": subject.user_id}
+    if subject.kind == "session":
+        wanted["session_id"] = subject.session_id
+    if subject.kind == "memory" or not wanted.keys() <= set(table.column_names):
+        return False
+    rows = zip(*(table.column(column).to_pylist() for column in wanted), strict=True)
+    return tuple(wanted.values()) in set(rows)
+
+
+def _clean_staging(files: Files, subject: Subject) -> int:
+    """Take the user's rows out of staged files; what cannot be judged goes. Returns how many files changed.
+
+    Rows of all the user's sessions go: they are work in progress, and can be made again.
     """
-    num_changed, forgotten = 0, Forgotten.of_store(files.uri)
+    num_changed = 0
     for path in files.paths():
-        if path.endswith(".json") and keep:
-            before = files.get_json(path)
-            if (after := _scrubbed(before, subject, forgotten)) != before:
-                files.put_json(path, after)
-                num_changed += 1
-        elif path.endswith(".parquet") and "user_id" in (table := files.get_table(path)).column_names:
-            users = table.column("user_id").to_pylist()
-            mine = [user in (subject.user_id, None) for user in users]
+        if path.endswith(f"/{SEAL}"):
+            # Counts and hashes only, and worth nothing without the tables that it names.
+            continue
+        table = _readable(files, path)
+        if table is not None and "user_id" in table.column_names:
+            mine = [user in (subject.user_id, None) for user in table.column("user_id").to_pylist()]
             if any(mine):
+                take_out(files, path, mine)
                 num_changed += 1
-                if all(mine):
-                    files.delete([path])
-                else:
-                    files.put_table(path, table.filter(pa.array([not own for own in mine])))
-        elif not keep and files.get(path):
+        elif files.get(path):
+            # Empty files are marks of attempts.
             files.delete([path])
             num_changed += 1
     return num_changed
 
 
-def _write_receipt(store: Store, subject: Subject, run_id: str, removed: dict) -> None:
-    found, forgotten = store.files.get_json(FOUND), Forgotten.of_store(store.uri)
-    traces = Traces(subject=subject, texts=frozenset(found["texts"]), ids=tuple(found["ids"]))
-    # The intent and the list of traces are the only files that may still name them, until right after this.
-    proof = search(store, traces, skip=(f"{HOME}/commit/",))
+def _scrub_manifests(files: Files, subject: Subject, name: str, needles: list[str]) -> int:
+    """Take the user's rows out of rejections that failed runs have kept, ids and texts out of manifests."""
+    num_changed = 0
+    for path in files.paths():
+        if path.endswith(".json"):
+            before = files.get_json(path)
+            if (after := _scrubbed(before, subject, name, needles)) != before:
+                files.put_json(path, after)
+                num_changed += 1
+        elif path.endswith(".parquet"):
+            if (table := _readable(files, path)) is None or "user_id" not in table.column_names:
+                # Nobody can tell whose it is, and it serves nobody.
+                files.delete([path])
+                num_changed += 1
+                continue
+            users = table.column("user_id").to_pylist()
+            others = [user not in (subject.user_id, None) for user in users]
+            if not all(others):
+                num_changed += 1
+                if any(others):
+                    files.put_table(path, table.filter(pa.array(others)))
+                else:
+                    files.delete([path])
+    return num_changed
+
+
+def known_traces(store: Store, subject_shown: str) -> dict[str, str]:
+    """Files in which the last search for this subject found traces that forgetting does not remove, and their
+    sha256: what was searched for is gone by now, so they count as traces until somebody changes them."""
+    files = Files(store.uri, "receipts")
+    of_subject = [
+        found for path in files.paths() if (found := files.get_json(path))["subject"] == subject_shown
+    ]
+    return of_subject[-1]["proof"].get("traces", {}) if of_subject else {}
+
+
+def _write_receipt(store: Store, intent: dict, traces: Traces, removed: dict) -> None:
+    # The intent is the only file that may still name them, until right after this.
+    proof = search(store, traces, skip=(f"{HOME}/commit/",), known=intent["known_traces"])
     Files(store.uri, "receipts").put_json(
-        f"{run_id}.json",
+        f"{intent['run']['run_id']}.json",
         {
-            "run_id": run_id,
-            "kind": subject.kind,
-            "subject": shown(forgotten, subject),
-            "removed": found["removed"],
+            "run_id": intent["run"]["run_id"],
+            "kind": traces.subject.kind,
+            "subject": intent["shown"],
+            "removed": intent["found"]["removed"],
             "cleaned": removed,
             "proof": proof,
         },

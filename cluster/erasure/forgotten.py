@@ -1,55 +1,114 @@
 """What must stay forgotten: keyed hashes of users, sessions and turns that no backfill may bring back.
 
 The archive may still hold what a store was told to forget. Cutting asks here before it makes segments.
+
+The hashes are keyed twice: with a salt that lies beside them, and with the operator's secret, which does not.
+Without a secret, whoever can read the store can check whether an id that they guess is on the list. A list
+that was made without one takes it at any later forgetting: its hashes are hashed again, so that they stay
+valid and the old ones are gone.
 """
 
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from cluster.files import HOME, Files
 
 BLANK = "[forgotten]"
 """Stands for a forgotten turn, so that the turns behind it keep their numbers."""
 
+WITHHELD = "withheld: it may be of what this store was told to forget; see the archive"
+"""Stands for the content of a bad row of which nobody can tell whose it is."""
+
+MIN_SECRET_CHARS = 16
+
 _LIST = "list.json"
+
+
+def _refuse(message: str) -> NoReturn:
+    # Workers that only cut need no lancedb.
+    from cluster.store import StoreError
+
+    raise StoreError(message)
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """The list of one store. It holds hashes only, keyed with a salt of the store."""
+    """The list of one store."""
 
     salt: str
     keys: frozenset[str]
+    secret: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def of_store(cls, uri: str) -> "Forgotten":
-        """The store's list; an empty one where nothing was ever forgotten."""
+    def of_store(cls, uri: str, secret: str | None = None) -> "Forgotten":
+        """The store's list; an empty one where nothing was ever forgotten. StoreError for a damaged one, or
+        without the secret that it is keyed with."""
+        known, check = cls._read(uri)
+        if secret is None and check is None:
+            return known
+        if secret is None:
+            _refuse(
+                f"{uri}: its list of who is forgotten is keyed with the operator's secret; give it as it was "
+                "given to jobs.forget (forget_key_env or forget_key_file), or erased text comes back"
+            )
+        keyed = replace(known, secret=secret.encode())
+        if check is None:
+            return replace(keyed, keys=frozenset(map(keyed._with_secret, known.keys)))
+        if not hmac.compare_digest(check, keyed._check()):
+            _refuse(
+                f"{uri}: its list of who is forgotten is keyed with another secret than the one given; give "
+                "the one that jobs.forget was given first: hashes cannot be moved to a new one"
+            )
+        return keyed
+
+    @classmethod
+    def _read(cls, uri: str) -> tuple["Forgotten", str | None]:
         files = Files(uri, "forgotten")
         found = files.get_json(_LIST)
         if found is None and files.exists(_LIST):
-            from cluster.store import StoreError
-
             # An empty list would bring back, without a word, what was to stay forgotten.
-            raise StoreError(
+            _refuse(
                 f"{uri}/{HOME}/forgotten/{_LIST}: empty or cut off, so that nobody knows what must stay "
                 "forgotten; restore the file from a backup, or delete it and forget those users again before "
                 "the next backfill"
             )
         found = found or {"salt": secrets.token_hex(16), "keys": []}
-        return cls(found["salt"], frozenset(found["keys"]))
+        return cls(found["salt"], frozenset(found["keys"])), found.get("secret_check")
 
     def with_keys(self, keys: list[str]) -> "Forgotten":
-        return Forgotten(self.salt, self.keys | set(keys))
+        return replace(self, keys=self.keys | set(keys))
 
     def save(self, uri: str) -> None:
-        Files(uri, "forgotten").put_json(_LIST, {"salt": self.salt, "keys": sorted(self.keys)})
+        self._put(uri, self, self._check() if self.secret else None)
+
+    @staticmethod
+    def _put(uri: str, forgotten: "Forgotten", check: str | None) -> None:
+        listed = {"salt": forgotten.salt, "keys": sorted(forgotten.keys)}
+        Files(uri, "forgotten").put_json(_LIST, listed | ({"secret_check": check} if check else {}))
+
+    @staticmethod
+    def remember(uri: str, hashes: list[str]) -> None:
+        """Put hashes on the list that is there. They were made with its secret; this needs none."""
+        known, check = Forgotten._read(uri)
+        Forgotten._put(uri, known.with_keys(hashes), check)
 
     def key(self, *parts: str | int) -> str:
         """32 hex digits for a user (id), session (user, id), turn (user, session, index) or its text."""
-        content = "\0".join(f"{type(part).__name__}:{part}" for part in parts)
-        return hmac.digest(self.salt.encode(), content.encode("utf-8", "replace"), hashlib.sha256).hex()[:32]
+        # Doubled, so that a NUL in an id cannot make two ids of one.
+        named = (f"{type(part).__name__}:{part}".replace("\0", "\0\0") for part in parts)
+        content = "\0".join(named).encode("utf-8", "surrogatepass")
+        salted = hmac.digest(self.salt.encode(), content, hashlib.sha256).hex()[:32]
+        return self._with_secret(salted) if self.secret else salted
+
+    def _with_secret(self, salted: str) -> str:
+        return hmac.digest(self.secret, salted.encode(), hashlib.sha256).hex()[:32]
+
+    def _check(self) -> str:
+        """Tells a wrong secret from the right one. It is no entry: none is made of this word."""
+        return self._with_secret(f"check of {self.salt}")
 
     def asked_key(self, table: str, key: str) -> str:
         """Key of a session or memory that was forgotten by its id alone, whoever's it was."""
@@ -66,6 +125,23 @@ class Forgotten:
         if self.key("user", user_id) in self.keys:
             return True
         return isinstance(session_id, str) and self.key("session", user_id, session_id) in self.keys
+
+    def has(self, user_id: str, session_id: str | None, record_id: str | None) -> bool:
+        """Whether just this, or all of its user, is forgotten."""
+        return self.has_asked("records", record_id) if record_id else self.has_session(user_id, session_id)
+
+    def may_show(self, user_id: object, session_id: object, shown: str) -> bool:
+        """Whether `shown`, the content of a row that cannot be used, may hold something that is forgotten.
+
+        Without both ids nobody can tell. With them, it may where a turn of the session is forgotten.
+        """
+        if not self.keys:
+            return False
+        if not all(isinstance(one, str) and one.strip() for one in (user_id, session_id)):
+            return bool(shown)
+        # Every turn that is shown has a brace of its own.
+        numbers = range(shown.count("{") + 1)
+        return any(self.key("turn", user_id, session_id, number) in self.keys for number in numbers)
 
     def blank_turns(self, session: dict) -> int:
         """Put BLANK for the forgotten turns of an archive row; returns how many there were.

@@ -5,25 +5,29 @@ Lance, and every data file must belong to a version that was read. Bytes are sea
 erased texts and ids. What another user's row says too is no trace.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.erasure import leftovers
 from cluster.erasure.rules import Subject
+from cluster.erasure.words import Vocabulary, words
 from cluster.files import everything
-from cluster.store import Store
+from cluster.maintenance import openable
+from cluster.store import Store, quote
 from schemas.store import TABLE_KEYS
 
 MAX_NEEDLES = 100
 """Texts whose bytes are searched for, evenly sampled; as rows, all texts are."""
 
 NEEDLE_CHARS = 40
-MIN_NEEDLE_CHARS = 8
+MIN_NEEDLE_BYTES = 8
 """Shorter ones stand in any large file by chance."""
 
 
@@ -36,23 +40,35 @@ class Traces:
     """Every erased text."""
     ids: tuple[str, ...]
     """Ids of erased rows, and of the user or session."""
+    touched: frozenset[tuple[str, int]] = frozenset()
+    """Keys of memories that stay with something taken out of them."""
+
+    @classmethod
+    def of(cls, subject: Subject, found: dict) -> "Traces":
+        """Out of what the forgetting has noted."""
+        touched = frozenset((record_id, revision) for record_id, revision in found["touched"])
+        return cls(subject, frozenset(found["texts"]), tuple(found["ids"]), touched)
 
     def needles(self) -> list[str]:
         """Strings to search bytes for."""
         texts, ids = (
-            [text for text in sorted(items) if len(text) >= MIN_NEEDLE_CHARS]
-            for items in (self.texts, self.ids)
+            [text for text in sorted(items) if _is_needle(text)] for items in (self.texts, self.ids)
         )
         chosen = [text[:NEEDLE_CHARS] for text in _sample(texts)] + _sample(ids)
-        own = [self.subject.id] if len(self.subject.id) >= MIN_NEEDLE_CHARS else []
+        own = [self.subject.id] if _is_needle(self.subject.id) else []
         return list(dict.fromkeys([*chosen, *own]))
 
 
-def search(store: Store, traces: Traces, skip: tuple[str, ...] = ()) -> dict:
+def search(
+    store: Store, traces: Traces, skip: tuple[str, ...] = (), known: Mapping[str, str] | None = None
+) -> dict:
     """Search all of a store, but for files whose path begins with one of `skip`. Returns counts and `found`.
 
-    `found` names tables and files, never texts; nothing is left when it is empty.
+    `found` names tables and files, never texts; nothing is left when it is empty, but for what `not_searched`
+    says could not be looked at. `traces` are the files that hold some, with their sha256; those of an earlier
+    search are `known`, and count as long as they are unchanged.
     """
+    known = known or {}
     result = {
         "num_versions": 0,
         "num_rows": 0,
@@ -87,6 +103,9 @@ def search(store: Store, traces: Traces, skip: tuple[str, ...] = ()) -> dict:
     # What rows hold was judged above, row by row; bytes cannot tell whose they are.
     needles = [item for item in needles if item not in elsewhere]
     result |= {"num_needles": len(needles), "num_needles_elsewhere": len(elsewhere)}
+    found += _words_left(store, traces)
+    beyond, in_files = leftovers.look(store.uri), {}
+    found += beyond.left
     for path, data in everything(store.uri):
         if path.startswith(skip):
             continue
@@ -97,11 +116,50 @@ def search(store: Store, traces: Traces, skip: tuple[str, ...] = ()) -> dict:
             found.append(f"{path}: a data file that no version has")
         if "/_indices/" in path and part not in known_files:
             found.append(f"{path}: an index that no version has")
-        if _stand_in(needles, data) or (
-            path.endswith(".parquet") and _held(pq.read_table(pa.BufferReader(data)), needles)
-        ):
+        digest = hashlib.sha256(data).hexdigest() if path in known else ""
+        if known.get(path) == digest != "" or _stand_in(needles, data) or _stand_in_rows(needles, path, data):
             found.append(f"{path}: erased text or ids")
-    return result | {"found": sorted(set(found)), "is_clean": not found}
+            in_files[path] = hashlib.sha256(data).hexdigest()
+        elif any(needle in path for needle in needles):
+            found.append("a file whose name has an erased id")
+    return result | {
+        "found": sorted(set(found)),
+        "is_clean": not found,
+        "not_searched": beyond.not_searched,
+        "traces": in_files,
+    }
+
+
+def _is_needle(text: str) -> bool:
+    return len(text.encode("utf-8", "replace")) >= MIN_NEEDLE_BYTES
+
+
+def _words_left(store: Store, traces: Traces) -> Iterator[str]:
+    """Views in which a memory that stays uses a word that only erased texts account for."""
+    if not traces.touched:
+        return
+    erased = Vocabulary(word for text in traces.texts for word in words(text))
+    mine = f"user_id = {quote(traces.subject.user_id)}"
+    for run in openable(store):
+        said = store.rows("turns", ["content"], mine, run["run_id"]).column("content").to_pylist()
+        columns = ["record_id", "revision", "semantic_text"]
+        records = store.rows("records", columns, mine, run["run_id"]).to_pylist()
+        touched = [row for row in records if (row["record_id"], row["revision"]) in traces.touched]
+        said += [row["semantic_text"] for row in records if row not in touched]
+        accounted = Vocabulary(word for text in said for word in words(text))
+        own = {word for row in touched for word in words(row["semantic_text"])}
+        if any(word in erased and word not in accounted for word in own):
+            yield f"rows of records, as of run {run['run_id']}"
+
+
+def _stand_in_rows(needles: list[str], path: str, data: bytes) -> bool:
+    """Whether one stands in a Parquet file, whose columns are compressed."""
+    if not path.endswith(".parquet"):
+        return False
+    try:
+        return bool(_held(pq.read_table(pa.BufferReader(data)), needles))
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _sample(items: list[str]) -> list[str]:
@@ -175,10 +233,20 @@ def _strings(column) -> Iterator[pa.Array]:
 
 
 def _stand_in(needles: list[str], data: bytes) -> bool:
-    """Whether one of them stands in these bytes, as it is or as JSON writes it."""
+    """Whether one of them stands in these bytes, as it is, or as JSON or Python writes it."""
     if not needles:
         return False
-    forms = dict.fromkeys([*needles, *(json.dumps(needle)[1:-1] for needle in needles)])
+    forms = dict.fromkeys(
+        form
+        for needle in needles
+        for form in (
+            needle,
+            *(
+                written[1:-1]
+                for written in (json.dumps(needle), json.dumps(needle, ensure_ascii=False), repr(needle))
+            ),
+        )
+    )
     # One pass for all of them, where a search for each takes a hundred.
     found = pc.match_substring_regex(pa.array([data], pa.large_binary()), "|".join(map(re.escape, forms)))
     return found[0].as_py()

@@ -6,17 +6,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lancedb.table import LanceTable
 
 from cluster.erasure import proof
 from cluster.erasure.forgotten import BLANK, Forgotten
 from cluster.erasure.rules import Subject
-from cluster.files import Files
+from cluster.files import Files, everything
 from cluster.store import optimize
-from jobs.cli import JobError
+from jobs.cli import JobError, main
 from jobs.forget import ForgetConfig
 from jobs.forget import run as forget_job
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback_job
+from tests.dying import Killed
 from tests.e2e.operations.stores import (
     ANN,
     SECRET,
@@ -41,6 +43,7 @@ def test_nothing_of_a_forgotten_user_is_left_in_any_file(store):
     plan = [{"user_id": ANN, "text": SECRET}, {"user_id": "bob", "text": "moon"}]
     staging.put_table("encoded/x/1.parquet", pa.Table.from_pylist(plan))
     staging.put("attempts/a", b"")
+    staging.put_json("turns/k/seal.json", {"tables": {}})
     staging.put("raw.txt", SECRET.encode())
     runs.put_json("old.json", {"config": {"user_id": ANN}, "num_rows": 3})
     bob = {run: [row for row in view(store, run)["records"] if row["user_id"] == "bob"] for run in ids(store)}
@@ -57,8 +60,10 @@ def test_nothing_of_a_forgotten_user_is_left_in_any_file(store):
         assert ANN not in json.dumps(tables(shown), default=str)
         if run in bob:
             assert [row for row in shown["records"] if row["user_id"] == "bob"] == bob[run]
-    assert staging.get_table("encoded/x/1.parquet").to_pylist() == [plan[1]]
-    assert staging.paths() == ["attempts/a", "encoded/x/1.parquet"]
+    # What is left of a staged file does not bear its name: it would pass for the whole.
+    assert [path for path in staging.paths() if "encoded" not in path] == ["attempts/a", "turns/k/seal.json"]
+    (left,) = staging.paths("encoded/x")
+    assert left != "encoded/x/1.parquet" and staging.get_table(left).to_pylist() == [plan[1]]
     assert runs.get_json("old.json")["config"]["user_id"].startswith("forgotten:")
     receipt = Path(summary["receipt"]).read_text()
     assert not any(text in receipt for text in erased)
@@ -137,7 +142,7 @@ def test_forgetting_is_remembered_without_names(store):
     forgotten = Forgotten.of_store(store.uri)
     assert forgotten.has_session(ANN, "any") and not forgotten.has_session("bob", "s1")
     # Somebody who never was in the store can be kept out of it, too.
-    forget_job(ForgetConfig(store=store.uri, user_id="carol"))
+    forget_job(ForgetConfig(store=store.uri, user_id="carol", in_advance=True))
     assert Forgotten.of_store(store.uri).has_session("carol", "any")
     assert forgotten.keys < Forgotten.of_store(store.uri).keys
 
@@ -152,6 +157,116 @@ def test_the_search_finds_what_was_only_deleted(store):
         optimize(store.head(name))
     left = proof.search(store, traces)["found"]
     assert any(item.startswith("rows of turns") for item in left)
+
+
+UNKNOWN = [
+    {"user_id": "ann-of-the-hil"},
+    {"user_id": ANN, "session_id": "s9"},
+    {"user_id": "bob", "session_id": "s1-of-ann"},
+    {"session_id": "s9"},
+    {"memory": "m9"},
+]
+
+
+@pytest.mark.parametrize("given", UNKNOWN, ids=str)
+def test_of_whom_the_store_has_nothing_nothing_is_found_or_blocked_or_changed(store, given, capsys):
+    # Work in progress and records of somebody else are no reason to think otherwise.
+    rows = pa.Table.from_pylist([{"user_id": ANN, "session_id": "s2-of-ann"}])
+    Files(store.uri, "staging").put_table("encoded/x/1.parquet", rows)
+    before = dict(everything(store.uri))
+    assert forget_job(ForgetConfig(store=store.uri, **given)) == {
+        "status": "nothing_found",
+        "store": store.uri,
+    }
+    assert "no run of this store has it" in capsys.readouterr().err
+    after = dict(everything(store.uri))
+    assert {path: after[path] for path in after if "/lease/" not in path} == {
+        path: before[path] for path in before if "/lease/" not in path
+    }
+
+
+def test_nothing_found_is_a_failure_to_who_called(store, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["forget", "--store", store.uri, "--user-id", "nobody-here"])
+    with pytest.raises(SystemExit) as ended:
+        main(ForgetConfig, forget_job, "Forget.")
+    assert ended.value.code == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"user_id": ANN}, {"user_id": ANN, "session_id": "s2-of-ann"}, {"session_id": "s2-of-ann"}],
+    ids=str,
+)
+def test_what_was_forgotten_before_is_unchanged(store, given):
+    assert forget_job(ForgetConfig(store=store.uri, **given))["status"] == "done"
+    runs = ids(store)
+    assert forget_job(ForgetConfig(store=store.uri, **given))["status"] == "unchanged"
+    assert ids(store) == runs and len(Files(store.uri, "receipts").paths()) == 1
+
+
+def test_who_is_kept_out_in_advance_is_kept_out_once(store):
+    config = ForgetConfig(store=store.uri, user_id="carol", session_id="s1", in_advance=True)
+    assert forget_job(config)["status"] == "done"
+    assert Forgotten.of_store(store.uri).has_session("carol", "s1")
+    assert not Forgotten.of_store(store.uri).has_session("carol", "s2")
+    assert forget_job(config)["status"] == "unchanged"
+
+
+@pytest.mark.parametrize("folder", ["staging", "runs"])
+def test_who_is_only_in_work_in_progress_is_found(store, folder):
+    rows = pa.Table.from_pylist(
+        [{"user_id": "carol", "text": "I am Carol"}, {"user_id": "bob", "text": "moon"}]
+    )
+    Files(store.uri, folder).put_table("x/1.parquet", rows)
+    assert forget_job(ForgetConfig(store=store.uri, user_id="carol"))["status"] == "done"
+    left = [Files(store.uri, folder).get_table(path) for path in Files(store.uri, folder).paths("x")]
+    assert [table.column("user_id").to_pylist() for table in left] == [["bob"]]
+
+
+def test_a_search_that_found_something_is_repeated_until_it_finds_nothing(store):
+    """What was searched for is gone after the first time: the file still counts as long as it is the same."""
+    notes = Path(store.uri, "notes.txt")
+    notes.write_text(f"I live in Lyon with my {SECRET} parrot")
+    for _ in range(2):
+        with pytest.raises(JobError, match=r"still found traces in \['notes.txt"):
+            forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann", user_id=ANN))
+    notes.write_text("my parrot")
+    assert forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann", user_id=ANN))["is_clean"]
+    again = forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann", user_id=ANN))
+    assert again["status"] == "unchanged"
+
+
+LEFT_BY_THE_KILLED = [
+    "_slowwave/commit/intent.json#1",
+    "_slowwave/staging/plan/1.parquet#1",
+    "_slowwave/tmp/commit-1-a",
+    "turns.lance/data/half.lance#1",
+]
+
+
+@pytest.mark.parametrize("path", LEFT_BY_THE_KILLED)
+def test_what_a_killed_write_has_left_is_found_and_removed(store, path):
+    left = Path(store.uri, path)
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_text(f"I live in Lyon with my {SECRET} parrot")
+    assert not proof.search(store, proof.Traces(Subject("nobody"), frozenset(), ()))["is_clean"]
+    assert forget_job(ForgetConfig(store=store.uri, user_id=ANN))["is_clean"]
+    assert not left.exists() and files_with(store.uri, SECRET) == []
+
+
+def test_a_killed_forgetting_is_finished_by_who_has_no_secret(store, monkeypatch, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("k" * 32)
+    config = ForgetConfig(store=store.uri, user_id=ANN, forget_key_file=str(key))
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        patch.setattr(LanceTable, "restore", lambda *_: (_ for _ in ()).throw(Killed))
+        forget_job(config)
+    rollback_job(RollbackConfig(store=store.uri, to="run1"))
+    assert files_with(store.uri, SECRET, ANN) == []
+    assert Forgotten.of_store(store.uri, "k" * 32).has_session(ANN, "any")
+    assert forget_job(config)["status"] == "unchanged"
+    with pytest.raises(JobError, match="keyed with the operator's secret; give it"):
+        forget_job(ForgetConfig(store=store.uri, user_id="bob"))
 
 
 @pytest.mark.parametrize("kind", ["file", "tag", "branch"])
@@ -171,13 +286,8 @@ def test_what_others_left_in_a_store_is_no_hiding_place(store, kind):
 
 def test_whom_to_forget_must_be_clear(store):
     commit(store, "run4", segment("other", "Hello", user="bob", session="s2-of-ann"))
-    for given, message in (
-        ({"session_id": "s2-of-ann"}, "--session-id s2-of-ann: 2 users have such a session; add --user-id"),
-        ({"session_id": "s9"}, "--session-id s9: no run of this store has it"),
-        ({"memory": "m9"}, "--memory m9: no run of this store has it"),
-    ):
-        with pytest.raises(JobError, match=message):
-            forget_job(ForgetConfig(store=store.uri, **given))
+    with pytest.raises(JobError, match="s2-of-ann: 2 users have such a session; add --user-id"):
+        forget_job(ForgetConfig(store=store.uri, session_id="s2-of-ann"))
     forget_job(ForgetConfig(store=store.uri, session_id="s2-of-ann", user_id=ANN))
     assert "Hello" in texts(store, "turns") and "I drink green tea" not in texts(store, "turns")
 

@@ -16,9 +16,11 @@ from cluster import stages
 from cluster.archive import BadRow, inspect_file, list_files, plan_units
 from cluster.embedder import TEXTS
 from cluster.encoder import Encoding
+from cluster.erasure.forgotten import WITHHELD, Forgotten
 from cluster.files import Files
 from cluster.ledger import Ledger
 from cluster.stages import (
+    NOTHING_FORGOTTEN,
     EmbedStage,
     EncodeStage,
     cut_unit,
@@ -88,7 +90,7 @@ def turn(content, role="user"):
 # --- cut ----------------------------------------------------------------------------------------------
 
 
-def cut(tmp_path, files, rows, ledger=None, batch_size=3, **options):
+def cut(tmp_path, files, rows, ledger=None, batch_size=3, forgotten=NOTHING_FORGOTTEN, **options):
     """Cut an archive of these rows; the results of its row groups."""
     archive = tmp_path / "archive"
     archive.mkdir(exist_ok=True)
@@ -103,6 +105,7 @@ def cut(tmp_path, files, rows, ledger=None, batch_size=3, **options):
             ledger=ledger or ledger_of([]),
             batch_size=batch_size,
             files=files,
+            forgotten=forgotten,
         )
         for unit in plan_units(inspected)
     ]
@@ -143,6 +146,31 @@ def test_sessions_become_batches_of_segments(tmp_path, files):
     texts = [part["text"] for segment in segments for part in segment["current"]]
     assert texts[:4] == [f"Turn {index} of session 0" for index in range(4)]
     json.dumps(result)  # a result travels as JSON
+
+
+DAMAGED = {
+    "without its user": {"user_id": None},
+    "without its session": {"session_id": None},
+    "with a blank session": {"session_id": "  "},
+    "without turns": {"turns": None},
+    "with a forgotten turn": {"session_id": "session1", "turns": [turn("Gone"), turn("Left", role="nobody")]},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_copy_of_what_is_forgotten_does_not_come_back_as_a_rejection(tmp_path, files, damage):
+    forgotten = Forgotten("salt", frozenset())
+    keys = [forgotten.key("session", "user", "session0"), forgotten.key("turn", "user", "session1", 0)]
+    forgotten = forgotten.with_keys(keys)
+    changes = {"turns": [turn("Gone"), turn("Left", role="nobody")]} | DAMAGED[damage]
+    others = session(3, turns=[turn("Of bob", role="nobody")], user_id="bob")
+    (result,) = cut(tmp_path, files, [session(0, **changes), others], forgotten=forgotten)
+    rejected = files.get_table(result["rejections"]).to_pylist() if result["rejections"] else []
+    shown = [row for row in rejected if row["user_id"] != "bob"]
+    assert [(row["raw"], row["detail"]) for row in shown] == [("", WITHHELD)] * len(shown)
+    assert "Gone" not in json.dumps(rejected)
+    # Whose it is, and that it is nothing forgotten, is known of this one.
+    assert not [row for row in rejected if row["user_id"] == "bob" and "Of bob" not in row["raw"]]
 
 
 def test_row_groups_are_units(tmp_path, files):

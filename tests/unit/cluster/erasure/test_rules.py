@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.erasure.forgotten import BLANK, Forgotten
-from cluster.erasure.rules import Subject, erase, words
+from cluster.erasure.rules import Subject, erase
+from cluster.erasure.words import words
 from schemas.store import TABLE_KEYS
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -168,6 +169,103 @@ def test_rejections_that_show_it_go():
     somebody = [rejection("{'user_id': 'ann', 'turns': []}"), rejection("{'user_id': 'hannah'}")]
     found = erase(Subject("ann"), rows(rejections=somebody))
     assert found["rejections"].deleted == somebody[:1]
+
+
+@pytest.mark.parametrize(
+    ("erased", "kept", "text"),
+    [
+        ("I have MS", "I have a doctor", "User has MS."),
+        ("my HP broke", "my printer broke", "User has an HP printer."),
+        ("I work in IT", "it is a job I work in", "User works in IT."),
+        ("我住在北京", "我住在中国", "用户住在北京。"),
+        ("我有一只猫", "我有一只", "用户养猫。"),
+        ("ベルリンに住んでいる", "ドイツに住んでいる", "ユーザーはベルリンに住んでいる。"),
+        ("서울에 살아요", "한국에 살아요", "사용자는 서울에 산다."),
+        ("I have two labradors", "I have two animals", "User has a labrador."),
+    ],
+)
+def test_words_that_only_the_erased_said_take_a_memory_whatever_their_length_or_script(erased, kept, text):
+    turns = [turn("s1", 0, erased), turn("s2", 0, kept)]
+    both = record("r", text, ("s1", 0), ("s2", 0))
+    assert ids(erase(S1, rows(turns=turns, records=[both]))["records"].deleted) == [("r", 1)]
+
+
+def test_words_that_both_said_keep_a_memory():
+    turns = [
+        turn("s1", 0, "I am in IT, I have MS and it is an HP"),
+        turn("s2", 0, "MS, HP and working in IT"),
+    ]
+    both = record("r", "User has MS and an HP and works in IT.", ("s1", 0), ("s2", 0))
+    assert erase(S1, rows(turns=turns, records=[both]))["records"].deleted == []
+
+
+MEMORY = Subject("ann", record_id="m", turns=frozenset({("s1", 0)}))
+SAID = [turn("s1", 0, "We moved to Lyon"), turn("s1", 1, "I like the cheese there"), turn("s1", 2, "Bye")]
+SEGMENT = {"segment_id": "s1-segment", "session_id": "s1", "first_turn": 0, "last_turn": 2}
+
+
+def forget_memory(*others, segment=SEGMENT):
+    memory = record("m", "User lives in Lyon.", ("s1", 0))
+    return erase(MEMORY, rows(turns=SAID, records=[memory, *others], segments=[segment]))["records"]
+
+
+def test_a_sibling_that_took_a_word_from_an_erased_turn_goes():
+    heard = record("heard", "User likes the cheese of Lyon.", ("s1", 1))
+    own = record("own", "User likes the cheese.", ("s1", 1))
+    assert ids(forget_memory(heard, own).deleted) == [("heard", 1), ("m", 1)]
+
+
+def test_a_sibling_whose_names_alone_are_of_an_erased_turn_loses_them():
+    own = record("own", "User likes the cheese.", ("s1", 1)) | {
+        "entities": ["Lyon", "cheese"],
+        "tags": ["lyon"],
+    }
+    found = forget_memory(own)
+    assert ids(found.deleted) == [("m", 1)]
+    assert [(row["entities"], row["tags"]) for row in found.changed] == [(["cheese"], [])]
+
+
+def test_a_sibling_of_an_earlier_segment_heard_nothing():
+    earlier = record("earlier", "User was in Lyon.", ("s1", 1)) | {"segment_id": "s1-earlier"}
+    before = SEGMENT | {"segment_id": "s1-earlier", "last_turn": -1}
+    assert ids(forget_memory(earlier, segment=before).deleted) == [("m", 1)]
+
+
+def test_a_sibling_does_not_account_for_the_word_that_it_took():
+    heard = record("heard", "User likes the cheese of Lyon.", ("s1", 1))
+    both = record("both", "User eats cheese in Lyon.", ("s1", 0), ("s1", 1))
+    assert ids(forget_memory(heard, both).deleted) == [("both", 1), ("heard", 1), ("m", 1)]
+
+
+def test_states_stay_where_a_session_was_never_read():
+    given_rows = rows(turns=[turn("s2", 0, "a")], states=[{"user_id": "ann", "num_turns": 3}])
+    assert erase(S1, given_rows, evolvable=True)["states"].deleted == []
+
+
+SHOWN = "A sentence with 'quotes'\nand a break, which goes on for long enough to be cut off somewhere"
+
+
+@pytest.mark.parametrize(
+    ("raw", "user_id", "session_id"),
+    [
+        (repr({"user_id": None, "turns": [{"content": SHOWN}]}), None, None),
+        (repr({"user_id": "ann", "session_id": 7, "turns": [{"content": SHOWN}]})[:90], "ann", None),
+        (repr({"user_id": None, "session_id": "s1", "turns": 5}), None, "s1"),
+        (repr({"user_id": None, "session_id": None, "turns": [{"content": "我住在北京朝阳区"}]}), None, None),
+        (repr({"user_id": "ann", "session_id": None, "turns": [{"content": "Up 42!"}]}), "ann", None),
+    ],
+)
+def test_a_rejection_that_shows_a_part_of_the_erased_goes_whatever_is_damaged_in_it(raw, user_id, session_id):
+    said = [turn("s1", 0, SHOWN), turn("s1", 1, "我住在北京朝阳区"), turn("s1", 2, "Up 42!")]
+    found = erase(S1, rows(turns=said, rejections=[rejection(raw, user_id, session_id)]))
+    assert len(found["rejections"].deleted) == 1
+    others = [rejection("{'content': 'of mine'}", user, "s2") for user in ("ann", "bob", None)]
+    assert erase(S1, rows(turns=said, rejections=others))["rejections"].deleted == []
+
+
+def test_an_id_that_is_a_number_in_the_archive_is_known_in_a_rejection():
+    mine, other = rejection("{'user_id': 12, 'turns': []}"), rejection("{'user_id': 123, 'turns': []}")
+    assert erase(Subject("12"), rows(rejections=[mine, other]))["rejections"].deleted == [mine]
 
 
 PLACES = [("s1", 0), ("s1", 1), ("s2", 0), ("s3", 0)]
