@@ -13,6 +13,8 @@ import hashlib
 import json
 import re
 import time
+import traceback
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.archive import BadRow, Unit, read_unit
-from cluster.attempts import Attempts
+from cluster.attempts import Attempts, WorkerSick
 from cluster.embedder import TEXTS, Embedder
 from cluster.encoder import Encoder, Encoding
 from cluster.erasure.forgotten import WITHHELD, Forgotten
@@ -42,6 +44,9 @@ from schemas.store import (
 )
 
 OUTCOMES = ("complete", "split", "partial", "rejected", "skipped")
+
+MAX_WAIT_S = 300
+"""A worker that has given batches back waits no longer than this before it takes the next one."""
 
 ENGINE_FAILURES = ("encoder_error", "encoder_crashed")
 """Reasons of a rejection that are no answer of the model."""
@@ -210,49 +215,68 @@ class EncodeStage:
     """Actor: plan/BATCH -> encoded/ENCODER/BATCH/, one file of answers, which the result names in `encoded`.
 
     `paid` maps ids of segments that an earlier, differently cut batch has encoded to the path of the answer.
+    A worker that cannot encode gives the batch back: the result's `failure` says why, empty otherwise. First
+    it waits `patience_s`, twice as long each time, so that others get the next batches.
     """
 
     def __init__(
-        self, profile: EncoderProfile, files: Files, attempt: str, paid: dict[str, str], engine: dict
+        self,
+        profile: EncoderProfile,
+        files: Files,
+        attempt: str,
+        paid: dict[str, str],
+        engine: dict,
+        patience_s: float = 0.0,
     ):
         self._files, self._attempt, self._paid = files, attempt, paid
         self._folder = functools.partial(encoded_folder, profile.fingerprint)
         self._encoder: Encoder | None = None
+        self._load_s = 0.0
         self._asks_about = profile.asks_about
         self._load = functools.partial(Encoder, profile, **engine)
+        self._worker, self._patience_s, self._num_given_back = uuid.uuid4().hex, patience_s, 0
 
     def __call__(self, row: dict) -> dict:
-        batch_id, started_s = row["batch_id"], time.monotonic()
-        load_s, folder = 0.0, self._folder(batch_id)
-        plan = self._files.get_table(plan_path(batch_id)).to_pylist()
-        staged = self._files.paths(folder)
-        rows = self._staged([segment["segment_id"] for segment in plan], staged)
-        missing = [segment for segment in plan if segment["segment_id"] not in rows]
-        if self._encoder is None and any(map(self._asks_about, missing)):
-            # Loading waits for work: a run with nothing to encode never loads a model.
-            self._encoder = self._load()
-            load_s = self._encoder.load_s
-        for segment, encoding in zip(missing, self._encode(batch_id, missing), strict=True):
-            rows[segment["segment_id"]] = encoded_row(segment, encoding)
-        encoded_now = [rows[segment["segment_id"]] for segment in missing]
-        ordered = [rows[segment["segment_id"]] for segment in plan]
-        table = pa.Table.from_pylist(ordered, schema=encoded_schema())
-        path = put_as_content(self._files, f"{folder}/rows", table)
-        # What it takes the place of: failures of an earlier attempt, what a forgetting has left.
-        self._files.delete([old for old in staged if old != path])
-        outcomes = [row["outcome"] for row in rows.values()]
+        started_s, self._load_s, failure = time.monotonic(), 0.0, ""
+        try:
+            path, rows, encoded_now = self._encoded(row["batch_id"])
+            self._num_given_back = 0
+        except WorkerSick as sick:
+            path, rows, encoded_now, failure = "", [], [], str(sick)
+            # Whatever is wrong with it, a new one may be well.
+            self._encoder = None
+            time.sleep(min(self._patience_s * 2**self._num_given_back, MAX_WAIT_S))
+            self._num_given_back += 1
+        outcomes = [row["outcome"] for row in rows]
         counted = ("prompt_tokens", "cached_tokens", "output_tokens", "num_calls")
         return {
-            "batch_id": batch_id,
+            "batch_id": row["batch_id"],
             "encoded": path,
+            "failure": failure,
+            "worker": self._worker,
             "num_segments": len(rows),
             "num_segments_encoded": len(encoded_now),
             "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
             **{f"num_{name}": outcomes.count(name) for name in OUTCOMES},
             **{name: sum(row[name] for row in encoded_now) for name in counted},
-            "encode_load_s": load_s,
-            "encode_s": time.monotonic() - started_s - load_s,
+            "encode_load_s": self._load_s,
+            "encode_s": time.monotonic() - started_s - self._load_s,
         }
+
+    def _encoded(self, batch_id: str) -> tuple[str, list[dict], list[dict]]:
+        """Path of the batch's answers, the answers, and those among them that were paid for now."""
+        folder = self._folder(batch_id)
+        plan = self._files.get_table(plan_path(batch_id)).to_pylist()
+        rows = self._staged([segment["segment_id"] for segment in plan], self._files.paths(folder))
+        missing = [segment for segment in plan if segment["segment_id"] not in rows]
+        for segment, encoding in self._encode(batch_id, missing):
+            rows[segment["segment_id"]] = encoded_row(segment, encoding)
+        ordered = [rows[segment["segment_id"]] for segment in plan]
+        table = pa.Table.from_pylist(ordered, schema=encoded_schema())
+        path = put_as_content(self._files, f"{folder}/rows", table)
+        # What it takes the place of: failures of an earlier attempt, single answers, what a forgetting left.
+        self._files.delete([old for old in self._files.paths(folder) if old != path])
+        return path, ordered, [rows[segment["segment_id"]] for segment in missing]
 
     def _staged(self, segment_ids: list[str], paths: list[str]) -> dict[str, dict]:
         """Answers to these segments out of the batch's own staged files, and out of other batches."""
@@ -262,33 +286,90 @@ class EncodeStage:
             found |= {key: row for key, row in _answers(self._files, path).items() if key in wanted}
         return found
 
-    def _encode(self, batch_id: str, segments: list[dict]) -> list[Encoding]:
-        """Encode as one batch; where that fails, or killed this actor before, find the segment to blame."""
-        if not any(map(self._asks_about, segments)):
-            return [Encoding(outcome="skipped") for _ in segments]
+    def _encode(self, batch_id: str, segments: list[dict]) -> list[tuple[dict, Encoding]]:
+        """Encode as one batch; where that fails, or killed this actor before, find out who is to blame."""
+        skipped = [(one, Encoding(outcome="skipped")) for one in segments if not self._asks_about(one)]
+        asked = [segment for segment in segments if self._asks_about(segment)]
+        if not asked:
+            return skipped
         attempts = Attempts(self._files, self._attempt, batch_id)
+        # Loading waits for work: a run with nothing to encode never loads a model.
+        encoder = self._loaded(attempts)
         if attempts.first():
             try:
-                return self._encoder.encode(segments)
+                encodings = encoder.encode(asked)
+                attempts.offer_probe(batch_id)
+                return skipped + list(zip(asked, encodings, strict=True))
             except Exception as error:
                 print(f"encoder: batch {batch_id} failed ({error}); going on segment by segment", flush=True)
-        encodings, num_failed = [], 0
-        for segment in segments:
+        try:
+            return skipped + self._encode_each(batch_id, asked, encoder, attempts)
+        except WorkerSick:
+            attempts.give_back()
+            raise
+
+    def _loaded(self, attempts: Attempts) -> Encoder:
+        if self._encoder is None:
+            with attempts.alone(f"load-{attempts.node}") as is_harmless:
+                if not is_harmless:
+                    raise WorkerSick("its processes died while they loaded the encoder")
+                try:
+                    self._encoder = self._load()
+                except Exception as error:
+                    traceback.print_exc()
+                    detail = f"{type(error).__name__}: {error}"
+                    raise WorkerSick(f"it cannot load the encoder: {detail}") from error
+            self._load_s = self._encoder.load_s
+        return self._encoder
+
+    def _encode_each(
+        self, batch_id: str, segments: list[dict], encoder: Encoder, attempts: Attempts
+    ) -> list[tuple[dict, Encoding]]:
+        """Encode one by one, each answer staged at once: the next segment may kill this process."""
+        is_well, encodings, errors = self._passes_probe(encoder, attempts), [], []
+        # First those at which nobody died, which tell whether the worker is well.
+        for segment in sorted(segments, key=lambda one: attempts.num_deaths(one["segment_id"])):
+            attempts.check_worker()
             with attempts.alone(segment["segment_id"]) as is_harmless:
                 if not is_harmless:
-                    detail = "the encoder's process died on this segment"
-                    encodings.append(_failed(segment, "encoder_crashed", detail))
+                    detail = "processes of the encoder died on this segment, again and again"
+                    encodings.append((segment, _failed(segment, "encoder_crashed", detail)))
                     continue
                 try:
-                    encodings += self._encoder.encode([segment])
+                    (encoding,) = encoder.encode([segment])
                 except Exception as error:
-                    num_failed += 1
-                    encodings.append(_failed(segment, "encoder_error", f"{type(error).__name__}: {error}"))
-        if num_failed == len(segments) and num_failed > 1:
-            self._encoder = None
-            # Not the segments' fault: let Ray start the actor anew rather than reject everybody's data.
-            raise RuntimeError(f"encoder: all {num_failed} segments of batch {batch_id} failed")
+                    errors.append(f"{type(error).__name__}: {error}")
+                    encodings.append((segment, _failed(segment, "encoder_error", errors[-1])))
+                    continue
+            attempts.done()
+            encodings.append((segment, encoding))
+            table = pa.Table.from_pylist([encoded_row(segment, encoding)], schema=encoded_schema())
+            put_as_content(self._files, f"{self._folder(batch_id)}/one", table)
+        if len(errors) == len(segments) > 1 and not is_well:
+            # Rather than reject everybody's data.
+            raise WorkerSick(
+                f"all {len(errors)} segments of batch {batch_id} failed, the last with {errors[-1]}"
+            )
         return encodings
+
+    def _passes_probe(self, encoder: Encoder, attempts: Attempts) -> bool:
+        """Whether this worker can encode what one has encoded in this run; False where there is nothing yet.
+
+        WorkerSick where it cannot, or its processes died when they tried.
+        """
+        if (probe := attempts.probe()) is None:
+            return False
+        plan = self._files.get_table(plan_path(probe)).to_pylist()
+        with attempts.alone(f"probe-{attempts.node}") as is_harmless:
+            if not is_harmless:
+                raise WorkerSick("its processes died on what had been encoded before")
+            try:
+                encoder.encode([next(filter(self._asks_about, plan))])
+            except Exception as error:
+                detail = f"{type(error).__name__}: {error}"
+                raise WorkerSick(f"it fails on what had been encoded before, with {detail}") from error
+        attempts.done()
+        return True
 
 
 def is_answer(row: dict) -> bool:
@@ -321,6 +402,9 @@ def encoded_row(segment: dict, encoding: Encoding) -> dict:
 # --- embed --------------------------------------------------------------------------------------------
 
 
+_EMBEDDED = ("num_records", "num_turns", "num_rejections")
+
+
 class EmbedStage:
     """Actor: answers of a batch -> rows of the store's tables, with vectors, without the run's columns.
 
@@ -332,30 +416,33 @@ class EmbedStage:
         self._files, self._profile = files, profile
         self._sealed = Sealed(files, f"tables/{encoder}-{profile.fingerprint}")
         self._embedder: Embedder | None = None
+        self._load_s = 0.0
 
     def __call__(self, row: dict) -> dict:
-        started_s, load_s = time.monotonic(), 0.0
-        key = Path(row["encoded"]).stem.rpartition("-")[2]
+        started_s, self._load_s = time.monotonic(), 0.0
+        result = {"tables": "{}", "users": "[]", "dim": 0, **dict.fromkeys(_EMBEDDED, 0)}
+        if not row["failure"]:
+            try:
+                result |= self._embedded(Path(row["encoded"]).stem.rpartition("-")[2], row["encoded"])
+            except Exception as error:
+                traceback.print_exc()
+                result["failure"] = f"it cannot embed: {type(error).__name__}: {error}"
+        times = {"embed_load_s": self._load_s, "embed_s": time.monotonic() - started_s - self._load_s}
+        return row | result | times
+
+    def _embedded(self, key: str, path: str) -> dict:
         sealed = self._sealed.find(key)
         if sealed is None:
             if self._embedder is None:
                 self._embedder = Embedder(self._profile)
-                load_s = self._embedder.load_s
-            segments = self._files.get_table(row["encoded"]).to_pylist()
+                self._load_s = self._embedder.load_s
+            segments = self._files.get_table(path).to_pylist()
             tables = {name: known_columns(*rows) for name, rows in self._rows(segments).items()}
-            counts = {f"num_{name}": table.num_rows for name, table in tables.items() if name != "segments"}
+            counts = {name: tables[name.removeprefix("num_")].num_rows for name in _EMBEDDED}
             sealed = self._sealed.put(key, tables, dim=self._embedder.dim, **counts)
         tables = sealed.pop("tables")
-        return (
-            row
-            | sealed
-            | {
-                "tables": json.dumps(tables),
-                "users": json.dumps(self._users(tables.get("turns")) if self._profile.turns else []),
-                "embed_load_s": load_s,
-                "embed_s": time.monotonic() - started_s - load_s,
-            }
-        )
+        users = self._users(tables.get("turns")) if self._profile.turns else []
+        return sealed | {"tables": json.dumps(tables), "users": json.dumps(users)}
 
     def _users(self, path: str | None) -> list[str]:
         if path is None:

@@ -14,13 +14,15 @@ import json
 import pickle
 import time
 import uuid
+from collections import Counter
+from collections.abc import Iterator
 
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
 from jobs.cli import JobError, Progress, UsageError, main, say
 from jobs.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.plan import Plan, batch_counts, encode_times, staged_tables
+from jobs.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
 from jobs.run import Run, absolute, load_profile
 from jobs.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
 from jobs.updates import UpdateConfig, UpdateSettings, consolidate
@@ -29,6 +31,9 @@ from schemas.store import REJECTIONS_SCHEMA
 
 NUM_REASONS = 3
 """Reasons that are shown when a run fails on rejections."""
+
+PATIENCE_S = 30
+"""What a sick worker waits first, before it takes another batch from others that are well."""
 
 MAX_BLOCKS = 4096
 """Blocks of a dataset of references: enough for any cluster, few enough for the driver."""
@@ -234,22 +239,71 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
 
 
 def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: Plan):
-    """Batches -> encoder actors -> embedder actors -> staged rows of the tables. Returns counts a batch."""
-    import ray
+    """Batches -> encoder actors -> embedder actors -> staged rows of the tables. Returns counts a batch.
 
+    What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
+    nobody can do it.
+    """
     from cluster.files import Files
-    from cluster.stages import EmbedStage, EncodeStage, segments_paid
+    from cluster.stages import segments_paid
 
     if not plan.batches:
         return []
-    pool, files = config.encoder_pool, Files(config.store, "staging")
-    engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    files = Files(config.store, "staging")
     paid = segments_paid(files, encoder.fingerprint, {batch["batch_id"] for batch in plan.batches})
-    batches = (
-        ray.data.from_items(plan.batches, override_num_blocks=min(len(plan.batches), MAX_BLOCKS))
+    attempt, spent, tokens = uuid.uuid4().hex, {}, 0
+    workers = Workers(config.encoder_pool.min_size)
+    progress = Progress("encode", "segments", plan.num_pending)
+    done, left, failure, is_hopeless = [], plan.batches, "", False
+    while left and not is_hopeless:
+        num_before = len(done)
+        for row in encoding_pass(config, encoder, embedder, left, files, paid, attempt):
+            cost = spent.setdefault(row["batch_id"], Counter())
+            cost.update({name: row[name] for name in SPENT})
+            tokens += row["prompt_tokens"] + row["output_tokens"]
+            if row["failure"]:
+                failure = row["failure"]
+                say(f"[encode] a worker gave batch {row['batch_id']} back: {failure}")
+                if is_hopeless := workers.has_given_back(row["worker"]):
+                    break
+                continue
+            workers.has_done()
+            done.append({**row, **cost})
+            elapsed_s = time.monotonic() - progress.started_s
+            progress.advance(row["num_segments"], f"{tokens / elapsed_s:,.0f} tokens/s")
+        is_hopeless |= len(done) == num_before
+        ids = {row["batch_id"] for row in done}
+        left = [batch for batch in left if batch["batch_id"] not in ids]
+    if left:
+        raise JobError(
+            f"encode: no worker can do what is left, {len(left)} of {len(plan.batches)} batches; the last "
+            f"gave up because {failure}. Mend that and run the command again: what was encoded is kept"
+        )
+    return done
+
+
+def encoding_pass(
+    config: BackfillConfig,
+    encoder: EncoderProfile,
+    embedder: EmbedderProfile,
+    batches: list[dict],
+    files,
+    paid: dict[str, str],
+    attempt: str,
+) -> Iterator[dict]:
+    """Results of the embed stage, one a batch, as they come."""
+    import ray
+
+    from cluster.stages import EmbedStage, EncodeStage
+
+    pool = config.encoder_pool
+    engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    patience_s = PATIENCE_S if pool.max_size > 1 else 0
+    dataset = (
+        ray.data.from_items(batches, override_num_blocks=min(len(batches), MAX_BLOCKS))
         .map(
             EncodeStage,
-            fn_constructor_args=(encoder, files, uuid.uuid4().hex, paid, engine),
+            fn_constructor_args=(encoder, files, attempt, paid, engine, patience_s),
             **actor_options(pool, encoder_gpus(pool)),
         )
         .map(
@@ -258,14 +312,7 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
             **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
         )
     )
-    done, tokens = [], 0
-    progress = Progress("encode", "segments", plan.num_pending)
-    for row in batches.iter_rows():
-        done.append(row)
-        tokens += row["prompt_tokens"] + row["output_tokens"]
-        elapsed_s = time.monotonic() - progress.started_s
-        progress.advance(row["num_segments"], f"{tokens / elapsed_s:,.0f} tokens/s")
-    return done
+    yield from dataset.iter_rows()
 
 
 def read_turns(

@@ -1,6 +1,7 @@
 """Bookkeeping of a backfill: what a run has to do, and what its summary says of it."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -64,6 +65,30 @@ def staged_tables(done: list[dict]) -> tuple[dict[str, list[str]], dict[str, lis
         for table, path in json.loads(row["tables"]).items():
             inserts.setdefault(table, []).append(path)
     return inserts, {"rejections": inserts.pop("rejections", [])}
+
+
+MAX_GIVEN_BACK = 3
+"""Batches that each worker may give back, none done by anybody in between, before the run ends."""
+
+SPENT = ("num_segments_encoded", "num_calls", "prompt_tokens", "cached_tokens", "output_tokens")
+"""What a batch has cost, also where it was given back behind that."""
+
+
+@dataclass
+class Workers:
+    """Which workers have given batches back since one was done: whether anybody can still do the work."""
+
+    num_workers: int
+    """That there are at least."""
+    given_back: Counter[str] = field(default_factory=Counter)
+
+    def has_done(self) -> None:
+        self.given_back.clear()
+
+    def has_given_back(self, worker: str) -> bool:
+        """Note it; True when all of them keep giving back."""
+        self.given_back[worker] += 1
+        return self.given_back.total() >= MAX_GIVEN_BACK * max(self.num_workers, len(self.given_back))
 
 
 def batch_counts(done: list[dict]) -> dict:

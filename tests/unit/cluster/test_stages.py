@@ -14,6 +14,7 @@ import pytest
 
 from cluster import stages
 from cluster.archive import BadRow, inspect_file, list_files, plan_units
+from cluster.attempts import MAX_DEATHS
 from cluster.embedder import TEXTS
 from cluster.encoder import Encoding
 from cluster.erasure.forgotten import WITHHELD, Forgotten
@@ -442,23 +443,34 @@ def test_a_poisoned_segment_costs_itself(files, batch, encoder):
     assert rejected["turns"], "the turns themselves stay searchable"
 
 
-def test_a_segment_that_kills_the_process_costs_itself(files, batch, encoder):
-    """Ray starts a dead actor anew with the same row: the third process knows which segment it was."""
+def test_a_segment_at_which_processes_die_again_and_again_costs_itself(files, batch, encoder):
+    """Ray starts a dead actor anew with the same row. Answers to the others are staged as they come."""
     ids = segment_ids(files, batch)
     encoder.poison, encoder.error = {ids[1]}, Killed
-    for _ in range(2):  # as a batch, then segment by segment
+    for _ in range(1 + MAX_DEATHS):  # as a batch, then segment by segment
         with pytest.raises(Killed):
             actor(files)(batch)
-        assert not encoded_paths(files, batch)
     actor(files)(batch)
     assert outcomes(files, batch) == dict.fromkeys(ids, "complete") | {ids[1]: ["encoder_crashed"]}
-    assert encoder.calls == [ids, [ids[0]], [ids[1]], [ids[0]], [ids[2]], [ids[3]]]
+    assert encoder.calls == [ids, [ids[0]], [ids[1]], [ids[2]], [ids[3]], [ids[1]], [ids[1]]]
+
+
+def test_few_deaths_accuse_nobody(files, batch, encoder):
+    """Regression: a segment at which a process had died once was rejected, though it can be encoded."""
+    ids = segment_ids(files, batch)
+    encoder.poison, encoder.error = {ids[1]}, Killed
+    for _ in range(MAX_DEATHS):
+        with pytest.raises(Killed):
+            actor(files)(batch)
+    encoder.poison = set()
+    actor(files)(batch)
+    assert outcomes(files, batch) == dict.fromkeys(ids, "complete")
 
 
 def test_two_segments_that_kill_the_process(files, batch, encoder):
     ids = segment_ids(files, batch)
     encoder.poison, encoder.error = {ids[0], ids[3]}, Killed
-    for _ in range(3):
+    for _ in range(1 + 2 * MAX_DEATHS):
         with pytest.raises(Killed):
             actor(files)(batch)
     actor(files)(batch)
@@ -476,7 +488,7 @@ def test_a_killed_run_does_not_make_the_next_one_suspicious(files, batch, encode
             actor(files)(batch)
     encoder.poison, encoder.calls = set(), []
     actor(files, attempt="attempt2")(batch)
-    assert encoder.calls == [ids]
+    assert encoder.calls == [ids[1:]], "what was answered is not paid for again"
     assert outcomes(files, batch) == dict.fromkeys(ids, "complete")
 
 
@@ -492,15 +504,111 @@ def test_a_killed_batch_goes_on_segment_by_segment(files, batch, encoder):
     assert outcomes(files, batch) == dict.fromkeys(ids, "complete")
 
 
+# --- sick workers ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path, files):
+    """Two planned batches of two segments."""
+    (result,) = cut(tmp_path, files, [session(0), session(1)], batch_size=2)
+    return result["batches"]
+
+
 def test_an_encoder_that_fails_on_everything_rejects_nothing(files, batch, encoder):
     encoder.poison = set(segment_ids(files, batch))
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"all 4 segments of batch \w+ failed"):
-            actor(files)(batch)
+        row = actor(files)(batch)
+        assert "all 4 segments" in row["failure"] and "ValueError: poisoned" in row["failure"]
         assert not encoded_paths(files, batch)
     encoder.poison = set()
-    actor(files)(batch)
+    assert actor(files)(batch)["failure"] == ""
     assert set(outcomes(files, batch).values()) == {"complete"}
+
+
+def test_a_worker_at_which_every_process_dies_gives_the_batch_back(files, batch, encoder):
+    ids = segment_ids(files, batch)
+    encoder.poison, encoder.error = set(ids), Killed
+    for _ in range(1 + MAX_DEATHS):
+        with pytest.raises(Killed):
+            actor(files)(batch)
+    row = actor(files)(batch)
+    assert row["failure"] == f"its processes died {MAX_DEATHS} times, at {MAX_DEATHS} different inputs"
+    assert len(encoder.calls) == 1 + MAX_DEATHS
+    encoder.poison = set()
+    actor(files)(batch)
+    assert set(outcomes(files, batch).values()) == {"complete"}, "another worker is well"
+
+
+def test_a_batch_that_fails_whole_is_to_blame_where_the_worker_still_does_another(files, two, encoder):
+    first, second = two
+    actor(files)(first)
+    ids, encoder.calls = segment_ids(files, second), []
+    encoder.poison = set(ids)
+    row = actor(files)(second)
+    assert (row["failure"], row["num_segments_rejected"]) == ("", 2)
+    assert encoder.calls == [ids, segment_ids(files, first)[:1], [ids[0]], [ids[1]]]
+    assert set(map(tuple, outcomes(files, second).values())) == {("encoder_error",)}
+
+
+@pytest.mark.parametrize("error", [ValueError, Killed])
+def test_a_worker_that_fails_on_what_others_have_done_gives_the_batch_back(files, two, encoder, error):
+    """Also with a single segment left, of which alone nobody could say who is to blame."""
+    first, second = two
+    actor(files)(first)
+    encoder.poison, encoder.error = set(segment_ids(files, first) + segment_ids(files, second)), error
+    for _ in range(1 + MAX_DEATHS if error is Killed else 0):
+        with pytest.raises(Killed):
+            actor(files)(second)
+    assert "had been encoded before" in actor(files)(second)["failure"]
+    assert not encoded_paths(files, second)
+
+
+def test_a_worker_that_cannot_load_the_encoder_gives_the_batch_back_and_waits(
+    files, two, encoder, monkeypatch
+):
+    def broken(profile, **engine):
+        raise OSError("no such device")
+
+    waited = []
+    monkeypatch.setattr(stages.time, "sleep", waited.append)
+    monkeypatch.setattr(stages, "Encoder", broken)
+    sick = EncodeStage(PROFILE, files, "attempt1", {}, {}, 30)
+    rows = [EmbedStage(ENCODER, EMBEDDER, files)(sick(batch)) for batch in [*two, *two, *two]]
+    assert all("OSError: no such device" in row["failure"] for row in rows)
+    assert waited == [30, 60, 120, 240, 300, 300]
+    assert {row["worker"] for row in rows} == {rows[0]["worker"]}
+    monkeypatch.setattr(stages, "Encoder", encoder.load)
+    assert actor(files)(two[0])["worker"] != rows[0]["worker"]
+    assert encoder.calls == [segment_ids(files, two[0])], "the next one tries the batch as a whole"
+
+
+def test_a_worker_that_dies_loading_accuses_no_segment(tmp_path, files, encoder, monkeypatch):
+    def deadly(profile, **engine):
+        raise Killed
+
+    (result,) = cut(tmp_path, files, [session(0, num_turns=1)])
+    monkeypatch.setattr(stages, "Encoder", deadly)
+    for _ in range(MAX_DEATHS):
+        with pytest.raises(Killed):
+            actor(files)(result["batches"][0])
+    assert "while they loaded" in actor(files)(result["batches"][0])["failure"]
+
+
+def test_a_worker_that_cannot_embed_gives_the_batch_back(files, batch, encoder, embedder, monkeypatch):
+    def broken(texts):
+        raise RuntimeError("out of memory")
+
+    row = actor(files)(batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "embed", broken)
+        failed = EmbedStage(ENCODER, EMBEDDER, files)(row)
+    assert "RuntimeError: out of memory" in failed["failure"]
+    done = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
+    assert (done["failure"], done["num_records"], done["num_segments_encoded"]) == ("", 4, 0)
+    assert failed.keys() == done.keys(), "rows of one dataset have the same columns"
+
+
+# --- what was paid before ----------------------------------------------------------------------------------
 
 
 def test_segments_of_an_earlier_cut_are_reused(tmp_path, files, batch, encoder):
