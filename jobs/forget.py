@@ -64,7 +64,7 @@ def is_encodable(text: str) -> bool:
 
 def run(config: ForgetConfig) -> dict:
     """Erase, search, and return the summary. Safe to repeat; the next writer finishes a killed one."""
-    from cluster.erasure.forget import find, forget, holds, known_traces, shown
+    from cluster.erasure.forget import find, forget, holds, last_proof, shown
 
     with writing(config.store, "jobs.forget") as (store, lease):
         forgotten = read_forgotten(config, store.uri)
@@ -74,9 +74,13 @@ def run(config: ForgetConfig) -> dict:
             return absent(config, store, forgotten.has_asked(*asked))
         if not holds(store, subject):
             is_on_list = forgotten.has(subject.user_id, subject.session_id, subject.record_id)
-            # After a search that found something the same command searches again.
-            is_open = known_traces(store, shown(forgotten, subject)) if is_on_list else config.in_advance
-            if not is_open:
+            if is_on_list:
+                # After a search that found something the same command searches again.
+                proof = last_proof(store, shown(forgotten, subject))
+                is_settled = proof is None or proof["is_clean"]
+            else:
+                is_settled = not config.in_advance
+            if is_settled:
                 return absent(config, store, is_on_list)
         # Not even the run of the forgetting may remember whom it forgot.
         forgotten.save(store.uri)

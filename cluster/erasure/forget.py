@@ -90,7 +90,8 @@ def forget(store: Store, run: dict, subject: Subject, forgotten: Forgotten | Non
         "shown": shown(forgotten, subject),
         "remember": _to_remember(forgotten, subject, erasures),
         "found": _found(forgotten, subject, erasures),
-        "known_traces": known_traces(store, shown(forgotten, subject)),
+        # What was searched for then is gone by now: files that held some count until somebody changes them.
+        "known_traces": (last_proof(store, shown(forgotten, subject)) or {}).get("traces", {}),
     }
     store.begin(intent)
     return receipt(store, run["run_id"])
@@ -99,6 +100,17 @@ def forget(store: Store, run: dict, subject: Subject, forgotten: Forgotten | Non
 def receipt(store: Store, run_id: str) -> dict:
     """What a forgetting removed and what the search for it found; no text and no ids."""
     return Files(store.uri, "receipts").get_json(f"{run_id}.json")
+
+
+def last_proof(store: Store, subject_shown: str) -> dict | None:
+    """What the search after the last forgetting of this subject found; None where there was none."""
+    files = Files(store.uri, "receipts")
+    of_subject = [
+        found
+        for path in files.paths()
+        if (found := files.get_json(path)) and found["subject"] == subject_shown
+    ]
+    return of_subject[-1]["proof"] if of_subject else None
 
 
 def apply(store: Store, intent: dict) -> None:
@@ -413,16 +425,6 @@ def _scrub_manifests(files: Files, subject: Subject, name: str, needles: list[st
                 else:
                     files.delete([path])
     return num_changed
-
-
-def known_traces(store: Store, subject_shown: str) -> dict[str, str]:
-    """Files in which the last search for this subject found traces that forgetting does not remove, and their
-    sha256: what was searched for is gone by now, so they count as traces until somebody changes them."""
-    files = Files(store.uri, "receipts")
-    of_subject = [
-        found for path in files.paths() if (found := files.get_json(path))["subject"] == subject_shown
-    ]
-    return of_subject[-1]["proof"].get("traces", {}) if of_subject else {}
 
 
 def _write_receipt(store: Store, intent: dict, traces: Traces, removed: dict) -> None:

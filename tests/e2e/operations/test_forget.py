@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from lancedb.table import LanceTable
 
-from cluster.erasure import proof
+from cluster.erasure import leftovers, proof
 from cluster.erasure.forgotten import BLANK, Forgotten
 from cluster.erasure.rules import Subject
 from cluster.files import Files, everything
@@ -234,6 +234,18 @@ def test_a_search_that_found_something_is_repeated_until_it_finds_nothing(store)
     assert forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann", user_id=ANN))["is_clean"]
     again = forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann", user_id=ANN))
     assert again["status"] == "unchanged"
+
+
+def test_what_may_not_be_deleted_yet_is_deleted_by_the_same_command_later(store, monkeypatch):
+    config = ForgetConfig(store=store.uri, user_id=ANN)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            leftovers, "look", lambda uri: leftovers.Leftovers(left=["3 older versions of objects"])
+        )
+        with pytest.raises(JobError, match="still found traces in .*3 older versions of objects"):
+            forget_job(config)
+    assert forget_job(config)["is_clean"]
+    assert forget_job(config)["status"] == "unchanged"
 
 
 LEFT_BY_THE_KILLED = [
