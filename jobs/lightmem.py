@@ -220,7 +220,8 @@ class LightMemManager:
             return self._decide_entry(target_entry, candidate_sources or [])
 
     def _decide_entry(self, target: dict, candidates: list[dict]) -> dict | None:
-        from cluster.consolidation.decider import DeciderPrompt, Rules, ask, guard
+        from cluster.consolidation.decider import DeciderPrompt, ask, guard
+        from cluster.consolidation.rules import Rules
 
         question = _question(target, candidates)
         if not question.sources:

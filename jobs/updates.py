@@ -163,12 +163,12 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
     import ray
 
-    from cluster.consolidation.decider import Rules
     from cluster.consolidation.plan import Settings, plan_group
+    from cluster.consolidation.rules import rules_fingerprint
     from cluster.consolidation.stages import estimate_group
     from cluster.consolidation.verdicts import undone_runs
 
-    fingerprint = profile.fingerprint if profile else Rules.fingerprint
+    fingerprint = profile.fingerprint if profile else rules_fingerprint()
     new_runs, again = delta(config, store, fingerprint)
     settings = Settings(
         uri=store.uri,

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.archive import spoken
 from schemas.decision import DecisionLimits
 from schemas.record import RECORD_FIELDS, RecordLimits
 
@@ -242,8 +243,8 @@ class EmbedderProfile(_Frozen):
             )
         exclude = dict.fromkeys(("name", "model", "revision", "batch_size", "query_prompt"), True)
         exclude["turns"] = self.turns is None or self.turns.NOT_IN_FINGERPRINT
-        # See schemas.archive.spoken.
-        return _fingerprint(self, exclude, turn_text="speaker: content")
+        # What a turn looks like, as the code makes it: the same look is the same fingerprint.
+        return _fingerprint(self, exclude, turn_text=spoken({"speaker": "speaker", "content": "content"}))
 
 
 class DecisionExample(_Frozen):

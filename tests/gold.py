@@ -9,6 +9,9 @@ import pyarrow as pa
 
 from schemas.store import SEGMENTS_SCHEMA, records_schema, turns_schema
 
+STAND_BESIDE = ("pet",)
+"""Facts whose new value ends no old one: who now has a dachshund may still have the parrot."""
+
 STARTED_AT = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 
 
@@ -136,10 +139,9 @@ def load_embedder():
 
 def gold_pairs(gold: list[dict], vectors) -> tuple[list, list]:
     """Gold rows and their vectors -> memories and candidate pairs, everything new."""
+    from cluster.consolidation.attributes import binding_keys, keys, read_attributes
     from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
-    from cluster.consolidation.claims import binding_slots, slots
     from cluster.consolidation.fold import Memory, Pair
-    from cluster.consolidation.grammar import read
 
     memories, pairs = [], []
     for user in sorted({row["user_id"] for row in gold}):
@@ -154,10 +156,10 @@ def gold_pairs(gold: list[dict], vectors) -> tuple[list, list]:
         ]  # fmt: skip
         order = sorted(range(len(mine)), key=lambda n: mine[n].order)
         mine, vector = [mine[n] for n in order], vectors[[rows[n] for n in order]]
-        is_new, said = np.ones(len(mine), bool), [read(memory.text) for memory in mine]
+        is_new, said = np.ones(len(mine), bool), [read_attributes(memory.text) for memory in mine]
         found = union(
             similar_pairs(vector, is_new, top_k=10, min_similarity=0.5),
-            slot_pairs(vector, is_new, [slots(one) for one in said], [binding_slots(one) for one in said]),
+            slot_pairs(vector, is_new, [keys(one) for one in said], [binding_keys(one) for one in said]),
         )
         memories += mine
         edges = zip(found.targets.tolist(), found.sources.tolist(), found.scores.tolist(), strict=True)
@@ -169,12 +171,12 @@ def consolidated_world(archive: Path, embedder, **sample_options) -> dict[str, s
     """Make a sample world, fold its gold memories by rules, and name what came out: sets of memory ids, and
     of facts (user, fact).
 
-    `old_values`: all that have a newer value; `old_values_active`: those of them that still are;
+    `old_values`: all that have a newer value in whose place they stood; `old_values_active`: those of them that still are;
     `current_facts_lost`: without an active current value; `unrelated_touched`: changed, though nothing was
     ever said to their fact again.
     """
-    from cluster.consolidation.decider import Rules
     from cluster.consolidation.fold import fold
+    from cluster.consolidation.rules import Rules
     from jobs.sample.__main__ import SampleConfig
     from jobs.sample.__main__ import run as make_sample
 
@@ -184,7 +186,11 @@ def consolidated_world(archive: Path, embedder, **sample_options) -> dict[str, s
     folded = fold(*gold_pairs(gold, vectors), Rules().decide, decider="rules")
     closed = {change.memory.record_id for change in folded.changes if change.closed_reason}
     touched = {change.memory.record_id for change in folded.changes}
-    old = {row["memory_id"] for row in gold if row["status"] == "superseded"}
+    old = {
+        row["memory_id"]
+        for row in gold
+        if row["status"] == "superseded" and row["fact_key"] not in STAND_BESIDE
+    }
     current: dict[tuple, set[str]] = {}
     for row in gold:
         if row["status"] != "superseded":

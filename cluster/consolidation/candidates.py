@@ -6,7 +6,7 @@ each other's target, however their clocks stand. Pairs never cross a user, nor d
 time with one of unknown. At least one side of a pair is new since the last run.
 
 Two ways to be a pair: similarity of the vectors, exact, in blocks of a matrix product; and a common slot (see
-cluster.consolidation.grammar), because two values of one attribute may be far apart ("lives in Leipzig",
+cluster.consolidation.attributes), because two values of one attribute may be far apart ("lives in Leipzig",
 "moved to Hanoi": cosine 0.34 with all-MiniLM-L6-v2).
 """
 
@@ -179,7 +179,7 @@ def slot_pairs(
     """Pairs of one user by common slot: each target with the newest `max_sources` that may replace it there.
 
     `slots` are those under which each memory may be replaced, `binding` those under which it may replace,
-    oldest first (see cluster.consolidation.claims). Linear in the memories; a pair needs a new side.
+    oldest first (see cluster.consolidation.attributes). Linear in the memories; a pair needs a new side.
     """
     by_slot: dict[str, tuple[list[int], list[int]]] = {}
     for index, (names, strong) in enumerate(zip(slots, binding, strict=True)):

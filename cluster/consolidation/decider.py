@@ -1,8 +1,8 @@
-"""Deciders: questions in, verdicts out. Two kinds, and the guards that stand behind both.
+"""The decider that asks a model, and the guards that stand behind every decider.
 
-`Rules` is deterministic and needs no model: it reads target and sources with cluster.consolidation.grammar.
-`ModelDecider` asks a language model under a constrained schema, through the engine that the encoder uses.
-A verdict that cannot be had is `failed`, is retried by the next run, and is never taken for "ignore".
+The other decider, which needs no model, is cluster.consolidation.rules. `ModelDecider` asks a language model
+under a constrained schema, through the engine that the encoder uses. A verdict that cannot be had is
+`failed`, is retried by the next run, and is never taken for "ignore".
 """
 
 import re
@@ -10,9 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from cluster.consolidation.claims import Claim, relation
-from cluster.consolidation.fold import Question, Source, Verdict
-from cluster.consolidation.grammar import read
+from cluster.consolidation.fold import Question, Verdict
 from cluster.encoder import Reply, Request
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile
@@ -82,91 +80,6 @@ def guard(question: Question, verdict: Verdict, *, min_confidence: float) -> Ver
     elif verdict.action == "update" and verdict.text == question.target.text:
         reason = "unchanged: the updated text is the target's own"
     return Verdict(**(vars(verdict) | {"outcome": "refused", "reason": reason})) if reason else verdict
-
-
-# --- rules --------------------------------------------------------------------------------------------
-
-
-class Rules:
-    """Deterministic decisions from the wording alone; the reading itself is described in
-    cluster.consolidation.grammar.
-
-    Each clause of the target is compared with the sources, newest first; the first source that bears on it
-    decides what happens to the clause:
-      replaced   the same attribute has another value now, or the value is denied
-      restated   the same value in other words, or a more exact one
-    All clauses replaced: delete. All restated by one source: update to its words, which unites the two. Some
-    replaced: update to the clauses that stand. Otherwise: ignore.
-
-    Tags must agree: two memories that both have tags and share none are about different things. Where the
-    words alone do not name the attribute ("now has ...", "prefers ... when ..."), two memories must share
-    a tag, or where one has none, be similar: MIN_LOOSE and MIN_CHOICE, cosines of all-MiniLM-L6-v2.
-    """
-
-    fingerprint = "rules-1"
-    """Raised with every change of the rules: the ledger knows decisions by it."""
-
-    MIN_LOOSE = 0.45
-    MIN_CHOICE = 0.5
-
-    load_s = 0.0
-    num_calls = 0
-
-    def decide(self, questions: list[Question]) -> list[Verdict]:
-        return [self.judge(question) for question in questions]
-
-    def judge(self, question: Question) -> Verdict:
-        target = read(question.target.text)
-        by_clause: dict[int, list[Claim]] = {}
-        for claim in target.claims:
-            by_clause.setdefault(claim.clause, []).append(claim)
-        fates: dict[int, tuple[str, Source]] = {}
-        for clause, claims in by_clause.items():
-            for source in reversed(question.sources):
-                if found := self._fate(claims, question, source):
-                    fates[clause] = found, source
-                    break
-        num_clauses = len(target.clauses)
-        if not fates:
-            return Verdict("ignore")
-        if len(fates) < num_clauses:
-            kept = [
-                clause
-                for number, clause in enumerate(target.clauses)
-                if number not in fates or fates[number][0] == "restated"
-            ]
-            if len(kept) == num_clauses:
-                return Verdict("ignore")
-            newest = fates[min(fates)][1].memory.record_id
-            return Verdict("update", text=f"{' and '.join(kept)}.", reason=f"in part replaced by {newest}")
-        sources = {source.memory.record_id: source for _, source in fates.values()}
-        if {fate for fate, _ in fates.values()} == {"restated"}:
-            if len(sources) > 1:
-                return Verdict("ignore", reason="restated by several memories, in parts")
-            (record_id, source), *_ = sources.items()
-            return Verdict("update", text=source.memory.text, reason=f"restated by {record_id}")
-        return Verdict("delete", reason=f"replaced by {', '.join(sorted(sources))}")
-
-    def _fate(self, claims: list[Claim], question: Question, source: Source) -> str:
-        tags, others = set(question.target.tags), set(source.memory.tags)
-        if tags and others and not tags & others:
-            return ""
-        for text in (source.memory.text, *source.wordings):
-            for newer in read(text).claims:
-                for older in claims:
-                    if not (found := relation(older, newer)):
-                        continue
-                    least = self._least_similarity(older, newer)
-                    if tags & others or source.score >= least:
-                        return "replaced" if found == "replaces" else "restated"
-        return ""
-
-    def _least_similarity(self, older: Claim, newer: Claim) -> float:
-        if newer.is_denied or older.value == newer.value:
-            return -1.0
-        if not newer.is_exclusive:
-            return self.MIN_LOOSE
-        return self.MIN_CHOICE if newer.kind == "choice" and not newer.is_change else -1.0
 
 
 # --- model --------------------------------------------------------------------------------------------

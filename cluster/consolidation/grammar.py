@@ -23,6 +23,7 @@ earlier one only if it says so itself ("now", "no longer", "these days", "was mo
 import functools
 import re
 import unicodedata
+from dataclasses import dataclass
 
 from cluster.consolidation.claims import FILLER, Claim, Statement
 
@@ -53,6 +54,10 @@ _ADDITIVE = _words(
 )
 """Verbs whose objects stand side by side: liking tea now says nothing about coffee."""
 
+_BEFORE_VERBS = _words(
+    "just recently finally officially never no longer now currently still already also usually"
+)
+
 _DIETS = "vegetarian|vegan|pescatarian|flexitarian|ketogenic|keto|paleo|omnivore"
 _MANY = _words(
     """sister brother son daughter child kid friend colleague cousin aunt uncle niece nephew grandson
@@ -81,36 +86,61 @@ _EXCHANGE = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class Clause:
+    """A part of a statement with a verb of its own."""
+
+    raw: str
+    subject: str
+    """Without adverbs; empty where the clause was not understood. "He" and "she" are the clause before's."""
+    predicate: str
+
+    @property
+    def text(self) -> str:
+        """The clause as a sentence of its own."""
+        return f"{self.subject} {self.predicate}" if self.subject else self.raw
+
+
 @functools.lru_cache(maxsize=65536)
 def read(text: str) -> Statement:
     """Text -> what it claims. Never raises; an unknown form claims nothing."""
+    found = clauses(text)
+    claims = []
+    for number, clause in enumerate(found):
+        if clause.subject:
+            # An adverb may stand before the verb: the whole clause says whether it tells of a change.
+            claims += _claims(number, clause.subject, clause.predicate, clause.raw.lower())
+    return Statement(tuple(claims), tuple(clause.text for clause in found))
+
+
+@functools.lru_cache(maxsize=65536)
+def clauses(text: str) -> tuple[Clause, ...]:
+    """Text -> its clauses, each with subject and predicate."""
     plain = " ".join(unicodedata.normalize("NFKC", text).split()).rstrip(".! ")
     for short, long in _CONTRACTIONS:
         plain = plain.replace(short, long)
-    claims, clauses, subject = [], [], ""
-    for number, raw in enumerate(_clauses(plain)):
+    found, subject = [], ""
+    for raw in _clauses(plain):
         words = raw.split()
         words = words[1:] if len(words) > 1 and words[0] == "The" and words[1].startswith("user") else words
         lower = [word.lower() for word in words]
-        if clauses and lower and lower[0] in ("he", "she", "they", "it", "user") and subject:
+        if found and lower and lower[0] in ("he", "she", "they", "it", "user") and subject:
             words, lower = words[1:], lower[1:]
             at = 0
-        elif clauses and subject and _verb_at(lower) == 0:
+        elif found and subject and _verb_at(lower) == 0:
             at = 0
         else:
             at = _verb_at(lower)
-            if at is None and len(lower) > 2 and lower[0] == "user" and re.fullmatch(r"[a-z]{3,}s", lower[1]):
-                at = 1
+            if at is None and lower[:1] == ["user"]:
+                at = next((n for n, word in enumerate(lower) if n and word not in _BEFORE_VERBS), None)
+                at = at if at and re.fullmatch(r"[a-z]{3,}", lower[at]) else None
             subject = "" if at is None else " ".join(_no_adverbs(words[:at]))
             words, at = (words, None) if at is None else (words[at:], 0)
         if at is None or not subject:
-            clauses.append(raw)
-            continue
-        predicate = " ".join(words)
-        clauses.append(f"{subject} {predicate}")
-        # An adverb may stand before the verb: the whole clause says whether it tells of a change.
-        claims += _claims(number, subject, predicate, raw.lower())
-    return Statement(tuple(claims), tuple(clauses))
+            found.append(Clause(raw, "", ""))
+        else:
+            found.append(Clause(raw, subject, " ".join(words)))
+    return tuple(found)
 
 
 def _clauses(text: str) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.consolidation.attributes import binding_keys, keys, read_attributes
 from cluster.consolidation.candidates import (
     comparable_starts,
     own_turns,
@@ -20,9 +21,8 @@ from cluster.consolidation.candidates import (
     union,
     with_ingestion,
 )
-from cluster.consolidation.claims import binding_slots, slots, statement_key
+from cluster.consolidation.claims import statement_key
 from cluster.consolidation.fold import Memory, Pair
-from cluster.consolidation.grammar import read
 from cluster.files import Files
 from cluster.store import Store, in_lists
 from schemas.store import EVIDENCE, TEMPORAL, TIME
@@ -90,7 +90,9 @@ def plan_group(group_id: str, user_ids: list[str], settings: Settings, files: Fi
     records = with_ingestion(records, settings.started_at)
     records = records.take(pa.array(total_order(records)))
     is_new = is_new_mask(records, settings)
-    chosen, pairs, num_repeats = candidates(records, is_new, settings)
+    chosen, pairs, num_repeats = candidates(
+        records, is_new, top_k=settings.top_k, min_similarity=settings.min_similarity
+    )
     planned = records.take(pa.array(chosen)).drop_columns(["run_id", "vector"])
     highest = _highest_revisions(store, planned, settings)
     planned = planned.append_column("turn", pa.array(own_turns(planned), pa.int64()))
@@ -120,7 +122,9 @@ def is_new_mask(records: pa.Table, settings: Settings) -> np.ndarray:
     return mask
 
 
-def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tuple[np.ndarray, pa.Table, int]:
+def candidates(
+    records: pa.Table, is_new: np.ndarray, *, top_k: int, min_similarity: float
+) -> tuple[np.ndarray, pa.Table, int]:
     """Rows of the store in total order -> positions that the fold needs, pairs (PAIRS), number of repeats.
 
     Of memories that repeat each other only the newest is compared: the others are united with it.
@@ -145,11 +149,9 @@ def candidates(records: pa.Table, is_new: np.ndarray, settings: Settings) -> tup
                 num_repeats += len(members) - 1
         distinct = np.array(sorted(members[-1] for members in groups.values()))
         new = is_new[distinct]
-        similar = similar_pairs(
-            vectors[distinct], new, top_k=settings.top_k, min_similarity=settings.min_similarity
-        )
-        statements = [read(texts[position]) for position in distinct]
-        names, binding = [slots(one) for one in statements], [binding_slots(one) for one in statements]
+        similar = similar_pairs(vectors[distinct], new, top_k=top_k, min_similarity=min_similarity)
+        said = [read_attributes(texts[position]) for position in distinct]
+        names, binding = [keys(one) for one in said], [binding_keys(one) for one in said]
         pairs = union(similar, slot_pairs(vectors[distinct], new, names, binding))
         targets, sources = distinct[pairs.targets], distinct[pairs.sources]
         chosen.update(targets.tolist(), sources.tolist())

@@ -13,9 +13,10 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from cluster.consolidation.budget import Budget, CapReached, SharedBudget
-from cluster.consolidation.decider import ModelDecider, Rules, expected_tokens, guard
+from cluster.consolidation.decider import ModelDecider, expected_tokens, guard
 from cluster.consolidation.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
 from cluster.consolidation.plan import TEMPORAL_NAMES, Settings, load_memories, load_pairs, vectors_of
+from cluster.consolidation.rules import Rules
 from cluster.consolidation.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
 from cluster.embedder import Embedder
 from cluster.files import Files

@@ -11,15 +11,14 @@ own terms: evidence counts the segment's current turns from 0.
 import functools
 import hashlib
 import json
-from pathlib import Path
 
 import pyarrow as pa
 
-from cluster.distillation import extractor
 from cluster.distillation.endpoint import Ask, Budget, Endpoint, EndpointConfig, EndpointError
 from cluster.distillation.extractor import extract
 from cluster.distillation.responses import Answer, Responses
 from cluster.files import Files
+from cluster.fingerprint import source_fingerprint
 from cluster.prompt import PromptBuilder
 from cluster.stages import plan_path
 from schemas.profile import EncoderProfile
@@ -53,9 +52,8 @@ class RulesTeacher:
 
 
 def rules_fingerprint() -> str:
-    """16 hex digits over the extractor's source."""
-    paths = sorted(Path(extractor.__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+    """16 hex digits over the extractor's source, and that of all it reads with."""
+    return source_fingerprint("cluster.distillation.extractor")
 
 
 class VllmTeacher:

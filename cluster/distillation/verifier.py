@@ -33,9 +33,6 @@ from cluster.redact import redact
 from schemas.profile import EncoderProfile
 from schemas.record import DATE_PATTERN, EncodedRecord, RecordLimits
 
-FINGERPRINT = "verifier-1"
-"""Raised with every change of a rule: what was checked before is checked anew."""
-
 _PRONOUNS = frozenset(
     """he she it they this that these those his her hers its their theirs him them there here i we you my our
     your me us mine one""".split()  # noqa: SIM905 - a list of words is read more easily

@@ -171,7 +171,7 @@ def resolved(config: DistillConfig) -> dict:
 def made_by(config: DistillConfig, profiles: dict) -> dict:
     """Names of teacher, judge, verifier and student, for the card."""
     from cluster.distillation.teacher import rules_fingerprint
-    from cluster.distillation.verifier import FINGERPRINT
+    from cluster.fingerprint import source_fingerprint
 
     names = {"rules": "rules", "none": "none"}
     for role in ("teacher", "judge"):
@@ -186,7 +186,7 @@ def made_by(config: DistillConfig, profiles: dict) -> dict:
         "teacher_fingerprint": rules_fingerprint() if is_rules else profiles["teacher"].fingerprint,
         "judge": names["judge"],
         "min_score": config.min_score if config.judge != "none" else None,
-        "verifier": FINGERPRINT,
+        "verifier": source_fingerprint("cluster.distillation.verifier"),
         "student": f"{profiles['student'].name} ({profiles['student'].fingerprint})",
     }
 

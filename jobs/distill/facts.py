@@ -113,19 +113,18 @@ def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
 
 def newest_wins(active: list) -> tuple[list, dict]:
     """(facts that hold, outdated fact -> the newer one that replaces it), by attributes of one value."""
-    from cluster.consolidation.claims import relation
-    from cluster.consolidation.grammar import read
+    from cluster.consolidation.attributes import read_attributes, relation
 
     newest: dict[tuple[str, str, str], object] = {}
     outdated = {}
     for fact in sorted(active, key=lambda fact: (fact.date, fact.record_id)):
-        for claim in read(fact.text).claims:
-            if not (claim.slot and claim.is_exclusive) or claim.is_past:
+        for state in read_attributes(fact.text).states:
+            if not (state.is_exclusive and state.may_replace):
                 continue
-            key = (fact.user_id, claim.subject, claim.slot)
+            key = (fact.user_id, state.subject, state.attribute)
             older = newest.get(key)
             if older is not None and any(
-                relation(other, claim) == "replaces" for other in read(older.text).claims
+                relation(other, state) == "replaces" for other in read_attributes(older.text).states
             ):
                 outdated[older] = fact
             newest[key] = fact

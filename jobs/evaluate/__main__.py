@@ -3,6 +3,7 @@
     python -m jobs.evaluate encoder --archive DIR --profiles default default:base --report DIR
     python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR
     python -m jobs.evaluate decider --data DIR --deciders rules default --report DIR
+    python -m jobs.evaluate decider --pairs FILE --report DIR
     python -m jobs.evaluate qa --store URI --questions FILE --profiles default --report DIR
 
 Every command writes report.json, report.md and a picture into the report folder; `COMMAND --help` teaches it.

@@ -1,9 +1,14 @@
 """Deciders: how well they decide decisions that are known, of the validation part of a training set.
 
     python -m jobs.evaluate decider --data DIR --deciders rules default default:base --report DIR
+    python -m jobs.evaluate decider --pairs FILE --deciders rules --report DIR
 
 DIR is what `jobs.distill --task decider` writes. A decider is `rules`, or a profile by name or TOML file,
 with :base, :merged or :per_request behind it. All are asked the same questions, once, in their own prompts.
+
+FILE has pairs of memories, {"older": TEXT, "newer": TEXT, "older_should": keep | delete | unite} a line. The
+older is of day 0, the newer of day 30, and each pair goes through a whole consolidation. `keep`, `delete` and
+`unite` are then shares of right answers with their Wilson 95 % intervals; a keep that is rewritten is wrong.
 
   accuracy        share of the questions decided as the label says; an unreadable answer is wrong
   update ...      the same for the questions whose label is this action
@@ -24,7 +29,7 @@ from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
-from schemas.profile import DeciderProfile
+from schemas.profile import DeciderProfile, EmbedderProfile
 
 RULES = "rules"
 
@@ -34,8 +39,16 @@ _DATED = re.compile(r"^(?:\d+\. )?\((\d{4}-\d{2}-\d{2}|date unknown)\) (.+)$", r
 class Config(JobConfig):
     """Settings of a decider evaluation."""
 
-    data: str
+    data: str | None = None
     """Training set of task decider."""
+    pairs: str | None = None
+    """Labelled pairs of memories, JSONL."""
+    embedder: str = "default"
+    """For pairs: name in jobs/configs/embedders, or TOML file."""
+    min_similarity: float = Field(0.5, ge=-1, le=1)
+    """For pairs: least cosine of two memories that are compared, as in jobs.consolidate."""
+    min_confidence: float = Field(0.5, ge=0, le=1)
+    """For pairs: as in jobs.consolidate."""
     deciders: list[str] = Field(["rules"], min_length=1)
     """`rules`, names in jobs/configs/deciders or TOML files."""
     report: str
@@ -48,6 +61,13 @@ class Config(JobConfig):
 
 def run(config: Config) -> dict:
     """Measure every decider, write the report, return the summary."""
+    if (config.data is None) == (config.pairs is None):
+        raise UsageError("--data, --pairs: give one of the two")
+    return run_pairs(config) if config.pairs else run_set(config)
+
+
+def run_set(config: Config) -> dict:
+    """Deciders on the questions of a training set."""
     from cluster.models import ModelError, resolve_decider
 
     started_s = time.monotonic()
@@ -74,6 +94,46 @@ def run(config: Config) -> dict:
     definitions = __doc__[__doc__.index("  accuracy") :]
     write_report(
         folder, config, rounded(report), "Deciders", boards, definitions, lambda figure: draw(figure, boards)
+    )
+    seconds = round(time.monotonic() - started_s, 2)
+    return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
+
+
+def run_pairs(config: Config) -> dict:
+    """Deciders on labelled pairs, each through a whole consolidation."""
+    from cluster.embedder import Embedder
+    from cluster.models import ModelError, resolve_decider, resolve_embedder
+    from jobs.evaluate.pairs import consolidate_pairs, mistakes, pairs_board, read_pairs
+    from jobs.run import load_profile
+
+    started_s = time.monotonic()
+    folder = check_folder(config.report)
+    pairs = read_pairs(config.pairs, config.max_questions)
+    names = [name for name in config.deciders if name != RULES]
+    variants = load_variants("deciders", names, DeciderProfile) if names else {}
+    try:
+        profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
+        embedder = Embedder(resolve_embedder(load_profile("embedders", config.embedder, EmbedderProfile)))
+    except ModelError as error:
+        raise JobError(str(error)) from error
+    if profiles:
+        connect(config.cluster)
+    boards, wrong = [], {}
+    for name in config.deciders:
+        decide = rules_decide() if name == RULES else model_decide(name, profiles[name], config)
+        fates, per_s = consolidate_pairs(pairs, embedder.embed, decide, min_similarity=config.min_similarity)
+        boards.append({"decider": name, **pairs_board(pairs, fates), "pairs/s": per_s})
+        wrong[name] = mistakes(pairs, fates)
+    report = {"num_pairs": len(pairs), "deciders": boards}
+    definitions = __doc__[__doc__.index("FILE has") : __doc__.index("  accuracy")]
+    write_report(
+        folder,
+        config,
+        rounded(report) | {"mistakes": wrong},
+        "Deciders on pairs",
+        boards,
+        definitions,
+        lambda figure: draw(figure, boards, ("keep", "delete", "unite")),
     )
     seconds = round(time.monotonic() - started_s, 2)
     return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
@@ -132,13 +192,41 @@ def read_question(content: str, source_id: str):
 
 def decide_by_rules(questions: list) -> tuple[list, float]:
     """Decisions (schemas.decision.Decision), and how many a second."""
-    from cluster.consolidation.decider import Rules
+    from cluster.consolidation.rules import Rules
     from schemas.decision import Decision
 
     started_s = time.monotonic()
     verdicts = Rules().decide(questions)
     seconds = time.monotonic() - started_s
     return [Decision(action=v.action, updated_text=v.text) for v in verdicts], len(questions) / seconds
+
+
+def rules_decide():
+    """The rules as a fold asks them."""
+    from cluster.consolidation.rules import Rules
+
+    return Rules().decide
+
+
+def model_decide(name: str, profile: DeciderProfile, config: Config):
+    """A model as a fold asks it, behind the guards; an answer that cannot be read fails."""
+    from cluster.consolidation.decider import guard
+    from cluster.consolidation.fold import Verdict
+
+    def decide(questions: list) -> list:
+        decisions, _ = decide_by_model(name, profile, questions, config.pool)
+        verdicts = [
+            Verdict(made.action, text=made.updated_text, confidence=made.confidence)
+            if made
+            else Verdict("", "failed")
+            for made in decisions
+        ]
+        return [
+            guard(question, verdict, min_confidence=config.min_confidence)
+            for question, verdict in zip(questions, verdicts, strict=True)
+        ]
+
+    return decide
 
 
 def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: ModelPool):
@@ -203,10 +291,12 @@ def count_pairs(examples: list[dict], decisions: list) -> dict[str, dict[str, in
     return counts
 
 
-def draw(figure, boards: list[dict]) -> None:
-    """Accuracy by action, stability and invention of each decider."""
+MEASURES = ("accuracy", *ACTIONS, "stability", "invention_rate")
+
+
+def draw(figure, boards: list[dict], names: tuple[str, ...] = MEASURES) -> None:
+    """These measures of each decider, side by side."""
     axes = figure.subplots()
-    names = ("accuracy", *ACTIONS, "stability", "invention_rate")
     width = 0.8 / len(boards)
     for number, row in enumerate(boards):
         places = [place + number * width for place in range(len(names))]

@@ -179,8 +179,8 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
 
 
 def make_settings(uri: str, new_run: str, config):
-    from cluster.consolidation.decider import Rules
     from cluster.consolidation.plan import Settings
+    from cluster.consolidation.rules import rules_fingerprint
 
     return Settings(
         uri=uri,
@@ -190,7 +190,7 @@ def make_settings(uri: str, new_run: str, config):
         new_runs=(new_run,),
         again=frozenset(),
         undone=(),
-        decider=Rules.fingerprint,
+        decider=rules_fingerprint(),
         **config.model_dump(
             include={"min_similarity", "top_k", "max_sources", "min_confidence", "batch_size"}
         ),

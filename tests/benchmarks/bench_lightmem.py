@@ -101,10 +101,9 @@ def lightmem(folder: Path, vectors, times, payloads, threshold: float) -> tuple[
 
 def ours(texts, vectors, num_new: int) -> tuple[list, float]:
     """Candidates and fold of one user; the questions that a decider is asked, and the seconds."""
+    from cluster.consolidation.attributes import binding_keys, keys, read_attributes
     from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
-    from cluster.consolidation.claims import binding_slots, slots
     from cluster.consolidation.fold import Memory, Pair, Verdict, fold
-    from cluster.consolidation.grammar import read
 
     asked = []
 
@@ -115,8 +114,8 @@ def ours(texts, vectors, num_new: int) -> tuple[list, float]:
     started_s = time.monotonic()
     is_new = np.arange(len(texts)) >= len(texts) - num_new
     similar = similar_pairs(vectors, is_new, top_k=10, min_similarity=0.5)
-    said = [read(text) for text in texts]
-    slotted = slot_pairs(vectors, is_new, [slots(one) for one in said], [binding_slots(one) for one in said])
+    said = [read_attributes(text) for text in texts]
+    slotted = slot_pairs(vectors, is_new, [keys(one) for one in said], [binding_keys(one) for one in said])
     pairs = union(similar, slotted)
     involved = sorted({*pairs.targets.tolist(), *pairs.sources.tolist()})
     memories = [Memory(f"{n:09}", 1, "u", f"{n:09}", f"s{n}", 0, texts[n]) for n in involved]
@@ -161,8 +160,8 @@ def part_speed(options) -> dict:
 
 
 def part_calls(options) -> dict:
-    from cluster.consolidation.decider import Rules
     from cluster.consolidation.fold import Question, Source, fold
+    from cluster.consolidation.rules import Rules
     from jobs.sample.__main__ import SampleConfig
     from jobs.sample.__main__ import run as make_sample
     from tests.gold import gold_pairs, gold_rows, load_embedder

@@ -1,7 +1,8 @@
 import pytest
 
-from cluster.consolidation.decider import DeciderPrompt, Rules, ask, guard, invented
+from cluster.consolidation.decider import DeciderPrompt, ask, guard, invented
 from cluster.consolidation.fold import Memory, Question, Source, Verdict
+from cluster.consolidation.rules import Rules
 from cluster.encoder import Reply
 from schemas.profile import DeciderProfile
 

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.consolidation.claims import slots
-from cluster.consolidation.decider import Rules
+from cluster.consolidation.attributes import keys, read_attributes
 from cluster.consolidation.fold import Folded, Memory, Pair, Question, Verdict, fold, layers
-from cluster.consolidation.grammar import read
+from cluster.consolidation.rules import Rules
 
 
 def memory(record_id: str, day: int, text: str, user: str = "u", **fields) -> Memory:
@@ -392,7 +391,7 @@ def test_decisions_name_the_revisions_whose_texts_were_shown(world):
             assert [texts[one] for one in named] == [source.memory.text for source in question.sources]
 
 
-ATTRIBUTES = ["User lives in {}.", "User works at {}.", "User's partner is {}.", "User's sister lives in {}."]
+ATTRIBUTES = ["User lives in {}.", "User works at {}.", "User's partner is {}.", "User's mother lives in {}."]
 VALUES = ["Lyon", "Oslo", "Rome"]
 
 
@@ -414,7 +413,7 @@ def lives(draw) -> list[Memory]:
 
 
 def pairs_by_slot(memories: list[Memory]) -> list[Pair]:
-    named = {one.record_id: slots(read(one.text)) for one in memories}
+    named = {one.record_id: keys(read_attributes(one.text)) for one in memories}
     return [pair for pair in all_pairs(memories) if named[pair.target] & named[pair.source]]
 
 
