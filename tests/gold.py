@@ -171,7 +171,7 @@ def consolidated_world(archive: Path, embedder, **sample_options) -> dict[str, s
     """Make a sample world, fold its gold memories by rules, and name what came out: sets of memory ids, and
     of facts (user, fact).
 
-    `old_values`: all that have a newer value in whose place they stood; `old_values_active`: those of them that still are;
+    `old_values`: all that a newer value took the place of; `old_values_active`: those of them that still are;
     `current_facts_lost`: without an active current value; `unrelated_touched`: changed, though nothing was
     ever said to their fact again.
     """

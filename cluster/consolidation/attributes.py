@@ -415,7 +415,8 @@ class _Reader:
             return
         sold = re.fullmatch(
             r"(?:has )?(?:sold|gave away|got rid of|donated|crashed|totalled|scrapped|returned|lost|"
-            rf"cancelled|canceled|traded in|broke) (?:the|his|her|their) (?P<v>[^,]+?)(?: (?:to|for|at) .+)?{_TAIL}",
+            r"cancelled|canceled|traded in|broke) (?:the|his|her|their) "
+            rf"(?P<v>[^,]+?)(?: (?:to|for|at) .+)?{_TAIL}",
             body,
         )
         if sold:
@@ -700,8 +701,8 @@ _STEMS = dict(
     for pair in """
         smoking smoke, driving drive, riding ride, taking take, having have, using use, living live, moving
         move, practising practise, practicing practice, running run, swimming swim, getting get, dating date,
-        writing write, making make, giving give, leaving leave, commuting commute, dancing dance, cycling cycle,
-        planning plan, studying study, vaping vape, hiking hike, jogging jog, skating skate, baking bake,
+        writing write, making make, giving give, leaving leave, commuting commute, dancing dance,
+        cycling cycle, planning plan, studying study, vaping vape, hiking hike, jogging jog, skating skate, baking bake,
         gambling gamble, biking bike, buying buy, adopting adopt, quitting quit
     """.split(",")  # noqa: SIM905 - pairs are read more easily
 )
