@@ -702,7 +702,8 @@ _STEMS = dict(
         smoking smoke, driving drive, riding ride, taking take, having have, using use, living live, moving
         move, practising practise, practicing practice, running run, swimming swim, getting get, dating date,
         writing write, making make, giving give, leaving leave, commuting commute, dancing dance,
-        cycling cycle, planning plan, studying study, vaping vape, hiking hike, jogging jog, skating skate, baking bake,
+        cycling cycle, planning plan, studying study, vaping vape,
+        hiking hike, jogging jog, skating skate, baking bake,
         gambling gamble, biking bike, buying buy, adopting adopt, quitting quit
     """.split(",")  # noqa: SIM905 - pairs are read more easily
 )
