@@ -229,12 +229,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sync_below(path: Path) -> None:
-    """Bring everything under a folder to the disk. What is there already costs nothing."""
-    for folder, _, names in os.walk(path):
-        for name in names:
-            sync(Path(folder, name))
-        sync(Path(folder))
+def files_below(path: Path) -> set[Path]:
+    """Every file under a local folder."""
+    return {Path(folder, name) for folder, _, names in os.walk(path) for name in names}
+
+
+def sync_new(path: Path, known: set[Path]) -> None:
+    """Bring the files under a folder to the disk that are not known to be there, and their names."""
+    new = files_below(path) - known
+    for place in [*new, *{parent for one in new for parent in one.parents if parent.is_relative_to(path)}]:
+        sync(place)
 
 
 def sweep_aside(uri: str) -> int:
@@ -271,10 +275,23 @@ def parquet_bytes(table: pa.Table) -> bytes:
 def everything(uri: str) -> Iterator[tuple[str, bytes]]:
     """(path, content) of every file of a store, the tables' own files and what was only written aside
     included; one in memory at a time."""
-    if (root := local_path(uri)) is not None:
-        for path in sorted(path for path in root.rglob("*") if path.is_file()):
-            yield path.relative_to(root).as_posix(), path.read_bytes()
+    root = local_path(uri)
+    store = from_url(uri) if root is None else None
+    for path in sorted(sizes_below(uri)):
+        yield path, bytes(obstore.get(store, path).bytes()) if store else (root / path).read_bytes()
+
+
+def sizes_below(uri: str) -> dict[str, int]:
+    """Path -> bytes of every file under a folder, also of such as `Files` does not list."""
+    if (root := local_path(uri)) is None:
+        return {meta["path"]: meta["size"] for chunk in obstore.list(from_url(uri)) for meta in chunk}
+    return {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)}
+
+
+def delete_below(uri: str, paths: Iterable[str]) -> None:
+    """Delete files under a folder. What is gone already is no error."""
+    if (root := local_path(uri)) is None:
+        obstore.delete(from_url(uri), list(paths))
         return
-    store = from_url(uri)
-    for path in sorted(meta["path"] for chunk in obstore.list(store) for meta in chunk):
-        yield path, bytes(obstore.get(store, path).bytes())
+    for path in paths:
+        (root / path).unlink(missing_ok=True)

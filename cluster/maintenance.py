@@ -1,7 +1,7 @@
 """Operations on a whole store: go back to a run, change the embedder, give up old runs.
 
 Each is written down as an intent and then applied by steps that can all be repeated, as every commit is
-(see cluster.store). The row in `runs` is the commit point here too.
+(see cluster.store). The next head is the commit point here too.
 """
 
 import json
@@ -10,22 +10,33 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.files import Files
-from cluster.store import INDEXES, INTENT, Store, StoreError, optimize, run_row, run_rows, staged_rows, tag
+from cluster.files import Files, delete_below, sizes_below
+from cluster.store import (
+    Store,
+    StoreError,
+    alone,
+    drop_old_versions,
+    make_indexes,
+    retag,
+    run_row,
+    run_rows,
+    settle,
+    settled,
+    staged_rows,
+    tag,
+    view_versions,
+)
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
 
 
 def apply(store: Store, intent: dict) -> None:
     """Bring an intent of this module to its end, whatever of it is done already."""
     {"rollback": _rollback, "reembed": _reembed, "compact": _compact}[intent["kind"]](store, intent)
-    store.files.delete([INTENT])
 
 
 def publish(store: Store, new: list[dict], changed: list[dict]) -> None:
-    """The commit point: new rows of `runs`, and changed ones, in one Lance commit."""
-    rows = run_rows([*changed, *new])
-    merge = store.head("runs").merge_insert(["run_id"])
-    merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+    """The commit point: new rows of `runs`, and changed ones."""
+    store.publish(new, changed)
 
 
 def is_published(store: Store, intent: dict) -> bool:
@@ -37,22 +48,48 @@ def openable(store: Store) -> list[dict]:
     return [row for row in store.runs() if json.loads(row["versions"])]
 
 
-def tidy(table) -> dict:
-    """Remove every version of a table that has no tag, with its files. Returns counts.
+def tidy(table, store: Store) -> dict:
+    """Remove every version of a table that has no tag, with its files, and files of no version. Returns
+    counts.
 
-    Files that no version knows go too, however new: the lease says that nobody is writing them.
+    Files are listed, then the lease is checked, then those of the list go that no version has: what another
+    writer makes, should this one be stopped here and go on after it, is not on the list.
     """
-    stats = table.to_lance().cleanup_old_versions(
-        timedelta(0), delete_unverified=True, error_if_tagged_old_versions=False
-    )
-    return {"num_versions": stats.old_versions, "num_bytes": stats.bytes_removed}
+    folder = table.to_lance().uri
+    listed = {path: size for path, size in sizes_below(folder).items() if path.startswith(OF_VERSIONS)}
+    store.fence()
+    stats = table.to_lance().cleanup_old_versions(timedelta(0), error_if_tagged_old_versions=False)
+    kept, there = needed(table), sizes_below(folder)
+    left = {path for path in listed if path in there and "/".join(path.split("/")[:2]) not in kept}
+    delete_below(folder, left)
+    num_bytes = stats.bytes_removed + sum(listed[path] for path in left)
+    return {"num_versions": stats.old_versions, "num_bytes": num_bytes}
+
+
+OF_VERSIONS = ("data/", "_deletions/", "_indices/", "_transactions/")
+"""Where a table's versions have their files. Transactions are of use only while others write: a manifest
+holds its own."""
+
+
+def needed(table) -> set[str]:
+    """What versions of a table have of its folder: data files, lists of deleted rows, folders of indexes."""
+    found = set()
+    for version in [item["version"] for item in table.list_versions()]:
+        table.checkout(version)
+        dataset = table.to_lance()
+        for fragment in dataset.get_fragments():
+            found |= {f"data/{file.path}" for file in fragment.data_files()}
+            if deleted := fragment.deletion_file():
+                found.add(deleted)
+        segments = [segment for item in dataset.describe_indices() for segment in item.segments]
+        found |= {f"_indices/{segment.uuid}" for segment in segments}
+    table.checkout_latest()
+    return found
 
 
 def index(table, name: str) -> None:
     """Index what has no index yet."""
-    for column, config in INDEXES[name].items():
-        if not any(column in existing.columns for existing in table.list_indices()):
-            table.create_index(column, config=config)
+    make_indexes(table, name)
 
 
 # --- rollback -----------------------------------------------------------------------------------------
@@ -73,7 +110,7 @@ def rollback(store: Store, run: dict, to: str) -> None:
 def _rollback(store: Store, intent: dict) -> None:
     if is_published(store, intent):
         return
-    run, versions = intent["run"], {}
+    run, versions, runs = intent["run"], {}, store.runs()
     # Both views are pinned by version, so what a killed attempt did to the tables does not change the marks.
     marks = rollback_marks(
         now=store.rows("segments", SEGMENTS_SCHEMA.names),
@@ -81,12 +118,16 @@ def _rollback(store: Store, intent: dict) -> None:
         run_id=run["run_id"],
     )
     for name in TABLE_KEYS:
-        table = store.table(name, intent["to"])
-        table.restore()
+        table = store.writable(name)
+        with alone(table):
+            table.checkout(view_versions(runs, name)[intent["to"]])
+            table.restore()
         if name == "segments" and marks.num_rows:
-            merge = table.merge_insert(TABLE_KEYS[name])
-            merge.when_matched_update_all().when_not_matched_insert_all().execute(marks)
-            optimize(table)
+            with alone(table):
+                merge = table.merge_insert(TABLE_KEYS[name])
+                merge.when_matched_update_all().when_not_matched_insert_all().execute(marks)
+            settle(table, name)
+            drop_old_versions(table, view_versions(runs, name))
         tag(table, run["run_id"])
         versions[name] = table.version
     publish(store, [run_row(run, versions)], [])
@@ -133,17 +174,17 @@ def _reembed(store: Store, intent: dict) -> None:
     run, staging = intent["run"], Files(store.uri, "staging")
     versions = json.loads(store.run()["versions"])
     for name in TABLE_KEYS:
-        table = store.head(name)
+        table = store.writable(name)
         paths = intent["staged"].get(name)
         if paths is not None:
             schema = table_schemas(intent["dim"], intent["turn_dim"])[name]
             batches = staged_rows(staging, paths, schema, run)
             # One Lance commit takes the rows, the schema and the indexes of the old generation away.
-            table.to_lance().insert(pa.RecordBatchReader.from_batches(schema, batches), mode="overwrite")
-            table.checkout_latest()
-            index(table, name)
-            versions[name] = table.version
-        table.checkout(versions[name])
+            with alone(table):
+                table.to_lance().insert(pa.RecordBatchReader.from_batches(schema, batches), mode="overwrite")
+                table.checkout_latest()
+            settle(table, name)
+        versions[name] = table.version
         tag(table, run["run_id"])
     publish(store, [run_row(run, versions)], [])
 
@@ -176,9 +217,9 @@ def _compact(store: Store, intent: dict) -> None:
     rows = {row["run_id"]: row for row in store.runs()}
     newest, versions = store.run(), {}
     for name in TABLE_KEYS:
-        table = store.head(name)
-        index(table, name)
-        optimize(table)
+        table = store.writable(name)
+        settle(table, name)
+        drop_old_versions(table, view_versions(list(rows.values()), name))
         versions[name] = table.version
     # Tags only after the commit point: until then, the old versions are what readers look at.
     changed = [newest | {"versions": json.dumps(versions)}]
@@ -188,10 +229,22 @@ def _compact(store: Store, intent: dict) -> None:
         table = store.head(name)
         for run_id in set(table.tags.list()) & set(intent["expired"]):
             table.tags.delete(run_id)
-        table.checkout(versions[name])
-        tag(table, newest["run_id"])
-        table.checkout_latest()
-        tidy(table)
-    runs = store.head("runs")
-    optimize(runs)
-    tidy(runs)
+        retag(table, view_versions(store.runs(), name))
+        tidy(table, store)
+    settle_runs(store)
+
+
+def settle_runs(store: Store, changed: list[dict] | None = None) -> None:
+    """Compact `runs`, with these rows in place of those of their ids, and remove every version of it but the
+    one that readers see from now on."""
+    head, runs = store.head_now(), store.writable("runs")
+    if changed:
+        with alone(runs):
+            runs.merge_insert(["run_id"]).when_matched_update_all().execute(run_rows(changed))
+    with settled(runs):
+        # `optimize` leaves rows that are marked as deleted in their files when they are few.
+        runs.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
+        runs.checkout_latest()
+    if runs.version != head.versions["runs"]:
+        store.put_head(head.versions | {"runs": runs.version}, store.by)
+    tidy(runs, store)

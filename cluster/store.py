@@ -1,37 +1,99 @@
 """The memory store in LanceDB: views, the commit protocol, search. The only module that knows lancedb.
 
 Commit protocol. A run is prepared in staged files, written down as one *intent*, and then applied table by
-table; each table changes in one Lance commit. The row in `runs`, which names the version of every table, is
-the commit point: a reader takes the versions of the newest row and so sees all of a run or nothing of it. A
-writer that finds an intent finishes it before it does anything else, and every step can be repeated: what a
-killed process left is rolled forward, never half visible.
+table. The commit point is the creation of the next *head* (see cluster.heads), which names the version of
+every table, `runs` included: a reader takes the versions of the newest head and so sees all of a run or
+nothing of it. Runs are ordered by the number of the head that made them visible, and by no clock.
+
+A writer that finds an intent finishes it before it does anything else. It begins anew at the versions of the
+newest head: a table that has moved on since is restored first, so every step can be repeated, and what a
+killed process left is rolled forward, never half visible. An intent that cannot be applied any more, because
+its staged files are gone, is given up.
+
+A writer may be stopped for minutes at any step, lose its lease, and go on while another one writes. It asks
+for its lease before each table. What it still writes lands behind the versions that heads name, or between
+two steps of the other, who notices (`alone`, `settled`) and begins anew. Its own head it cannot create: that
+number is taken. Files that a new version may need are never deleted by their age (`tidy`).
 """
 
+import contextlib
+import copy
 import datetime as dt
 import importlib
 import itertools
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 from lancedb.index import FTS, BTree
+from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-from cluster.files import Files
+from cluster.files import Files, files_below, local_path, sweep_aside, sync_new
+from cluster.heads import Head, Heads
+from cluster.lease import Lease, LeaseLost
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
+
+STOP_WORDS = [
+    *(
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+    ),
+    *("have", "he", "her", "his", "i", "if", "in", "into", "is", "it", "its", "me", "my", "no", "not", "of"),
+    *(
+        "on",
+        "or",
+        "our",
+        "she",
+        "so",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+    ),
+    *("to", "was", "we", "were", "what", "when", "where", "which", "who", "will", "with", "you", "your"),
+]
+"""English words that full text leaves out. The index's own list has words of other languages in it, such as
+the Japanese for teacher."""
+
+WORDS = FTS(base_tokenizer="icu/split", custom_stop_words=STOP_WORDS)
+"""Full text of every script: Chinese, Japanese and Thai are cut into words by ICU's dictionaries, identifiers
+at their punctuation. English is stemmed; what other languages put behind a word, the query allows for."""
 
 INDEXES = {
     "segments": {"segment_id": BTree()},
     "rejections": {},
     "decisions": {"target_id": BTree()},
     "states": {},
-    "turns": {"user_id": BTree(), "content": FTS()},
-    "records": {"user_id": BTree(), "semantic_text": FTS()},
+    "turns": {"user_id": BTree(), "content": WORDS},
+    "records": {"user_id": BTree(), "semantic_text": WORDS},
 }
 
 INTENT = "intent.json"
+"""What is to be done, as releases before heads wrote it down. Now it is `intent-NUMBER.json`, with the number
+of the head that it leads to: nobody deletes or overwrites another writer's."""
 
 WORDS_WEIGHT = 0.05
 """What shared words add to a cosine. Measured, as the next two, on 234 questions of LongMemEval, where
@@ -60,15 +122,23 @@ OPERATIONS = {
 """Where the intents of other kinds than a commit are applied: kind -> module with `apply(store, intent)`."""
 
 
+MAX_BEGUN = 5
+"""How often a writer begins a commit anew because another one, who lost the lease, wrote into it."""
+
+
 class StoreError(Exception):
     """The store cannot do what was asked. The message names the store and the remedy."""
 
 
-class Store:
-    """A store; `must_exist` is for readers, a backfill may create it."""
+class Overtaken(Exception):
+    """Another writer changed a table between two steps of this one."""
 
-    def __init__(self, uri: str, *, must_exist: bool = True):
-        self.uri = uri
+
+class Store:
+    """A store; `must_exist` is for readers, a backfill may create it. `lease` is for writers."""
+
+    def __init__(self, uri: str, *, must_exist: bool = True, lease: Lease | None = None):
+        self.uri, self.lease = uri, lease
         if "://" not in uri:
             if must_exist and not Path(uri).is_dir():
                 raise StoreError(f"--store {uri}: no such store; run jobs.backfill first, or check the path")
@@ -76,28 +146,86 @@ class Store:
             self.uri = str(Path(uri).absolute())
         self._db = lancedb.connect(self.uri)
         self.files = Files(self.uri, "commit")
-        tables = self._tables()
-        if must_exist and "runs" not in tables:
+        self.heads = Heads(self.uri)
+        self._frozen: Head | None = None
+        self._planned: int | None = None
+        """Number of the head that this writer's work builds on, from `recover` on."""
+        self._number, self.by, self.intent = 0, "", ""
+        """While an intent is applied: number of the newest head, the intent's run and its path in `files`."""
+        self._root = local_path(self.uri)
+        self._on_disk: set[Path] = set()
+        """Files of tables that were there, and so on the disk, when this intent was begun."""
+        head = self.head_now()
+        if head is None and must_exist:
             raise StoreError(
                 f"--store {uri}: holds no finished run; run jobs.backfill first, or check the path"
             )
-        if "runs" in tables and (lacking := TABLE_KEYS.keys() - tables):
+        if head is not None:
+            self._check_release(uri, head)
+
+    def _check_release(self, uri: str, head: Head) -> None:
+        if head.store_version > STORE_VERSION:
+            raise StoreError(
+                f"--store {uri}: has version {head.store_version} and this release writes and reads version "
+                f"{STORE_VERSION}; use the newer release that wrote it"
+            )
+        if lacking := TABLE_KEYS.keys() - set(self._db.list_tables(limit=1000).tables):
             raise StoreError(
                 f"--store {uri}: lacks the tables {sorted(lacking)}, because another release wrote it; use "
                 "that release, or write a new store"
             )
 
-    def _tables(self) -> set[str]:
-        return set(self._db.list_tables(limit=1000).tables)
-
     # --- views ----------------------------------------------------------------------------------------
+
+    def head_now(self) -> Head | None:
+        """The newest published state; None in an empty store."""
+        return self._frozen or self.heads.newest() or self._head_of_version_2()
+
+    def _head_of_version_2(self) -> Head | None:
+        """What the newest row of `runs` says, for a store of a release before heads."""
+        table = self._open("runs")
+        # A writer of this release that was killed in the first commit of all has left no such table.
+        if table is None or "sequence" in table.schema.names:
+            return None
+        runs = _in_order(table.to_arrow().to_pylist())
+        if not runs:
+            return None
+        versions = json.loads(runs[-1]["versions"]) | {"runs": table.version}
+        return Head(len(runs), runs[-1]["run_id"], versions, store_version=2)
+
+    def _open(self, name: str) -> lancedb.table.Table | None:
+        """A table; None where there is none, be it that a killed writer has left a folder of its name."""
+        try:
+            return self._db.open_table(name)
+        except (ValueError, FileNotFoundError):
+            return None
+
+    def snapshot(self) -> "Store":
+        """The store as it is now, for a reader that asks more than once and wants answers that belong
+        together, whatever is published meanwhile."""
+        frozen = copy.copy(self)
+        frozen._frozen = self.head_now()
+        return frozen
 
     def runs(self) -> list[dict]:
         """Finished runs, oldest first."""
-        if "runs" not in self._tables():
-            return []
-        rows = self._db.open_table("runs").to_arrow().to_pylist()
-        return sorted(rows, key=lambda row: (row["finished_at"], row["run_id"]))
+        head = self.head_now()
+        return [] if head is None else self._runs(head)
+
+    def _runs(self, head: Head) -> list[dict]:
+        return _in_order(self._at("runs", head.versions["runs"]).to_arrow().to_pylist())
+
+    def _at(self, name: str, version: int) -> lancedb.table.Table:
+        """A table as it was at a version that a head or a run names, read-only."""
+        table = self._db.open_table(name)
+        try:
+            table.checkout(version)
+        except ValueError:
+            raise StoreError(
+                f"store {self.uri}: version {version} of {name!r} was taken away while it was being read, by "
+                "jobs.compact or jobs.forget; ask again"
+            ) from None
+        return table
 
     def run(self, as_of: str | None = None) -> dict | None:
         """The named run, or the newest; None in an empty store. StoreError for an unknown name."""
@@ -123,23 +251,24 @@ class Store:
                 f"--as-of {run['run_id']}: the view of this run has expired (jobs.compact keeps only "
                 f"the newest); {self.uri} still has {openable}"
             )
-        table = self.head(name)
-        table.checkout(versions[name])
-        return table
-
-    def head(self, name: str) -> lancedb.table.Table:
-        """A table as it stands, be it published or not: for writers, under the lease."""
-        return self._db.open_table(name)
+        return self._at(name, versions[name])
 
     def rows(
         self, name: str, columns: list[str], where: str | None = None, as_of: str | None = None
     ) -> pa.Table:
-        """Rows of a view, all of them."""
+        """Rows of a view, all of them. A column that an older view does not have is null."""
         table = self.table(name, as_of)
         if table is None:
             return pa.schema([]).empty_table()
-        query = table.search().select(columns)
-        return (query.where(where) if where else query).limit(None).to_arrow()
+        query = table.search().select([column for column in columns if column in table.schema.names])
+        found = (query.where(where) if where else query).limit(None).to_arrow()
+        schema = RUNS_SCHEMA if name == "runs" else table_schemas(1)[name]
+        for column in columns:
+            if column not in found.column_names and column in schema.names:
+                found = found.append_column(
+                    schema.field(column), pa.nulls(len(found), schema.field(column).type)
+                )
+        return found.select(columns)
 
     def dim(self) -> int | None:
         """Length of the records' vectors; None in an empty store."""
@@ -176,16 +305,18 @@ class Store:
         have no common scale, so each table's rows are ranked apart, and merged by `reciprocal_ranks`.
         Never returns a row of another user: the filter comes first.
         """
-        mine, hits = f"user_id = {quote(user_id)} AND active", []
+        mine, hits, seen = f"user_id = {quote(user_id)} AND active", [], self.snapshot()
         vectors = {"records": vector, "turns": vector if turn_vector is None else turn_vector}
         for name, asked in vectors.items():
             if kind and name != f"{kind}s":
                 continue
-            table = self.table(name, as_of)
+            table = seen.table(name, as_of)
             if table is None or not table.count_rows():
                 continue
             by_vector = table.search(asked, query_type="vector").where(mine, prefilter=True).limit(3 * k)
-            by_words = table.search(text or " ", query_type="fts").where(mine, prefilter=True).limit(3 * k)
+            column = next(column for column, index in INDEXES[name].items() if isinstance(index, FTS))
+            by_words = table.search(words_query(text, column), query_type="fts")
+            by_words = by_words.where(mine, prefilter=True).limit(3 * k)
             found = {}
             for row in [*by_words.to_arrow().to_pylist(), *by_vector.to_arrow().to_pylist()]:
                 found.setdefault(tuple(row[key] for key in TABLE_KEYS[name]), row)
@@ -213,27 +344,227 @@ class Store:
 
     # --- writing (under a lease) ----------------------------------------------------------------------
 
+    def fence(self) -> None:
+        """Raise LeaseLost unless this writer still holds the lease."""
+        if self.lease:
+            self.lease.check()
+
     def recover(self) -> str | None:
-        """Finish the run that a killed writer had decided to commit; its id, or None. Needs the lease."""
-        intent = self.files.get_json(INTENT)
+        """Finish the run that a killed writer had decided to commit; its id, or None. Needs the lease.
+
+        Also brings a store of an earlier release up to this one, and takes back what writers have left
+        in tables behind the published versions. What this writer commits from now on builds on the state
+        that it finds here: once another one has published, it is refused.
+        """
+        self.fence()
+        sweep_aside(self.uri)
+        self._planned, finished = None, None
+        if (self.files.get_json(INTENT) or {}).get("kind") == "forget":
+            raise StoreError(
+                f"store {self.uri}: a forgetting that an earlier release had begun is not finished; run any "
+                "job of that release on it once, and nothing before that"
+            )
+        if self.head_now() is not None:
+            self.upgrade()
+        for path in self.intents():
+            finished = self._recover(path) or finished
+        for name in head.versions if (head := self.head_now()) else ():
+            self.writable(name)
+        self._planned = self.heads.number()
+        return finished
+
+    def intents(self) -> list[str]:
+        """Paths in `files` of what was decided and is not done, oldest first."""
+        return [path for path in self.files.paths() if path == INTENT or _INTENT.fullmatch(path)]
+
+    def _recover(self, path: str) -> str | None:
+        intent = self.files.get_json(path)
         if intent is None:
-            return None
-        self._finish(intent)
-        return intent["run"]["run_id"]
+            return self._give_up(path, "a run", "what was to be done is empty or cut off")
+        run_id = intent["run"]["run_id"]
+        if intent.get("store_version", 0) > STORE_VERSION:
+            raise StoreError(
+                f"store {self.uri}: a newer release had begun to commit run {run_id}; finish it with that "
+                f"release, or delete _slowwave/commit/{path} to give that run up"
+            )
+        number, newest = _number_of(path), self.heads.number()
+        if number is not None and number <= newest:
+            head = self.heads.get(number)
+            if head is None or head.by != run_id:
+                return self._give_up(path, f"run {run_id}", "another run was published in its place")
+        try:
+            self._finish(path, intent)
+        except (StoreError, LeaseLost):
+            raise
+        except Exception:
+            if not (damaged := self._damaged(intent)):
+                raise
+            Files(self.uri, "staging").delete(damaged)
+            return self._give_up(path, f"run {run_id}", f"its staged files {damaged[:3]} are gone or damaged")
+        return run_id
+
+    def _give_up(self, path: str, what: str, why: str) -> None:
+        self.files.delete([path])
+        print(
+            f"store {self.uri}: {what} was interrupted in its commit and cannot be finished ({why}); it was "
+            "given up, and nothing of it is seen. Run its job again",
+            flush=True,
+        )
+
+    def _damaged(self, intent: dict) -> list[str]:
+        """Staged files of an intent that cannot be read."""
+        staging, damaged = Files(self.uri, "staging"), []
+        for kind in ("inserts", "replaces", "staged"):
+            for path in itertools.chain(*intent.get(kind, {}).values()):
+                try:
+                    staging.get_table(path)
+                except (OSError, pa.ArrowException):
+                    damaged.append(path)
+        return damaged
 
     def begin(self, intent: dict) -> None:
         """Write down what is to be done, and do it. `intent` has `run`, and `kind` unless it is a commit."""
-        if self.files.exists(INTENT):
+        if self.head_now() is not None:
+            self.upgrade()
+        newest, path = self.heads.number(), _intent_path(self.heads.number() + 1)
+        self.fence()
+        if self._planned not in (None, newest):
+            raise StoreError(
+                f"store {self.uri}: another job has published while this one was stopped, so what this one "
+                "prepared is outdated; run the same command again"
+            )
+        content = json.dumps(intent | {"store_version": STORE_VERSION}, default=str)
+        if self.files.exists(INTENT) or not self.files.create(path, content.encode()):
             raise StoreError(f"store {self.uri}: an interrupted commit is not finished; call recover() first")
-        self.files.put_json(INTENT, intent)
-        self._finish(intent)
+        self._finish(path, json.loads(content))
 
-    def _finish(self, intent: dict) -> None:
-        if kind := intent.get("kind"):
-            # Operations build on the store, so the store can only import them when it needs one.
-            importlib.import_module(OPERATIONS[kind]).apply(self, intent)
-        else:
-            self._apply(intent)
+    def _finish(self, path: str, intent: dict) -> None:
+        self._number, self.by, self.intent = self.heads.number(), intent["run"]["run_id"], path
+        self._look()
+        # Operations build on the store, so the store can only import them when it needs one.
+        apply = (
+            importlib.import_module(OPERATIONS[kind]).apply if (kind := intent.get("kind")) else Store._apply
+        )
+        try:
+            for left in reversed(range(MAX_BEGUN)):
+                try:
+                    apply(self, intent)
+                    break
+                except Overtaken as error:
+                    if not left:
+                        raise StoreError(
+                            f"store {self.uri}: another job, which has lost its lease, goes on writing "
+                            f"({error}); end it and run the same command again"
+                        ) from None
+        finally:
+            self.by = ""
+        self.files.delete([path])
+        self.heads.tidy()
+
+    def _look(self) -> None:
+        """Remember which files need no bringing to the disk: those of published versions are there."""
+        if self._root is not None:
+            folders = [self._root / f"{name}.lance" for name in (*TABLE_KEYS, "runs")]
+            self._on_disk = set().union(*map(files_below, folders))
+
+    def head(self, name: str) -> lancedb.table.Table:
+        """A table as it stands, be it published or not: for writers, under the lease."""
+        if self.by:
+            self.fence()
+        return self._db.open_table(name)
+
+    def writable(self, name: str, schema: pa.Schema | None = None) -> lancedb.table.Table:
+        """A table as the newest head has it, for a writer: what stands behind that version is taken back.
+
+        With a `schema`, a table that no head has is made.
+        """
+        self.fence()
+        head = self.head_now()
+        version = head.versions.get(name) if head else None
+        if version is None:
+            # Whatever stands there was left by writers that published nothing.
+            mode = "create" if self._open(name) is None else "overwrite"
+            table = self._db.create_table(name, schema=schema, mode=mode)
+            if table.count_rows():
+                raise Overtaken(f"table {name!r}")
+            return table
+        table = self._db.open_table(name)
+        if table.version != version:
+            with alone(table):
+                table.checkout(version)
+                table.restore()
+        if schema and dict(zip(table.schema.names, table.schema.types, strict=True)) != dict(
+            zip(schema.names, schema.types, strict=True)
+        ):
+            raise StoreError(
+                f"table {name!r} of {self.uri} has another schema.\nfound:\n{table.schema}\n"
+                f"expected:\n{schema}\n"
+                "use the release that wrote it, or write a new store"
+            )
+        return table
+
+    def publish(self, new: list[dict], changed: list[dict]) -> None:
+        """The commit point: new rows of `runs`, and changed ones, and with them the versions of the newest
+        row's view, become what readers see. At once, and unless another writer was faster."""
+        number, runs = self._number + 1, self.writable("runs", RUNS_SCHEMA)
+        # The newest rows take the place of those with their ids.
+        rows = {row["run_id"]: row for row in self.runs()}
+        news = [*changed, *(row | {"sequence": number} for row in new)]
+        rows |= {row["run_id"]: row for row in news}
+        newest = max(rows.values(), key=lambda row: row["sequence"])
+        if news:
+            with alone(runs):
+                merge = runs.merge_insert(["run_id"]).when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(run_rows(news))
+        self.put_head(json.loads(newest["versions"]) | {"runs": runs.version}, self.by or newest["run_id"])
+
+    def put_head(self, versions: dict[str, int], by: str, store_version: int = STORE_VERSION) -> None:
+        """Make these versions what readers see. They are on the disk before anybody can see them."""
+        number, old = self._number + 1, self.head_now()
+        for name, version in versions.items():
+            if self._root is not None and (old is None or old.versions.get(name) != version):
+                sync_new(self._root / f"{name}.lance", self._on_disk)
+        self.fence()
+        if not self.heads.create(Head(number, by, versions, store_version)):
+            raise StoreError(
+                f"store {self.uri}: another job has published while this one was stopped; run the same "
+                "command again: if that job finished this run too, nothing is left to do"
+            )
+        self._number = number
+        if self._planned is not None:
+            self._planned = number
+
+    def upgrade(self) -> bool:
+        """Bring a store of an earlier release up to STORE_VERSION, all at once; whether there was need."""
+        self._number, head = self.heads.number(), self.head_now()
+        if head is None or head.store_version == STORE_VERSION:
+            return False
+        if self._number == 0:
+            # From here on it is a head that names the versions, and a killed upgrade is taken back.
+            self._number = head.number - 1
+            self.put_head(head.versions, head.by, head.store_version)
+        self._look()
+        runs, versions = self.runs(), {}
+        schemas = table_schemas(self.dim(), self.turn_dim())
+        for name in TABLE_KEYS:
+            table = self.writable(name)
+            if missing := [field for field in schemas[name] if field.name not in table.schema.names]:
+                table.add_columns(pa.schema(missing))
+            _drop_repeats(table, name)
+            for column, index in INDEXES[name].items():
+                if isinstance(index, FTS):
+                    table.create_index(column, config=index, replace=True)
+            settle(table, name)
+            drop_old_versions(table, view_versions(runs, name))
+            tag(table, runs[-1]["run_id"])
+            versions[name] = table.version
+        table = self.writable("runs")
+        rows = [{"sequence": place} | row for place, row in enumerate(runs, 1)]
+        rows[-1] |= {"versions": json.dumps(versions)}
+        dataset = table.to_lance()
+        dataset.insert(run_rows(rows), mode="overwrite")
+        self.put_head(versions | {"runs": dataset.version}, runs[-1]["run_id"])
+        return True
 
     def commit(
         self,
@@ -265,62 +596,71 @@ class Store:
         self.begin(intent)
 
     def _apply(self, intent: dict) -> None:
-        run, versions = intent["run"], {}
-        if any(row["run_id"] == run["run_id"] for row in self.runs()):
+        run, versions, runs = intent["run"], {}, self.runs()
+        if any(row["run_id"] == run["run_id"] for row in runs):
             # Killed behind the commit point: the versions that the run names, and their tags, must not move.
-            self.files.delete([INTENT])
             return
         for name, schema in table_schemas(intent["dim"], intent["turn_dim"]).items():
-            table = self._open_or_create(name, schema)
-            if not _has_run(table, run["run_id"]):
-                self._apply_table(table, name, schema, intent)
-            for column, index in INDEXES[name].items():
-                if not any(column in existing.columns for existing in table.list_indices()):
-                    table.create_index(column, config=index)
-            optimize(table)
+            table = self.writable(name, schema)
+            self._apply_table(table, name, schema, intent)
+            settle(table, name)
+            drop_old_versions(table, view_versions(runs, name))
             # The tag keeps this version from every later clean-up, and gives plain lancedb users its name.
             tag(table, run["run_id"])
             versions[name] = table.version
-        self._open_or_create("runs", RUNS_SCHEMA).add(run_rows([run_row(run, versions)]))
-        self.files.delete([INTENT])
+        self.publish([run_row(run, versions)], [])
 
     def _apply_table(self, table, name: str, schema: pa.Schema, intent: dict) -> None:
-        run, staging = intent["run"], Files(self.uri, "staging")
-        inserts, replaces = intent["inserts"].get(name, []), intent["replaces"].get(name, [])
+        run, staging, keys = intent["run"], Files(self.uri, "staging"), TABLE_KEYS[name]
+        paths = list(dict.fromkeys(intent["inserts"].get(name, []) + intent["replaces"].get(name, [])))
         closed = intent["closed_segments"] if "closed_run_id" in schema.names else []
-        # A segment that was closed may come back, and its keys with it: they must not stand twice.
-        may_return = bool(inserts) and "active" in schema.names and table.count_rows("NOT active") > 0
-        if not (closed or replaces or may_return):
-            if inserts:
-                table.add(_reader(schema, staged_rows(staging, inserts, schema, run)))
+        new_keys = staged_keys(staging, paths, keys)
+        old = _closed_rows(table, schema, closed, run) if closed else schema.empty_table()
+        old = old.filter(pa.array([row not in new_keys for row in _rows_of(old.select(keys))], pa.bool_()))
+        if not (new_keys or old.num_rows):
             return
-        # One merge closes the old rows and brings the new ones, so that no version shows both or neither.
-        keys, paths = TABLE_KEYS[name], inserts + replaces
-        old = schema.empty_table()
-        if closed:
-            new_keys = {row for path in paths for row in _rows_of(staging.get_table(path, columns=keys))}
-            old = _closed_rows(table, schema, closed, run)
-            old = old.filter(
-                pa.array([row not in new_keys for row in _rows_of(old.select(keys))], pa.bool_())
-            )
-        if old.num_rows or paths:
-            new = staged_rows(staging, paths, schema, run)
-            rows = _reader(schema, itertools.chain(new, old.to_batches()))
-            merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
-            # Turns that could not be embedded come without a vector.
-            merge.execute(rows, on_bad_vectors="null")
+        # One change closes the old rows and brings the new ones, so that no version shows both or neither.
+        rows = itertools.chain(staged_rows(staging, paths, schema, run, new_keys, keys), old.to_batches())
+        with alone(table):
+            if not table.count_rows():
+                table.add(_reader(schema, rows))
+            else:
+                # Always by the key: what was inserted before, for whatever reason, must not stand twice.
+                merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
+                # Turns that could not be embedded come without a vector.
+                merge.execute(_reader(schema, rows), on_bad_vectors="null")
 
-    def _open_or_create(self, name: str, schema: pa.Schema):
-        if name not in self._tables():
-            return self._db.create_table(name, schema=schema, exist_ok=True)
-        table = self._db.open_table(name)
-        if table.schema.names != schema.names or table.schema.types != schema.types:
-            raise StoreError(
-                f"table {name!r} of {self.uri} has another schema.\nfound:\n{table.schema}\n"
-                f"expected:\n{schema}\n"
-                "use the release that wrote it, or write a new store"
-            )
-        return table
+
+@contextlib.contextmanager
+def alone(table) -> Iterator[None]:
+    """One change of a table that stands at its newest version. Overtaken when it was not the only one."""
+    before = table.version
+    yield
+    if table.version != before + 1:
+        raise Overtaken(f"table {table.name!r}, version {before + 1}")
+
+
+@contextlib.contextmanager
+def settled(table) -> Iterator[None]:
+    """Any number of changes that leave the rows as they are. Overtaken when another one changed them."""
+    before = table.version
+    yield
+    dataset = table.to_lance()
+    for version in range(before + 1, table.version + 1):
+        if _operation(dataset, version) in CHANGES:
+            raise Overtaken(f"table {table.name!r}, version {version}")
+
+
+CHANGES = {"Append", "DataReplacement", "Delete", "Merge", "Overwrite", "Project", "Restore", "Update"}
+"""Operations of Lance behind which a table has other rows or columns."""
+
+
+def _operation(dataset, version: int) -> str:
+    try:
+        return type(dataset.read_transaction(version).operation).__name__
+    except TypeError:
+        # pylance 14 cannot show a compaction that moved an index, and shows all others.
+        return "Rewrite"
 
 
 def quote(value: str) -> str:
@@ -346,8 +686,53 @@ def in_lists(column: str, values: list[str]) -> list[str]:
     ]
 
 
+def words_query(text: str, column: str) -> MatchQuery | BooleanQuery:
+    """A full-text query for any of a text's words. Nothing in the text is an operator.
+
+    Outside of English nothing is stemmed, so words of alphabets are also met when their ends differ:
+    Москва finds Москве, and 서울 finds 서울에서.
+    """
+    words = [word.lower() for word in _INFLECTED.findall(text)][:MAX_INFLECTED]
+    exact = MatchQuery(text or " ", column)
+    if not words:
+        return exact
+    alike = [
+        MatchQuery(word, column, fuzziness=2 if len(word) > 3 else 1, prefix_length=max(1, len(word) - 2))
+        for word in dict.fromkeys(words)
+    ]
+    return BooleanQuery([(Occur.SHOULD, query) for query in (exact, *alike)])
+
+
+_INFLECTED = re.compile(r"[\u0370-\u1cff\u1f00-\u1fff\uac00-\ud7a3]{2,}")
+"""Words of alphabets other than Latin, Korean syllables included; not what ICU's dictionaries cut."""
+
+MAX_INFLECTED = 32
+"""Words of one query whose ends may differ: each costs a look into the list of all words."""
+
+
+def _in_order(runs: list[dict]) -> list[dict]:
+    """Rows of `runs`, oldest first. Those of releases before heads have only a clock to be ordered by."""
+    if any(row.get("sequence") is None for row in runs):
+        ordered = sorted(runs, key=lambda row: (row["finished_at"], row["run_id"]))
+        return [row | {"sequence": place} for place, row in enumerate(ordered, 1)]
+    return sorted(runs, key=lambda row: row["sequence"])
+
+
+_INTENT = re.compile(r"intent-(\d{12})\.json")
+
+
+def _intent_path(number: int) -> str:
+    return f"intent-{number:012d}.json"
+
+
+def _number_of(path: str) -> int | None:
+    """Number of the head that an intent leads to; None in a store of a release before heads."""
+    found = _INTENT.fullmatch(path)
+    return int(found[1]) if found else None
+
+
 def run_row(run: dict, versions: dict[str, int]) -> dict:
-    """A run of an intent as a row of RUNS_SCHEMA, finished now."""
+    """A run of an intent as a row of RUNS_SCHEMA, finished now. Its place comes with the commit."""
     return run | {
         "versions": json.dumps(versions),
         "started_at": dt.datetime.fromisoformat(str(run["started_at"])),
@@ -359,36 +744,90 @@ def run_rows(rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RUNS_SCHEMA)
 
 
-def optimize(table) -> None:
-    """Compact a table and index its new rows; versions that no tag names go when they are a week old.
+def view_versions(runs: list[dict], name: str) -> dict[str, int]:
+    """Run -> version of a table that its view has, for all runs whose views are kept."""
+    return {
+        row["run_id"]: versions[name] for row in runs if (versions := json.loads(row["versions"] or "{}"))
+    }
 
-    Left to itself, LanceDB's optimize cleans up too, and fails as soon as a tag is a week old.
+
+def make_indexes(table, name: str) -> None:
+    """Index what has no index yet."""
+    for column, config in INDEXES[name].items():
+        if not any(column in existing.columns for existing in table.list_indices()):
+            table.create_index(column, config=config)
+
+
+def settle(table, name: str) -> None:
+    """Compact a table and index its new rows, which leaves the rows as they are."""
+    with settled(table):
+        make_indexes(table, name)
+        # Left to itself, LanceDB's optimize cleans up too, and fails as soon as a tag is a week old.
+        table.optimize(cleanup_older_than=_NEVER)
+
+
+def drop_old_versions(table, kept: dict[str, int]) -> None:
+    """Remove versions that no tag names when they are a week old.
+
+    `kept` (run -> version) is what tags must say: a writer that was stopped may have moved its own one.
     """
-    table.optimize(cleanup_older_than=_NEVER)
+    retag(table, kept)
     table.to_lance().cleanup_old_versions(KEEP_UNNAMED, error_if_tagged_old_versions=False)
+
+
+def retag(table, kept: dict[str, int]) -> None:
+    """Give these versions their runs' names, where they do not have them."""
+    tags = table.tags.list()
+    for run_id, version in kept.items():
+        if run_id not in tags:
+            table.tags.create(run_id, version)
+        elif tags[run_id]["version"] != version:
+            table.tags.update(run_id, version)
 
 
 def tag(table, run_id: str) -> None:
     """Give the table's version the run's name, or move the name to it."""
-    if run_id in table.tags.list():
-        table.tags.update(run_id, table.version)
-    else:
-        table.tags.create(run_id, table.version)
+    retag(table, {run_id: table.version})
 
 
-def _has_run(table, run_id: str) -> bool:
-    where = f"run_id = {quote(run_id)}"
-    if "closed_run_id" in table.schema.names:
-        where += f" OR closed_run_id = {quote(run_id)}"
-    return table.count_rows(where) > 0
+def _drop_repeats(table, name: str) -> None:
+    """Leave one row of each key: a release that ordered runs by a clock could insert a row twice."""
+    keys = TABLE_KEYS[name]
+    life = [column for column in ("active",) if column in table.schema.names]
+    rows = table.to_lance().to_table(columns=[*keys, *life], with_row_id=True)
+    # The row that is kept comes first: an active one, and of these the one that was written last.
+    order = [(column, "descending") for column in (*life, "_rowid")]
+    seen, repeated = set(), []
+    for row in rows.sort_by(order).to_pylist():
+        key = tuple(row[column] for column in keys)
+        if key in seen:
+            repeated.append(row["_rowid"])
+        seen.add(key)
+    for start in range(0, len(repeated), MAX_IN):
+        table.delete(f"_rowid IN ({', '.join(map(str, repeated[start : start + MAX_IN]))})")
 
 
 def _reader(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, batches)
 
 
-def staged_rows(files: Files, paths: list[str], schema: pa.Schema, run: dict) -> Iterator[pa.RecordBatch]:
-    """Staged rows, one file in memory at a time, with the columns that only the run knows filled in."""
+def staged_keys(files: Files, paths: Iterable[str], keys: list[str]) -> dict[tuple, str]:
+    """Key of a staged row -> the last file that has it: there it counts, and nowhere else."""
+    return {row: path for path in paths for row in _rows_of(files.get_table(path, columns=keys).select(keys))}
+
+
+def staged_rows(
+    files: Files,
+    paths: list[str],
+    schema: pa.Schema,
+    run: dict,
+    places: dict[tuple, str] | None = None,
+    keys: list[str] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Staged rows, one file in memory at a time, with the columns that only the run knows filled in.
+
+    With `places`, as `staged_keys` gives them, a key that was staged more than once comes once.
+    """
     written_at = dt.datetime.fromisoformat(str(run["started_at"]))
     known = {
         "active": True,
@@ -404,6 +843,11 @@ def staged_rows(files: Files, paths: list[str], schema: pa.Schema, run: dict) ->
 
     for path in paths:
         staged = files.get_table(path)
+        if places is not None:
+            found = list(_rows_of(staged.select(keys)))
+            last = {row: number for number, row in enumerate(found) if places[row] == path}
+            if len(last) < len(found):
+                staged = staged.take(sorted(last.values()))
         columns = [
             staged.column(field.name).cast(field.type)
             if field.name in staged.column_names

@@ -114,7 +114,7 @@ def run(config: BackfillConfig) -> dict:
     try:
         encoder, embedder = resolve_encoder(encoder), resolve_embedder(embedder)
         with Lease(config.store, "jobs.backfill") as lease:
-            store = Store(config.store, must_exist=False)
+            store = Store(config.store, must_exist=False, lease=lease)
             if finished := store.recover():
                 say(f"[backfill] finished the commit of run {finished}, which had been interrupted")
             summary = backfill(config, files, encoder, embedder, store, lease)

@@ -102,6 +102,7 @@ def writing(uri: str, job: str):
     try:
         store = Store(absolute(uri))
         with Lease(store.uri, job) as lease:
+            store.lease = lease
             if finished := store.recover():
                 say(f"[{job}] finished run {finished}, which had been interrupted")
             yield store, lease

@@ -6,8 +6,10 @@ run that replaced it): rows are closed, not deleted, so that a run can be explai
 
 import pyarrow as pa
 
-STORE_VERSION = 2
-"""Raised with every change of a schema below; a store of another version is refused."""
+STORE_VERSION = 3
+"""Raised with every change of a schema below, or of what lies beside the tables; CHANGELOG.md says what
+changed. A store of an earlier version is brought up to this one by the first job that writes it, or by
+jobs.migrate; a store of a later one is refused."""
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -229,9 +231,11 @@ RUNS_SCHEMA = pa.schema(
         ("versions", pa.string()),
         ("config", pa.string()),
         ("summary", pa.string()),
+        ("sequence", pa.int64()),
     ]
 )
-"""Finished runs, oldest first. `versions` (JSON: table -> version) is the store's view as of the run."""
+"""Finished runs. `versions` (JSON: table -> version) is the store's view as of the run, `sequence` its place:
+the number of the head that made it visible, which no clock can change."""
 
 STATES_SCHEMA = pa.schema(
     [

@@ -28,10 +28,10 @@ from cluster.erasure.forgotten import BLANK, Forgotten
 from cluster.erasure.proof import Traces, search
 from cluster.erasure.rules import Erasure, Subject, erase
 from cluster.files import HOME, Files
-from cluster.maintenance import index, is_published, openable, publish, tidy
+from cluster.maintenance import index, is_published, openable, publish, settle_runs, tidy
 from cluster.staging import SEAL, take_out
-from cluster.store import INTENT, Store, StoreError, quote, run_row, tag
-from schemas.store import RUNS_SCHEMA, TABLE_KEYS
+from cluster.store import Store, StoreError, quote, run_row, tag
+from schemas.store import TABLE_KEYS
 
 LARGE = ("vector", "latents")
 """Columns that no rule needs."""
@@ -131,7 +131,7 @@ def apply(store: Store, intent: dict) -> None:
     removed = _clean(store, subject, intent["shown"], traces)
     _write_receipt(store, intent, traces, removed)
     # The intent names the erased, and holds the texts that were searched for: no version of it may stay.
-    leftovers.delete_for_good(store.files, INTENT)
+    leftovers.delete_for_good(store.files, store.intent)
 
 
 # --- what goes ----------------------------------------------------------------------------------------
@@ -300,11 +300,10 @@ def _clean(store: Store, subject: Subject, name: str, traces: Traces) -> dict:
             tag(table, run_id)
         table.checkout_latest()
         _drop_branches(table)
-        for what, count in tidy(table).items():
+        for what, count in tidy(table, store).items():
             removed[what] += count
     needles = traces.needles()
     _scrub_runs(store, subject, name, needles)
-    tidy(store.head("runs"))
     removed["num_files"] += _clean_staging(Files(store.uri, "staging"), subject)
     removed["num_files"] += _scrub_manifests(Files(store.uri, "runs"), subject, name, needles)
     # Last: everything that was overwritten or deleted so far may have left something in a bucket.
@@ -319,7 +318,7 @@ def _drop_branches(table) -> None:
 
 def _scrub_runs(store: Store, subject: Subject, name: str, needles: list[str]) -> None:
     """Take ids out of the configs that earlier runs have left in `runs`."""
-    table, changed = store.head("runs"), []
+    changed = []
     for row in store.runs():
         clean = {
             column: _scrubbed(json.loads(row[column] or "null"), subject, name, needles)
@@ -327,10 +326,7 @@ def _scrub_runs(store: Store, subject: Subject, name: str, needles: list[str]) -
         }
         if any(value != json.loads(row[column] or "null") for column, value in clean.items()):
             changed.append(row | {column: json.dumps(value) for column, value in clean.items()})
-    if changed:
-        rows = pa.Table.from_pylist(changed, schema=RUNS_SCHEMA)
-        table.merge_insert(["run_id"]).when_matched_update_all().execute(rows)
-    table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
+    settle_runs(store, changed)
 
 
 def _scrubbed(value, subject: Subject, name: str, needles: Sequence[str]):

@@ -12,7 +12,7 @@ from cluster.erasure import leftovers, proof
 from cluster.erasure.forgotten import BLANK, Forgotten
 from cluster.erasure.rules import Subject
 from cluster.files import Files, everything
-from cluster.store import optimize
+from cluster.store import settle
 from jobs.cli import JobError, main
 from jobs.forget import ForgetConfig
 from jobs.forget import run as forget_job
@@ -154,7 +154,7 @@ def test_the_search_finds_what_was_only_deleted(store):
     assert not proof.search(store, traces)["is_clean"]
     for name in ("turns", "records", "segments", "decisions"):
         store.head(name).delete(f"user_id = '{ANN}'")
-        optimize(store.head(name))
+        settle(store.head(name), name)
     left = proof.search(store, traces)["found"]
     assert any(item.startswith("rows of turns") for item in left)
 

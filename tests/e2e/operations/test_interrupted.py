@@ -13,7 +13,7 @@ from cluster.erasure import forget as forgetting
 from cluster.erasure.rules import Subject
 from cluster.files import Files
 from cluster.lease import Lease
-from cluster.store import INTENT, Store
+from cluster.store import Store
 from jobs.cli import JobError
 from jobs.compact import CompactConfig
 from jobs.compact import run as compact_job
@@ -40,6 +40,7 @@ from tests.unit.cluster.test_store import (
 
 STEPS = [
     (Files, "put"),
+    (Files, "create"),
     (Files, "delete"),
     (LanceTable, "restore"),
     (LanceTable, "delete"),
@@ -100,7 +101,7 @@ def test_an_operation_that_dies_at_any_step_is_brought_to_its_end(name, template
             # Killed before it was decided, or behind the very last step.
             OPERATIONS[name](store) if "op" not in ids(store) else None
         assert {run: tables(view(store, run)) for run in ids(store) if has_view(store, run)} == expected
-        assert store.files.get_json(INTENT) is None
+        assert store.files.paths() == []
         assert ids(store) == ids(whole)
         if name == "forget":
             assert files_with(store.uri, SECRET, "Lyon") == [], f"killed before step {number}"
