@@ -1,15 +1,17 @@
 """Sessions become segments: what one encoder call sees.
 
 A segment has up to `max_turns` current turns within a token budget, and earlier text of the same session as
-context. Every character of every turn stands in exactly one segment's current part; an oversized turn is
-split and keeps its turn index. Cutting goes from the front, so that turns appended to a session change no
-segment but its last: the ids of the others stay, and nothing is paid for twice.
+context. Every character of every turn stands in exactly one segment's current part, or is what a marker there
+stands for (see cluster.junk); an oversized turn is split and keeps its turn index. Cutting goes from the
+front, so that turns appended to a session change no segment but its last: the ids of the others stay, and
+nothing is paid for twice.
 """
 
 import hashlib
 import json
 from collections.abc import Callable
 
+from cluster.junk import shorten
 from schemas.profile import EncoderProfile
 
 Offsets = Callable[[list[str]], list[list[tuple[int, int]]]]
@@ -36,14 +38,18 @@ def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> lis
     """
     people = {turn["speaker"] for turn in session["turns"] if turn["role"] == "user"}
     parts = []
-    for index, (turn, tokens) in enumerate(
-        zip(session["turns"], offsets([turn["content"] for turn in session["turns"]]), strict=True)
+    shown = [shorten(turn["content"]) for turn in session["turns"]]
+    for index, (turn, one, tokens) in enumerate(
+        zip(session["turns"], shown, offsets([one.text for one in shown]), strict=True)
     ):
-        start_char = 0
-        for text, num_tokens in split_text(turn["content"], tokens, profile.max_current_tokens):
-            part = {"turn_index": index, "start_char": start_char, "text": text, "num_tokens": num_tokens}
+        start = 0
+        for text, num_tokens in split_text(one.text, tokens, profile.max_current_tokens):
+            end = start + len(text)
+            # Places in the turn as it is stored, whatever stands in the place of a part of it.
+            chars = {"start_char": one.origin(start), "end_char": one.origin(end)}
+            part = {"turn_index": index, "text": text, "num_tokens": num_tokens} | chars
             parts.append(part | _said(turn))
-            start_char += len(text)
+            start = end
     segments = []
     for first, last in _spans(parts, profile.max_turns, profile.max_current_tokens):
         current = parts[first:last]
@@ -57,7 +63,7 @@ def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> lis
             "first_turn": current[0]["turn_index"],
             "last_turn": current[-1]["turn_index"],
             "start_char": current[0]["start_char"],
-            "end_char": current[-1]["start_char"] + len(current[-1]["text"]),
+            "end_char": current[-1]["end_char"],
             "num_tokens": sum(part["num_tokens"] for part in context + current),
             "context": [_part(part) for part in context],
             "current": [_part(part) for part in current],

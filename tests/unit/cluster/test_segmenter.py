@@ -306,3 +306,47 @@ def test_a_person_who_joins_changes_no_segment_before():
     session["turns"].append(session["turns"][0] | {"speaker": "Bob"})
     after = cut_session(session, word_offsets, a_profile(max_turns=2))
     assert [segment["segment_id"] for segment in after[:2]] == [one["segment_id"] for one in before[:2]]
+
+
+# --- what is no speech ----------------------------------------------------------------------------------
+
+ROWS = "\n".join(f"{number}\t{number * 7}\t{number * 13}" for number in range(200))
+
+
+def test_a_pasted_file_costs_one_segment_and_stays_whole_as_a_turn():
+    said = f"My sons have these marks:\n{ROWS}\nThe younger one is Ole."
+    (segment,) = cut_session(a_session(said, "Good."), word_offsets, a_profile())
+    assert segment["current"][0]["text"] == (
+        "My sons have these marks:\n[table, 200 lines]\nThe younger one is Ole."
+    )
+    assert [turn["content"] for turn in segment["turns"]] == [said, "Good."]
+    assert (segment["start_char"], segment["end_char"]) == (0, len("Good."))
+
+
+def test_what_is_no_speech_shifts_no_evidence():
+    """Turn numbers stay, and characters are counted in the turn as it is stored."""
+    told = "I was born in Graz, in a house by the river, and grew up there. " * 4
+    said = f"{told}\n{ROWS}\n{told}"
+    segments = cut_session(a_session("Hi.", said, "Yes?"), word_offsets, a_profile(max_current_tokens=40))
+    parts = [part for segment in segments for part in segment["current"]]
+    assert "".join(part["text"] for part in parts if part["turn_index"] == 1) == (
+        f"{told}\n[table, 200 lines]\n{told}"
+    )
+    behind = [
+        (segment["start_char"], segment["current"][0]["text"])
+        for segment in segments
+        if segment["current"][0]["turn_index"] == 1 and segment["start_char"] > said.index(ROWS)
+    ]
+    assert behind
+    assert all(said[start:].startswith(text) for start, text in behind)
+    assert [turn["turn_index"] for segment in segments for turn in segment["turns"]] == [0, 1, 2]
+
+
+def test_ordinary_text_keeps_the_segment_ids_of_earlier_releases():
+    """They say what was paid for: another id would encode every archive again."""
+    prose = "I moved to Graz in 2019, and my sister Ana (34) is a nurse there; she has two sons. " * 12
+    session = a_session(prose, "Nice.", "- Name: Tomas\n- City: Brno\n" * 20, "ok")
+    segments = cut_session(session, word_offsets, a_profile(max_current_tokens=60))
+    ids = [segment["segment_id"] for segment in segments]
+    assert len(ids) == 8
+    assert (ids[0], ids[-1]) == ("b7b8d267e2aaf93ff135a1326646e91d", "077299de149be56d0a633615b5d01ccc")
