@@ -11,12 +11,32 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 
 REQUIRED = ("user_id", "session_id", "turns")
+
+MAX_GROUP_ROWS = 1 << 20
+"""Sessions of a row group; what most Parquet writers take at most."""
+
+MAX_GROUP_VALUES = 1 << 25
+"""Turns of a row group. Each takes some 8 bytes for each of its fields, whatever it repeats."""
+
+BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
+"""A row group that unpacks to more than both, bytes and times its size in the file, is no text of people."""
+
+MAX_ROW_BYTES = 64 << 20
+"""One session, unpacked."""
+
+RAW_CHARS = 200_000
+"""Of a bad row, as much is passed on, to be redacted and then shortened."""
+
+
+class Oversized(ValueError):
+    """A row group or a row would take more memory than a worker has. The message has the remedy."""
 
 
 class ArchiveError(ValueError):
@@ -96,14 +116,13 @@ def inspect_file(archive: str, path: str) -> dict:
     for row_group in range(file.num_row_groups):
         num_rows = file.metadata.row_group(row_group).num_rows
         try:
+            check_group(file, row_group, ARCHIVE_SCHEMA.names)
             keys = file.read_row_group(row_group, columns=["user_id", "session_id"])
             units.append((row_group, first_row, _keys(keys)))
         except Exception as error:
-            bad.append(
-                BadRow(
-                    f"{path}:rows {first_row}-{first_row + num_rows - 1}", "unreadable_rows", _message(error)
-                )
-            )
+            source = f"{path}:rows {first_row}-{first_row + num_rows - 1}"
+            reason = "oversized_rows" if isinstance(error, Oversized) else "unreadable_rows"
+            bad.append(BadRow(source, reason, _message(error)))
         first_row += num_rows
     return {"path": path, "units": units, "bad": bad}
 
@@ -153,6 +172,7 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
         file = _parquet(archive, unit.path)
         columns = [name for name in ARCHIVE_SCHEMA.names if name in file.schema_arrow.names]
         table = file.read_row_group(unit.row_group, columns=columns).slice(0, unit.num_rows)
+        num_bytes = row_bytes(table)
     except Exception as error:
         last_row = unit.first_row + unit.num_rows - 1
         yield BadRow(f"{unit.path}:rows {unit.first_row}-{last_row}", "unreadable_rows", _message(error))
@@ -161,6 +181,12 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
         row_number = unit.first_row + index
         source = f"{unit.path}:{row_number}"
         if row_number in unit.superseded or row_number in unit.beyond_limit:
+            continue
+        if num_bytes[index] > MAX_ROW_BYTES:
+            detail = (
+                f"{num_bytes[index] >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}; split the session"
+            )
+            yield BadRow(source, "oversized_row", detail)
             continue
         try:
             # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
@@ -175,7 +201,7 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
         try:
             yield check_session(row)
         except InvalidSession as error:
-            yield BadRow(source, "invalid_session", str(error), raw=repr(row), **ids)
+            yield BadRow(source, "invalid_session", str(error), raw=repr(row)[:RAW_CHARS], **ids)
 
 
 def read_sessions(archive: str) -> Iterator[dict]:
@@ -216,7 +242,68 @@ def _open(archive: str) -> tuple[fs.FileSystem, str]:
 
 def _parquet(archive: str, path: str) -> pq.ParquetFile:
     system, root = _open(archive)
-    return pq.ParquetFile(system.open_input_file(f"{root}/{path}"), page_checksum_verification=True)
+    return open_parquet(system.open_input_file(f"{root}/{path}"))
+
+
+def open_parquet(source) -> pq.ParquetFile:
+    """A Parquet file whose texts are read as dictionaries: one that is repeated a thousand times, which is a
+    few bytes in the file, is in memory once."""
+    metadata = pq.read_metadata(source)
+    columns = (metadata.schema.column(index) for index in range(metadata.num_columns))
+    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+    return pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, page_checksum_verification=True)
+
+
+def check_group(file: pq.ParquetFile, row_group: int, names: list[str]) -> None:
+    """Raise Oversized for a row group of whose columns `names` the footer says that they are too large."""
+    group = file.metadata.row_group(row_group)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    columns = [column for column in columns if column.path_in_schema.partition(".")[0] in names]
+    packed, unpacked = (
+        sum(getattr(column, f"total_{kind}_size") for column in columns)
+        for kind in ("compressed", "uncompressed")
+    )
+    num_values = max((column.num_values for column in columns), default=0)
+    remedy = "write row groups of fewer sessions"
+    if group.num_rows > MAX_GROUP_ROWS:
+        raise Oversized(f"{group.num_rows} sessions, more than {MAX_GROUP_ROWS}; {remedy}")
+    if num_values > MAX_GROUP_VALUES:
+        raise Oversized(f"{num_values} turns, more than {MAX_GROUP_VALUES}; {remedy}")
+    if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed):
+        raise Oversized(
+            f"{packed} bytes unpack to {unpacked}: no conversations repeat so much; see what wrote the file"
+        )
+
+
+VALUE_BYTES = 64
+"""What a value takes as a Python object besides its own bytes, at least."""
+
+
+def row_bytes(table: pa.Table) -> np.ndarray:
+    """int64 [num_rows]: about what each row takes as Python objects, known before it is unpacked."""
+    total = np.zeros(table.num_rows, np.int64)
+    for column in table.columns:
+        total += _value_bytes(column.combine_chunks())
+    return total
+
+
+def _value_bytes(array: pa.Array) -> np.ndarray:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        sizes = _value_bytes(array.dictionary)
+        indices = array.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        return sizes[indices] if len(sizes) else np.zeros(len(array), np.int64)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        parents = pc.list_parent_indices(array).to_numpy(zero_copy_only=False)
+        sizes = _value_bytes(pc.list_flatten(array))
+        return VALUE_BYTES + np.bincount(parents, weights=sizes, minlength=len(array)).astype(np.int64)
+    if pa.types.is_struct(kind):
+        return VALUE_BYTES + sum(map(_value_bytes, array.flatten()), np.zeros(len(array), np.int64))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+        return VALUE_BYTES + pc.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False).astype(
+            np.int64
+        )
+    return np.full(len(array), VALUE_BYTES + array.nbytes // max(len(array), 1), np.int64)
 
 
 def _message(error: Exception) -> str:

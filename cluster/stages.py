@@ -80,7 +80,7 @@ def cut_unit(
     Returns counts, `batches` (one reference each) and `closed_segments` (ids that the archive no longer has).
     """
     offsets = segment_offsets(profile)
-    pending, closed, bad, left_out = [], [], [], collections.Counter()
+    pending, batches, closed, bad, left_out = [], [], [], [], collections.Counter()
     num_sessions = num_segments = num_redactions = num_forgotten = 0
     for row in read_unit(archive, unit):
         ids = (
@@ -111,18 +111,12 @@ def cut_unit(
         closed += [segment["segment_id"] for segment in again if segment["segment_id"] in known]
         num_segments += len(segments)
         pending += again
-    batches = []
-    for start in range(0, len(pending), batch_size):
-        batch = pending[start : start + batch_size]
-        batch_id = hashlib.sha256("".join(s["segment_id"] for s in batch).encode()).hexdigest()[:24]
-        files.put_rows(plan_path(batch_id), batch, SEGMENT_SCHEMA)
-        batches.append(
-            {
-                "batch_id": batch_id,
-                "num_segments": len(batch),
-                "num_tokens": sum(s["num_tokens"] for s in batch if profile.asks_about(s)),
-            }
-        )
+        # At once: a row group of long sessions is more than a worker should hold.
+        while len(pending) >= batch_size:
+            batches.append(_stage_batch(pending[:batch_size], profile, files))
+            pending = pending[batch_size:]
+    if pending:
+        batches.append(_stage_batch(pending, profile, files))
     rejections = f"rejections/{unit.unit_id}.parquet"
     if bad:
         files.put_rows(rejections, [rejection_row(row) for row in bad], REJECTIONS_SCHEMA)
@@ -137,6 +131,17 @@ def cut_unit(
         "rejections": rejections if bad else "",
         "batches": batches,
         "closed_segments": closed,
+    }
+
+
+def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> dict:
+    """Put the segments of a batch; its reference."""
+    batch_id = hashlib.sha256("".join(s["segment_id"] for s in batch).encode()).hexdigest()[:24]
+    files.put_rows(plan_path(batch_id), batch, SEGMENT_SCHEMA)
+    return {
+        "batch_id": batch_id,
+        "num_segments": len(batch),
+        "num_tokens": sum(s["num_tokens"] for s in batch if profile.asks_about(s)),
     }
 
 

@@ -19,8 +19,11 @@ from jobs.cli import UsageError
 LINES_SUFFIXES = (".jsonl", ".ndjson")
 CHUNK_BYTES = 1 << 20
 
-MAX_ITEM_BYTES = 256 << 20
+MAX_ITEM_BYTES = 32 << 20
 """A longer line or array item is rejected unread. It bounds memory; a user's whole history is some MiB."""
+
+MAX_ITEM_VALUES = 1_000_000
+"""So is an item of more values: each takes some hundred bytes once it is parsed, and two in the file."""
 
 RAW_CHARS = 2000
 
@@ -88,6 +91,9 @@ def read_items(path: Path, shown: str, *, trust_name: bool = True) -> Iterator[t
             if data is None:
                 reason = f"longer than {MAX_ITEM_BYTES >> 20} MiB; split it at the source"
                 yield Rejection(shown, number, reason, "", ITEM)
+            elif _has_too_many_values(data):
+                reason = f"more than {MAX_ITEM_VALUES} values; split it at the source"
+                yield Rejection(shown, number, reason, _start(data), ITEM)
             elif data.strip():
                 yield _parse(shown, number, data)
     except _ForeignFile as foreign:
@@ -124,17 +130,40 @@ def _parse(shown: str, number: int, data: bytes) -> tuple[int, dict] | Rejection
         if isinstance(value, dict):
             return number, value
         reason = f"must be an object, not {type(value).__name__}; check --format"
+    return Rejection(shown, number, reason, _start(data), ITEM)
+
+
+def _start(data: bytes) -> str:
     # Four bytes are enough for any character, so this holds RAW_CHARS of them.
-    raw = data[: 4 * RAW_CHARS].decode(errors="backslashreplace").strip()[:RAW_CHARS]
-    return Rejection(shown, number, reason, raw, ITEM)
+    return data[: 4 * RAW_CHARS].decode(errors="backslashreplace").strip()[:RAW_CHARS]
+
+
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+def _has_too_many_values(data: bytes) -> bool:
+    """Told by its commas and brackets, before anything of it is parsed; those of its texts do not count."""
+
+    def num_marks(part: bytes) -> int:
+        return sum(part.count(mark) for mark in (b",", b"[", b"{"))
+
+    return num_marks(data) > MAX_ITEM_VALUES and num_marks(_TEXTS.sub(b"", data)) > MAX_ITEM_VALUES
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)
 
 
 def as_raw(value: object) -> str:
     """The first RAW_CHARS characters of a parsed value as JSON."""
+    text = ""
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)[:RAW_CHARS]
+        for part in _ENCODER.iterencode(value):
+            text += part[:RAW_CHARS]
+            if len(text) >= RAW_CHARS:
+                break
     except RecursionError:
         return f"({type(value).__name__}, nested too deeply to show)"
+    return text[:RAW_CHARS]
 
 
 def _split(path: Path, is_lines: bool) -> Iterator[bytes | None]:

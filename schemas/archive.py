@@ -223,6 +223,9 @@ def _check_encodes(where: str, text: str | None) -> None:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, str | bytes | list | dict) and len(value) > 80:
+        unit = "characters" if isinstance(value, str) else "items"
+        return f"({type(value).__name__} of {len(value)} {unit})"
     try:
         text = repr(value)
     except RecursionError:

@@ -19,7 +19,7 @@ from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 
 SESSIONS_PER_FILE = 4096
 
-MAX_GROUP_CHARS = 256 << 20
+MAX_GROUP_CHARS = 32 << 20
 """A row group is closed early past this much text: it must fit in a worker, and its arrays in 2 GiB."""
 
 MANIFEST = "_ingest.json"

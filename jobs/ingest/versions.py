@@ -13,8 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.archive import check_group, open_parquet
 from jobs.cli import JobError
-from schemas.archive import InvalidSession, check_session
+from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 
 NEW, CHANGED, DUPLICATE, CONFLICT = "new", "changed", "duplicate", "conflict"
 
@@ -51,7 +52,7 @@ class Versions:
         late = {}
         for path in paths:
             try:
-                keys = self._read(pq.ParquetFile(archive / path))
+                keys = self._read(open_parquet(archive / path))
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 raise JobError(
                     f"{archive / path}: no archive file ({error}); move it out of the archive"
@@ -70,12 +71,14 @@ class Versions:
         """Note the sessions of a file that the input has too. Returns their keys."""
         found = []
         for group in range(parquet.num_row_groups):
+            check_group(parquet, group, ARCHIVE_SCHEMA.names)
             keys = parquet.read_row_group(group, columns=["user_id", "session_id"]).to_pylist()
             keys = [_key(row) for row in keys]
             wanted = [index for index, key in enumerate(keys) if key in self._seen]
             if wanted:
-                rows = parquet.read_row_group(group).take(wanted).to_pylist()
-                for index, row in zip(wanted, rows, strict=True):
+                table = parquet.read_row_group(group)
+                for index in wanted:
+                    (row,) = table.slice(index, 1).to_pylist()
                     self._archived[keys[index]] = _archived_version(row)
                     found.append(keys[index])
         return found

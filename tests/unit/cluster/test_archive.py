@@ -6,6 +6,8 @@
 import datetime as dt
 import random
 import struct
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -436,3 +438,71 @@ def test_a_file_that_vanished_is_a_rejection(tmp_path):
     (bad,) = read_unit(str(tmp_path), unit)
     assert (bad.source, bad.reason) == ("a.parquet:rows 0-0", "unreadable_rows")
     assert inspect_file(str(tmp_path), "a.parquet")["bad"][0].reason == "unreadable_file"
+
+
+# --- memory -------------------------------------------------------------------------------------------
+
+LONG = "word " * 200_000
+
+
+def peak_mib(folder, read_code: str) -> tuple[int, str]:
+    """(MiB that reading takes in a process of its own, what it printed)."""
+    code = (
+        "import resource, sys\n"
+        "from cluster.archive import BadRow, inspect_file, list_files, plan_units, read_unit\n"
+        "folder = sys.argv[1]\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"{read_code}\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
+    printed, _, peak = done.stdout.strip().rpartition("\n")
+    return int(peak), printed
+
+
+READ = """
+found = [inspect_file(folder, path) for path in list_files(folder)]
+for bad in found[0]["bad"]: print(bad.reason, bad.detail)
+for unit in plan_units(found):
+    for row in read_unit(folder, unit):
+        print(row.reason + " " + row.detail if isinstance(row, BadRow) else "good")
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "expected"),
+    [
+        ([session(0, turns=[turn(LONG)] * 200), session(1)], {}, ["oversized_row 190 MiB unpacked", "good"]),
+        ([session(number, turns=[turn(LONG)] * 10) for number in range(20)], {}, ["good"] * 20),
+        (
+            [session(number, turns=[turn(LONG)] * 5) for number in range(32)],
+            {"use_dictionary": False},
+            ["oversized_rows Oversized:"],
+        ),
+        (
+            [session(0, turns=[turn("")] * 600_000), session(1)],
+            {},
+            ["oversized_row", "good"],
+        ),
+    ],
+    ids=["one session", "many sessions", "unpacks to much", "many turns"],
+)
+def test_a_file_of_some_kilobytes_cannot_take_all_memory(tmp_path, rows, options, expected):
+    path = write(tmp_path, rows, compression="zstd", **options)
+    assert path.stat().st_size < 100_000
+    peak, printed = peak_mib(tmp_path, READ)
+    printed = printed.splitlines()
+    assert len(printed) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(printed, expected, strict=True))
+    assert peak < 120
+
+
+def test_too_many_sessions_in_a_row_group_are_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr("cluster.archive.MAX_GROUP_ROWS", 2)
+    write(tmp_path, [session(number) for number in range(5)], row_group_size=3)
+    good, (bad,) = read(tmp_path)
+    assert [row["session_id"] for row in good] == ["session3", "session4"]
+    assert (bad.source, bad.reason) == ("a.parquet:rows 0-2", "oversized_rows")
+    assert "3 sessions, more than 2; write row groups of fewer sessions" in bad.detail

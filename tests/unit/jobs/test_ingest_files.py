@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -260,3 +262,43 @@ def test_a_file_of_another_kind_is_named_as_what_it_is(tmp_path, data, named, pa
     (rejection,) = read_items(path, "conversations.json")
     assert rejection.kind == REST_OF_FILE
     assert rejection.reason.startswith(f"this is {named}")
+
+
+# --- memory -----------------------------------------------------------------------------------------
+
+BOMBS = {
+    "values": (
+        b'{"user_id": "u", "session_id": "s", "messages": [' + b"{}," * 3_000_000 + b"{}]}",
+        "values",
+    ),
+    "text": (b'{"user_id": "' + b"x" * 34_000_000 + b'"}', "longer than 32 MiB"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), BOMBS.values(), ids=BOMBS)
+def test_a_gzip_of_some_kilobytes_cannot_take_all_memory(tmp_path, data, reason):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(compresslevel=1, data=data + b'\n{"good": 1}\n'))
+    assert path.stat().st_size < 300_000
+    code = (
+        "import pathlib, resource, sys\n"
+        "from jobs.items import Rejection, read_items\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for item in read_items(pathlib.Path(sys.argv[1]), 'a'):\n"
+        "    print(item.reason if isinstance(item, Rejection) else item)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    rejected, good, peak = done.stdout.splitlines()
+    assert reason in rejected
+    assert good == "(2, {'good': 1})"
+    assert int(peak) < 120
+
+
+def test_marks_inside_of_texts_are_no_values(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.items, "MAX_ITEM_VALUES", 5)
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"a": '1,2,3,[4],{5},6, " [,,,'}) + "\n" + json.dumps({"a": [1] * 6}))
+    (_, value), rejection = read_items(path, "a.jsonl")
+    assert value["a"].startswith("1,2")
+    assert rejection.reason == "more than 5 values; split it at the source"
