@@ -1,15 +1,28 @@
-"""Questions with known evidence, of LongMemEval, LoCoMo and the sample world, named as their archive is.
+"""Questions with known evidence, of LongMemEval, LoCoMo, BEAM, REALTALK and the sample world, named as their
+archive is.
 
 The archive numbers turns as jobs.ingest leaves them: sessions by date, turns without text dropped.
 """
 
+import datetime as dt
 import functools
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dateutil import parser
+
 from jobs.cli import UsageError
+from jobs.dialogues import (
+    beam_day,
+    beam_session,
+    beam_text,
+    beam_turns,
+    realtalk_sessions,
+    realtalk_time,
+    realtalk_user,
+)
 from jobs.items import read_all_items
 
 TurnKey = tuple[str, int]
@@ -33,6 +46,12 @@ class Question:
     """Sessions that the answer rests on. LongMemEval names some also where it marks no turn."""
     outdated: frozenset[TurnKey] = frozenset()
     """For a changed value: turns that state an older one. The other evidence states the current one."""
+    asked_on: dt.date | None = None
+    """The day on which it is asked, where that is known: "last week" is seen from there."""
+    at: dt.date | None = None
+    """The day that it asks about, where it asks for what was true then."""
+    stale: tuple[str, ...] = ()
+    """Wrong answers that were right once."""
 
 
 def read_questions(path: str, format: str | None = None, *, option: str = "--questions") -> list[Question]:
@@ -53,8 +72,24 @@ def read_questions(path: str, format: str | None = None, *, option: str = "--que
 
 
 def _format_of(item: dict) -> str | None:
-    marks = {"haystack_sessions": "longmemeval", "qa": "locomo", "evidence": "sample"}
+    marks = {
+        "haystack_sessions": "longmemeval",
+        "session_1": "realtalk",
+        "qa": "locomo",
+        "evidence": "sample",
+    }
+    marks |= {"information_extraction": "beam", "knowledge_update": "beam"}
     return next((kind for name, kind in marks.items() if name in item), None)
+
+
+def _day(text: object) -> dt.date | None:
+    """The day of a date in any writing; None where there is none."""
+    if isinstance(text, str) and (found := re.match(r"(\d{4})[-/](\d\d)[-/](\d\d)", text)):
+        return dt.date(*map(int, found.groups()))
+    try:
+        return parser.parse(text, fuzzy=True).date() if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _is_kept(turn: dict, name: str = "content") -> bool:
@@ -93,6 +128,7 @@ def _longmemeval(item: dict, path: Path) -> list[Question]:
             evidence=frozenset(evidence),
             sessions=frozenset(item["answer_session_ids"]),
             outdated=frozenset(outdated),
+            asked_on=_day(item.get("question_date")),
         )
     ]
 
@@ -114,24 +150,108 @@ def _locomo(item: dict, path: Path) -> list[Question]:
         if re.fullmatch(r"session_\d+", name):
             kept = (turn for turn in turns if _is_kept(turn, "text") or _is_kept(turn, "blip_caption"))
             said |= {turn["dia_id"]: (name, index) for index, turn in enumerate(kept)}
+    days = [_day(date) for name, date in item["conversation"].items() if name.endswith("_date_time")]
+    return _of_dialogue(item["qa"], str(item["sample_id"]), said, days)
+
+
+def _of_dialogue(
+    asked: list[dict], user_id: str, said: dict[str, TurnKey], days: list[dt.date | None]
+) -> list[Question]:
+    """Questions of two people's dialogue, asked on the day of its last session. Evidence D1:3-D1:5 is all
+    from the first of these turns to the last."""
     questions = []
-    for number, asked in enumerate(item["qa"]):
-        if asked["category"] not in LOCOMO_TYPES:
+    for number, item in enumerate(asked):
+        if item["category"] not in LOCOMO_TYPES:
             continue
-        named = re.findall(r"D\d+:\d+", " ".join(asked.get("evidence") or []))
+        spans = re.findall(r"D(\d+):(\d+)(?:\s*-\s*D\1:(\d+))?", " ".join(item.get("evidence") or []))
+        named = [
+            f"D{part}:{turn}"
+            for part, first, last in spans
+            for turn in range(int(first), int(last or first) + 1)
+        ]
         evidence = frozenset(said[dia_id] for dia_id in named if dia_id in said)
         questions.append(
             Question(
-                question_id=f"{item['sample_id']}-q{number:03}",
-                user_id=str(item["sample_id"]),
-                question_type=LOCOMO_TYPES[asked["category"]],
-                text=asked["question"],
-                answer=str(asked.get("answer", "")),
+                question_id=f"{user_id}-q{number:03}",
+                user_id=user_id,
+                question_type=LOCOMO_TYPES[item["category"]],
+                text=item["question"],
+                answer=str(item.get("answer", "")),
                 evidence=evidence,
                 sessions=frozenset(session_id for session_id, _ in evidence),
+                asked_on=max((day for day in days if day), default=None),
             )
         )
     return questions
+
+
+# --- REALTALK -------------------------------------------------------------------------------------------
+
+
+def _realtalk(item: dict, path: Path) -> list[Question]:
+    """As LoCoMo's. Questions of which no evidence was said are left out: there is nothing to find."""
+    said: dict[str, TurnKey] = {}
+    names = realtalk_sessions(item)
+    for name in names:
+        kept = (turn for turn in item[name] if _is_kept(turn, "clean_text") or _is_kept(turn, "blip_caption"))
+        said |= {turn["dia_id"]: (name, index) for index, turn in enumerate(kept)}
+    days = [_day(realtalk_time(item.get(f"{name}_date_time"))) for name in names]
+    questions = _of_dialogue(item["qa"], realtalk_user(item), said, days)
+    return [question for question in questions if question.evidence]
+
+
+# --- BEAM -----------------------------------------------------------------------------------------------
+
+BEAM_ANSWERS = ("answer", "ideal_answer", "ideal_response", "ideal_summary")
+
+
+def _beam(item: dict, path: Path) -> list[Question]:
+    """probing_questions.json as it lies in BEAM, two folders below chat.json, whose turns it names by their
+    number. The user is named as the conversation's folder: ingest its chat.json with that --user-id.
+    Questions of which no evidence was said are left out, as those that cannot be answered."""
+    folder = path.absolute().parents[1]
+    if not (folder / "chat.json").is_file():
+        raise ValueError(f"{folder / 'chat.json'}: no such file; the questions name its turns")
+    batches = json.loads((folder / "chat.json").read_text(encoding="utf-8"))
+    said: dict[int, TurnKey] = {}
+    for batch in batches:
+        kept = (turn for turn in beam_turns(batch) if (beam_text(turn.get("content")) or "").strip())
+        said |= {turn["id"]: (beam_session(batch), index) for index, turn in enumerate(kept)}
+    asked_on = max((day for batch in batches if (day := _day(beam_day(batch)))), default=None)
+    questions = []
+    for kind, asked in item.items():
+        for number, one in enumerate(asked):
+            named = one.get("source_chat_ids")
+            evidence = frozenset(said[turn] for turn in _numbers(named) if turn in said)
+            if not evidence:
+                continue
+            older = _numbers(named.get("original_info")) if kind == "knowledge_update" else []
+            newer = _numbers(named.get("updated_info")) if kind == "knowledge_update" else []
+            answers = (
+                one.get(name) for name in ("answer", "ideal_answer", "ideal_response", "ideal_summary")
+            )
+            questions.append(
+                Question(
+                    question_id=f"{folder.name}-{kind}-{number}",
+                    user_id=folder.name,
+                    question_type=kind,
+                    text=one["question"],
+                    answer=str(next((answer for answer in answers if answer), "")),
+                    evidence=evidence,
+                    sessions=frozenset(session_id for session_id, _ in evidence),
+                    outdated=frozenset(said[turn] for turn in {*older} - {*newer} if turn in said),
+                    asked_on=asked_on,
+                )
+            )
+    return questions
+
+
+def _numbers(named: object) -> list[int]:
+    """All numbers in lists and objects within each other."""
+    if isinstance(named, int):
+        return [named]
+    inner = named.values() if isinstance(named, dict) else named if isinstance(named, list) else ()
+    return [number for one in inner for number in _numbers(one)]
 
 
 # --- the sample world -----------------------------------------------------------------------------------
@@ -160,6 +280,9 @@ def _sample(item: dict, path: Path) -> list[Question]:
             evidence=evidence,
             sessions=frozenset(session_id for session_id, _ in evidence),
             outdated=outdated,
+            asked_on=_day(item.get("question_date")),
+            at=_day(item.get("at")),
+            stale=tuple(item.get("stale") or ()),
         )
     ]
 
@@ -175,4 +298,10 @@ def _turns(memory: dict) -> frozenset[TurnKey]:
     return frozenset((memory["session_id"], turn) for turn in memory["evidence_turns"])
 
 
-READERS = {"longmemeval": _longmemeval, "locomo": _locomo, "sample": _sample}
+READERS = {
+    "longmemeval": _longmemeval,
+    "locomo": _locomo,
+    "realtalk": _realtalk,
+    "beam": _beam,
+    "sample": _sample,
+}

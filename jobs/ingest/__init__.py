@@ -26,7 +26,7 @@ import filelock
 from pydantic import Field, ValidationInfo, field_validator
 
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
-from jobs.ingest import chatgpt, locomo, longmemeval, messages, sharegpt
+from jobs.ingest import beam, chatgpt, locomo, longmemeval, messages, realtalk, sharegpt
 from jobs.ingest.files import InputFile, digest_of, find_files
 from jobs.ingest.foreign import hint
 from jobs.ingest.mending import EmptyChat, mended
@@ -50,19 +50,21 @@ READERS = {
     "chatgpt-export": chatgpt.read_sessions,
     "longmemeval": longmemeval.read_sessions,
     "locomo": locomo.read_sessions,
+    "beam": beam.read_sessions,
+    "realtalk": realtalk.read_sessions,
 }
 """format -> function from one item and the default user to (source, session or its InvalidSession) pairs."""
 
 NUM_REASONS = 3
 """Reasons that are shown when a job fails on rejections."""
 
-FORMATS_WITHOUT_USERS = ("sharegpt", "chatgpt-export")
+FORMATS_WITHOUT_USERS = ("sharegpt", "chatgpt-export", "beam")
 
 
 class IngestConfig(JobConfig):
-    format: Literal["messages", "sharegpt", "chatgpt-export", "longmemeval", "locomo"]
+    format: Literal["messages", "sharegpt", "chatgpt-export", "longmemeval", "locomo", "beam", "realtalk"]
     """What the input is: chat messages as JSON lines, ShareGPT, the conversations.json of a ChatGPT export,
-    LongMemEval questions or LoCoMo samples."""
+    LongMemEval questions, LoCoMo samples, the chat.json of a BEAM conversation or a REALTALK chat."""
 
     input: list[str] = Field(min_length=1)
     """Files, plain or gzipped, or folders of them (.json, .jsonl, .ndjson, each also with .gz)."""
@@ -71,7 +73,7 @@ class IngestConfig(JobConfig):
     """Folder of the archive. Made where it is missing, added to where it exists."""
 
     user_id: str | None = None
-    """User of the sessions that name none. Needed for sharegpt and chatgpt-export."""
+    """User of the sessions that name none. Needed for sharegpt, chatgpt-export and beam."""
 
     max_rejected_fraction: float = Field(default=0.05, ge=0, le=1)
     """The job fails and publishes nothing when more than this part of the sessions was rejected."""

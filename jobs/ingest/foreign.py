@@ -9,6 +9,8 @@ KINDS: tuple[tuple[str, str, Callable[[dict], bool]], ...] = (
     ("a Grok export", "", lambda item: _holds(item.get("conversations"), "responses")),
     ("a ShareGPT conversation", "sharegpt", lambda item: isinstance(item.get("conversations"), list)),
     ("a sample of LoCoMo", "locomo", lambda item: _holds([item.get("conversation")], "speaker_a")),
+    ("a batch of BEAM", "beam", lambda item: "batch_number" in item and "turns" in item),
+    ("a chat of REALTALK", "realtalk", lambda item: "name" in item and "session_1" in item),
     ("a row of WildChat or LMSYS", "", lambda item: isinstance(item.get("conversation"), list)),
     ("a chat of Open WebUI", "", lambda item: _holds([item.get("chat")], "history")),
     ("an entry of Google's MyActivity.json", "", lambda item: "header" in item and "products" in item),

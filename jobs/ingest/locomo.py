@@ -5,13 +5,11 @@ names. Shared images are in the text by their captions.
 """
 
 import functools
-import re
 from collections.abc import Iterator
 
+from jobs.dialogues import SESSION, with_caption
 from jobs.ingest.fields import archive_id, archive_turns
 from schemas.archive import InvalidSession
-
-SESSION = re.compile(r"session_(\d{1,9})", re.ASCII)
 
 
 def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict | InvalidSession]]:
@@ -52,7 +50,5 @@ def _archive_turn(speakers: list[str], index: int, turn: dict) -> dict:
     # Somebody else's word is kept, and is neither user's.
     result = {"role": "user" if speaker in speakers else None, "speaker": speaker}
     if "text" in turn or caption:
-        result["content"] = turn.get("text")
-    if isinstance(caption, str) and caption.strip() and isinstance(turn.get("text"), str | None):
-        result["content"] = f"{turn.get('text') or ''} [image: {caption.strip()}]".strip()
+        result["content"] = with_caption(turn.get("text"), caption)
     return result

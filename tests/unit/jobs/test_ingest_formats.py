@@ -262,6 +262,8 @@ FIELDS = {
     "chatgpt-export": ["id", "create_time", "current_node", "mapping"],
     "longmemeval": ["question_id", "haystack_session_ids", "haystack_dates", "haystack_sessions"],
     "locomo": ["sample_id", "conversation"],
+    "beam": ["batch_number", "turns", "time_anchor"],
+    "realtalk": ["name", "session_1", "session_1_date_time"],
 }
 NESTED = {
     "messages": st.fixed_dictionaries({"role": JSON, "content": JSON, "time": JSON, "name": JSON}),
@@ -287,6 +289,10 @@ NESTED = {
             "session_1": JSON
             | st.lists(st.fixed_dictionaries({"speaker": st.just("A"), "text": JSON, "blip_caption": JSON})),
         }
+    ),
+    "beam": st.lists(st.fixed_dictionaries({"role": JSON, "content": JSON, "time_anchor": JSON})),
+    "realtalk": st.fixed_dictionaries(
+        {"speaker_1": JSON, "speaker_2": JSON, "clean_text": JSON, "blip_caption": JSON, "date_time": JSON}
     ),
 }
 
@@ -621,3 +627,46 @@ def test_locomo_bad_parts(tmp_path, changes, message, num_rows):
     rows, (rejection,) = read(tmp_path, "locomo", [sample(**changes)])
     assert len(rows) == num_rows
     assert message in rejection.reason
+
+
+# --- BEAM and REALTALK ------------------------------------------------------------------------------
+
+
+def test_a_batch_of_beam_is_a_session_without_the_marks_of_its_plan(tmp_path):
+    turns = [
+        {
+            "role": "user",
+            "id": 0,
+            "content": "Hi, I use Flask -> gunicorn ->-> 1,1",
+            "time_anchor": "May-03-2024",
+        },
+        {"role": "assistant", "id": 1, "content": "Good."},
+    ]
+    bare = {"role": "user", "id": 2, "content": " ->-> 1,2"}
+    item = {"batch_number": 2, "turns": [turns, [bare]]}
+    (row,), rejections = read(tmp_path, "beam", [item], user_id="me")
+    assert said(row) == [("user", "Hi, I use Flask -> gunicorn"), ("assistant", "Good.")]
+    assert (row["user_id"], row["session_id"], row["session_time"]) == ("me", "batch_2", utc(2024, 5, 3))
+    assert [rejection.noted for rejection in rejections] == ["empty_turn"]
+
+
+def test_both_people_of_a_realtalk_chat_speak_as_users_by_name(tmp_path):
+    item = {
+        "name": {"speaker_1": "Ann", "speaker_2": "Bob"},
+        "session_10": [{"speaker": "Bob", "clean_text": "Bye", "date_time": "01.03.2024, 09:10:11"}],
+        "session_10_date_time": "01.03.2024, 09:10:11",
+        "session_2": [
+            {"speaker": "Ann", "clean_text": "Hi"},
+            {"speaker": "Bob", "clean_text": "Look", "blip_caption": "a boat"},
+        ],
+        "session_2_date_time": "29.02.2024, 22:00:00",
+    }
+    rows, rejections = read(tmp_path, "realtalk", [item])
+    assert not rejections
+    assert [(row["user_id"], row["session_id"], row["session_time"]) for row in rows] == [
+        ("Ann-Bob", "session_2", utc(2024, 2, 29, 22)),
+        ("Ann-Bob", "session_10", utc(2024, 3, 1, 9, 10, 11)),
+    ]
+    assert said(rows[0]) == [("user", "Hi"), ("user", "Look [image: a boat]")]
+    assert [turn["speaker"] for turn in rows[0]["turns"]] == ["Ann", "Bob"]
+    assert rows[1]["turns"][0]["time"] == utc(2024, 3, 1, 9, 10, 11)

@@ -1,5 +1,6 @@
 """Questions of the evaluation: their evidence is named as jobs.ingest names sessions and turns."""
 
+import datetime as dt
 import gzip
 import json
 
@@ -66,13 +67,13 @@ def write(path, *items):
     return str(path)
 
 
-def archived(path, format):
+def archived(path, format, user_id=None):
     """(user, session, turn index) -> content, as jobs.ingest reads the file."""
     (file,) = find_files([path], format)
-    found = [found for found in read_file(file, format, None) if not isinstance(found, Rejection)]
+    found = [found for found in read_file(file, format, user_id) if not isinstance(found, Rejection)]
     return {
         (row["user_id"], row["session_id"], index): turn["content"]
-        for _, _, row in found
+        for _, _, row, _ in found
         for index, turn in enumerate(row["turns"])
     }
 
@@ -156,3 +157,103 @@ def test_what_is_no_question_file_is_refused(tmp_path, text, says):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UsageError, match="nowhere"):
         read_questions(str(tmp_path / "nowhere.jsonl"))
+
+
+# --- BEAM and REALTALK ----------------------------------------------------------------------------------
+
+
+def realtalk():
+    """Turns are numbered over the whole chat, not in each session; one has no words."""
+    return {
+        "name": {"speaker_1": "Ann", "speaker_2": "Bob"},
+        "session_1": [
+            {"speaker": "Ann", "dia_id": "D1:1", "clean_text": " ", "date_time": "03.02.2024, 10:00:00"},
+            {"speaker": "Bob", "dia_id": "D1:2", "clean_text": "I have a boat.", "img_file": ["x.jpg"]},
+        ],
+        "session_1_date_time": "03.02.2024, 10:00:00",
+        "session_2": [
+            {"speaker": "Bob", "dia_id": "D1:3", "clean_text": "She is red.", "blip_caption": "a boat"},
+            {"speaker": "Ann", "dia_id": "D1:4", "clean_text": "Nice!"},
+        ],
+        "session_2_date_time": "13.02.2024, 11:30:00",
+        "events_session_1": {},
+        "qa": [
+            {"question": "What has Bob?", "answer": "a boat", "evidence": ["D1:2-D1:3"], "category": 1},
+            {"question": "Who won?", "answer": "nobody", "evidence": ["D9:9"], "category": 2},
+        ],
+    }
+
+
+def test_realtalk_evidence_is_where_ingest_puts_it(tmp_path):
+    path = write(tmp_path / "chat.json", realtalk())
+    (question,) = read_questions(path)
+    turns = archived(path, "realtalk")
+    assert sorted(turns["Ann-Bob", *key] for key in question.evidence) == [
+        "I have a boat.",
+        "She is red. [image: a boat]",
+    ]
+    assert (question.user_id, question.question_type) == ("Ann-Bob", "multi-hop")
+
+
+def test_a_question_about_a_dialogue_is_asked_on_its_last_day(tmp_path):
+    (question,) = read_questions(write(tmp_path / "chat.json", realtalk()))
+    assert question.asked_on == dt.date(2024, 2, 13)
+
+
+def beam(folder):
+    """A conversation in two batches, as it lies in its folder; one turn has no words but the plan's mark."""
+
+    def said(number, content, **more):
+        return {"id": number, "role": "user" if number % 2 == 0 else "assistant", "content": content, **more}
+
+    batches = [
+        {
+            "batch_number": 1,
+            "time_anchor": None,
+            "turns": [
+                [said(0, " ->-> 1,1", time_anchor="March-05-2024"), said(1, "Hello!")],
+                [said(2, "My rent is 700. ->-> 1,2"), said(3, "Noted.")],
+            ],
+        },
+        {"batch_number": 2, "turns": [[said(4, "My rent is 750 now. ->-> 2,1"), said(5, "That is more.")]]},
+    ]
+    changed = {"question": "What is my rent?", "answer": "750"}
+    changed |= {"source_chat_ids": {"original_info": [2], "updated_info": [4]}}
+    asked = {
+        "abstention": [{"question": "Who is my boss?", "ideal_response": "unknown"}],
+        "knowledge_update": [changed],
+        "event_ordering": [{"question": "In which order?", "answer": "1, 2", "source_chat_ids": [3, [2, 4]]}],
+    }
+    (folder / "probing_questions").mkdir(parents=True)
+    (folder / "chat.json").write_text(json.dumps(batches))
+    return write(folder / "probing_questions" / "probing_questions.json", asked)
+
+
+def test_beam_evidence_is_where_ingest_puts_it(tmp_path):
+    changed, ordered = read_questions(beam(tmp_path / "7"))
+    turns = {
+        tuple(key): text
+        for (_, *key), text in archived(str(tmp_path / "7" / "chat.json"), "beam", "7").items()
+    }
+    assert {turns[key] for key in changed.evidence} == {"My rent is 700.", "My rent is 750 now."}
+    assert {turns[key] for key in changed.outdated} == {"My rent is 700."}
+    assert {turns[key] for key in ordered.evidence} == {"Noted.", "My rent is 700.", "My rent is 750 now."}
+    assert (changed.user_id, changed.question_type, changed.answer) == ("7", "knowledge_update", "750")
+    assert changed.asked_on == dt.date(2024, 3, 5)
+
+
+def test_questions_of_beam_without_their_conversation_are_refused(tmp_path):
+    path = beam(tmp_path / "7")
+    (tmp_path / "7" / "chat.json").unlink()
+    with pytest.raises(UsageError, match=r"chat\.json: no such file"):
+        read_questions(path)
+
+
+def test_questions_of_people_say_when_they_are_asked_and_what_day_they_ask_about(tmp_path):
+    asked = {"question_id": "q", "user_id": "u", "question": "?", "answer": "Rome", "question_type": "before"}
+    asked |= {"evidence": [{"session_id": "s2", "turn_index": 0}], "at": "2026-03-01", "stale": ["Oslo"]}
+    asked |= {"question_date": "2026-05-01T12:00:00+00:00"}
+    (question,) = read_questions(write(tmp_path / "questions.jsonl", asked))
+    assert (question.asked_on, question.at) == (dt.date(2026, 5, 1), dt.date(2026, 3, 1))
+    assert question.stale == ("Oslo",)
+    assert read_questions(write(tmp_path / "l.jsonl", longmemeval()))[0].asked_on == dt.date(2024, 1, 1)

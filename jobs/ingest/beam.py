@@ -1,0 +1,36 @@
+"""`beam`: chat.json of a conversation of BEAM (arXiv 2510.27246): batches, each a session of one user.
+
+The files name no user. Turns carry a mark of the plan by which they were written; it is no part of what was
+said.
+"""
+
+from collections.abc import Iterator
+
+from jobs.dialogues import beam_day, beam_session, beam_text, beam_turns
+from jobs.ingest.fields import archive_role, archive_turns
+from schemas.archive import InvalidSession
+
+
+def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict]]:
+    """The session of one batch. Raises InvalidSession for a batch that is none."""
+    if "batch_number" not in item:
+        raise InvalidSession("batch_number: is missing; is this the chat.json of a conversation of BEAM?")
+    try:
+        turns, session_id = beam_turns(item), beam_session(item)
+    except ValueError as error:
+        raise InvalidSession(f"{error}; check --format") from None
+    yield (
+        item,
+        {
+            "user_id": user_id,
+            "conversation_id": user_id,
+            "session_id": session_id,
+            "session_time": {"time_anchor": beam_day(item)},
+            "turns": archive_turns(turns, _archive_turn),
+        },
+    )
+
+
+def _archive_turn(index: int, turn: dict) -> dict:
+    result = {"role": archive_role(turn.get("role"))}
+    return result | ({"content": beam_text(turn["content"])} if "content" in turn else {})
