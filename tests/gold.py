@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from schemas.store import SEGMENTS_SCHEMA, records_schema, turns_schema
 
-STAND_BESIDE = ("pet",)
-"""Facts whose new value ends no old one: who now has a dachshund may still have the parrot."""
+STAND_BESIDE = ("/pet",)
+"""Ends of the keys of facts whose new value ends no old one: who now has a dachshund may still have the parrot."""
 
 STARTED_AT = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 
@@ -189,7 +189,7 @@ def consolidated_world(archive: Path, embedder, **sample_options) -> dict[str, s
     old = {
         row["memory_id"]
         for row in gold
-        if row["status"] == "superseded" and row["fact_key"] not in STAND_BESIDE
+        if row["status"] == "superseded" and not row["fact_key"].endswith(STAND_BESIDE)
     }
     current: dict[tuple, set[str]] = {}
     for row in gold:

@@ -512,9 +512,12 @@ class _Reader:
     def _read_date(self) -> None:
         """ "has a dentist appointment on 3 March"."""
         found = re.match(
-            r"(?:has|have) (?:an? |another )?(.+?) (?:scheduled |planned )?(?:on|at) (.+)", self._body
+            r"(?:has|have) (?:an? |another )?(.+?) (?:scheduled |planned )?(?:on|at) "
+            rf"((?=(?:the )?\S*(?:{_DATE.pattern})).+)",
+            self._body,
+            re.IGNORECASE,
         )
-        if found and _DATE.search(found[2]):
+        if found:
             self._state("date", found[1], tail=found[2], is_full=False)
 
     # Plans and what became of them.
