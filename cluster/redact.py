@@ -4,12 +4,19 @@
 
 kind         | what is replaced                                                 | found by
 -------------|------------------------------------------------------------------|--------------------------
-private_key  | a whole PEM, PGP or PuTTY private key, truncated ones too        | own regex
+private_key  | a whole PEM, PGP or PuTTY private key, truncated ones too; a seed phrase | own regex
 url_password | the password in front of the @ in a URL                          | own regex
 bearer_token | the value of an Authorization header, JSON Web Tokens            | own regex
-api_key      | provider tokens; what is assigned to an API key, token or secret | detect-secrets, own regex
-password     | passwords, passcodes and PINs in English prose, forms and code   | detect-secrets, own regex
+api_key      | provider tokens; what is assigned to an API key, token or secret; signatures and session cookies | betterleaks, detect-secrets, .tokens, .carriers
+password     | passwords, passcodes and PINs in prose of ten languages, forms, code and command lines | detect-secrets, own regex, .carriers, .languages
 card_number  | payment card numbers whose brand, length and check digit agree   | python-stdnum
+iban         | account numbers with right check digits                          | python-stdnum
+national_id  | national ids with right check digits, or told as one             | python-stdnum, .numbers
+one_time_code | codes of a text message, backup codes                           | .numbers
+phone_number, email_address | where `contacts` asks for it                      | .contacts
+
+`redact_turns` does a whole session, and so finds what one turn announces and the next one says. Modules with a
+dot are in cluster.secret_finders.
 
 detect-secrets was made for source files, so its detectors get one word or one assignment at a time: on long
 lines they are quadratic, and of two passwords on a line they report one. Left out are the entropy detectors
@@ -28,7 +35,14 @@ from detect_secrets.filters.heuristic import is_templated_secret
 from detect_secrets.plugins.keyword import DENYLIST, KeywordDetector
 from stdnum import luhn
 
-KINDS = ("private_key", "url_password", "bearer_token", "api_key", "password", "card_number")
+from cluster.secret_finders import Span, carriers, languages, numbers, tokens
+from cluster.secret_finders.announced import announced
+from cluster.secret_finders.contacts import find_contacts
+
+KINDS = (
+    *("private_key", "url_password", "bearer_token", "api_key", "password", "card_number"),
+    *("iban", "national_id", "one_time_code", "phone_number", "email_address"),
+)
 
 MAX_PASSES = 4
 """A marker can change what its neighbours look like, so passes repeat until one finds nothing: two nearly
@@ -36,8 +50,6 @@ always. The limit keeps the time linear on text made to defeat that."""
 
 MAX_JUDGED_CHARS = 40
 """A word is judged by its beginning: in a megabyte of "password:" every one of them starts a long word."""
-
-Span = tuple[int, int, str]  # start, end, kind
 
 
 @dataclass(frozen=True)
@@ -48,11 +60,25 @@ class Redacted:
     """Redactions by kind; empty if there were none."""
 
 
-def redact(text: str) -> Redacted:
-    """Replace every secret in `text` by a marker. Idempotent, linear in time, raises on no string."""
+def redact_turns(texts: list[str], *, contacts: bool = False) -> list[Redacted]:
+    """The turns of a session in order, each redacted; one may say what the one before it asked for."""
+    found, before = [], ""
+    for text in texts:
+        spans = announced(before, text)
+        redacted = redact(_replace(text, spans), contacts=contacts)
+        counts = Counter(redacted.counts) + Counter(kind for _, _, kind in spans)
+        found.append(Redacted(redacted.text, dict(counts)))
+        before = text
+    return found
+
+
+def redact(text: str, *, contacts: bool = False) -> Redacted:
+    """Replace every secret in `text` by a marker, with `contacts` phone numbers and mail addresses too.
+    Idempotent, linear in time, raises on no string."""
     counts: Counter[str] = Counter()
+    finders = (*FINDERS, find_contacts) if contacts else FINDERS
     for _ in range(MAX_PASSES):
-        spans = _disjoint([span for finder in FINDERS for span in finder(text)], text)
+        spans = _disjoint([span for finder in finders for span in finder(text)], text)
         if not spans:
             break
         counts.update(kind for _, _, kind in spans)
@@ -160,6 +186,8 @@ def _tokens(text: str) -> Iterator[Span]:
         if any(map(str.isdigit, word[0])):
             for regex in _TOKENS:
                 for m in regex.finditer(word[0]):
+                    if tokens.is_public(m[0]):
+                        continue
                     end = _TOKEN_REST.match(word[0], m.end()).end()
                     yield word.start() + m.start(), word.start() + end, "api_key"
 
@@ -211,7 +239,7 @@ _LINK_AND_VALUE = (
     r"to(?:[ \t]+(?!and\b)[a-z'’&-]{1,30}){1,6}?))?(?:"
     r"(?P<assign>[\"'`*_\])\\]{0,4}[ \t]{0,4}(?::=|=>|->|→|[=|:]{1,3}(?!//)|(?<=[ \t])[-–—](?=[ \t]))"
     r"[\"*_]{0,2}\s{0,4})|"
-    r"[\"'`*]{0,3}(?P<is>['’]s|[ \t]+(?:is|was|are))(?:[ \t]+(?:now|still|just|currently))?:?[ \t]{1,4}|"
+    r"[\"'`*]{0,3}(?P<is>['’]s|[ \t]+(?:is|was|are|will be))(?:[ \t]+(?:now|still|just|currently))?:?[ \t]{1,4}|"
     r"(?P<to>[ \t]+(?:(?:is|was|has been)[ \t]+)?(?:(?:changed|set|reset)[ \t]+)?to[ \t]{1,4})|"
     r"(?(about)(?!)|(?P<direct>,?[ \t]{1,4})))"
     r"(?![*_(\[\"'`]{0,3}\[redacted:)"
@@ -244,8 +272,8 @@ _PLAIN_WORD = re.compile(
     r"(?!(?:.*(?:ed|ing|ly|al|ive|[ai]ble|ful|ous|[ae]nt|less|ic|[aeo]ry|ity|rect|ong)|string|text|bytes|"
     r"null|true|false|blank|unknown|invalid|same|weak|safe|secure|short|complex|simple|unique|private|"
     r"public|yours|mine|gone|there|here|good|great|fine|hard|what|which|this|that|these|those|none|okay|"
-    r"enough|never|always|also|because|when|then|with|from|until|once|only|back|down|over|again|admin)\Z)"
-    r"[a-z]{4,32}",
+    r"enough|never|always|also|because|when|then|with|from|until|once|only|back|down|over|again|admin|"
+    r".*-(?:known|only|free|proof|wide|based|safe|like))\Z)[a-z]{4,32}(?:-[a-z]{3,32})?",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(r"[!)\"'`*]*(?:[.,;]|\s*\Z|\s*\n|\s+(?:and|but)\b)")
@@ -324,5 +352,8 @@ def _quoted_assignments(text: str) -> Iterator[Span]:
                     yield start, start + len(value), kind
 
 
-FINDERS = (_private_keys, _headers_and_urls, _tokens, _keys, _passwords, _quoted_assignments, _card_numbers)
+FINDERS = (
+    *(_private_keys, _headers_and_urls, _tokens, _keys, _passwords, _quoted_assignments, _card_numbers),
+    *(*tokens.FINDERS, carriers.find(_is_placeholder), languages.find(_is_placeholder), *numbers.FINDERS),
+)
 """In order of precedence: of two that find exactly the same, the first names the kind."""
