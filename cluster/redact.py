@@ -237,9 +237,9 @@ _KEY_NOUN = (
 _LINK_AND_VALUE = (
     r"(?P<about>[ \t]+(?:\([^()\n]{1,40}\)|(?:for|on|of|at|in)(?:[ \t]+(?!and\b)[\w'’&-]{1,30}){1,6}?|"
     r"to(?:[ \t]+(?!and\b)[a-z'’&-]{1,30}){1,6}?))?(?:"
-    r"(?P<assign>[\"'`*_\])\\]{0,4}[ \t]{0,4}(?::=|=>|->|→|[=|:]{1,3}(?!//)|(?<=[ \t])[-–—](?=[ \t]))"
+    r"(?P<assign>[\"'`*_\])\\]{0,4}[ \t]{0,4}(?::=|<-|=>|->|→|[=|:]{1,3}(?!//)|(?<=[ \t])[-–—](?=[ \t]))"
     r"[\"*_]{0,2}\s{0,4})|"
-    r"[\"'`*]{0,3}(?P<is>['’]s|[ \t]+(?:is|was|are|will be))(?:[ \t]+(?:now|still|just|currently))?:?[ \t]{1,4}|"
+    r"[\"'`*]{0,3}(?P<is>['’]s|(?:[ \t]+(?:now|currently))?[ \t]+(?:is|was|are|will be))(?:[ \t]+(?:now|still|just|currently))?:?[ \t]{1,4}|"
     r"(?P<to>[ \t]+(?:(?:is|was|has been)[ \t]+)?(?:(?:changed|set|reset)[ \t]+)?to[ \t]{1,4})|"
     r"(?(about)(?!)|(?P<direct>,?[ \t]{1,4})))"
     r"(?![*_(\[\"'`]{0,3}\[redacted:)"
@@ -354,6 +354,7 @@ def _quoted_assignments(text: str) -> Iterator[Span]:
 
 FINDERS = (
     *(_private_keys, _headers_and_urls, _tokens, _keys, _passwords, _quoted_assignments, _card_numbers),
-    *(*tokens.FINDERS, carriers.find(_is_placeholder), languages.find(_is_placeholder), *numbers.FINDERS),
+    *(find(_is_placeholder) for find in (tokens.by_package, carriers.find, languages.find)),
+    *(*tokens.FINDERS, *numbers.FINDERS),
 )
 """In order of precedence: of two that find exactly the same, the first names the kind."""

@@ -56,19 +56,19 @@ _COMMANDS = (
     ),
     # x-api-key: word
     (
-        ":",
+        "-",
         r"(?i:(?<![\w-])(?:x-[\w-]{0,40}(?:key|token|secret|password)|(?:dd|private|circle)-(?:api-key|token)))[\"']?"
         rf"\s{{0,2}}:\s{{0,4}}{_QUOTED}",
     ),
-    (":", r"(?i:authorization)[\"']?\s{0,2}:\s{0,4}[\"']?(?:SSWS|GenieKey|Api-Key|Key|Splunk|Negotiate)\s+(?P<v>[^\s\"'`]{8,512})"),
+    ("authorization", r"(?i:authorization)[\"']?\s{0,2}:\s{0,4}[\"']?(?:SSWS|GenieKey|Api-Key|Key|Splunk|Negotiate)\s+(?P<v>[^\s\"'`]{8,512})"),
     # A passphrase of several words, alone on its line.
     (
-        ":",
+        "phrase",
         r"(?im:^\s{0,8}(?:the )?pass ?phrase\s{0,2}[:=]\s{0,3}(?!(?:must|should|choose|use|required?|enter|an?|the|not|your|"
         r"optional|leave|at|for|if|is|was|none|see)\b)(?P<v>[a-z]{2,20}(?: [a-z]{2,20}){2,8})\s*$)",
     ),
     # pass: word, alone on its line
-    (":", r"(?im:^\s{0,8}(?:login\s*:\s*\S{1,64}\s+)?pass\s{0,2}[:=]\s{0,4}(?P<v>[^\s\"'`<>$*]{4,64})\s*$)"),
+    ("pass", r"(?im:^\s{0,8}(?:login\s*:\s*\S{1,64}\s+)?pass\s{0,2}[:=]\s{0,4}(?P<v>[^\s\"'`<>$*]{4,64})\s*$)"),
 )  # fmt: skip
 _COMPILED = [(part, re.compile(pattern)) for part, pattern in _COMMANDS]
 
@@ -99,8 +99,9 @@ def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
     """The finder; `is_placeholder` knows `YOUR_KEY_HERE` and code."""
 
     def carried(text: str) -> Spans:
+        lowered = text.lower()
         for part, pattern in _COMPILED:
-            for found in pattern.finditer(text) if part in text else ():
+            for found in pattern.finditer(text) if part in lowered else ():
                 value = found["v"].rstrip(".,;:)")
                 if len(value) >= 3 and not is_placeholder(value) and not _is_flag(value):
                     yield found.start("v"), found.start("v") + len(value), "password"

@@ -23,6 +23,9 @@ _TOLD = re.compile(_NOUN + _ABOUT + _LINK + _BARE, re.IGNORECASE)
 _EAST = re.compile(
     r"(?:密码|密碼|口令|パスワード|暗証番号|合言葉|비밀번호)[^\n!-~，。、？！]{0,6}?(?:是|为|為|：|:|=|は|が|가|는|은)?\s{0,3}[\"'「『“]?(?P<v>[!-~]{4,64})"
 )
+_HINT = re.compile(
+    r"(?i:(?:pass|kenn|losungs)wort|zugangscode|pin-code|contrase|clave|mot de p|mdp|d['’]acc|wachtw|senha|palavra|parola|has[łl]o|[şs]ifre|парол|пин-)"
+)
 _PLAIN_END = re.compile(r"[.!\"'»“”`*]{0,3}(?:[,;]|\s*\Z|\s*\n)")
 _SAID_OF = re.compile(
     # What is said of a password and not the password.
@@ -39,7 +42,7 @@ def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
     """The finder; `is_placeholder` knows what stands for a value in examples."""
 
     def told(text: str) -> Spans:
-        for found in _TOLD.finditer(text):
+        for found in _TOLD.finditer(text) if _HINT.search(text) else ():
             value = found["v"].rstrip(".,;:!?)*")
             end = found.start("v") + len(value)
             if len(value) >= 4 and not is_placeholder(value) and _is_password(found, value, text[end : end + 8]):

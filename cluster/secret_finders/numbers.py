@@ -1,6 +1,7 @@
 """Numbers that stand for a person: accounts, national ids, passports; and codes that open a door once."""
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
@@ -40,6 +41,23 @@ _NAMED = re.compile(
 )
 
 
+_LONG = re.compile(r"\d[A-Z0-9 ./-]{4,}\d|[A-Z]\d{6}|\d{6}[A-Z]|[A-Z]\d[A-Z0-9]{5}")
+"""Without such a run of digits there is no number of these."""
+_AHEAD = 100
+"""What names a number stands within so many characters before it."""
+
+
+def _named(text: str) -> Iterator[re.Match]:
+    """Matches of _NAMED, looked for only before runs of digits: most text has none."""
+    done = 0
+    for run in _LONG.finditer(text):
+        if run.end() <= done:
+            continue
+        for found in _NAMED.finditer(text, max(done, run.start() - _AHEAD), min(len(text), run.end() + 40)):
+            done = max(done, found.end())
+            yield found
+
+
 @cache
 def _module(name: str):
     return import_module(f"stdnum.{name}")
@@ -47,7 +65,7 @@ def _module(name: str):
 
 def accounts_and_ids(text: str) -> Spans:
     """IBANs and national ids with right check digits, and whatever is told as the number of an id."""
-    if not any(map(str.isdigit, text)):
+    if not _LONG.search(text):
         return
     for found in _IBAN.finditer(text):
         if _module("iban").is_valid(found[0]):
@@ -56,7 +74,7 @@ def accounts_and_ids(text: str) -> Spans:
         for found in pattern.finditer(text):
             if _module(name).is_valid(found[0]):
                 yield *found.span(), "national_id"
-    for found in _NAMED.finditer(text):
+    for found in _named(text):
         if sum(map(str.isdigit, found["v"])) >= 6 or re.fullmatch(r"(?=.*\d.*\d.*\d)[A-Z0-9]{7,9}", found["v"]):
             yield *found.span("v"), "national_id"
 
@@ -74,6 +92,7 @@ _ONE_TIME = re.compile(
     r"\s{0,2}(?:is|:|：|=|was|lautet|ist|es|é|est|是|为|為|は|—|-)?\s{0,3}[\"'«»“]?(?:G-)?" + _CODE,
     re.IGNORECASE,
 )
+_CODE_RUN = re.compile(r"(?<!\d)(?:\d{3}[ -]\d{3}|\d{4,8})(?!\d)")
 _CODE_FIRST = re.compile(
     rf"(?<![\w.-])(?:G-)?{_CODE} is your\b[^.\n]{{0,40}}\bcode\b|"
     r"(?i:\buse|\benter) (?:code )?(?P<w>\d{3}[ -]\d{3}|\d{4,8}) (?i:to (?:log|sign) ?in|to verify|as your\b)"
@@ -82,12 +101,30 @@ _CODE_FIRST = re.compile(
 
 def one_time_codes(text: str) -> Spans:
     """Codes of a text message or an authenticator."""
-    if not any(map(str.isdigit, text)):
-        return
-    for pattern in (_ONE_TIME, _CODE_FIRST):
-        for found in pattern.finditer(text):
-            name = "v" if found["v"] else "w"
-            yield *found.span(name), "one_time_code"
+    done = 0
+    for run in _CODE_RUN.finditer(text):
+        start, end = max(done, run.start() - _AHEAD), min(len(text), run.end() + _AHEAD)
+        if not any(map(str.isalpha, text[start:end])):
+            continue
+        for pattern in (_ONE_TIME, _CODE_FIRST):
+            for found in pattern.finditer(text, start, end):
+                done = max(done, found.end())
+                yield *found.span("v" if found["v"] else "w"), "one_time_code"
+
+
+_DOOR = re.compile(
+    r"(?i:(?<![\w-])(?:alarm|door|gate|garage|safe|lock|locker|entry|entrance|keypad|building)[ -]?code)"
+    r"(?i:(?: (?:for|of|to|at) [\w' ]{1,30}?)?(?:\s{0,2}(?:is|was|:|=)|['’]s)?)\s{1,3}[\"'“`#*]{0,2}"
+    r"(?P<v>\d{4,8}(?![\w.,:]\d)|(?=\S{0,60}\d)(?=\S{0,60}[^\W\d_])[\w!@$%&+~-]{6,64})|"
+    r"(?i:(?<![\w-])(?:cvv2?|cvc2?|card security code)\s{0,2}(?:is|:|=|number)?\s{0,3})(?P<w>\d{3,4})(?!\w)"
+)
+
+
+def door_codes(text: str) -> Spans:
+    """Codes of doors and alarms, and the three digits of a card."""
+    lowered = text.lower()
+    for found in _DOOR.finditer(text) if "code" in lowered or "cv" in lowered else ():
+        yield *found.span("v" if found["v"] else "w"), "password"
 
 
 _BACKUP = re.compile(
@@ -102,12 +139,13 @@ _SEED = re.compile(
 
 def backup_codes(text: str) -> Spans:
     """Codes and words that bring an account or a wallet back."""
-    for found in _BACKUP.finditer(text):
+    lowered = text.lower()
+    for found in _BACKUP.finditer(text) if "code" in lowered else ():
         for code in _ONE_BACKUP.finditer(text, *found.span("v")):
             if re.search(r"\d", code[0]) and not re.fullmatch(r"(?:19|20)\d\d", code[0]):
                 yield *code.span(), "one_time_code"
-    for found in _SEED.finditer(text):
+    for found in _SEED.finditer(text) if "phrase" in lowered or "words" in lowered else ():
         yield *found.span("v"), "private_key"
 
 
-FINDERS = (accounts_and_ids, one_time_codes, backup_codes)
+FINDERS = (accounts_and_ids, one_time_codes, door_codes, backup_codes)

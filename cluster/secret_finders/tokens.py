@@ -11,23 +11,29 @@ import functools
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 
 from cluster.secret_finders import Spans
 
 _CLEAN = re.compile(r"[\x00\ud800-\udfff]")
 
 
-def by_package(text: str) -> Spans:
-    """What betterleaks finds."""
-    # A C string ends at NUL, and a lone surrogate is no UTF-8; each is replaced by one character.
-    clean = _CLEAN.sub(" ", text)
-    for secret in {finding.secret for finding in _scan(clean) if finding.secret}:
-        if is_public(secret):
-            continue
-        start = clean.find(secret)
-        while start >= 0:
-            yield start, start + len(secret), "api_key"
-            start = clean.find(secret, start + len(secret))
+def by_package(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
+    """The finder of what betterleaks finds; `is_placeholder` knows `YOUR_KEY_HERE` and code."""
+
+    def found_by_package(text: str) -> Spans:
+        # A C string ends at NUL, and a lone surrogate is no UTF-8; each is replaced by one character.
+        clean = _CLEAN.sub(" ", text)
+        for secret in {finding.secret for finding in _scan(clean) if finding.secret}:
+            # Private keys are found whole elsewhere; here two of them would become one.
+            if is_public(secret) or is_placeholder(secret) or "PRIVATE KEY" in secret:
+                continue
+            start = clean.find(secret)
+            while start >= 0:
+                yield start, start + len(secret), "api_key"
+                start = clean.find(secret, start + len(secret))
+
+    return found_by_package
 
 
 @functools.cache
@@ -96,9 +102,8 @@ def beside_its_id(text: str) -> Spans:
                 yield *found.span(), "api_key"
 
 
-_PREFIXED = re.compile(
-    r"(?<![\w./%@#?&-])(?P<prefix>[A-Za-z][A-Za-z0-9]{1,15}(?:[_-][a-z]{2,8}){0,2})[_-](?P<body>[A-Za-z0-9]{30,512})(?![\w./-])"
-)
+_BODY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{30,512}+(?![\w./-])")
+_PREFIX = re.compile(r"(?<![\w./%@#?&-])(?P<prefix>[A-Za-z][A-Za-z0-9]{1,15}(?:[_-][a-z]{2,8}){0,2})[_-]\Z")
 _NAMES = frozenset(
     """sha sha1 sha256 sha384 sha512 md5 blake2b blake3 id uid uuid guid req request trace span session sess conv
     conversation thread msg message run call toolu file resp response chatcmpl cmpl batch asst assistant step vs
@@ -113,17 +118,18 @@ MIN_BITS = 3.8
 
 def prefixed(text: str) -> Spans:
     """`name_` and at least 30 characters of capitals, small letters and digits by chance."""
-    for found in _PREFIXED.finditer(text):
-        body = found["body"]
-        if found["prefix"].lower() in _NAMES or found["prefix"].lower().split("_")[-1] in _NAMES:
+    for run in _BODY.finditer(text):
+        before = text[max(0, run.start() - 40) : run.start()]
+        found, body = _PREFIX.search(before), run[0]
+        if not found or found["prefix"].lower() in _NAMES or found["prefix"].lower().split("_")[-1] in _NAMES:
             continue
         kinds = (re.search("[a-z]", body), re.search("[A-Z]", body), re.search(r"\d.*\d", body))
         if all(kinds) and _bits(body) >= MIN_BITS:
-            yield *found.span(), "api_key"
+            yield run.start() - len(before) + found.start(), run.end(), "api_key"
 
 
 def _bits(text: str) -> float:
     return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
-FINDERS = (by_package, documented, beside_its_id, prefixed)
+FINDERS = (documented, beside_its_id, prefixed)

@@ -57,7 +57,7 @@ KEYS = [
     "sk-ant-api03-" + LONG,
     "AIza" + "a1B2-" * 7,
     "hf_" + LONG,
-    "AC" + "a1b2" * 8,
+    "SK" + "a1b2" * 8,
 ]
 
 ORDINARY = [
