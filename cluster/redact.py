@@ -4,19 +4,21 @@
 
 kind         | what is replaced                                                 | found by
 -------------|------------------------------------------------------------------|--------------------------
-private_key  | a whole PEM, PGP or PuTTY private key, truncated ones too; a seed phrase | own regex
+private_key  | a whole PEM, PGP or PuTTY private key, truncated too; seed words | own regex, .numbers
 url_password | the password in front of the @ in a URL                          | own regex
 bearer_token | the value of an Authorization header, JSON Web Tokens            | own regex
-api_key      | provider tokens; what is assigned to an API key, token or secret; signatures and session cookies | betterleaks, detect-secrets, .tokens, .carriers
-password     | passwords, passcodes and PINs in prose of ten languages, forms, code and command lines | detect-secrets, own regex, .carriers, .languages
+api_key      | provider tokens; what is assigned to an API key, token or secret; | betterleaks, .tokens
+             | signatures, session cookies                                      | detect-secrets, .carriers
+password     | passwords, passcodes and PINs in prose of ten languages, forms,  | detect-secrets, own regex,
+             | code and command lines                                           | .carriers, .languages
 card_number  | payment card numbers whose brand, length and check digit agree   | python-stdnum
 iban         | account numbers with right check digits                          | python-stdnum
 national_id  | national ids with right check digits, or told as one             | python-stdnum, .numbers
 one_time_code | codes of a text message, backup codes                           | .numbers
-phone_number, email_address | where `contacts` asks for it                      | .contacts
+phone_number | where `contacts` asks for it; email_address too                  | .contacts
 
-`redact_turns` does a whole session, and so finds what one turn announces and the next one says. Modules with a
-dot are in cluster.secret_finders.
+`redact_turns` does a whole session, and so finds what one turn announces and the next one says. What begins
+with a dot is in cluster.secret_finders.
 
 detect-secrets was made for source files, so its detectors get one word or one assignment at a time: on long
 lines they are quadratic, and of two passwords on a line they report one. Left out are the entropy detectors
@@ -84,6 +86,11 @@ def redact(text: str, *, contacts: bool = False) -> Redacted:
         counts.update(kind for _, _, kind in spans)
         text = _replace(text, spans)
     return Redacted(text, dict(counts))
+
+
+def shown_id(value: str) -> str:
+    """An id as people are shown it. Ids are names that somebody gave, and a key may be among them."""
+    return redact(value).text
 
 
 _MARKER = re.compile(rf"\[redacted:(?:{'|'.join(KINDS)})\]")
@@ -239,7 +246,8 @@ _LINK_AND_VALUE = (
     r"to(?:[ \t]+(?!and\b)[a-z'’&-]{1,30}){1,6}?))?(?:"
     r"(?P<assign>[\"'`*_\])\\]{0,4}[ \t]{0,4}(?::=|<-|=>|->|→|[=|:]{1,3}(?!//)|(?<=[ \t])[-–—](?=[ \t]))"
     r"[\"*_]{0,2}\s{0,4})|"
-    r"[\"'`*]{0,3}(?P<is>['’]s|(?:[ \t]+(?:now|currently))?[ \t]+(?:is|was|are|will be))(?:[ \t]+(?:now|still|just|currently))?:?[ \t]{1,4}|"
+    r"[\"'`*]{0,3}(?P<is>['’]s|(?:[ \t]+(?:now|currently))?[ \t]+(?:is|was|are|"
+    r"will be))(?:[ \t]+(?:now|still|just|currently))?:?[ \t]{1,4}|"
     r"(?P<to>[ \t]+(?:(?:is|was|has been)[ \t]+)?(?:(?:changed|set|reset)[ \t]+)?to[ \t]{1,4})|"
     r"(?(about)(?!)|(?P<direct>,?[ \t]{1,4})))"
     r"(?![*_(\[\"'`]{0,3}\[redacted:)"

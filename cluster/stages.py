@@ -29,7 +29,7 @@ from cluster.erasure.forgotten import WITHHELD, Forgotten
 from cluster.files import Files
 from cluster.ledger import Ledger
 from cluster.models import tokenizer_folder
-from cluster.redact import redact
+from cluster.redact import redact, redact_turns
 from cluster.segmenter import Offsets, cut_session, tokenizer_offsets
 from cluster.staging import Sealed, known_columns, put_as_content
 from schemas.identity import joined
@@ -73,6 +73,7 @@ def cut_unit(
     files: Files,
     forgotten: Forgotten = NOTHING_FORGOTTEN,
     leave_out: Callable[[dict], str] | None = None,
+    mask_contacts: bool = False,
 ) -> dict:
     """Read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
 
@@ -97,10 +98,11 @@ def cut_unit(
             left_out[reason] += 1
             continue
         num_sessions += 1
-        for turn in row["turns"]:
-            redacted = redact(turn["content"])
-            turn["content"] = redacted.text
-            num_redactions += sum(redacted.counts.values())
+        contents = redact_turns([turn["content"] for turn in row["turns"]], contacts=mask_contacts)
+        for turn, redacted in zip(row["turns"], contents, strict=True):
+            speaker = redact(turn["speaker"] or "", contacts=mask_contacts)
+            turn["content"], turn["speaker"] = redacted.text, speaker.text or turn["speaker"]
+            num_redactions += sum(redacted.counts.values()) + sum(speaker.counts.values())
         num_forgotten += forgotten.blank_turns(row) > 0
         segments = cut_session(row, offsets, profile)
         known = ledger.of_session(row["user_id"], row["session_id"])

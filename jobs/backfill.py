@@ -79,6 +79,8 @@ class BackfillConfig(ForgetKeyConfig):
     on_encoder_change: str = Field("fail", pattern="^(fail|keep|reencode)$")
     """When the store was written by another encoder: fail, keep what is there and encode only what is new,
     or reencode everything."""
+    mask_contacts: bool = False
+    """Replace phone numbers and mail addresses by markers too, as secrets always are."""
     retry_rejected: bool = False
     """Encode again the segments that were rejected before."""
     include_rolled_back: bool = False
@@ -211,6 +213,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
             "batch_size": config.encoder_pool.batch_size,
             "files": Files(config.store, "staging"),
             "forgotten": read_forgotten(config, config.store),
+            "mask_contacts": config.mask_contacts,
         }
     )
 

@@ -129,7 +129,9 @@ def run_before(store, run_id: str) -> str:
 
 def life_lines(life: dict) -> list[str]:
     """A memory's life for a person."""
-    lines = [f"memory {life['record_id']} of {life['user_id']}"]
+    from cluster.redact import shown_id
+
+    lines = [f"memory {life['record_id']} of {shown_id(life['user_id'])}"]
     for row in life["revisions"]:
         state = "active" if row["active"] else f"closed by {row['closed_run_id']}: {row['closed_reason']}"
         lines.append(f"  revision {row['revision']}: {row['semantic_text']}")
@@ -140,7 +142,7 @@ def life_lines(life: dict) -> list[str]:
             lines.append(f"    made by decision {row['decision_id']}, which is no longer kept")
         for turn in row["evidence"]:
             text = "(not kept)" if turn["content"] is None else f"{who(turn)}: {short(turn['content'])}"
-            lines.append(f"    from {turn['session_id']}#{turn['turn_index']}  {text}")
+            lines.append(f"    from {shown_id(turn['session_id'])}#{turn['turn_index']}  {text}")
     made = {row["decision_id"] for row in life["revisions"]}
     for decision in life["decisions"]:
         if decision["decision_id"] not in made:
@@ -168,7 +170,9 @@ def parties(items: list[dict]) -> str:
 
 def change_lines(kind: str, entry: dict) -> list[str]:
     """One change of a memory for a person."""
-    head = f"{entry['user_id']} {day(entry['session_time'])} [{entry['record_id'][:8]}]"
+    from cluster.redact import shown_id
+
+    head = f"{shown_id(entry['user_id'])} {day(entry['session_time'])} [{entry['record_id'][:8]}]"
     if kind in ("added", "returned"):
         return [f"  + {head} {entry['after']}"]
     if kind == "rewritten":

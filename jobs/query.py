@@ -72,13 +72,15 @@ def search(store, view: dict, config: QueryConfig) -> list[dict]:
 
 def line(hit: dict) -> str:
     """One hit for a person: what, and from where."""
+    from cluster.redact import shown_id
+
     day = hit["session_time"].date().isoformat() if hit["session_time"] else "no date"
     if hit["kind"] == "record":
-        turns = ", ".join(f"{item['session_id']}#{item['turn_index']}" for item in hit["evidence"])
+        turns = ", ".join(f"{shown_id(item['session_id'])}#{item['turn_index']}" for item in hit["evidence"])
         return f"{hit['score']:.4f}  {hit['memory_type']:12} {hit['semantic_text']}  [{day}, from {turns}]"
     text = " ".join(hit["content"].split())
     text = text if len(text) <= 160 else text[:157] + "..."
-    place = f"{hit['session_id']}#{hit['turn_index']}"
+    place = f"{shown_id(hit['session_id'])}#{hit['turn_index']}"
     return f"{hit['score']:.4f}  {'turn':12} {who(hit)}: {text}  [{day}, {place}]"
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from schemas.store import SEGMENTS_SCHEMA, records_schema, turns_schema
 
 STAND_BESIDE = ("/pet",)
-"""Ends of keys of facts whose new value ends no old one: who now has a dachshund may still have the parrot."""
+"""Ends of keys of facts whose new value ends no old one: who has a dog now may still have the parrot."""
 
 STARTED_AT = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 

@@ -7,7 +7,9 @@ from importlib import import_module
 
 from cluster.secret_finders import Spans
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?(?![A-Za-z0-9])")
+_IBAN = re.compile(
+    r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?(?![A-Za-z0-9])"
+)
 
 _IDS = (
     # Shapes of their own, with check digits: module of python-stdnum, pattern. They need no word beside them.
@@ -23,20 +25,23 @@ _IDS = (
     ("fi.hetu", r"\d{6}[-+A]\d{3}[0-9A-Y]"),
     ("kr.rrn", r"\d{6}-\d{7}"),
 )
-_SHAPED = [
-    (name, re.compile(rf"(?<![\w.-])(?:{pattern})(?![\w]|[.-]\w)")) for name, pattern in _IDS
-]
+_SHAPED = [(name, re.compile(rf"(?<![\w.-])(?:{pattern})(?![\w]|[.-]\w)")) for name, pattern in _IDS]
 _WORDS = (
     r"(?:ssn|social security(?: number| no\.?)?|steuer-?id(?:entifikationsnummer)?|steuernummer|idnr|"
-    r"sozialversicherungsnummer|personalausweis(?:nummer)?|dni|nif|nie|cpf|cnpj|rg|codice fiscale|nhs(?: number)?|"
+    r"sozialversicherungsnummer|personalausweis(?:nummer)?|dni|nif|nie|cpf|cnpj|rg|codice fiscale|"
+    r"nhs(?: number)?|"
     r"national insurance(?: number| no\.?)?|nino|aadhaar|aadhar|pesel|bsn|burgerservicenummer|"
-    r"social insurance(?: number)?|sin|personnummer|fødselsnummer|nir|num[ée]ro de s[ée]curit[ée] sociale|curp|rfc|"
-    r"tfn|tax file number|tax id|rut|cuit|cuil|cpr|hetu|henkilötunnus|egn|cnp|oib|jmbg|amka|kimlik no|инн|снилс|"
+    r"social insurance(?: number)?|sin|personnummer|fødselsnummer|nir|"
+    r"num[ée]ro de s[ée]curit[ée] sociale|curp|rfc|"
+    r"tfn|tax file number|tax id|rut|cuit|cuil|cpr|hetu|henkilötunnus|egn|cnp|oib|jmbg|amka|"
+    r"kimlik no|инн|снилс|"
     r"паспорт|passport(?: number| no\.?)?|reisepass(?:nummer)?|pasaporte|passeport|passaporte|passaporto|"
-    r"driver'?s licen[cs]e(?: number)?|führerschein(?:nummer)?|身份证号?码?|护照号?码?|マイナンバー|パスポート番号|주민등록번호|여권번호)"
+    r"driver'?s licen[cs]e(?: number)?|führerschein(?:nummer)?|身份证号?码?|护照号?码?|"
+    r"マイナンバー|パスポート番号|주민등록번호|여권번호)"
 )
 _NAMED = re.compile(
-    rf"(?i:(?<![^\W\d_]){_WORDS})(?i:\s{{0,3}}(?:number|no\.?|nr\.?|#)?\s{{0,2}}(?:is|ist|es|est|é|è|:|：|=|是|は|-)?\s{{0,3}})"
+    rf"(?i:(?<![^\W\d_]){_WORDS})(?i:\s{{0,3}}(?:number|no\.?|nr\.?|#)?\s{{0,2}}(?:is|ist|es|est|é|"
+    rf"è|:|：|=|是|は|-)?\s{{0,3}})"
     r"(?P<v>[A-Z0-9](?:[ ./-]?[A-Z0-9]){5,21})(?![\w])"
 )
 
@@ -75,20 +80,27 @@ def accounts_and_ids(text: str) -> Spans:
             if _module(name).is_valid(found[0]):
                 yield *found.span(), "national_id"
     for found in _named(text):
-        if sum(map(str.isdigit, found["v"])) >= 6 or re.fullmatch(r"(?=.*\d.*\d.*\d)[A-Z0-9]{7,9}", found["v"]):
+        if sum(map(str.isdigit, found["v"])) >= 6 or re.fullmatch(
+            r"(?=.*\d.*\d.*\d)[A-Z0-9]{7,9}", found["v"]
+        ):
             yield *found.span("v"), "national_id"
 
 
 _CODE = r"(?P<v>\d{3}[ -]\d{3}|\d{4,8})(?!\d|[.,:/-]\d)"
 _CODE_WORDS = (
-    r"(?:(?:verification|security|confirmation|login|log-in|sign-in|one[- ]time|authentication|authenticator|auth|2fa|"
+    r"(?:(?:verification|security|confirmation|login|log-in|sign-in|one[- ]time|authentication|"
+    r"authenticator|auth|2fa|"
     r"mfa|two[- ]factor|sms|access)[ -](?:code|password|passcode|pin)|otp(?: code)?|2fa code|mtan|"
-    r"best[äa]tigungscode|sicherheitscode|einmalcode|anmeldecode|c[óo]digo de (?:verificaci[óo]n|seguridad|confirmaci[óo]n|"
-    r"acceso|verifica[çc][ãa]o|seguran[çc]a|confirma[çc][ãa]o|acesso)|code de (?:v[ée]rification|s[ée]curit[ée]|"
+    r"best[äa]tigungscode|sicherheitscode|einmalcode|anmeldecode|c[óo]digo de (?:verificaci[óo]n|"
+    r"seguridad|confirmaci[óo]n|"
+    r"acceso|verifica[çc][ãa]o|seguran[çc]a|confirma[çc][ãa]o|acesso)|code de (?:v[ée]rification|"
+    r"s[ée]curit[ée]|"
     r"confirmation|connexion)|код (?:подтверждения|безопасности|доступа|из смс))"
 )
 _ONE_TIME = re.compile(
-    rf"(?:(?<![^\W\d_]){_CODE_WORDS}|验证码|驗證碼|校验码|認証コード|確認コード|인증번호)(?:(?: (?:i|you|we) (?:got|received|sent|need)| from [\w ]{{1,20}}| for [\w ]{{1,20}}))?"
+    rf"(?:(?<![^\W\d_]){_CODE_WORDS}|验证码|驗證碼|校验码|認証コード|確認コード|"
+    rf"인증번호)(?:(?: (?:i|you|we) (?:got|received|sent|need)| from [\w ]{{1,20}}|"
+    rf" for [\w ]{{1,20}}))?"
     r"\s{0,2}(?:is|:|：|=|was|lautet|ist|es|é|est|是|为|為|は|—|-)?\s{0,3}[\"'«»“]?(?:G-)?" + _CODE,
     re.IGNORECASE,
 )
@@ -128,12 +140,15 @@ def door_codes(text: str) -> Spans:
 
 
 _BACKUP = re.compile(
-    r"(?i:(?:backup|recovery|rescue|scratch|emergency|wiederherstellungs)[ -]?codes?)\s{0,2}(?:is|are|:|=|：)?\s{0,3}"
-    r"(?P<v>[A-Za-z0-9]{4,12}(?:-[A-Za-z0-9]{4,12}){0,6}(?:[\s,;]{1,4}[A-Za-z0-9]{4,12}(?:-[A-Za-z0-9]{4,12}){0,6}){0,20})"
+    r"(?i:(?:backup|recovery|rescue|scratch|emergency|wiederherstellungs)[ -]?codes?)\s{0,2}(?:is|"
+    r"are|:|=|：)?\s{0,3}"
+    r"(?P<v>[A-Za-z0-9]{4,12}(?:-[A-Za-z0-9]{4,12}){0,6}(?:[\s,;]{1,4}[A-Za-z0-9]{4,12}(?:-"
+    r"[A-Za-z0-9]{4,12}){0,6}){0,20})"
 )
 _ONE_BACKUP = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
 _SEED = re.compile(
-    r"(?i:(?:seed|recovery|mnemonic|secret)[ -]?(?:phrase|words))\W{1,6}(?:is )?(?P<v>(?:[a-z]{3,8}[ ,]{1,3}){11,23}[a-z]{3,8})\b"
+    r"(?i:(?:seed|recovery|mnemonic|secret)[ -]?(?:phrase|"
+    r"words))\W{1,6}(?:is )?(?P<v>(?:[a-z]{3,8}[ ,]{1,3}){11,23}[a-z]{3,8})\b"
 )
 
 

@@ -57,20 +57,31 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _DOCUMENTED = re.compile(
     rf"{_NOT_BEFORE}(?:"
     # A prefix that is only a token's, and whatever follows it.
-    r"(?:sk-(?:proj|svcacct|admin|ant|or|lf)-|[rs]k_(?:live|test)_|github_pat_|gh[opsur]_|AIza|ya29\.|1//0|hf_|npm_|"
-    r"gsk_|xapp-|xox[abeprs]-|whsec_|xai-|pplx-|r8_|shp(?:at|ss|ca|pa|tka)_|do[opr]_v1_|hv[sbr]\.|nf[bcopu]_|fo1_|"
-    r"FlyV1 fm\d_|ntn_|lin_(?:api|oauth)_|AT(?:ATT|CTT)3x|ATBB|figd_|dp\.(?:pt|ct|scim|audit|st\.\w{1,40}|sa)\.|pcsk_|"
-    r"lsv2_(?:pt|sk)_|rubygems_|dckr_(?:pat|oat)_|NR(?:AK|II|JS)-|sntry[su]_|gl(?:pat|dt|rt|ptt|cbt|ft|soat)-|glsa_|"
-    r"glc_|sb[ap]_|sb_secret_|pscale_(?:tkn|pw|oauth)_|CFPAT-|shippo_(?:live|test)_|AGE-SECRET-KEY-1|ops_eyJ|tskey-|"
-    r"tfp_|pul-|sq[apu]_|CCI(?:PAT|PRJ)_|bkua_|aio_|CLOJARS_|duffel_(?:live|test)_|FLWSECK(?:_TEST)?-|AQVN|jina_|"
-    r"tvly-|nvapi-|rzp_(?:live|test)_|rdme_|dt0[a-z]\d{2}\.|AKCp|s-s4t2(?:ud|af)-|pnu_|polar_|HRKU-|ABSK|PMAK-|"
-    r"pypi-AgE|sq0[a-z]{3}-|EAAA|EZ[AT]K|csk-|GOCSPX-|SG\.|sl\.[A-Z]|access_token\$production\$|PRIVATE-)[\w.$:=~-]{16,}|"
+    r"(?:sk-(?:proj|svcacct|admin|ant|or|lf)-|[rs]k_(?:live|test)_|github_pat_|gh[opsur]_|AIza|"
+    r"ya29\.|1//0|hf_|npm_|"
+    r"gsk_|xapp-|xox[abeprs]-|whsec_|xai-|pplx-|r8_|shp(?:at|ss|ca|pa|tka)_|do[opr]_v1_|hv[sbr]\.|"
+    r"nf[bcopu]_|fo1_|"
+    r"FlyV1 fm\d_|ntn_|lin_(?:api|oauth)_|AT(?:ATT|CTT)3x|ATBB|figd_|dp\.(?:pt|ct|scim|audit|"
+    r"st\.\w{1,40}|sa)\.|pcsk_|"
+    r"lsv2_(?:pt|sk)_|rubygems_|dckr_(?:pat|oat)_|NR(?:AK|II|JS)-|sntry[su]_|gl(?:pat|dt|rt|ptt|"
+    r"cbt|ft|soat)-|glsa_|"
+    r"glc_|sb[ap]_|sb_secret_|pscale_(?:tkn|pw|oauth)_|CFPAT-|shippo_(?:live|test)_|"
+    r"AGE-SECRET-KEY-1|ops_eyJ|tskey-|"
+    r"tfp_|pul-|sq[apu]_|CCI(?:PAT|PRJ)_|bkua_|aio_|CLOJARS_|duffel_(?:live|test)_|"
+    r"FLWSECK(?:_TEST)?-|AQVN|jina_|"
+    r"tvly-|nvapi-|rzp_(?:live|test)_|rdme_|dt0[a-z]\d{2}\.|AKCp|s-s4t2(?:ud|af)-|pnu_|polar_|"
+    r"HRKU-|ABSK|PMAK-|"
+    r"pypi-AgE|sq0[a-z]{3}-|EAAA|EZ[AT]K|csk-|GOCSPX-|SG\.|sl\.[A-Z]|access_token\$production\$|"
+    r"PRIVATE-)[\w.$:=~-]{16,}|"
     # A short prefix with a body of known length.
-    r"(?:fw_[A-Za-z0-9]{20,}|fc-[0-9a-f]{32}|e2b_[0-9a-f]{40}|a[ks]-[A-Za-z0-9]{20,24}|pa-[\w-]{40,}|sk-[A-Za-z0-9]{20,}|"
-    r"sk_[0-9a-f]{40,}|dapi[0-9a-f]{32}(?:-\d)?|key-[0-9a-f]{32}|[0-9a-f]{32}-us\d{1,2}|secret_[A-Za-z0-9]{40,}|"
+    r"(?:fw_[A-Za-z0-9]{20,}|fc-[0-9a-f]{32}|e2b_[0-9a-f]{40}|a[ks]-[A-Za-z0-9]{20,24}|"
+    r"pa-[\w-]{40,}|sk-[A-Za-z0-9]{20,}|"
+    r"sk_[0-9a-f]{40,}|dapi[0-9a-f]{32}(?:-\d)?|key-[0-9a-f]{32}|[0-9a-f]{32}-us\d{1,2}|"
+    r"secret_[A-Za-z0-9]{40,}|"
     r"cio[A-Za-z0-9]{32}|oy2[a-z0-9]{43}|API-[A-Z0-9]{26}|SK[0-9a-f]{32}|EAA[A-Za-z0-9]{60,}|"
     rf"pat-(?:na|eu)\d-{_UUID}|(?:sdk|mob)-{_UUID}|v1\.0-[0-9a-f]{{24}}-[0-9a-f]{{100,}}|"
-    r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}|[A-Za-z0-9]{14}\.atlasv1\.[\w-]{40,}|\d/\d{16}(?:/\d{16})?:[0-9a-f]{32}|"
+    r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}|[A-Za-z0-9]{14}\.atlasv1\.[\w-]{40,}|"
+    r"\d/\d{16}(?:/\d{16})?:[0-9a-f]{32}|"
     # Telegram, Discord, Microsoft Entra, Twitter.
     r"\d{8,10}:AA[\w-]{33}|[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}|[A-Za-z0-9_~.-]{3}\dQ~[\w~.-]{31,34}|"
     r"A{18,22}[A-Za-z0-9%]{40,}))"
@@ -86,7 +97,9 @@ def documented(text: str) -> Spans:
 
 
 _AWS_ID = re.compile(r"(?<![A-Z0-9])(?:AKIA|ASIA|LTAI)[A-Za-z0-9]{16,22}(?![A-Za-z0-9])")
-_AWS_SECRET = re.compile(r"(?<![\w/+=])(?=[\w/+]*[A-Z])(?=[\w/+]*[a-z])(?=[\w/+]*\d)[A-Za-z0-9/+]{30,40}(?![\w/+=])")
+_AWS_SECRET = re.compile(
+    r"(?<![\w/+=])(?=[\w/+]*[A-Z])(?=[\w/+]*[a-z])(?=[\w/+]*\d)[A-Za-z0-9/+]{30,40}(?![\w/+=])"
+)
 _BESIDE = 200
 """Characters between a key's id and its secret."""
 
@@ -105,11 +118,11 @@ def beside_its_id(text: str) -> Spans:
 _BODY = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{30,512}+(?![\w./-])")
 _PREFIX = re.compile(r"(?<![\w./%@#?&-])(?P<prefix>[A-Za-z][A-Za-z0-9]{1,15}(?:[_-][a-z]{2,8}){0,2})[_-]\Z")
 _NAMES = frozenset(
-    """sha sha1 sha256 sha384 sha512 md5 blake2b blake3 id uid uuid guid req request trace span session sess conv
-    conversation thread msg message run call toolu file resp response chatcmpl cmpl batch asst assistant step vs
-    item rs fc ft ftjob modr user usr org team proj project acct cus card src pi seti sub prod price plan inv in
-    evt event ch txn re po tr cs bpc job task node pod commit rev ref tag build release image img snapshot cache
-    hash digest checksum etag key pub pk public""".split()  # noqa: SIM905 - words are read more easily
+    """sha sha1 sha256 sha384 sha512 md5 blake2b blake3 id uid uuid guid req request trace span session
+    sess conv conversation thread msg message run call toolu file resp response chatcmpl cmpl batch asst
+    assistant step vs item rs fc ft ftjob modr user usr org team proj project acct cus card src pi seti
+    sub prod price plan inv in evt event ch txn re po tr cs bpc job task node pod commit rev ref tag
+    build release image img snapshot cache hash digest checksum etag key pub pk public""".split()  # noqa: SIM905 - words are read more easily
 )
 """Beginnings of names and sums, which are as random and open nothing."""
 MIN_BITS = 3.8

@@ -91,7 +91,16 @@ def turn(content, role="user"):
 # --- cut ----------------------------------------------------------------------------------------------
 
 
-def cut(tmp_path, files, rows, ledger=None, batch_size=3, forgotten=NOTHING_FORGOTTEN, **options):
+def cut(
+    tmp_path,
+    files,
+    rows,
+    ledger=None,
+    batch_size=3,
+    forgotten=NOTHING_FORGOTTEN,
+    mask_contacts=False,
+    **options,
+):
     """Cut an archive of these rows; the results of its row groups."""
     archive = tmp_path / "archive"
     archive.mkdir(exist_ok=True)
@@ -107,6 +116,7 @@ def cut(tmp_path, files, rows, ledger=None, batch_size=3, forgotten=NOTHING_FORG
             batch_size=batch_size,
             files=files,
             forgotten=forgotten,
+            mask_contacts=mask_contacts,
         )
         for unit in plan_units(inspected)
     ]
@@ -268,6 +278,22 @@ def test_no_secret_reaches_a_staged_file(tmp_path, files):
     # Nor do the bytes of a file hold one, in a page, a dictionary or a statistic.
     for path in files.paths():
         assert [secret for secret in SECRETS if secret.encode() in files.get(path)] == []
+
+
+def test_a_speaker_s_name_is_redacted_and_what_one_turn_announces_goes_from_the_next(tmp_path, files):
+    told = [turn("What's the wifi password?"), turn("aubergine"), turn("Thanks!")]
+    for one, name in zip(told, ("Ann", f"Bob {TOKEN}", "Ann"), strict=True):
+        one["speaker"] = name
+    (result,) = cut(tmp_path, files, [session(0, turns=told)])
+    staged = staged_bytes(files)
+    assert result["num_redactions"] == 2
+    assert "aubergine" not in staged and TOKEN not in staged and "Bob [redacted:api_key]" in staged
+
+
+def test_contacts_are_masked_where_the_operator_asks_for_it(tmp_path, files):
+    told = [turn("Call +49 30 1234567 or write to ann@example.org.")]
+    cut(tmp_path, files, [session(0, turns=told)], mask_contacts=True)
+    assert "Call [redacted:phone_number] or write to [redacted:email_address]." in staged_bytes(files)
 
 
 def test_bad_rows_are_staged_with_their_reason(tmp_path, files):

@@ -36,9 +36,7 @@ def fill(pattern: str, seed: object) -> str:
     def draw(found: re.Match) -> str:
         if found[3]:
             return str(uuid.UUID(int=rng.getrandbits(128), version=4))
-        value = "".join(rng.choices(_ALPHABETS[found[1]], k=int(found[2])))
-        # What is drawn for a secret has a digit, as nearly every real one has.
-        return value
+        return "".join(rng.choices(_ALPHABETS[found[1]], k=int(found[2])))
 
     return _DRAWN.sub(draw, pattern).replace("\\n", "\n")
 
@@ -58,6 +56,11 @@ def shapes(seed: int = 0) -> list[Shape]:
 def innocent(seed: int = 0) -> list[str]:
     """The sentences of innocent.txt, filled."""
     return [fill(line, (seed, number)) for number, line in enumerate(_lines("innocent.txt"))]
+
+
+def chats() -> list[list[str]]:
+    """The turns of chats.txt."""
+    return [line.split(" || ") for line in _lines("chats.txt")]
 
 
 def is_gone(secret: str, text: str) -> bool:
