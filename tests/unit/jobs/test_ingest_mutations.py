@@ -1,0 +1,110 @@
+"""Good items, damaged at random: only what was damaged is lost."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobs.ingest import READERS, read_file
+from jobs.ingest.files import find_files
+from jobs.items import ITEM
+from schemas.archive import MAX_TURN_CHARS, check_session
+from tests.unit.jobs.test_ingest_formats import (
+    JSON,
+    conversation,
+    message_item,
+    node,
+    question,
+    read,
+    said,
+    sample,
+)
+
+TOLD = [f"I own {number} hens." for number in range(6)]
+
+
+def items(format: str) -> list[dict]:
+    """Three good items that are not each other's versions; the middle one gets the damage."""
+    made = []
+    for name in ("a", "b", "c"):
+        if format == "messages":
+            messages = [{"role": "user", "content": text, "time": 1714554000} for text in TOLD]
+            made.append(message_item(session_id=name, session_time="2024-05-01T09:00:00Z", messages=messages))
+        elif format == "sharegpt":
+            turns = [{"from": "human", "value": text} for text in TOLD]
+            made.append({"id": name, "conversations": turns})
+        elif format == "chatgpt-export":
+            nodes = {"0": node(None)}
+            for number, text in enumerate(TOLD):
+                nodes[str(number + 1)] = node(str(number), "user", text, create_time=1714554001 + number)
+            made.append(conversation(nodes, str(len(TOLD)), conversation_id=name, title="t"))
+        elif format == "longmemeval":
+            made.append(question(question_id=name))
+        else:
+            made.append(sample() | {"sample_id": name})
+    return made
+
+
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    """Where in a value damage can be done."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] * bool(path) + [place for key, one in inner for place in places(one, (*path, key))]
+
+
+ODD = JSON | st.sampled_from(
+    [None, "", " ", 0, -1, 1e300, "9999-12-31", "\ud83d", [], {}, [[]], "x" * (MAX_TURN_CHARS + 1), "null"]
+)
+
+
+def damaged(item: dict, draw) -> dict:
+    item = copy.deepcopy(item)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(places(item)))
+        holder = item
+        for key in path[:-1]:
+            holder = holder[key]
+        kind = draw(st.sampled_from(["replace", "replace", "remove", "repeat"]))
+        if kind == "replace":
+            holder[path[-1]] = draw(ODD)
+        elif kind == "remove":
+            del holder[path[-1]]
+        elif isinstance(holder, list):
+            holder.append(copy.deepcopy(holder[path[-1]]))
+        if not item:
+            break
+    return item
+
+
+@given(data=st.data(), format=st.sampled_from(sorted(READERS)))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_to_one_item_costs_no_other(tmp_path, data, format):
+    first, second, third = items(format)
+    whole, _ = read(tmp_path, format, [first, third], user_id="me")
+    rows, notes = read(tmp_path, format, [first, damaged(second, data.draw), third], user_id="me")
+    assert [row for row in rows if row in whole] == whole
+    assert all(check_session(row) == row for row in rows)
+    assert all(note.line_or_item == 2 for note in notes)
+
+
+@given(data=st.data())
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_to_one_message_costs_no_other_message(tmp_path, data):
+    _, item, _ = items("messages")
+    number = data.draw(st.integers(0, len(TOLD) - 1))
+    item["messages"][number] = damaged(item["messages"][number], data.draw)
+    (row,), notes = read(tmp_path, "messages", [item])
+    others = [text for index, text in enumerate(TOLD) if index != number]
+    assert [text for _, text in said(row) if text in others] == others
+    assert all(note.kind != ITEM for note in notes)
+
+
+@pytest.mark.parametrize("cut", range(0, 2000, 97))
+def test_a_line_that_breaks_off_costs_that_line(tmp_path, cut):
+    first, second, third = (json.dumps(item) for item in items("messages"))
+    path = tmp_path / "input.jsonl"
+    path.write_text("\n".join([first, second[: cut % len(second)], third]))
+    (file,) = find_files([str(path)], "messages")
+    rows = [found for found in read_file(file, "messages", None) if isinstance(found, tuple)]
+    assert [row[2]["session_id"] for row in rows] == ["a", "c"]
