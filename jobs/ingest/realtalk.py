@@ -23,7 +23,7 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
     for name in sessions:
         date = item.get(f"{name}_date_time")
         yield (
-            {"name": item["name"], "session_id": name, "date": date, "turns": item[name]},
+            {"name": item.get("name"), "session_id": name, "date": date, "turns": item[name]},
             {
                 "user_id": user,
                 "conversation_id": user,

@@ -28,7 +28,7 @@ TOLD = [f"I own {number} hens." for number in range(6)]
 def items(format: str) -> list[dict]:
     """Three good items that are not each other's versions; the middle one gets the damage."""
     made = []
-    for name in ("a", "b", "c"):
+    for position, name in enumerate("abc"):
         if format == "messages":
             messages = [{"role": "user", "content": text, "time": 1714554000} for text in TOLD]
             made.append(message_item(session_id=name, session_time="2024-05-01T09:00:00Z", messages=messages))
@@ -42,8 +42,15 @@ def items(format: str) -> list[dict]:
             made.append(conversation(nodes, str(len(TOLD)), conversation_id=name, title="t"))
         elif format == "longmemeval":
             made.append(question(question_id=name))
-        else:
+        elif format == "locomo":
             made.append(sample() | {"sample_id": name})
+        elif format == "beam":
+            turns = [{"role": "user", "content": text, "time_anchor": "May-03-2024"} for text in TOLD]
+            made.append({"batch_number": position, "turns": [turns[:3], turns[3:]]})
+        else:
+            turns = [{"speaker": "Ann", "clean_text": text} for text in TOLD]
+            chat = {"name": {"speaker_1": "Ann", "speaker_2": "Bob"}, f"session_{position}": turns}
+            made.append(chat | {f"session_{position}_date_time": "29.02.2024, 22:00:00"})
     return made
 
 
