@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from jobs.backfill import check_rejected
+from jobs.backfill import check_plan, check_rejected
 from jobs.cli import JobError
+from jobs.plan import Plan
 
 
 def rejection(number: int, detail: str) -> dict:
@@ -22,3 +23,9 @@ def test_a_failure_shows_the_first_three_reasons_that_differ(tmp_path):
         check_rejected(config, this, "sessions", 5, 5, rows)
     _, *shown = str(error.value).split("\n  ")
     assert shown == [f"invalid_session: {detail}" for detail in (details[0], *details[2:4])]
+
+
+def test_an_archive_without_sessions_is_reported_as_empty(capsys):
+    config = SimpleNamespace(archive="archive", max_rejected_fraction=0.05, max_input_tokens=None)
+    check_plan(config, Plan(), None)
+    assert "archive: the archive is empty, no file of it has a session" in capsys.readouterr().err
