@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 import warnings
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,6 +75,7 @@ def connect(config: ClusterConfig) -> None:
     local = (
         {} if in_cluster else {"num_cpus": config.num_cpus or max(4, num_cores()), "include_dashboard": False}
     )
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     ray.init(
         # Without a word, a cluster of our own, never one that happens to run on this machine.
         address=in_cluster or "local",
@@ -81,6 +84,9 @@ def connect(config: ClusterConfig) -> None:
         log_to_driver=config.log_to_driver,
         **local,
     )
+    if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
+        # Ray puts its own in the place, which ends the process with a stack trace.
+        signal.signal(signal.SIGTERM, on_sigterm)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

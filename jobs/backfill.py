@@ -135,42 +135,42 @@ def backfill(
     config: BackfillConfig, files: list[str], encoder: EncoderProfile, embedder: EmbedderProfile, store, lease
 ):
     """archive -> units -> batches of segments -> records with vectors -> one commit."""
-    this = Run(
+    with Run(
         "backfill",
         config,
         encoder=encoder.fingerprint,
         embedder=embedder.fingerprint,
         profiles={"encoder": encoder.model_dump(mode="json"), "embedder": embedder.model_dump(mode="json")},
-    )
-    check_compatible(config, encoder, embedder, store)
-    connect(config.cluster)
+    ) as this:
+        check_compatible(config, encoder, embedder, store)
+        connect(config.cluster)
 
-    with this.stage("inspect"):
-        inspected = inspect(config, files)
-    with this.stage("cut"):
-        plan = cut(config, encoder, store, inspected)
-    this.counts |= plan.counts() | batch_counts([])
-    check_plan(config, plan, this)
-    if config.dry_run:
-        return this.finish("dry_run")
+        with this.stage("inspect"):
+            inspected = inspect(config, files)
+        with this.stage("cut"):
+            plan = cut(config, encoder, store, inspected)
+        this.counts |= plan.counts() | batch_counts([])
+        check_plan(config, plan, this)
+        if config.dry_run:
+            return this.finish("dry_run")
 
-    with this.stage("encode"):
-        done = encode_and_embed(config, encoder, embedder, plan)
-    this.stages["encode"] |= encode_times(done)
-    this.counts |= plan.counts() | batch_counts(done)
-    this.counts["num_rejections"] += sum(row["num_rejections"] for row in done)
-    num_rejected = sum(row["num_segments_rejected"] for row in done)
-    check_rejected(config, this, "segments", num_rejected, plan.num_pending)
+        with this.stage("encode"):
+            done = encode_and_embed(config, encoder, embedder, plan)
+        this.stages["encode"] |= encode_times(done)
+        this.counts |= plan.counts() | batch_counts(done)
+        this.counts["num_rejections"] += sum(row["num_rejections"] for row in done)
+        num_rejected = sum(row["num_segments_rejected"] for row in done)
+        check_rejected(config, this, "segments", num_rejected, plan.num_pending)
 
-    read = []
-    if embedder.turns:
-        with this.stage("turns"):
-            read = read_turns(config, embedder, store, plan, done, this)
+        read = []
+        if embedder.turns:
+            with this.stage("turns"):
+                read = read_turns(config, embedder, store, plan, done, this)
 
-    with this.stage("publish"):
-        lease.check()
-        changed = publish(this, embedder, plan, done, read, store)
-    return this.finish("done" if changed else "unchanged")
+        with this.stage("publish"):
+            lease.check()
+            changed = publish(this, embedder, plan, done, read, store)
+        return this.finish("done" if changed else "unchanged")
 
 
 # --- the steps ----------------------------------------------------------------------------------------
@@ -421,7 +421,6 @@ def check_rejected(
         runs = Files(config.store, "runs")
         runs.put_rows(f"{this.run_id}-rejections.parquet", rows, REJECTIONS_SCHEMA)
         kept = f"{config.store}/_slowwave/runs/{this.run_id}-rejections.parquet"
-    this.finish("failed")
     first = dict.fromkeys(f"{row['reason']}: {row['detail']}" for row in rows or ())
     reasons = "".join(f"\n  {reason}" for reason in list(first)[:NUM_REASONS])
     raise JobError(

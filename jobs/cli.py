@@ -7,8 +7,10 @@ A job is a frozen pydantic config, a `run(config) -> dict` and two lines of main
 
 Every plain field of the config becomes an option (`num_sessions` -> `--num-sessions`); fields that are
 tables of their own are set in the TOML file that `--config` names. An option given wins over the file.
-stderr carries progress, the last line of stdout is the summary as JSON.
-Exit codes: 0 done, 1 failed or nothing found, 2 wrong usage.
+stderr carries progress, the last line of stdout is the summary as JSON, also where the job fails or is ended
+by Ctrl-C or SIGTERM.
+Exit codes: 0 done; 1 failed, ended by Ctrl-C or SIGTERM, or nothing found; 2 wrong usage. A process that was
+killed has the code that its killer gives it (137 after kill -9); see jobs.ending for its last line.
 """
 
 import argparse
@@ -24,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jobs.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
 
 
 class JobConfig(BaseModel):
@@ -55,8 +59,14 @@ def main(
     """Parse, run, print the summary as the last line of stdout, exit. `command` is for jobs with several."""
     config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv, command)
     reserve_stdout()
+    raise_on_sigterm()
+    if _own_stdout:
+        watcher.speak_on(_own_stdout.fileno())
     try:
-        summary = _run(run, config, doc)
+        try:
+            summary = _run(run, config, doc)
+        finally:
+            watcher.done()
         show(json.dumps(summary, default=str))
     except UsageError as error:
         say(f"error: {error}")
@@ -78,8 +88,9 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
         return run(config)
     except (UsageError, BrokenPipeError):
         raise
-    except KeyboardInterrupt:
-        error = JobError("interrupted; run the same command again to go on")
+    except KeyboardInterrupt as caught:
+        by = " by SIGTERM" if isinstance(caught, Interrupted) else ""
+        error = JobError(f"interrupted{by}; {AGAIN}")
     except Exception as caught:
         error = caught
         if not isinstance(error, JobError):
@@ -87,7 +98,7 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
             job = doc.strip().split("\n")[0]
             say(f"error: unexpected failure in: {job}")
     say(f"error: {error}")
-    return {"status": "failed", "error": str(error)}
+    return {"status": "failed", "error": str(error)} | ({"run_id": watcher.run_id} if watcher.run_id else {})
 
 
 def reserve_stdout() -> None:

@@ -28,11 +28,11 @@ def run(config: CompactConfig) -> dict:
 
     with writing(config.store, "jobs.compact") as (store, lease):
         newest = store.run()
-        this = Run("compact", config, encoder=newest["encoder"], embedder=newest["embedder"])
-        lease.check()
-        with this.stage("compact"):
-            this.counts = compact(store, this.row(newest["embedder_profile"]), config.keep_runs)
-    return this.finish("done")
+        with Run("compact", config, encoder=newest["encoder"], embedder=newest["embedder"]) as this:
+            lease.check()
+            with this.stage("compact"):
+                this.counts = compact(store, this.row(newest["embedder_profile"]), config.keep_runs)
+            return this.finish("done")
 
 
 if __name__ == "__main__":

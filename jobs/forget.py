@@ -86,24 +86,27 @@ def run(config: ForgetConfig) -> dict:
         forgotten.save(store.uri)
         anonymous = ForgetConfig(store=config.store, **{subject.option: shown(forgotten, subject)})
         newest = store.run()
-        this = Run("forget", anonymous, encoder=newest["encoder"], embedder=newest["embedder"])
-        lease.check()
-        with this.stage("erase"):
-            receipt = forget(store, this.row(newest["embedder_profile"]), subject, forgotten)
-    this.counts = {
-        f"num_{name}_removed": counts["num_rows"] for name, counts in receipt["removed"].items()
-    } | {name: receipt["proof"][name] for name in ("num_versions", "num_files", "num_bytes", "is_clean")}
-    for unseen in receipt["proof"]["not_searched"]:
-        say(f"[forget] not searched: {unseen}")
-    path = f"{absolute(config.store)}/_slowwave/receipts/{this.run_id}.json"
-    say(f"[forget] receipt: {path}")
-    summary = this.finish("done" if receipt["proof"]["is_clean"] else "failed")
-    if found := receipt["proof"]["found"]:
-        raise JobError(
-            f"erased, but the search still found traces in {found}; remove what it names if another program "
-            f"wrote it, and run the same command again (receipt: {path})"
-        )
-    return summary | {"receipt": path, "not_searched": receipt["proof"]["not_searched"]}
+        with Run("forget", anonymous, encoder=newest["encoder"], embedder=newest["embedder"]) as this:
+            lease.check()
+            with this.stage("erase"):
+                receipt = forget(store, this.row(newest["embedder_profile"]), subject, forgotten)
+            this.counts = {
+                f"num_{name}_removed": counts["num_rows"] for name, counts in receipt["removed"].items()
+            } | {
+                name: receipt["proof"][name]
+                for name in ("num_versions", "num_files", "num_bytes", "is_clean")
+            }
+            for unseen in receipt["proof"]["not_searched"]:
+                say(f"[forget] not searched: {unseen}")
+            path = f"{absolute(config.store)}/_slowwave/receipts/{this.run_id}.json"
+            say(f"[forget] receipt: {path}")
+            summary = this.finish("done" if receipt["proof"]["is_clean"] else "failed")
+            if found := receipt["proof"]["found"]:
+                raise JobError(
+                    f"erased, but the search still found traces in {found}; remove what it names if another "
+                    f"program wrote it, and run the same command again (receipt: {path})"
+                )
+            return summary | {"receipt": path, "not_searched": receipt["proof"]["not_searched"]}
 
 
 def absent(config: ForgetConfig, store, is_on_list: bool) -> dict:

@@ -59,38 +59,38 @@ def run(config: ReembedConfig) -> dict:
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
     with writing(config.store, "jobs.reembed") as (store, lease):
         profile, newest = resolve_embedder(profile), store.run()
-        this = Run(
+        with Run(
             "reembed",
             config,
             encoder=newest["encoder"],
             embedder=profile.fingerprint,
             profiles={"embedder": profile.model_dump(mode="json")},
-        )
-        tables = ["records"] if profile.turns else list(TEXTS)
-        batches = plan_batches(store, config.embedder_pool.batch_size, tables)
-        this.counts = {"num_rows": sum(store.table(name).count_rows() for name in TEXTS)}
-        staging = Files(store.uri, "staging")
-        if newest["embedder"] == profile.fingerprint:
-            # A run that was killed behind its commit has left these.
+        ) as this:
+            tables = ["records"] if profile.turns else list(TEXTS)
+            batches = plan_batches(store, config.embedder_pool.batch_size, tables)
+            this.counts = {"num_rows": sum(store.table(name).count_rows() for name in TEXTS)}
+            staging = Files(store.uri, "staging")
+            if newest["embedder"] == profile.fingerprint:
+                # A run that was killed behind its commit has left these.
+                clean(staging)
+                return this.finish("unchanged")
+            with this.stage("embed"):
+                done = embed(config, profile, store, batches)
+            this.counts["num_rows_embedded"] = sum(row["num_rows_embedded"] for row in done)
+            staged = {name: [row["path"] for row in done if row["table"] == name] for name in tables}
+            dim = max((row["dim"] for row in done), default=0) or Embedder(profile).dim
+            turn_dim, staged["states"] = dim, []
+            if profile.turns:
+                with this.stage("turns"):
+                    found = read(config, profile, store, this)
+                turn_dim = max((row["dim"] for row in found), default=0) or load_evolvable(profile.turns).dim
+                inserts, replaces = paths_of(found)
+                staged |= {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
+            lease.check()
+            with this.stage("publish"):
+                reembed(store, this.row(profile.model_dump_json()), dim, staged, turn_dim)
             clean(staging)
-            return this.finish("unchanged")
-        with this.stage("embed"):
-            done = embed(config, profile, store, batches)
-        this.counts["num_rows_embedded"] = sum(row["num_rows_embedded"] for row in done)
-        staged = {name: [row["path"] for row in done if row["table"] == name] for name in tables}
-        dim = max((row["dim"] for row in done), default=0) or Embedder(profile).dim
-        turn_dim, staged["states"] = dim, []
-        if profile.turns:
-            with this.stage("turns"):
-                found = read(config, profile, store, this)
-            turn_dim = max((row["dim"] for row in found), default=0) or load_evolvable(profile.turns).dim
-            inserts, replaces = paths_of(found)
-            staged |= {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
-        lease.check()
-        with this.stage("publish"):
-            reembed(store, this.row(profile.model_dump_json()), dim, staged, turn_dim)
-        clean(staging)
-    return this.finish("done")
+            return this.finish("done")
 
 
 def clean(staging) -> None:
@@ -106,7 +106,6 @@ def read(config: ReembedConfig, profile: EmbedderProfile, store, this: Run) -> l
     this.counts["num_rows_embedded"] += counts["num_turns_embedded"]
     rejected = rejection_rows(found)
     if len(rejected) > config.max_rejected_fraction * len(users):
-        this.finish("failed")
         raise JobError(
             f"max_rejected_fraction={config.max_rejected_fraction}: the turns of {len(rejected)} of "
             f"{len(users)} users cannot be embedded, as {rejected[0]['detail']!r}; nothing was published"

@@ -40,17 +40,18 @@ def run(config: RollbackConfig) -> dict:
             raise JobError(
                 f"--to {config.to}: no such run; the store has {[row['run_id'] for row in store.runs()]}"
             ) from None
-        this = Run("rollback", config, encoder=target["encoder"], embedder=target["embedder"])
-        this.counts = {"from": newest["run_id"], "to": config.to}
-        lease.check()
-        with this.stage("publish"):
-            rollback(store, this.row(target["embedder_profile"]), config.to)
-        this.counts |= {
-            f"num_{name}_active": store.rows(name, ["run_id"], where="active").num_rows
-            for name in ("records", "turns")
-        }
-    say(f"[rollback] undo with: python -m jobs.rollback --store {config.store} --to {newest['run_id']}")
-    return this.finish("done")
+        with Run("rollback", config, encoder=target["encoder"], embedder=target["embedder"]) as this:
+            this.counts = {"from": newest["run_id"], "to": config.to}
+            lease.check()
+            with this.stage("publish"):
+                rollback(store, this.row(target["embedder_profile"]), config.to)
+            this.counts |= {
+                f"num_{name}_active": store.rows(name, ["run_id"], where="active").num_rows
+                for name in ("records", "turns")
+            }
+            undo = f"python -m jobs.rollback --store {config.store} --to {newest['run_id']}"
+            say(f"[rollback] undo with: {undo}")
+            return this.finish("done")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
 """What every job that writes a store shares: a run's identity, counts and manifest; profiles by name.
 
 A run's manifest is `_slowwave/runs/RUN.json` in the store: the summary, the whole config, the resolved
-profiles, the versions of the packages. It is written whether the run ends well or not.
+profiles, the versions of the packages. It is there from the beginning, with the status `running`, and says at
+the end how the run ended: done, unchanged, dry_run, failed, interrupted.
 """
 
 import contextlib
 import datetime as dt
+import functools
 import importlib.metadata
 import json
 import time
 import tomllib
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from jobs.cli import JobConfig, JobError, UsageError, say
+from jobs.ending import watcher
 from schemas.profile import EmbedderProfile
 from schemas.training import PROFILE_FILE
 
@@ -23,7 +27,14 @@ PACKAGES = ("ray", "lancedb", "pyarrow", "transformers")
 
 
 class Run:
-    """One run of a job on a store."""
+    """One run of a job on a store, or on another folder, as a context that ends its manifest.
+
+        with Run(...) as this:
+            ...
+            return this.finish("done")
+
+    A run that an exception ends has `failed`, one that Ctrl-C or SIGTERM ends `interrupted`.
+    """
 
     def __init__(
         self,
@@ -44,6 +55,31 @@ class Run:
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         self.stages: dict[str, dict] = {}
         self.counts: dict[str, int] = {}
+        self._is_finished = False
+
+    def __enter__(self) -> "Run":
+        try:
+            self._put(self._summary("running"))
+        except OSError as error:
+            option = f"--{self.writes} {self.home}"
+            raise UsageError(f"{option}: {error.strerror}; name a folder to write to") from None
+        watcher.opened(absolute(self.home), self.run_id)
+        return self
+
+    def __exit__(self, kind, error, _) -> None:
+        if not self._is_finished:
+            try:
+                self._end(
+                    self._summary("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"), error
+                )
+            except Exception as problem:
+                # What ended the run matters more than that its manifest could not say so.
+                say(f"[{self.job}] the manifest of run {self.run_id} could not be written: {problem}")
+
+    @property
+    def home(self) -> str:
+        """The folder that the run writes."""
+        return str(getattr(self.config, self.writes))
 
     @contextlib.contextmanager
     def stage(self, name: str):
@@ -51,6 +87,7 @@ class Run:
         started_s = time.monotonic()
         yield
         self.stages[name] = {"seconds": round(time.monotonic() - started_s, 2)}
+        self._put(self._summary("running"))
         say(f"[{name}] {self.stages[name]['seconds']} s")
 
     def row(self, embedder_profile: str) -> dict:
@@ -67,17 +104,31 @@ class Run:
         }
 
     def finish(self, status: str) -> dict:
-        """The summary; also writes the run's manifest."""
-        from cluster.files import Files
+        """The summary; also ends the run's manifest."""
+        summary = self._summary(status)
+        self._end(summary)
+        return summary
 
-        summary = {
+    def _summary(self, status: str) -> dict:
+        return {
             "run_id": self.run_id,
             "status": status,
             **self.counts,
             "seconds": round(time.monotonic() - self.started_s, 2),
             "stages": self.stages,
-            self.writes: (home := getattr(self.config, self.writes)),
+            self.writes: getattr(self.config, self.writes),
         }
+
+    def _end(self, summary: dict, error: BaseException | None = None) -> None:
+        # An unexpected error may quote what somebody said, and a manifest is kept: its kind must do.
+        told = str(error).partition("\n")[0] if isinstance(error, JobError) else type(error).__name__
+        self._put(summary | ({"error": told} if error else {}))
+        self._is_finished = True
+        watcher.closed(self.run_id)
+
+    def _put(self, summary: dict) -> None:
+        from cluster.files import Files
+
         manifest = summary | {
             "job": self.job,
             "started_at": self.started_at,
@@ -85,8 +136,23 @@ class Run:
             **self.profiles,
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
-        Files(home, "runs").put_json(f"{self.run_id}.json", manifest)
-        return summary
+        Files(self.home, "runs").put_json(f"{self.run_id}.json", manifest)
+
+
+def recorded(job: str, writes: str):
+    """Decorates the `run` of a job that writes another folder than a store: it leaves its manifest there."""
+
+    def decorate(run: Callable[[JobConfig], dict]) -> Callable[[JobConfig], dict]:
+        @functools.wraps(run)
+        def with_manifest(config: JobConfig) -> dict:
+            with Run(job, config, encoder="", embedder="", writes=writes) as this:
+                summary = run(config)
+                this.finish(summary.get("status", "done"))
+            return summary
+
+        return with_manifest
+
+    return decorate
 
 
 @contextlib.contextmanager

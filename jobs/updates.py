@@ -87,45 +87,45 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
         profile = resolve_decider(load_profile("deciders", config.decider_profile, DeciderProfile))
     if not config.dry_run:
         restore(config, store, lease, embedder)
-    this = new_run("consolidate", config, store, profile)
-    connect(config.cluster)
-    files = Files(config.store, f"staging/consolidate/{this.run_id}")
-    # What a killed run had planned is of no use; the answers that it paid for lie elsewhere.
-    old = Files(config.store, "staging/consolidate")
-    old.delete(old.paths())
-    with this.stage("plan"):
-        groups, settings = plan(config, this, store, profile, files)
-    this.counts |= {"decider": settings.decider, "num_retried": len(settings.again)} | plan_counts(groups)
-    say(
-        "[plan] {num_new} new memories, {num_repeats} repeats, {num_targets} memories to decide about; "
-        "expected: {expected_calls} calls, {expected_tokens} tokens".format(**this.counts)
-    )
-    check_caps(config, this)
-    if config.dry_run:
-        files.delete(files.paths())
-        return this.finish("dry_run")
-    with this.stage("decide"):
-        done = decide(config, profile, settings, groups, files)
-    this.counts |= decide_counts(done)
-    if any(row["is_stopped"] for row in done):
-        files.delete(files.paths())
-        stop(config, this)
-    with this.stage("embed"):
-        embed(config, embedder, done, files)
-    with this.stage("publish"):
-        lease.check()
-        changed = publish(this, embedder, done, store)
-    # Not sooner: a commit that dies half way is finished from these files.
-    files.delete(files.paths())
-    if num_failed := this.counts["num_failed"]:
+    with new_run("consolidate", config, store, profile) as this:
+        connect(config.cluster)
+        files = Files(config.store, f"staging/consolidate/{this.run_id}")
+        # What a killed run had planned is of no use; the answers that it paid for lie elsewhere.
+        old = Files(config.store, "staging/consolidate")
+        old.delete(old.paths())
+        with this.stage("plan"):
+            groups, settings = plan(config, this, store, profile, files)
+        this.counts |= {"decider": settings.decider, "num_retried": len(settings.again)} | plan_counts(groups)
         say(
-            f"{num_failed} of {this.counts['num_decisions']} decisions failed (table `decisions`, outcome "
-            "`failed`, with the reason); the next run asks for them again"
+            "[plan] {num_new} new memories, {num_repeats} repeats, {num_targets} memories to decide about; "
+            "expected: {expected_calls} calls, {expected_tokens} tokens".format(**this.counts)
         )
-        if num_failed > config.max_failed_fraction * this.counts["num_decisions"]:
-            say(f"max_failed_fraction={config.max_failed_fraction}: more than that failed")
-            return this.finish("failed")
-    return this.finish("done" if changed else "unchanged")
+        check_caps(config, this)
+        if config.dry_run:
+            files.delete(files.paths())
+            return this.finish("dry_run")
+        with this.stage("decide"):
+            done = decide(config, profile, settings, groups, files)
+        this.counts |= decide_counts(done)
+        if any(row["is_stopped"] for row in done):
+            files.delete(files.paths())
+            stop(config, this)
+        with this.stage("embed"):
+            embed(config, embedder, done, files)
+        with this.stage("publish"):
+            lease.check()
+            changed = publish(this, embedder, done, store)
+        # Not sooner: a commit that dies half way is finished from these files.
+        files.delete(files.paths())
+        if num_failed := this.counts["num_failed"]:
+            say(
+                f"{num_failed} of {this.counts['num_decisions']} decisions failed (table `decisions`, "
+                "outcome `failed`, with the reason); the next run asks for them again"
+            )
+            if num_failed > config.max_failed_fraction * this.counts["num_decisions"]:
+                say(f"max_failed_fraction={config.max_failed_fraction}: more than that failed")
+                return this.finish("failed")
+        return this.finish("done" if changed else "unchanged")
 
 
 def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | None = None) -> Run:
@@ -143,20 +143,20 @@ def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> No
     from cluster.consolidation.grounds import restorable
     from cluster.files import Files
 
-    this = new_run("restore", config, store)
-    unseen = unseen_runs(config, store, lambda run: run["job"] in ("consolidate", "restore"))
-    gone_by = None if unseen is None else frozenset(run["run_id"] for run in unseen)
-    rows = restorable(store, this.run_id, this.started_at, gone_by)
-    if rows is None:
-        return
-    this.counts["num_restored"] = sum(rows.column("active").to_pylist())
-    staging = Files(config.store, "staging")
-    staging.put_table(path := f"consolidate/{this.run_id}.parquet", rows)
-    lease.check()
-    store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces={"records": [path]})
-    staging.delete([path])
-    this.finish("done")
-    say(f"[restore] {this.counts['num_restored']} memories, because what had replaced them is gone")
+    with new_run("restore", config, store) as this:
+        unseen = unseen_runs(config, store, lambda run: run["job"] in ("consolidate", "restore"))
+        gone_by = None if unseen is None else frozenset(run["run_id"] for run in unseen)
+        rows = restorable(store, this.run_id, this.started_at, gone_by)
+        if rows is None:
+            return
+        this.counts["num_restored"] = sum(rows.column("active").to_pylist())
+        staging = Files(config.store, "staging")
+        staging.put_table(path := f"consolidate/{this.run_id}.parquet", rows)
+        lease.check()
+        store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces={"records": [path]})
+        staging.delete([path])
+        this.finish("done")
+        say(f"[restore] {this.counts['num_restored']} memories, because what had replaced them is gone")
 
 
 def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None, files):
@@ -369,7 +369,6 @@ def check_caps(config: UpdateSettings, this: Run) -> None:
     ):
         limit = getattr(config, cap)
         if limit is not None and this.counts[count] > limit and not getattr(config, "dry_run", False):
-            this.finish("failed")
             raise JobError(
                 f"{cap}={limit}: about {this.counts[count]} {what} are needed; raise the cap, take less with "
                 "--since, or raise --min-similarity. Nothing was asked and nothing was changed"
@@ -379,7 +378,6 @@ def check_caps(config: UpdateSettings, this: Run) -> None:
 def stop(config: UpdateSettings, this: Run) -> None:
     """A cap was reached between two calls."""
     caps = ", ".join(f"{cap}={getattr(config, cap)}" for cap in ("max_calls", "max_decider_tokens"))
-    this.finish("failed")
     raise JobError(
         f"{caps}: reached after {this.counts['num_calls']} calls and {this.counts['spent_tokens']} tokens, "
         "with questions left. Nothing was changed and the answers are kept: run the same command again to go "

@@ -52,45 +52,47 @@ def encoder(config: DistillConfig) -> dict:
     leaks = read_leaks(config.leak_check, config.exclude_sessions)
     profiles = resolved(config)
     student = profiles["student"]
-    this = Run(
+    with Run(
         "distill",
         config,
         encoder=student.fingerprint,
         embedder="",
         profiles={f"{name}_profile": profile.model_dump(mode="json") for name, profile in profiles.items()},
         writes="output",
-    )
-    sources = made_by(config, profiles)
-    connect(config.cluster)
-    staging = Files(config.output, "staging")
-    staging.delete(staging.paths())
-    with this.stage("cut"):
-        plan = cut(config, staging, student, paths, leaks)
-    this.counts |= plan.counts
-    with this.stage("teach"):
-        done = teach(config, staging, student, profiles["teacher"], plan) if plan.parts else []
-    if config.judge != "none" and done:
-        with this.stage("judge"):
-            done = judge(config, staging, profiles["judge"], done)
-    with this.stage("write"):
-        found = collect(config, staging, sources["teacher"], done, plan)
-        found.sources = sources
-        this.counts |= {name: sources[name] for name in ("teacher", "judge")} | asked(done) | spent(config)
-        status, error = outcome(config, done, found)
-        facts = {"run_id": this.run_id, "status": status, **spent(config)}
-        write_profile(config, student)
-        counts, data_hash = write(config, split(found, config), found, facts)
-    this.counts |= counts | {"num_left": left(done, found), "data_hash": data_hash}
-    staging.delete(staging.paths())
-    summary = this.finish(status)
-    if error:
-        raise JobError(error)
-    if status != "done":
-        say(
-            f"[distill] {status}: {summary['num_left']} segments are left; what was answered is in the set. "
-            "Raise the caps and run the same command again to go on: nothing is paid for twice"
-        )
-    return summary
+    ) as this:
+        sources = made_by(config, profiles)
+        connect(config.cluster)
+        staging = Files(config.output, "staging")
+        staging.delete(staging.paths())
+        with this.stage("cut"):
+            plan = cut(config, staging, student, paths, leaks)
+        this.counts |= plan.counts
+        with this.stage("teach"):
+            done = teach(config, staging, student, profiles["teacher"], plan) if plan.parts else []
+        if config.judge != "none" and done:
+            with this.stage("judge"):
+                done = judge(config, staging, profiles["judge"], done)
+        with this.stage("write"):
+            found = collect(config, staging, sources["teacher"], done, plan)
+            found.sources = sources
+            this.counts |= (
+                {name: sources[name] for name in ("teacher", "judge")} | asked(done) | spent(config)
+            )
+            status, error = outcome(config, done, found)
+            facts = {"run_id": this.run_id, "status": status, **spent(config)}
+            write_profile(config, student)
+            counts, data_hash = write(config, split(found, config), found, facts)
+        this.counts |= counts | {"num_left": left(done, found), "data_hash": data_hash}
+        staging.delete(staging.paths())
+        summary = this.finish(status)
+        if error:
+            raise JobError(error)
+        if status != "done":
+            say(
+                f"[distill] {status}: {summary['num_left']} segments are left; what was answered is in the "
+                "set. Raise the caps and run the same command again to go on: nothing is paid for twice"
+            )
+        return summary
 
 
 def of_store(config: DistillConfig) -> dict:
@@ -106,29 +108,33 @@ def of_store(config: DistillConfig) -> dict:
         student = resolve_decider(load_profile("deciders", config.profile, DeciderProfile))
     else:
         student = AnswererProfile(name=config.task, base=config.base, dtype="float32")
-    this = Run(
+    with Run(
         "distill",
         config,
         encoder="",
         embedder="",
         profiles={"student_profile": student.model_dump(mode="json")},
         writes="output",
-    )
-    with this.stage("collect"):
-        if config.task == "decider":
-            found = replay.candidates(config, student, leaks)
-        else:
-            found = facts.candidates(config, leaks)
-    with this.stage("write"):
-        origins = sorted({example["origin"] for example in found.examples})
-        found.sources = {"source": config.store or "files", "teacher": ", ".join(origins), "judge": "none"}
-        status = "stopped" if found.num_left else "done"
-        facts_of_run = {"run_id": this.run_id, "status": status, **spent(config)}
-        write_profile(config, student)
-        counts, data_hash = write(config, split(found, config), found, facts_of_run)
-    this.counts |= found.coverage | counts | spent(config)
-    this.counts |= {"num_left": found.num_left, "data_hash": data_hash}
-    return this.finish(status)
+    ) as this:
+        with this.stage("collect"):
+            if config.task == "decider":
+                found = replay.candidates(config, student, leaks)
+            else:
+                found = facts.candidates(config, leaks)
+        with this.stage("write"):
+            origins = sorted({example["origin"] for example in found.examples})
+            found.sources = {
+                "source": config.store or "files",
+                "teacher": ", ".join(origins),
+                "judge": "none",
+            }
+            status = "stopped" if found.num_left else "done"
+            facts_of_run = {"run_id": this.run_id, "status": status, **spent(config)}
+            write_profile(config, student)
+            counts, data_hash = write(config, split(found, config), found, facts_of_run)
+        this.counts |= found.coverage | counts | spent(config)
+        this.counts |= {"num_left": found.num_left, "data_hash": data_hash}
+        return this.finish(status)
 
 
 def of_questions(config: DistillConfig) -> dict:
@@ -138,15 +144,15 @@ def of_questions(config: DistillConfig) -> dict:
     from jobs.distill.sets import write
 
     leaks = read_leaks(config.leak_check, config.exclude_sessions)
-    this = Run("distill", config, encoder="", embedder="", writes="output")
-    with this.stage("collect"):
-        found = evolvable.candidates(config, leaks)
-    with this.stage("write"):
-        found.sources = {"source": config.questions, "teacher": "labels", "judge": "none"}
-        facts = {"run_id": this.run_id, "status": "done"}
-        counts, data_hash = write(config, evolvable.parts_of(found), found, facts)
-    this.counts |= found.coverage | counts | {"data_hash": data_hash}
-    return this.finish("done")
+    with Run("distill", config, encoder="", embedder="", writes="output") as this:
+        with this.stage("collect"):
+            found = evolvable.candidates(config, leaks)
+        with this.stage("write"):
+            found.sources = {"source": config.questions, "teacher": "labels", "judge": "none"}
+            facts = {"run_id": this.run_id, "status": "done"}
+            counts, data_hash = write(config, evolvable.parts_of(found), found, facts)
+        this.counts |= found.coverage | counts | {"data_hash": data_hash}
+        return this.finish("done")
 
 
 def resolved(config: DistillConfig) -> dict:

@@ -28,6 +28,7 @@ from jobs.cli import JobConfig, JobError, UsageError
 from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
+from jobs.run import recorded
 from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EmbedderProfile
 
@@ -59,6 +60,7 @@ class Config(JobConfig):
     cluster: ClusterConfig = ClusterConfig()
 
 
+@recorded("evaluate decider", writes="report")
 def run(config: Config) -> dict:
     """Measure every decider, write the report, return the summary."""
     if (config.data is None) == (config.pairs is None):

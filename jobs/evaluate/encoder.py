@@ -36,7 +36,7 @@ from jobs.evaluate.answers import ModelPool
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from jobs.questions import read_questions
-from jobs.run import absolute
+from jobs.run import absolute, recorded
 from schemas.profile import EncoderProfile
 
 SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
@@ -82,6 +82,7 @@ class Config(JobConfig):
         return self
 
 
+@recorded("evaluate encoder", writes="report")
 def run(config: Config) -> dict:
     """Measure every profile, write the report, return the summary with the leaderboard."""
     from cluster.archive import ArchiveError

@@ -23,7 +23,7 @@ from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from jobs.questions import Question, read_questions
-from jobs.run import absolute, load_profile, question_embedder
+from jobs.run import absolute, load_profile, question_embedder, recorded
 from schemas.archive import who
 from schemas.profile import AnswererProfile
 
@@ -69,6 +69,7 @@ class Config(JobConfig):
     cluster: ClusterConfig = ClusterConfig()
 
 
+@recorded("evaluate qa", writes="report")
 def run(config: Config) -> dict:
     """Measure every profile with retrieval off and on, write the report, return the summary."""
     from cluster.models import ModelError, resolve_answerer

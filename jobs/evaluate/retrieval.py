@@ -25,7 +25,7 @@ from typing import Literal
 from jobs.cli import JobConfig, JobError, Progress, say
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.questions import Question, read_questions
-from jobs.run import absolute, question_embedder
+from jobs.run import absolute, question_embedder, recorded
 
 CUTS = (5, 10, 20)
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
@@ -54,6 +54,7 @@ class Config(JobConfig):
     jobs/configs/embedders, or a TOML file."""
 
 
+@recorded("evaluate retrieval", writes="report")
 def run(config: Config) -> dict:
     """Measure, write the report, return the summary. JobError when the store has none of the users."""
     from cluster.store import Store, StoreError

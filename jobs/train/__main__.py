@@ -26,13 +26,14 @@ from pathlib import Path
 from cluster.resources import connect, num_cores
 from cluster.training.settings import TrainingError, last_checkpoint
 from jobs.cli import JobError, main, say
-from jobs.run import absolute
+from jobs.run import absolute, recorded
 from jobs.train import adapter, evolvable
 from jobs.train.config import PLACES, TrainConfig
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "ray")
 
 
+@recorded("train", writes="output")
 def run(config: TrainConfig) -> dict:
     """Train, and return the summary. Safe to repeat at any time."""
     from cluster.models import ModelError, model_folder, source_hash

@@ -17,7 +17,7 @@ import pytest
 
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.store import TABLE_KEYS
-from tests.e2e.conftest import LOCAL, finish, job, rows, start
+from tests.e2e.conftest import LOCAL, finish, job, rows, start, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -280,6 +280,27 @@ def test_a_thousand_bad_rows_cost_a_thousand_rows(tmp_path):
     again = job("jobs.backfill", "--archive", folder, "--store", store, "--max-rejected-fraction", "1")
     assert again.summary["status"] == "unchanged"
     assert again.summary["num_rejections_known"] == 1000
+
+
+def test_sigterm_ends_a_backfill_as_ctrl_c_does_and_the_same_command_goes_on(tmp_path):
+    """As `ray job stop`, Kubernetes and spot machines send it. Regression: an abort without a word."""
+    texts = ["I live in Oslo.", "Good to know.", "I have a dog called Bo.", "Nice."]
+    archive = write_archive(tmp_path / "a", "1.parquet", [session("ann", f"s{n}", *texts) for n in range(6)])
+    (settings := tmp_path / "one.toml").write_text("[encoder_pool]\nbatch_size = 1\n")
+    store = tmp_path / "store"
+    command = ("jobs.backfill", "--archive", archive, "--store", store, "--config", settings)
+    process = start(*command)
+    wait_until(process, lambda: list(store.glob("_slowwave/staging/encoded/*/*/*.parquet")))
+    process.send_signal(signal.SIGTERM)
+    done = finish(process)
+    assert (done.code, done.summary["status"]) == (1, "failed"), done.stderr[-2000:]
+    assert "interrupted by SIGTERM; run the same command again" in done.summary["error"]
+    (manifest,) = (store / "_slowwave" / "runs").glob("*.json")
+    assert json.loads(manifest.read_text())["status"] == "interrupted"
+    assert manifest.stem == done.summary["run_id"]
+    again = job(*command)
+    assert again.summary["num_segments"] == 6 > again.summary["num_segments_encoded"]
+    assert len(rows(store, "segments")) == 6
 
 
 # --- kills --------------------------------------------------------------------------------------------
