@@ -156,6 +156,8 @@ class Store:
         self._on_disk: set[Path] = set()
         """Files of tables that were there, and so on the disk, when this intent was begun."""
         head = self.head_now()
+        self.version_found = head.store_version if head else STORE_VERSION
+        """STORE_VERSION of the release that last wrote it."""
         if head is None and must_exist:
             raise StoreError(
                 f"--store {uri}: holds no finished run; run jobs.backfill first, or check the path"
@@ -393,7 +395,7 @@ class Store:
             if head is None or head.by != run_id:
                 return self._give_up(path, f"run {run_id}", "another run was published in its place")
         try:
-            self._finish(path, intent)
+            self._finish(path, intent, newest)
         except (StoreError, LeaseLost):
             raise
         except Exception:
@@ -436,10 +438,10 @@ class Store:
         content = json.dumps(intent | {"store_version": STORE_VERSION}, default=str)
         if self.files.exists(INTENT) or not self.files.create(path, content.encode()):
             raise StoreError(f"store {self.uri}: an interrupted commit is not finished; call recover() first")
-        self._finish(path, json.loads(content))
+        self._finish(path, json.loads(content), newest)
 
-    def _finish(self, path: str, intent: dict) -> None:
-        self._number, self.by, self.intent = self.heads.number(), intent["run"]["run_id"], path
+    def _finish(self, path: str, intent: dict, number: int) -> None:
+        self._number, self.by, self.intent = number, intent["run"]["run_id"], path
         self._look()
         # Operations build on the store, so the store can only import them when it needs one.
         apply = (
@@ -692,15 +694,20 @@ def words_query(text: str, column: str) -> MatchQuery | BooleanQuery:
     Outside of English nothing is stemmed, so words of alphabets are also met when their ends differ:
     Москва finds Москве, and 서울 finds 서울에서.
     """
-    words = [word.lower() for word in _INFLECTED.findall(text)][:MAX_INFLECTED]
+    words = dict.fromkeys(word.lower() for word in _INFLECTED.findall(text))
     exact = MatchQuery(text or " ", column)
     if not words:
         return exact
-    alike = [
-        MatchQuery(word, column, fuzziness=2 if len(word) > 3 else 1, prefix_length=max(1, len(word) - 2))
-        for word in dict.fromkeys(words)
-    ]
+    alike = [_alike(word, column) for word in list(words)[:MAX_INFLECTED]]
     return BooleanQuery([(Occur.SHOULD, query) for query in (exact, *alike)])
+
+
+def _alike(word: str, column: str) -> MatchQuery:
+    """Words that begin as this one and differ in at most two characters at the end; short ones in one."""
+    # A syllable of Korean is one character, and a particle behind a word has up to two.
+    is_short = len(word) < 4 and not "\uac00" <= word[0] <= "\ud7a3"
+    stem = max(2, len(word) - (1 if is_short else 2))
+    return MatchQuery(word, column, fuzziness=1 if is_short else 2, prefix_length=stem)
 
 
 _INFLECTED = re.compile(r"[\u0370-\u1cff\u1f00-\u1fff\uac00-\ud7a3]{2,}")
@@ -847,7 +854,7 @@ def staged_rows(
             found = list(_rows_of(staged.select(keys)))
             last = {row: number for number, row in enumerate(found) if places[row] == path}
             if len(last) < len(found):
-                staged = staged.take(sorted(last.values()))
+                staged = staged.take(pa.array(sorted(last.values()), pa.int64()))
         columns = [
             staged.column(field.name).cast(field.type)
             if field.name in staged.column_names

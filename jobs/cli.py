@@ -28,6 +28,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
+from jobs.terminal import harmless
 
 
 class JobConfig(BaseModel):
@@ -119,7 +120,7 @@ def _answers() -> typing.TextIO:
 
 def show(text: str) -> None:
     """One or more lines of what the user asked for, on stdout."""
-    print(text, file=_answers(), flush=True)
+    print(harmless(text), file=_answers(), flush=True)
 
 
 def parse_config(
@@ -259,4 +260,4 @@ def duration(seconds: float) -> str:
 
 def say(message: str) -> None:
     """One line of progress on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(harmless(message), file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from jobs.cli import JobConfig, JobError, main, show
 from jobs.run import absolute
+from jobs.terminal import one_line
 from schemas.archive import who
 
 
@@ -51,7 +52,7 @@ def run(config: HistoryConfig) -> dict:
     from cluster.store import Store, StoreError
 
     try:
-        store = Store(absolute(config.store))
+        store = Store(absolute(config.store)).snapshot()
         if config.run:
             found, lines = changes(store, config)
         elif config.memory or config.user_id:
@@ -61,7 +62,7 @@ def run(config: HistoryConfig) -> dict:
     except StoreError as error:
         raise JobError(str(error)) from error
     if not config.as_json:
-        show("\n".join(lines))
+        show("\n".join(map(one_line, lines)))
     counts = {f"num_{name}": len(items) for name, items in found.items()}
     return {"status": "done", "store": config.store, **counts, **(found if config.as_json else {})}
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from jobs.cli import JobConfig, JobError, main, show
 from jobs.run import absolute, question_embedder
+from jobs.terminal import one_line
 from schemas.archive import who
 
 
@@ -44,14 +45,15 @@ def run(config: QueryConfig) -> dict:
     from cluster.store import Store, StoreError
 
     try:
-        store = Store(absolute(config.store))
+        # Whatever is published meanwhile, all answers are of one run.
+        store = Store(absolute(config.store)).snapshot()
         view = store.run(config.as_of)
         hits = search(store, view, config)
     except StoreError as error:
         raise JobError(str(error)) from error
     if not config.as_json:
         for hit in hits:
-            show(line(hit))
+            show(one_line(line(hit)))
     return {
         "status": "done",
         "store": config.store,
@@ -66,7 +68,13 @@ def search(store, view: dict, config: QueryConfig) -> list[dict]:
     embedder = question_embedder(store, view, config.embedder)
     ((vector, turn_vector),) = embedder.vectors(config.user_id, [config.text])
     return store.search(
-        config.user_id, config.text, vector, config.k, config.as_of, turn_vector=turn_vector, kind=config.kind
+        config.user_id,
+        config.text,
+        vector,
+        config.k,
+        view["run_id"],
+        turn_vector=turn_vector,
+        kind=config.kind,
     )
 
 

@@ -1,0 +1,32 @@
+"""Migrate: bring a store that an earlier release wrote up to this one.
+
+    python -m jobs.migrate --store URI
+
+The first job of this release that writes a store does the same by itself, and readers open it before and
+after. This job is for when that should not wait for the night: it holds the lease, builds the full-text
+indexes anew, and then shows all of it at once. CHANGELOG.md says what each version of a store has.
+"""
+
+from jobs.cli import JobConfig, main
+from jobs.run import writing
+
+
+class MigrateConfig(JobConfig):
+    """Settings of a migration."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+
+
+def run(config: MigrateConfig) -> dict:
+    """Migrate and return the summary. Safe to repeat."""
+    from schemas.store import STORE_VERSION
+
+    with writing(config.store, "jobs.migrate") as (store, _):
+        before, after = store.version_found, store.head_now().store_version
+    status = "unchanged" if before == STORE_VERSION else "done"
+    return {"status": status, "store": config.store, "from_version": before, "version": after}
+
+
+if __name__ == "__main__":
+    main(MigrateConfig, run, __doc__)
