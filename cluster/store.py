@@ -449,6 +449,7 @@ class Store:
         )
         try:
             for left in reversed(range(MAX_BEGUN)):
+                self.fence()
                 try:
                     apply(self, intent)
                     break
@@ -785,11 +786,16 @@ def drop_old_versions(table, kept: dict[str, int]) -> None:
 def retag(table, kept: dict[str, int]) -> None:
     """Give these versions their runs' names, where they do not have them."""
     tags = table.tags.list()
-    for run_id, version in kept.items():
-        if run_id not in tags:
-            table.tags.create(run_id, version)
-        elif tags[run_id]["version"] != version:
-            table.tags.update(run_id, version)
+    try:
+        for run_id, version in kept.items():
+            if run_id not in tags:
+                table.tags.create(run_id, version)
+            elif tags[run_id]["version"] != version:
+                table.tags.update(run_id, version)
+    except RuntimeError as error:
+        if "already exists" in str(error) or "not found" in str(error):
+            raise Overtaken(f"a tag of table {table.name!r}") from error
+        raise
 
 
 def tag(table, run_id: str) -> None:
