@@ -1,12 +1,14 @@
 """The cluster a job runs on: connecting to it, and what each kind of worker asks of it."""
 
+import json
 import logging
 import os
+import re
 import signal
 import threading
 import warnings
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 
 class PoolConfig(BaseModel):
@@ -36,12 +38,42 @@ class ClusterConfig(BaseModel):
     find a place beside the actors."""
     log_to_driver: bool = False
     """Show what workers print. Their errors reach the job either way; Ray keeps their logs."""
-    env_vars: dict[str, str] = {}
-    """Environment of the workers, for example SLOWWAVE_CACHE or HF_TOKEN."""
+    env_vars: dict[str, SecretStr] = {}
+    """Environment of the workers, for example SLOWWAVE_CACHE. Values are never stored nor shown; secret ones
+    belong into `pass_env`, for this file can be read."""
+    pass_env: list[str] = []
+    """Names of variables that the workers get from the submitting process, for example HF_TOKEN."""
     pip: list[str] = []
     """Packages that Ray installs on the workers, where their image lacks some."""
     working_dir: str | None = None
     """Code for the workers of a remote cluster. Not needed under `ray job submit --working-dir`."""
+
+    @field_validator("pass_env")
+    @classmethod
+    def _are_set(cls, names: list[str]) -> list[str]:
+        if missing := [name for name in names if name not in os.environ]:
+            raise ValueError(f"{', '.join(missing)}: not set in the environment; export it, or leave it out")
+        return names
+
+    def environment(self) -> dict[str, str]:
+        """What the workers' environment is to have, in clear."""
+        given = {name: value.get_secret_value() for name, value in self.env_vars.items()}
+        return given | {name: os.environ[name] for name in self.pass_env}
+
+
+_SECRET_NAMES = re.compile(r"(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|_KEY)$", re.IGNORECASE)
+MIN_SECRET_CHARS = 8
+"""Shorter values are words, and would be hidden in every sentence."""
+
+
+def hide_secrets(text: str) -> str:
+    """The text without the values of environment variables whose names say that they are secret: a library's
+    error may quote one."""
+    for name, value in os.environ.items():
+        if len(value) >= MIN_SECRET_CHARS and _SECRET_NAMES.search(name) and not os.path.exists(value):
+            for written in (value, json.dumps(value)[1:-1]):
+                text = text.replace(written, f"[{name}]")
+    return text
 
 
 def num_cores() -> int:
@@ -62,16 +94,19 @@ def connect(config: ClusterConfig) -> None:
     if ray.is_initialized():
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
+    in_cluster = config.address or os.environ.get("RAY_ADDRESS")
+    if not in_cluster:
+        # A cluster of our own inherits this environment. Ray writes a runtime environment into its logs.
+        os.environ.update(config.environment())
     runtime_env = {
         "env_vars": {
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "TOKENIZERS_PARALLELISM": "false",
-            **config.env_vars,
+            **(config.environment() if in_cluster else {}),
         },
         **({"pip": config.pip} if config.pip else {}),
         **({"working_dir": config.working_dir} if config.working_dir else {}),
     }
-    in_cluster = config.address or os.environ.get("RAY_ADDRESS")
     local = (
         {} if in_cluster else {"num_cpus": config.num_cpus or max(4, num_cores()), "include_dashboard": False}
     )

@@ -16,6 +16,7 @@ killed has the code that its killer gives it (137 after kill -9); see jobs.endin
 import argparse
 import json
 import os
+import re
 import sys
 import time
 import tomllib
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cluster.resources import hide_secrets
 from jobs.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
 from jobs.terminal import harmless
 
@@ -95,7 +97,7 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
     except Exception as caught:
         error = caught
         if not isinstance(error, JobError):
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip())
             job = doc.strip().split("\n")[0]
             say(f"error: unexpected failure in: {job}")
     say(f"error: {error}")
@@ -120,7 +122,7 @@ def _answers() -> typing.TextIO:
 
 def show(text: str) -> None:
     """One or more lines of what the user asked for, on stdout."""
-    print(harmless(text), file=_answers(), flush=True)
+    print(harmless(hide_secrets(text)), file=_answers(), flush=True)
 
 
 def parse_config(
@@ -189,8 +191,18 @@ def _explain(config_class: type[BaseModel], item: dict) -> str:
         for part in item["loc"][:-1]:
             config_class = config_class.model_fields[part].annotation
         known = ", ".join(config_class.model_fields)
-        return f"  {name}={item['input']!r}: no such setting; known settings: {known}"
-    return f"  {name}={item['input']!r}: {item['msg']}"
+        return f"  {name}={_shown(name, item)}: no such setting; known settings: {known}"
+    return f"  {name}={_shown(name, item)}: {item['msg']}"
+
+
+_SECRET_SETTING = re.compile(
+    r"env_vars|(?:^|[._])[A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|KEY)$|(?:api_key|_token|_secret|password)$"
+)
+
+
+def _shown(name: str, item: dict) -> str:
+    """The value that was given, unless it is a secret or may be one."""
+    return "**********" if _SECRET_SETTING.search(name) else hide_secrets(repr(item["input"]))
 
 
 def _option_kind(annotation) -> str | tuple | None:
@@ -260,4 +272,4 @@ def duration(seconds: float) -> str:
 
 def say(message: str) -> None:
     """One line of progress on stderr."""
-    print(harmless(message), file=sys.stderr, flush=True)
+    print(harmless(hide_secrets(message)), file=sys.stderr, flush=True)

