@@ -17,7 +17,7 @@ import pytest
 
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.store import TABLE_KEYS
-from tests.e2e.conftest import LOCAL, finish, job, rows, start, wait_until
+from tests.e2e.conftest import CANARY, LOCAL, finish, job, rows, start, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -102,6 +102,13 @@ def test_no_secret_reaches_the_store(archive, store):
     for secret in secrets:
         assert secret["secret"] not in texts
         assert not any(secret["secret"].encode() in content for content in contents)
+
+
+def test_no_file_that_a_run_leaves_has_the_operator_s_token(store):
+    assert "CANARY_TOKEN" in rows(store, "runs")[0]["config"]
+    tables = json.dumps([rows(store, name) for name in (*TABLE_KEYS, "runs")], default=str)
+    assert CANARY not in tables
+    assert [path for path in files_of(store) if CANARY.encode() in path.read_bytes()] == []
 
 
 def test_the_run_is_listed_and_left_a_manifest(store):

@@ -58,6 +58,8 @@ def test_no_file_that_a_run_leaves_has_the_token(tmp_path, monkeypatch, way):
 
 def test_neither_an_error_nor_the_summary_nor_progress_says_the_token(monkeypatch, capfd):
     monkeypatch.setenv("HF_TOKEN", CANARY)
+    # Which would leave this process without a stdout.
+    monkeypatch.setattr("jobs.cli.reserve_stdout", lambda: None)
     say(f"loading with {CANARY}")
 
     def fail(given):
