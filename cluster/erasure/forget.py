@@ -30,7 +30,7 @@ from cluster.erasure.rules import Erasure, Subject, erase
 from cluster.files import HOME, Files
 from cluster.maintenance import index, is_published, openable, publish, settle_runs, tidy
 from cluster.staging import SEAL, take_out
-from cluster.store import Store, StoreError, quote, run_row, tag
+from cluster.store import Store, StoreError, alone, quote, run_row, settled, tag
 from schemas.store import TABLE_KEYS
 
 LARGE = ("vector", "latents")
@@ -115,11 +115,6 @@ def last_proof(store: Store, subject_shown: str) -> dict | None:
 
 def apply(store: Store, intent: dict) -> None:
     """Bring a forgetting to its end, whatever of it is done already."""
-    if "found" not in intent:
-        raise StoreError(
-            f"store {store.uri}: a forgetting that an earlier release began is not finished; run any job of "
-            "that release on it once"
-        )
     named = intent["subject"]
     subject = Subject(**named | {"turns": frozenset((place[0], place[1]) for place in named["turns"])})
     traces = Traces.of(subject, intent["found"])
@@ -226,21 +221,26 @@ def _rewrite_all(store: Store, name: str, erasures: dict[int, Erasure]) -> dict[
 
 def _rewrite(store: Store, name: str, version: int, erasure: Erasure) -> int:
     table = store.head(name)
-    table.checkout(version)
-    changed = _changed_rows(table, name, erasure.changed)
-    table.restore()
-    # Compaction would carry the words of erased rows over into the new indexes.
-    for existing in table.list_indices():
-        table.drop_index(existing.name)
+    with alone(table):
+        table.checkout(version)
+        changed = _changed_rows(table, name, erasure.changed)
+        table.restore()
+    with settled(table):
+        # Compaction would carry the words of erased rows over into the new indexes.
+        for existing in table.list_indices():
+            table.drop_index(existing.name)
     for where in _conditions(name, erasure.deleted):
-        table.delete(where)
+        with alone(table):
+            table.delete(where)
     if changed.num_rows:
-        merge = table.merge_insert(TABLE_KEYS[name]).when_matched_update_all()
-        merge.execute(changed, on_bad_vectors="null")
-    # `optimize` leaves rows that are marked as deleted in their files when they are few.
-    table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
-    table.checkout_latest()
-    index(table, name)
+        with alone(table):
+            merge = table.merge_insert(TABLE_KEYS[name]).when_matched_update_all()
+            merge.execute(changed, on_bad_vectors="null")
+    with settled(table):
+        # `optimize` leaves rows that are marked as deleted in their files when they are few.
+        table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
+        table.checkout_latest()
+        index(table, name)
     return table.version
 
 

@@ -110,7 +110,8 @@ class _Bucket:
         found = Leftovers()
         for kind in _KINDS:
             try:
-                num = len(self._listed(kind))
+                # A mark of deletion holds nothing.
+                num = sum(not one.get("is_marker") for one in self._listed(kind))
             except Exception as error:  # a permission that is not given, an API that is not there
                 found.not_searched.append(
                     f"{self._uri}: {kind.what} cannot be listed ({_message(error)}); allow {kind.to_list}, "

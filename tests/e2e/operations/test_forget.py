@@ -242,7 +242,7 @@ def test_what_may_not_be_deleted_yet_is_deleted_by_the_same_command_later(store,
         patch.setattr(
             leftovers, "look", lambda uri: leftovers.Leftovers(left=["3 older versions of objects"])
         )
-        with pytest.raises(JobError, match="still found traces in .*3 older versions of objects"):
+        with pytest.raises(JobError, match=r"still found traces in .*3 older versions of objects"):
             forget_job(config)
     assert forget_job(config)["is_clean"]
     assert forget_job(config)["status"] == "unchanged"
