@@ -16,7 +16,8 @@ id may be mistyped, and is not put on the list. What was forgotten before is `un
 
 Later backfills leave out what was forgotten, though the archive may still hold it: delete it there as well.
 The list holds hashes, keyed with the operator's secret where there is one (forget_key_env, forget_key_file);
-give it to jobs.backfill too.
+give it to jobs.backfill too. Later rejections of damaged rows show no content
+where nobody can tell whose they are.
 """
 
 from pydantic import model_validator
