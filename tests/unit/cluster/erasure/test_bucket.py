@@ -28,6 +28,7 @@ def holding(environment, bucket, *needles):
     ]
 
 
+@pytest.mark.slow
 def test_no_version_of_any_object_of_a_bucket_holds_what_was_forgotten(environment):
     bucket = new_bucket(environment, is_versioned=True)
     store = Store(f"s3://{bucket}/store", must_exist=False)
