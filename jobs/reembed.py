@@ -10,7 +10,7 @@ vectors may have another length. Runs before the swap keep the vectors that they
 An evolvable embedder reads the turns of each user in order, and leaves a memory of each; closed turns, which
 no memory has seen, then have no vectors.
 
-Afterwards, give the same --embedder to jobs.backfill: a store has one embedder.
+Afterwards jobs.backfill goes on with the new embedder by itself: a store has one.
 """
 
 import json

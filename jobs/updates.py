@@ -11,8 +11,9 @@ from typing import Literal
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from jobs.choice import choose_decider
 from jobs.cli import JobConfig, JobError, Progress, UsageError, say
-from jobs.run import Run, load_profile
+from jobs.run import Run
 from schemas.profile import DeciderProfile, EmbedderProfile
 
 GROUP_MEMORIES = 50_000
@@ -37,10 +38,12 @@ class DeciderPool(PoolConfig):
 class UpdateSettings(JobConfig):
     """How memories are compared and decided."""
 
-    decider: Literal["rules", "model"] = "rules"
-    """rules: deterministic, from the wording alone. model: a language model."""
-    decider_profile: str = "default"
-    """Profile of the model: a name in jobs/configs/deciders, or a TOML file."""
+    decider: Literal["rules", "model"] | None = None
+    """rules: deterministic, from the wording alone. model: a language model. Not given: as in the store's
+    last consolidation, rules in its first."""
+    decider_profile: str | None = None
+    """Profile of the model: a name in jobs/configs/deciders, or a TOML file. Not given: that of the store's
+    last consolidation by a model, else `default`."""
     min_similarity: float = Field(0.5, ge=-1, le=1)
     """Least cosine of a pair; memories that name the same attribute are compared whatever theirs is."""
     top_k: int = Field(10, ge=1, le=100)
@@ -78,13 +81,11 @@ class UpdateConfig(UpdateSettings):
 def consolidate(config: UpdateConfig, store, lease) -> dict:
     """store -> groups of users -> candidate pairs -> decisions -> revisions -> one commit. Safe to repeat."""
     from cluster.files import Files
-    from cluster.models import resolve_decider
 
     last = store.run()
     embedder = EmbedderProfile.model_validate_json(last["embedder_profile"])
-    profile = None
-    if config.decider == "model":
-        profile = resolve_decider(load_profile("deciders", config.decider_profile, DeciderProfile))
+    kind, profile = choose_decider(config, store)
+    config = config.model_copy(update={"decider": kind})
     if not config.dry_run:
         restore(config, store, lease, embedder)
     with new_run("consolidate", config, store, profile) as this:

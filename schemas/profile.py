@@ -1,6 +1,6 @@
 """Profiles: everything that decides what a model answers, with a fingerprint over all of it.
 
-A profile is a TOML file (two ship in `jobs/configs/profiles/`). Before a run the driver *resolves* it:
+A profile is a TOML file (some ship in `jobs/configs/profiles/`). Before a run the driver *resolves* it:
 prompts are read from where they live and the hashes of base and adapter are filled in. Only a resolved
 profile has a fingerprint, so two stores that name the same fingerprint were written by the same encoder.
 """
@@ -225,6 +225,12 @@ class EmbedderProfile(_Frozen):
     """Tokens of a text that are read; the model's own limit when not given."""
     query_prompt: str = ""
     """Stands before a query, for models that were trained with an instruction."""
+    passage_prompt: str = ""
+    """Stands before a text of the store, for models that were trained with one there too."""
+    centre: tuple[float, ...] = ()
+    """Taken from every vector, which then gets norm 1 again: what the vectors of all texts have in common,
+    for models that find any two texts alike. A cosine then says the same as with other models; the words'
+    weight in a search and the least similarity in a consolidation count on that."""
     batch_size: int = Field(32, ge=1)
     """Texts per forward pass."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -243,6 +249,10 @@ class EmbedderProfile(_Frozen):
             )
         exclude = dict.fromkeys(("name", "model", "revision", "batch_size", "query_prompt"), True)
         exclude["turns"] = self.turns is None or self.turns.NOT_IN_FINGERPRINT
+        # Profiles without them have the fingerprint that they had before there were any.
+        exclude |= dict.fromkeys(
+            [name for name in ("passage_prompt", "centre") if not getattr(self, name)], True
+        )
         # What a turn looks like, as the code makes it: the same look is the same fingerprint.
         return _fingerprint(self, exclude, turn_text=spoken({"speaker": "speaker", "content": "content"}))
 

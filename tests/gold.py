@@ -128,13 +128,13 @@ def write_run(
 
 
 def load_embedder():
-    """The default embedder, out of its package."""
+    """The fastest embedder that comes as a package."""
     from cluster.embedder import Embedder
     from cluster.models import resolve_embedder
     from jobs.run import load_profile
     from schemas.profile import EmbedderProfile
 
-    return Embedder(resolve_embedder(load_profile("embedders", "default", EmbedderProfile)))
+    return Embedder(resolve_embedder(load_profile("embedders", "minilm", EmbedderProfile)))
 
 
 def gold_pairs(gold: list[dict], vectors) -> tuple[list, list]:

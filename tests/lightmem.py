@@ -100,7 +100,7 @@ def run(clone: Path, scripted: bool) -> dict:
     jobs.lightmem.register()
     if scripted:
         jobs.lightmem._load = Scripted
-    embedder = embedder_folder(load_profile("embedders", "default", EmbedderProfile))
+    embedder = embedder_folder(load_profile("embedders", "minilm", EmbedderProfile))
     memory = LightMemory.from_config(
         {
             "memory_manager": {

@@ -24,6 +24,7 @@ from pathlib import Path
 from pydantic import Field
 
 from cluster.resources import ClusterConfig, connect
+from jobs.choice import default_embedder
 from jobs.cli import JobConfig, JobError, UsageError
 from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, rounded, write_report
@@ -44,8 +45,8 @@ class Config(JobConfig):
     """Training set of task decider."""
     pairs: str | None = None
     """Labelled pairs of memories, JSONL."""
-    embedder: str = "default"
-    """For pairs: name in jobs/configs/embedders, or TOML file."""
+    embedder: str | None = None
+    """For pairs: name in jobs/configs/embedders, or TOML file. Not given: what a new store gets."""
     min_similarity: float = Field(0.5, ge=-1, le=1)
     """For pairs: least cosine of two memories that are compared, as in jobs.consolidate."""
     min_confidence: float = Field(0.5, ge=0, le=1)
@@ -115,7 +116,8 @@ def run_pairs(config: Config) -> dict:
     variants = load_variants("deciders", names, DeciderProfile) if names else {}
     try:
         profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
-        embedder = Embedder(resolve_embedder(load_profile("embedders", config.embedder, EmbedderProfile)))
+        name = config.embedder or default_embedder()
+        embedder = Embedder(resolve_embedder(load_profile("embedders", name, EmbedderProfile)))
     except ModelError as error:
         raise JobError(str(error)) from error
     if profiles:

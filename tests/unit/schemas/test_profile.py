@@ -109,7 +109,13 @@ def test_the_fingerprint_sees_content_and_not_where_it_lies():
 def test_the_embedder_s_fingerprint_sees_what_changes_a_vector_of_the_store():
     profile = EmbedderProfile(name="e", model="owner/model", model_hash="owner/model@1")
     same = {"name": "f", "model": "/models/model", "revision": "1", "batch_size": 1, "query_prompt": "Q: "}
-    other = {"max_seq_len": 128, "dtype": "bfloat16", "model_hash": "owner/model@2"}
+    other = {
+        "max_seq_len": 128,
+        "passage_prompt": "P: ",
+        "centre": (0.5,),
+        "dtype": "bfloat16",
+        "model_hash": "owner/model@2",
+    }
     other["turns"] = EvolvableProfile(model="owner/evolvable", model_hash="owner/evolvable@1")
     assert {*same, *other} == set(EmbedderProfile.model_fields), "decide about the new field"
     assert profile.model_copy(update=same).fingerprint == profile.fingerprint
