@@ -206,9 +206,11 @@ def decide_by_rules(questions: list) -> tuple[list, float]:
 
 
 def rules_decide():
-    """The rules as a fold asks them."""
+    """The rules as a fold asks them, their gazetteer loaded."""
+    from cluster.consolidation import places
     from cluster.consolidation.rules import Rules
 
+    places.find("")
     return Rules().decide
 
 
