@@ -258,9 +258,10 @@ def _numbers(named: object) -> list[int]:
 
 
 def _sample(item: dict, path: Path) -> list[Question]:
-    """Older values of what a knowledge update asks for are in memories.jsonl, beside the questions."""
+    """Turns with older values are named by the question itself, or for a knowledge update found in
+    memories.jsonl, beside the questions."""
     evidence = frozenset((turn["session_id"], turn["turn_index"]) for turn in item["evidence"])
-    outdated: frozenset[TurnKey] = frozenset()
+    outdated = frozenset((turn["session_id"], turn["turn_index"]) for turn in item.get("outdated", ()))
     if item["question_type"] == "knowledge-update":
         memories = [row for row in _memories(path) if row["user_id"] == item["user_id"]]
         asked = {

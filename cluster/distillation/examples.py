@@ -46,7 +46,7 @@ CHECKED_SCHEMA = pa.schema(
         ),
     ]
 )
-"""A segment after the verifier. `verdict`: records | empty | asking, or why it teaches nothing.
+"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking, or why it teaches nothing.
 `records` is JSON of all keys, for the judge; `completion` has those that the student writes."""
 
 
@@ -86,10 +86,10 @@ def examine(
 class CheckStage:
     """Actor: plan/BATCH and its answers -> checked/PART, rows of CHECKED_SCHEMA."""
 
-    def __init__(self, profile: EncoderProfile, files: Files):
+    def __init__(self, profile: EncoderProfile, files: Files, is_gold: bool = False):
         from transformers import AutoTokenizer
 
-        self._profile, self._files = profile, files
+        self._profile, self._files, self._is_gold = profile, files, is_gold
         self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
         self._prompt = PromptBuilder(profile, self._tokenizer)
 
@@ -102,7 +102,7 @@ class CheckStage:
         for segment in plan:
             if segment["segment_id"] in answers:
                 rows.append(self._example(segment, answers[segment["segment_id"]]))
-                if advice := asking(segment):
+                if not self._is_gold and (advice := asking(segment)):
                     rows.append(self._row(advice, "asking", [], []))
         self._files.put_rows(path := f"checked/{row['part_id']}.parquet", rows, CHECKED_SCHEMA)
         return row | {
@@ -111,6 +111,10 @@ class CheckStage:
         }
 
     def _example(self, segment: dict, answer: dict) -> dict:
+        if self._is_gold:
+            # People who wrote it down have checked it; the rules would refuse much that they resolved.
+            found = [EncodedRecord.model_validate(item) for item in json.loads(answer["text"])["records"]]
+            return self._row(segment, "records" if found else "empty", found, [])
         verdict, records, refused = examine(
             segment, answer["text"], answer["complete"], answer["refusal"], self._profile
         )

@@ -1,6 +1,7 @@
 """Teachers: segments in, candidate records out, as the JSON that a student is to write.
 
     rules   cluster.distillation.extractor: deterministic, free, no model
+    gold    memories that people wrote down for these sessions
     vllm    a profile on this cluster's actors, through the encoder, halving included
     openai  a profile's prompt, sent to an OpenAI-compatible endpoint
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 from cluster.distillation.endpoint import Ask, Budget, Endpoint, EndpointConfig, EndpointError
 from cluster.distillation.extractor import extract
 from cluster.distillation.responses import Answer, Responses
+from cluster.encoder import words
 from cluster.files import Files
 from cluster.fingerprint import source_fingerprint
 from cluster.prompt import PromptBuilder
@@ -49,6 +51,56 @@ class RulesTeacher:
     def teach(self, segments: list[dict]) -> list[Answer]:
         found = (extract(segment, **self._limits) for segment in segments)
         return [Answer(json.dumps({"records": records}, ensure_ascii=False)) for records in found]
+
+
+class GoldTeacher:
+    """Memories of a file, each given with the segment in whose current turns the last of its evidence lies.
+
+    `memories` are rows of memories.jsonl by session. The text learned is `said`, in the speaker's own words of
+    time; the runtime computes the date. A turn that was cut gives what most of the memory's words stand in.
+    """
+
+    def __init__(self, memories: dict[str, list[dict]], profile: EncoderProfile):
+        self.counts = {}
+        self._memories, self._limits = memories, profile.limits
+
+    def teach(self, segments: list[dict]) -> list[Answer]:
+        return [Answer(json.dumps({"records": self._records(s)}, ensure_ascii=False)) for s in segments]
+
+    def _records(self, segment: dict) -> list[dict]:
+        parts, found = segment["current"], []
+        for memory in self._memories.get(segment["session_id"], []):
+            evidence = [i for i, part in enumerate(parts) if part["turn_index"] in memory["evidence_turns"]]
+            if not evidence or parts[evidence[-1]]["turn_index"] != max(memory["evidence_turns"]):
+                continue
+            last = parts[evidence[-1]]
+            wanted = words(memory["said"]) - _FRAME
+            if _is_cut(segment, last) and 2 * len(wanted & words(last["text"])) < len(wanted):
+                continue
+            record = {name: memory[name] for name in RECORD_FIELDS} | {"semantic_text": memory["said"]}
+            record["entities"] = record["entities"][: self._limits.max_items]
+            found.append(record | {"evidence_turns": evidence})
+        found.sort(key=lambda record: record["evidence_turns"][-1])
+        return found[: self._limits.max_records]
+
+
+_FRAME = frozenset("user users s is are was has have a an the of in at to and".split())  # noqa: SIM905
+"""Words of a memory that its evidence need not have."""
+
+
+def _is_cut(segment: dict, part: dict) -> bool:
+    """Whether only a piece of the part's turn is in the segment."""
+    begun = {turn["turn_index"]: turn["content"] for turn in segment["turns"]}
+    return begun.get(part["turn_index"]) != part["text"]
+
+
+def read_gold(path: str) -> dict[str, list[dict]]:
+    """memories.jsonl of jobs.sample by session id."""
+    memories: dict[str, list[dict]] = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        memories.setdefault(row["session_id"], []).append(row)
+    return memories
 
 
 def rules_fingerprint() -> str:

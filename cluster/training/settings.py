@@ -1,5 +1,6 @@
 """What a training is: its settings, what is learned of an example, which checkpoint it goes on from."""
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -55,6 +56,12 @@ class Recipe(_Settings):
     warmup: float = Field(0.0, ge=0, lt=1)
     """Share of the steps in which the rate rises."""
     weight_decay: float = Field(0.0, ge=0)
+    decision_weight: float = Field(1.0, ge=1)
+    """Weight of the tokens by which an encoder's answer goes on or ends: the one after `[`, and the one after
+    each record. They say whether anything is to be remembered, and are few among many that copy."""
+    loss_mean: Literal["tokens", "examples"] = "tokens"
+    """A step's loss is the mean over its learned tokens, or over its examples: then the tokens of a short
+    answer, such as an empty one, do not count for more than those of a long one in another step."""
     max_length: int = Field(2048, ge=16)
     """Tokens of prompt and answer. Longer examples are left out and counted, never cut."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -123,8 +130,8 @@ class EvolvableSettings(EvolvableShape):
 # --- examples -----------------------------------------------------------------------------------------
 
 
-def tokenize(example: dict, tokenizer) -> dict[str, list[int]] | None:
-    """A row of TRAINING_SCHEMA -> `input_ids` and `labels`: the answer and the token that ends it
+def tokenize(example: dict, tokenizer, decision_weight: float = 1.0) -> dict[str, list] | None:
+    """A row of TRAINING_SCHEMA -> `input_ids`, `labels` and `weights`: the answer and the token that ends it
     are learned. None when the answer holds a control token of its own, which would end it early.
 
     The prompt is tokenized as it is served: alone, with whatever the chat template puts before it.
@@ -146,7 +153,26 @@ def tokenize(example: dict, tokenizer) -> dict[str, list[int]] | None:
     if not ending or ending[0] not in control:
         ending = [tokenizer.eos_token_id]
     prompt_ids, answer_ids = token_ids(tokenizer, prompt), answer + ending[:1]
-    return {"input_ids": prompt_ids + answer_ids, "labels": [IGNORED] * len(prompt_ids) + answer_ids}
+    weights = [1.0] * len(prompt_ids + answer_ids)
+    if example["task"] == "encoder" and decision_weight > 1:
+        for index in decision_tokens(example["completion"], tokenizer):
+            weights[len(prompt_ids) + index] = decision_weight
+    labels = [IGNORED] * len(prompt_ids) + answer_ids
+    return {"input_ids": prompt_ids + answer_ids, "labels": labels, "weights": weights}
+
+
+def decision_tokens(completion: str, tokenizer) -> list[int]:
+    """Numbers of the tokens in an encoder's answer that decide whether another record follows.
+
+    They hold the character behind `[` and behind each record: `]` ends the list, anything else goes on.
+    """
+    decoder, start = json.JSONDecoder(), completion.index("[") + 1
+    places = [start]
+    while completion[start] != "]":
+        _, start = decoder.raw_decode(completion, completion.index("{", start))
+        places.append(start)
+    spans = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [next(i for i, (begin, end) in enumerate(spans) if begin <= place < end) for place in places]
 
 
 def token_ids(tokenizer, text: str) -> list[int]:
@@ -154,11 +180,13 @@ def token_ids(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def prepare(rows: list[dict], tokenizer, max_length: int) -> tuple[list[dict], Counter]:
+def prepare(
+    rows: list[dict], tokenizer, max_length: int, decision_weight: float = 1.0
+) -> tuple[list[dict], Counter]:
     """Rows -> tokenized examples, each with its row's index, and a count of what was left out by reason."""
     kept, left_out = [], Counter()
     for index, row in enumerate(rows):
-        tokens = tokenize(row, tokenizer)
+        tokens = tokenize(row, tokenizer, decision_weight)
         if tokens is None:
             left_out["control_token"] += 1
         elif len(tokens["input_ids"]) > max_length:

@@ -15,6 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from cluster.training.settings import (
     COMPLETE,
@@ -59,7 +60,9 @@ def train_adapter(job: dict) -> None:
         rows[part] = pq.read_table(Path(job["data"]) / f"{part}.parquet").to_pylist()
         if part == "validation":
             rows[part] = rows[part][: recipe.max_validation]
-        examples[part], left_out[part] = prepare(rows[part], tokenizer, recipe.max_length)
+        examples[part], left_out[part] = prepare(
+            rows[part], tokenizer, recipe.max_length, recipe.decision_weight
+        )
         if not examples[part]:
             raise TrainingError(
                 f"{part}.parquet: none of {len(rows[part])} examples can be used ({dict(left_out[part])}); "
@@ -77,12 +80,13 @@ def train_adapter(job: dict) -> None:
         job["task"], [rows["validation"][example["row"]] for example in examples["validation"]], recipe
     )
     model = load_base(base, lora, recipe)
-    trainer = answer_trainer()(
+    trainer = answer_trainer(examples["train"], recipe)(
         model=model,
         args=arguments(recipe, checkpoints, on_gpu=torch.cuda.is_available()),
         train_dataset=datasets["train"].remove_columns("row"),
         eval_dataset=datasets["validation"].remove_columns("row"),
         processing_class=tokenizer,
+        data_collator=AnswerCollator(tokenizer.pad_token_id),
         peft_config=LoraConfig(
             task_type="CAUSAL_LM",
             r=lora.rank,
@@ -174,6 +178,8 @@ def arguments(recipe: Recipe, checkpoints: Path, on_gpu: bool):
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         max_length=None,
+        # Weights are no argument of the model.
+        remove_unused_columns=False,
         bf16=recipe.dtype == "bfloat16",
         gradient_checkpointing=recipe.gradient_checkpointing,
         eval_strategy="steps",
@@ -196,14 +202,37 @@ def arguments(recipe: Recipe, checkpoints: Path, on_gpu: bool):
     )
 
 
-def answer_trainer() -> type:
-    """trl's SFTTrainer, with logits only where something is learned.
+class AnswerCollator:
+    """Examples -> tensors [batch, length], padded at the right."""
+
+    PADDING: ClassVar = {"labels": IGNORED, "weights": 0.0, "attention_mask": 0}
+
+    def __init__(self, pad_id: int):
+        self.padding = self.PADDING | {"input_ids": pad_id}
+
+    def __call__(self, examples: list[dict]) -> dict:
+        import torch
+
+        length = max(len(example["input_ids"]) for example in examples)
+        rows = [example | {"attention_mask": [1] * len(example["input_ids"])} for example in examples]
+        return {
+            name: torch.tensor([row[name] + [padding] * (length - len(row[name])) for row in rows])
+            for name, padding in self.padding.items()
+        }
+
+
+def answer_trainer(examples: list[dict], recipe: Recipe) -> type:
+    """trl's SFTTrainer, with logits only where something is learned, and tokens that weigh differently.
 
     trl 1.16 leaves out the prompt's logits on GPUs with Triton only; elsewhere it computes all of them in
     float32, which at SmolLM2's size costs more than the rest of the model.
     """
     import torch
     from trl import SFTTrainer
+
+    num_learned = [sum(label != IGNORED for label in example["labels"]) for example in examples]
+    # A constant, so that the loss is as large as a mean over tokens would be on the whole.
+    num_step = sum(num_learned) / len(examples) * recipe.batch_size * recipe.accumulation
 
     class AnswerTrainer(SFTTrainer):
         def _get_train_sampler(self, train_dataset=None):
@@ -221,12 +250,15 @@ def answer_trainer() -> type:
                 logits_to_keep=learned,
             ).logits.float()
             labels = labels[:, learned]
-            loss = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
             )
+            loss = (losses * inputs["weights"][:, 1:][:, learned]).sum()
             num_labels = (labels != IGNORED).sum()
             if num_items_in_batch is None:
                 loss = loss / num_labels
+            elif recipe.loss_mean == "examples":
+                loss = loss / num_step
             else:
                 # The count is of all workers, whose gradients are averaged.
                 loss = loss / num_items_in_batch * self.accelerator.num_processes

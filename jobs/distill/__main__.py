@@ -2,6 +2,7 @@
 
     python -m jobs.distill --archive DIR --output DIR                      # by rules: free, no model
     python -m jobs.distill --archive DIR --output DIR --config FILE.toml   # by a model: jobs/configs/distill
+    python -m jobs.distill --archive DIR --teacher gold --gold DIR/_gold/memories.jsonl --output DIR
     python -m jobs.distill --task decider --store URI --output DIR
     python -m jobs.distill --task fact_qa --store URI --output DIR
     python -m jobs.distill --task evolvable --archive DIR --questions FILE --output DIR
@@ -11,7 +12,9 @@ with the rule) and a data card. A paid answer is kept as soon as it arrives: run
 a crash, or with higher caps, and nothing is paid for twice.
 """
 
+import hashlib
 import json
+from pathlib import Path
 
 from jobs.cli import JobError, UsageError, main, say
 from jobs.distill.config import DistillConfig
@@ -26,7 +29,7 @@ def run(config: DistillConfig) -> dict:
     from cluster.lease import Lease, LeaseHeld, LeaseLost
     from cluster.models import ModelError
 
-    places = {name: getattr(config, name) for name in ("archive", "store", "output")}
+    places = {name: getattr(config, name) for name in ("archive", "store", "output", "gold")}
     config = config.model_copy(update={name: absolute(uri) for name, uri in places.items() if uri})
     try:
         with Lease(config.output, "jobs.distill"):
@@ -179,17 +182,20 @@ def made_by(config: DistillConfig, profiles: dict) -> dict:
     from cluster.distillation.teacher import rules_fingerprint
     from cluster.fingerprint import source_fingerprint
 
-    names = {"rules": "rules", "none": "none"}
+    names = {"rules": "rules", "gold": "gold", "none": "none"}
     for role in ("teacher", "judge"):
         kind = getattr(config, role)
         if kind == "vllm":
             names[role] = f"vllm:{profiles[role].name}"
         else:
             names[role] = names.get(kind) or f"openai:{getattr(config, f'{role}_endpoint').model}"
-    is_rules = config.teacher == "rules"
+    if config.teacher == "gold":
+        taught_by = hashlib.sha256(Path(config.gold).read_bytes()).hexdigest()[:16]
+    else:
+        taught_by = rules_fingerprint() if config.teacher == "rules" else profiles["teacher"].fingerprint
     return {
         "teacher": names["teacher"],
-        "teacher_fingerprint": rules_fingerprint() if is_rules else profiles["teacher"].fingerprint,
+        "teacher_fingerprint": taught_by,
         "judge": names["judge"],
         "min_score": config.min_score if config.judge != "none" else None,
         "verifier": source_fingerprint("cluster.distillation.verifier"),

@@ -45,8 +45,11 @@ class DistillConfig(JobConfig):
     max_segments: int | None = Field(None, ge=1)
     """Ask the teacher about this many segments, drawn evenly by hash; not given: all."""
 
-    teacher: Literal["rules", "vllm", "openai"] = "rules"
-    """rules: free and deterministic. vllm: a profile on this cluster. openai: an endpoint of that kind."""
+    teacher: Literal["rules", "gold", "vllm", "openai"] = "rules"
+    """rules: free and deterministic. gold: what people wrote down, taken as it is. vllm: a profile on this
+    cluster. openai: an endpoint of that kind."""
+    gold: str | None = None
+    """File of memories for the teacher gold, as jobs.sample writes it: memories.jsonl."""
     teacher_profile: str | None = None
     """Encoder profile whose prompt, and for vllm whose model, teaches; not given: the student's."""
     judge: Literal["none", "vllm", "openai"] = "none"
@@ -136,6 +139,8 @@ class DistillConfig(JobConfig):
             raise ValueError(
                 "task evolvable needs an archive and questions with evidence: pass --archive and --questions"
             )
+        if (self.teacher == "gold") != (self.gold is not None):
+            raise ValueError("teacher gold needs a file of memories, and no other does: pass --gold")
         for role in ("teacher", "judge"):
             endpoint = getattr(self, f"{role}_endpoint")
             if getattr(self, role) == "openai" and not (endpoint.base_url and endpoint.model):

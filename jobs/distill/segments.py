@@ -129,7 +129,11 @@ def teach(
     rows = (
         ray.data.from_items(plan.parts, override_num_blocks=min(len(plan.parts), MAX_BLOCKS))
         .map(TeachStage, fn_constructor_args=(files, make), **actor_options(pool, num_gpus))
-        .map(CheckStage, fn_constructor_args=(student, files), **actor_options(config.check_pool, 0))
+        .map(
+            CheckStage,
+            fn_constructor_args=(student, files, config.teacher == "gold"),
+            **actor_options(config.check_pool, 0),
+        )
     )
     return _consume(rows, "teach", plan.parts)
 
@@ -160,7 +164,7 @@ def _consume(rows, label: str, parts: list[dict]) -> list[dict]:
 def model_pool(config: DistillConfig, role: str) -> tuple[PoolConfig, float]:
     """Pool and GPUs per actor of teacher or judge."""
     kind, pool = getattr(config, role), getattr(config, f"{role}_pool")
-    if kind == "rules":
+    if kind in ("rules", "gold"):
         return config.check_pool, 0
     if kind == "openai":
         # One actor keeps the caps, and has as many requests in flight as are wanted.
@@ -171,10 +175,19 @@ def model_pool(config: DistillConfig, role: str) -> tuple[PoolConfig, float]:
 def make_teacher(config: DistillConfig, profile: EncoderProfile):
     """The teacher, made where it works."""
     from cluster.distillation.responses import Responses
-    from cluster.distillation.teacher import OpenAITeacher, RulesTeacher, VllmTeacher, fingerprint
+    from cluster.distillation.teacher import (
+        GoldTeacher,
+        OpenAITeacher,
+        RulesTeacher,
+        VllmTeacher,
+        fingerprint,
+        read_gold,
+    )
 
     if config.teacher == "rules":
         return RulesTeacher(profile)
+    if config.teacher == "gold":
+        return GoldTeacher(read_gold(config.gold), profile)
     key = fingerprint(config.teacher, profile, config.teacher_endpoint)
     responses = Responses(ledger(config), "teacher", key)
     if config.teacher == "vllm":

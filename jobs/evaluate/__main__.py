@@ -2,6 +2,7 @@
 
     python -m jobs.evaluate encoder --archive DIR --profiles default default:base --report DIR
     python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR
+    python -m jobs.evaluate memories --store URI --gold DIR/_gold --report DIR
     python -m jobs.evaluate decider --data DIR --deciders rules default --report DIR
     python -m jobs.evaluate decider --pairs FILE --report DIR
     python -m jobs.evaluate qa --store URI --questions FILE --profiles default --report DIR
@@ -18,6 +19,7 @@ from jobs.cli import main
 COMMANDS = {
     "encoder": "what several encoder profiles make of the same conversations: a leaderboard",
     "retrieval": "how well questions find their evidence among raw turns, records, and both",
+    "memories": "what of a store's records people would have written down, and what is missing",
     "decider": "how well deciders decide decisions that are known",
     "qa": "what models answer to questions about users, with retrieval off and on",
 }

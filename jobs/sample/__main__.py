@@ -1,11 +1,13 @@
-"""Write a small world of conversations with known answers, to try the pipeline on.
+"""Write conversations with known answers as an archive, to try, train and test the pipeline on.
 
-A dozen users talk for some weeks: facts that change, preferences, events, constraints, procedures, failures,
-tools, and advice with nothing to remember. DIR gets the archive (Parquet), DIR/_gold what a memory store
-should hold at the end: memories.jsonl, questions.jsonl, secrets.jsonl and the manifest world.json.
-The same seed gives the same bytes.
+The conversations were written by hand, person by person; jobs/sample/corpus/README.md says how. DIR gets the
+archive (Parquet), DIR/_gold what a memory store should hold at the end: memories.jsonl, questions.jsonl,
+secrets.jsonl, pairs.jsonl (older and newer memories, and what becomes of the older), and the manifest
+world.json. With --num-users the conversations are generated instead, for load tests: they say nothing of
+quality. The same options give the same bytes.
 
-    python -m jobs.sample --archive data/sample
+    python -m jobs.sample --archive data/sample                          # about 100 sessions
+    python -m jobs.sample --archive data/train --people train --segments
     python -m jobs.sample --archive data/large --num-users 1000 --num-weeks 8
 """
 
@@ -15,13 +17,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from jobs.cli import JobConfig, UsageError, main, say
-from jobs.sample.world import START, World, build_world
+from jobs.sample.world import START, build_world
+from jobs.sample.written import SPLITS, Written, corpus_hash, read_people, read_segments
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 
 SAMPLE_FILES = "sample-*.parquet"
@@ -32,17 +36,25 @@ SEGMENT_TURNS = 4
 """Only for the count in the manifest: what the encoder sees of a session at a time by default."""
 
 
+FEW_SESSIONS = 90
+"""People are added to the default sample until it has so many sessions."""
+
+
 class SampleConfig(JobConfig):
-    """Size and seed of the world, and where it goes."""
+    """Which conversations, and where they go."""
 
     archive: Path
     """Folder of the archive; made if missing. May hold an older sample, but no other archive."""
-    seed: int = Field(7, ge=0)
-    """Seed of the world: the same seed gives the same files, byte for byte."""
-    num_users: int = Field(12, ge=1, le=100_000)
-    """Users in the world."""
+    people: Literal["few", "all", *SPLITS] = "few"
+    """Whose conversations: those of one split of the corpus, of all of them, or of a few people of `tune`."""
+    segments: bool = False
+    """Write the corpus's single segments as well, each as a user of its own: they are for training."""
+    num_users: int | None = Field(None, ge=1, le=100_000)
+    """Generate the conversations of so many users instead."""
     num_weeks: int = Field(4, ge=1, le=520)
-    """Weeks that the world covers, two or three sessions per user and week."""
+    """Weeks that generated conversations cover, two or three sessions per user and week."""
+    seed: int = Field(7, ge=0)
+    """Seed of generated conversations: the same seed gives the same files, byte for byte."""
 
 
 def run(config: SampleConfig) -> dict:
@@ -51,13 +63,14 @@ def run(config: SampleConfig) -> dict:
     gold = config.archive / "_gold"
     _check_folder(config.archive)
     gold.mkdir(parents=True, exist_ok=True)
-    world = build_world(seed=config.seed, num_users=config.num_users, num_weeks=config.num_weeks)
+    world, facts = _world(config)
     # Without its manifest the older sample is not complete any more, whatever happens from here on.
     (gold / "world.json").unlink(missing_ok=True)
     files = _write_archive(archive=config.archive, sessions=world.sessions)
-    for name in ("memories", "questions", "secrets"):
-        _write_jsonl(path=gold / f"{name}.jsonl", rows=getattr(world, name))
-    manifest = _manifest(config=config, world=world, files=files)
+    rows = {name: getattr(world, name) for name in ("memories", "questions", "secrets", "pairs")}
+    for name in rows:
+        _write_jsonl(path=gold / f"{name}.jsonl", rows=rows[name])
+    manifest = _manifest(sessions=world.sessions, rows=rows, files=files) | facts
     _write(
         gold / "world.json", lambda path: path.write_text(_json(manifest, indent=2) + "\n", encoding="utf-8")
     )
@@ -118,28 +131,42 @@ def _json(value: object, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def _manifest(*, config: SampleConfig, world: World, files: list[str]) -> dict:
-    """Seed, counts, and what a test wants to know about the world besides its gold."""
-    num_turns = [len(row["turns"]) for row in world.sessions]
+def _world(config: SampleConfig) -> tuple[Written, dict]:
+    """The rows of all files, and what the manifest says of where they come from."""
+    if config.num_users is not None:
+        world = build_world(seed=config.seed, num_users=config.num_users, num_weeks=config.num_weeks)
+        rows = {name: getattr(world, name) for name in ("sessions", "memories", "questions", "secrets")}
+        return Written(**rows), {
+            "seed": config.seed,
+            "num_weeks": config.num_weeks,
+            "first_day": START.isoformat(),
+            "advice_sessions": world.advice_sessions,
+            "shared_sentences": world.shared_sentences,
+        }
+    splits = {"few": ("tune",), "all": SPLITS}.get(config.people, (config.people,))
+    world = read_people(splits, max_sessions=FEW_SESSIONS if config.people == "few" else None)
+    if config.segments:
+        single = read_segments()
+        world.sessions.extend(single.sessions)
+        world.memories.extend(single.memories)
+    return world, {"people": config.people, "corpus": corpus_hash()}
+
+
+def _manifest(*, sessions: list[dict], rows: dict[str, list[dict]], files: list[str]) -> dict:
+    """Counts, and what a test wants to know besides the gold."""
+    num_turns = [len(row["turns"]) for row in sessions]
     return {
-        "seed": config.seed,
-        "num_weeks": config.num_weeks,
-        "first_day": START.isoformat(),
         "files": files,
         "counts": {
-            "num_users": config.num_users,
-            "num_sessions": len(world.sessions),
+            "num_users": len({row["user_id"] for row in sessions}),
+            "num_sessions": len(sessions),
             "num_turns": sum(num_turns),
             "num_segments": sum(-(-num // SEGMENT_TURNS) for num in num_turns),
-            "num_memories": len(world.memories),
-            "num_questions": len(world.questions),
-            "num_secrets": len(world.secrets),
+            **{f"num_{name}": len(found) for name, found in rows.items()},
         },
-        "memories_by_type": _count(row["memory_type"] for row in world.memories),
-        "memories_by_status": _count(row["status"] for row in world.memories),
-        "questions_by_type": _count(row["question_type"] for row in world.questions),
-        "advice_sessions": world.advice_sessions,
-        "shared_sentences": world.shared_sentences,
+        "memories_by_type": _count(row["memory_type"] for row in rows["memories"]),
+        "memories_by_status": _count(row["status"] for row in rows["memories"]),
+        "questions_by_type": _count(row["question_type"] for row in rows["questions"]),
     }
 
 

@@ -59,14 +59,15 @@ class Sample:
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Sample:
-    return Sample(tmp_path_factory.mktemp("sample"))
+    return Sample(tmp_path_factory.mktemp("sample"), num_users=12)
 
 
 def test_same_seed_gives_the_same_bytes(sample, tmp_path):
-    again = Sample(tmp_path / "again")
+    again = Sample(tmp_path / "again", num_users=12)
     assert again.digests() == sample.digests()
     assert sorted(sample.digests()) == [
         "_gold/memories.jsonl",
+        "_gold/pairs.jsonl",
         "_gold/questions.jsonl",
         "_gold/secrets.jsonl",
         "_gold/world.json",
@@ -75,11 +76,11 @@ def test_same_seed_gives_the_same_bytes(sample, tmp_path):
 
 
 def test_another_seed_gives_another_world(sample, tmp_path):
-    other = Sample(tmp_path / "other", seed=8)
+    other = Sample(tmp_path / "other", num_users=12, seed=8)
     assert not set(other.digests().values()) & set(sample.digests().values())
 
 
-def test_default_world_has_the_promised_size(sample):
+def test_a_generated_world_has_the_promised_size(sample):
     counts = sample.manifest["counts"]
     assert 90 <= counts["num_sessions"] == len(sample.rows) <= 110
     assert 110 <= counts["num_segments"] <= 130

@@ -1,0 +1,222 @@
+"""Memories: what of a store's records people would have written down, and what of theirs is missing.
+
+    python -m jobs.evaluate memories --store URI --gold DIR/_gold --report DIR
+    python -m jobs.evaluate memories --memories FILE --gold DIR/_gold --report DIR
+
+DIR/_gold is what `jobs.sample` leaves beside its archive. FILE holds memories of another system as JSON lines
+{"user_id", "text", "date"}: they have no evidence, so words alone decide. English and each other language are
+reported apart.
+
+  recall             share of the memories that must be found which some record matches
+  precision          share of the records that match a memory, one record a memory
+  negations_lost     records that would match, but deny what the memory says, or say what it denies
+  numbers_lost       records that would match, but for a number
+  current_active     of the current memories that must be found: share that some active record matches
+  outdated_active    of the superseded memories: share that some active record, not ended, still states
+  entity_coverage    share of the entities of matched memories that their records name
+  dates_resolved     of the memories with a day from which they hold: share of their records with that day
+  dates_wrong        share of those records with another day
+
+A record matches a memory if it rests on one of its turns, has its polarity, and holds one alternative of each
+of its keys. The first four look at what the encoder wrote (first revisions), the next two at active records.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from jobs.cli import JobConfig, JobError, UsageError
+from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.items import read_all_items
+from jobs.run import absolute
+
+COLUMNS = ["record_id", "revision", "user_id", "semantic_text", "entities", "temporal", "evidence", "active"]
+
+
+class Config(JobConfig):
+    """Settings of an evaluation of memories."""
+
+    gold: str
+    """Folder `_gold` of an archive that jobs.sample wrote."""
+    store: str | None = None
+    """Store whose records are measured."""
+    memories: str | None = None
+    """Or a file with another system's memories."""
+    report: str
+    """Folder for report.json, report.md and report.png."""
+    as_of: str | None = None
+    """Look at the store as this run left it."""
+
+
+def run(config: Config) -> dict:
+    """Measure, write the report, return the summary."""
+    started_s = time.monotonic()
+    if (config.store is None) == (config.memories is None):
+        raise UsageError("give one of --store and --memories: which memories are to be measured?")
+    folder = check_folder(config.report)
+    gold = read_gold(config.gold)
+    rows = read_store(config) if config.store else read_foreign(config.memories)
+    users = {row["user_id"] for row in gold}
+    rows = [row for row in rows if row["user_id"] in users]
+    report = {
+        language: measure(rows, [row for row in gold if row["language"] == language])
+        for language in sorted({row["language"] for row in gold}, key=lambda name: (name != "en", name))
+    }
+    details = rounded({"languages": report})
+    boards = [
+        {"language": name, **{key: value for key, value in board.items() if not isinstance(value, list)}}
+        for name, board in report.items()
+    ]
+    definitions = __doc__[__doc__.index("  recall") :]
+    write_report(
+        folder, config, details, "Memories", boards, definitions, lambda figure: draw(figure, boards)
+    )
+    seconds = round(time.monotonic() - started_s, 2)
+    return {"status": "done", "boards": rounded(boards), "report": str(folder), "seconds": seconds}
+
+
+def read_gold(folder: str) -> list[dict]:
+    """Rows of memories.jsonl. UsageError where there are none, or none with keys."""
+    path = Path(folder) / "memories.jsonl"
+    if not path.is_file():
+        raise UsageError(f"--gold {folder}: has no memories.jsonl; give the folder _gold of a sample")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row.get("keys")]
+    if not rows:
+        raise UsageError(f"--gold {folder}: its memories have no keys; make the sample without --num-users")
+    return rows
+
+
+def read_store(config: Config) -> list[dict]:
+    """Records of a store, every revision, as rows of COLUMNS."""
+    from cluster.store import Store, StoreError
+
+    try:
+        return Store(absolute(config.store)).rows("records", COLUMNS, as_of=config.as_of).to_pylist()
+    except StoreError as error:
+        raise JobError(str(error)) from error
+
+
+def read_foreign(path: str) -> list[dict]:
+    """Memories of another system, as such rows."""
+    rows = []
+    for number, item in enumerate(read_all_items(path, "--memories"), 1):
+        user_id, text = (item.get(name) if isinstance(item, dict) else None for name in ("user_id", "text"))
+        if not isinstance(user_id, str) or not isinstance(text, str):
+            raise UsageError(f"--memories {path}: item {number} lacks user_id or text; give both as strings")
+        rows.append(
+            {
+                "record_id": f"{number}",
+                "revision": 1,
+                "user_id": user_id,
+                "semantic_text": text,
+                "entities": [],
+                "temporal": {"t_ref": "", "t_valid_from": item.get("date") or "", "t_valid_to": ""},
+                "evidence": [],
+                "active": True,
+            }
+        )
+    return rows
+
+
+# --- measuring ------------------------------------------------------------------------------------------
+
+
+def measure(rows: list[dict], gold: list[dict]) -> dict:
+    """All numbers for the memories of one language."""
+    from cluster.evaluation.memories import denies, holds_keys, pair, score
+
+    users = {row["user_id"] for row in gold}
+    rows = [row for row in rows if row["user_id"] in users]
+    first = [row for row in rows if row["revision"] == 1]
+    active = [row for row in rows if row["active"]]
+    memories = [_memory(row) for row in gold]
+    result = score([_record(row) for row in first], memories)
+    by_id = {row["memory_id"]: row for row in gold}
+    by_record = {row["record_id"]: row for row in first}
+    pairs = [
+        (by_record[record], by_id[memory])
+        for record, memory in pair([_record(row) for row in first], memories).items()
+    ]
+    named = [
+        any(name.casefold() in entity.casefold() for entity in record["entities"])
+        for record, memory in pairs
+        for name in memory["entities"]
+    ]
+    dated = [(r["temporal"], m["temporal"]) for r, m in pairs if m["temporal"]["t_valid_from"]]
+    same = [made["t_valid_from"] == wanted["t_valid_from"] for made, wanted in dated]
+    other = [bool(made["t_valid_from"]) and not right for (made, _), right in zip(dated, same, strict=True)]
+    # A record that was united with others rests on more turns than the memory's own: its words decide.
+    current = [row for row in gold if row["status"] == "current" and row["is_must"]]
+    lasting = [
+        any(
+            record["user_id"] == row["user_id"]
+            and denies(record["semantic_text"]) == denies(row["semantic_text"])
+            and holds_keys(record["semantic_text"], row["keys"])
+            for record in active
+        )
+        for row in current
+    ]
+    outdated = [row for row in gold if row["status"] == "superseded" and row["is_must"]]
+    stale = [
+        any(
+            record["user_id"] == row["user_id"]
+            and not record["temporal"]["t_valid_to"]
+            and _rests_on(record, row)
+            and denies(record["semantic_text"]) == denies(row["semantic_text"])
+            and holds_keys(record["semantic_text"], row["keys"])
+            for record in active
+        )
+        for row in outdated
+    ]
+    return result | {
+        "current_active": _mean(lasting),
+        "outdated_active": _mean(stale),
+        "entity_coverage": _mean(named),
+        "dates_resolved": _mean(same),
+        "dates_wrong": _mean(other),
+        "num_dated": len(dated),
+    }
+
+
+def _rests_on(record: dict, memory: dict) -> bool:
+    turns = {(turn["session_id"], turn["turn_index"]) for turn in record["evidence"]}
+    return not turns or any((memory["session_id"], turn) in turns for turn in memory["evidence_turns"])
+
+
+def _record(row: dict):
+    from cluster.evaluation.memories import Found
+
+    turns = frozenset((turn["session_id"], turn["turn_index"]) for turn in row["evidence"])
+    return Found(id=row["record_id"], user_id=row["user_id"], text=row["semantic_text"], turns=turns)
+
+
+def _memory(row: dict):
+    from cluster.evaluation.memories import Found
+
+    return Found(
+        id=row["memory_id"],
+        user_id=row["user_id"],
+        text=row["semantic_text"],
+        turns=frozenset((row["session_id"], turn) for turn in row["evidence_turns"]),
+        keys=tuple(map(tuple, row["keys"])),
+        is_must=row["is_must"],
+        language=row["language"],
+    )
+
+
+def _mean(values: list[bool]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def draw(figure, boards: list[dict]) -> None:
+    """Shares by language."""
+    axes = figure.subplots()
+    names = ("recall", "precision", "current_active", "outdated_active", "entity_coverage", "dates_resolved")
+    width = 0.8 / len(boards)
+    for number, row in enumerate(boards):
+        places = [place + number * width for place in range(len(names))]
+        axes.bar(places, [row[name] or 0 for name in names], width, label=row["language"])
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
+    axes.set(ylim=(0, 1), title="Memories")
+    axes.legend()
