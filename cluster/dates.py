@@ -45,10 +45,11 @@ _MONTH_NAMES = "|".join(f"{name[:3]}(?:{name[3:]})?" if name != "may" else "may"
 _MONTH_NAMES = _MONTH_NAMES.replace("sep(?:tember)?", "sept?(?:ember)?")
 _NUMBER = rf"(?P<number>\d+|{'|'.join(NUMBERS)}|a couple of)"
 _UNIT = r"(?P<unit>day|week|fortnight|month|year)s?"
-ORDINALS = (
+ORDINALS = (  # noqa: SIM905 - a list of words is read more easily
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth"
     " fifteenth sixteenth seventeenth eighteenth nineteenth twentieth twenty-first twenty-second twenty-third"
-    " twenty-fourth twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth thirty-first"
+    " twenty-fourth twenty-fifth twenty-sixth twenty-seventh twenty-eighth twenty-ninth thirtieth"
+    " thirty-first"
 ).split()
 _ORDINALS = "|".join(sorted(ORDINALS, key=len, reverse=True)).replace("-", "[ -]")
 _DOM = rf"(?P<dom>\d{{1,2}}|{_ORDINALS})(?:st|nd|rd|th)?"
@@ -56,17 +57,18 @@ _YEAR = r"(?P<year>1[5-9]\d\d|20\d\d)"
 _WHICH = r"(?P<which>next|this coming|coming|this past|this|last|past)"
 
 _AHEAD = re.compile(
-    r"\b(?:will|won['’]t|shall|going to|plans?|planning|intends?|wants?|hopes?|would like|booked|scheduled|due|expires?"
-    r"|decided to|chose to|agreed to|promised to|supposed to|has to|have to|must|needs?|estimated|expects?|expecting"
-    r"|(?:been )?(?:moved|postponed|pushed|brought forward) (?:to|back|from)|appointment|interview|exam|deadline"
-    r"|is on|are on|is in|(?:is|are)\s*$|(?:is|are|being) (?!called|married|named|born)\w+(?:ing|ed|off)"
+    r"\b(?:will|won['’]t|shall|going to|plans?|planning|intends?|wants?|hopes?|would like|booked|scheduled"
+    r"|due|expires?|decided to|chose to|agreed to|promised to|supposed to|has to|have to|must|needs?"
+    r"|estimated|expects?|expecting|(?:been )?(?:moved|postponed|pushed|brought forward) (?:to|back|from)|appointment"
+    r"|interview|exam|deadline|is on|are on|is in|(?:is|are)$"
+    r"|(?:is|are|being) (?!called|married|named|born)\w+(?:ing|ed|off)"
     r"|has (?:her|his|their|an?) (?:\S+ ){0,4}?(?:operation|visit|check-up|scan|flight|trip|meeting))\b",
     re.IGNORECASE,
 )
 _BACK = re.compile(
-    r"\b(?:was|were|had|did|didn['’]t|got|went|came|left|lost|bought|sold|won|took|became|began|broke|died|born|quit"
-    r"|(?:has|have) (?:been|had|not|never|no longer|\w+ed|\w+en)|since|ago|saw|met|made|gave|found|ran|put|owed"
-    r"|flew|drove|wrote|told|started|[a-z]{3,}ed)\b",
+    r"\b(?:was|were|had|did|didn['’]t|got|went|came|left|lost|bought|sold|won|took|became|began|broke|died"
+    r"|born|quit|(?:has|have) (?:been|had|not|never|no longer|\w+ed|\w+en)|since|ago|saw|met|made"
+    r"|gave|found|ran|put|owed|flew|drove|wrote|told|started|[a-z]{3,}ed)\b",
     re.IGNORECASE,
 )
 _RECURRING = re.compile(r"\b(?:every|each|only|all|but|most|usually|always)\b[^,;.]{0,25}$", re.IGNORECASE)
@@ -98,7 +100,7 @@ class Resolved:
 
 
 def resolve(text: str, said_on: dt.date | None) -> Resolved:
-    """The statement as it reads on any other day. Without the day of the message only whole dates are read."""
+    """The statement as it reads on any other day. Without the day of the message only whole dates count."""
     spans, pieces, position = [], [], 0
     while match := _EXPRESSION.search(text, position):
         span = _span(match, text, said_on)
@@ -137,9 +139,11 @@ _PATTERNS = {
     "today": r"(?:later |earlier )?today|tonight|this (?:morning|afternoon|evening)",
     "weekday_week": rf"(?:on )?(?:a week on )?{_DAY} week|a week on (?P<later>{'|'.join(DAYS)})",
     "from_today": rf"{_NUMBER} {_UNIT} from (?:today|now)",
-    "weekday": rf"(?:on )?(?:{_WHICH} )?{_DAY}(?P<possessive>['’]s)?(?: (?:morning|afternoon|evening|night))?",
+    "weekday": rf"(?:on )?(?:{_WHICH} )?{_DAY}(?P<possessive>['’]s)?"
+    r"(?: (?:morning|afternoon|evening|night))?",
     "week": r"(?P<which>last|next|this) (?P<span>week|weekend|month|year)",
-    "season": rf"(?:in |the )*(?:(?P<which>last|next|this) )?(?P<season>{'|'.join(SEASONS)})(?: (?:of )?{_YEAR})?",
+    "season": rf"(?:in |the )*(?:(?P<which>last|next|this) )?(?P<season>{'|'.join(SEASONS)})"
+    rf"(?: (?:of )?{_YEAR})?",
     "ago": rf"(?:about |around |some |just over )?{_NUMBER} {_UNIT} ago",
     "in": rf"in (?:about |around )?{_NUMBER} {_UNIT}(?:['’]s? time)?",
     "date": rf"(?:on )?(?:the )?{_DOM} (?:of )?(?P<month>{_MONTH_NAMES})\b\.?"
@@ -147,7 +151,9 @@ _PATTERNS = {
     "date_us": rf"(?:on )?(?P<month>{_MONTH_NAMES})\.? (?:the )?{_DOM}\b(?!:)(?:,? {_YEAR})?",
     "month": rf"(?:(?P<edge>(?:at |by )?the (?:end|beginning|start|middle) of) )?"
     rf"(?:(?P<which>last|next|this) )?(?P<month>{_MONTH_NAMES})\b(?: (?:of )?{_YEAR})?",
-    "day_of_month": rf"(?:on )?the (?:(?P<dom>\d{{1,2}})(?:st|nd|rd|th)|(?<=on the )(?P<word>{_ORDINALS})(?=$|[,.;]))\b(?! (?:of|floor|time|place|grade|year|birthday"
+    "day_of_month": r"(?:on )?the (?:(?P<dom>\d{1,2})(?:st|nd|rd|th)"
+    rf"|(?<=on the )(?P<word>{_ORDINALS})(?=$|[,.;]))"
+    r"\b(?! (?:of|floor|time|place|grade|year|birthday"
     r"|anniversary|edition|century|season|attempt|street|avenue))",
     "end_of_year": r"the end of the year",
     "holiday": r"(?P<name>christmas eve|christmas|new year['’]s eve|new year['’]s day|new year)",
@@ -235,7 +241,7 @@ def _is_recurring(kind: str, groups: dict, intro: str, match: re.Match, text: st
 
 
 def _names_time(kind: str, groups: dict, intro: str, match: re.Match, text: str) -> bool:
-    """Whether a month, season or year is meant as a time: "may" is a verb, "March" a name, "2019" a number."""
+    """Whether a month, season or year means a time: "may" is a verb, "March" a name, "2019" a number."""
     if kind == "year":
         return intro in ("in", "since", "until", "before", "after", "from", "till", "by", "during")
     if kind == "season":
@@ -261,7 +267,7 @@ def _direction(text: str, match: re.Match, intro: str) -> int:
     # The words of the clause around the expression: what it looks back on it does not plan.
     before = re.split(r"[;,]| (?:because|when|which|who) ", text[: match.start()])[-1]
     for clause in (before, text):
-        ahead, back = list(_AHEAD.finditer(clause)), list(_BACK.finditer(clause))
+        ahead, back = list(_AHEAD.finditer(clause.rstrip())), list(_BACK.finditer(clause))
         if ahead:
             return 1
         if back:

@@ -46,7 +46,8 @@ CHECKED_SCHEMA = pa.schema(
         ),
     ]
 )
-"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking, or why it teaches nothing.
+"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking, or why it teaches
+nothing.
 `records` is JSON of all keys, for the judge; `completion` has those that the student writes."""
 
 

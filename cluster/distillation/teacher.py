@@ -56,8 +56,8 @@ class RulesTeacher:
 class GoldTeacher:
     """Memories of a file, each given with the segment in whose current turns the last of its evidence lies.
 
-    `memories` are rows of memories.jsonl by session. The text learned is `said`, in the speaker's own words of
-    time; the runtime computes the date. A turn that was cut gives what most of the memory's words stand in.
+    `memories` are rows of memories.jsonl by session. The text learned is `said`, in the speaker's own words
+    of time; the runtime computes the date. A piece of a turn gives what most of a memory's words stand in.
     """
 
     def __init__(self, memories: dict[str, list[dict]], profile: EncoderProfile):

@@ -1,7 +1,7 @@
 """The written corpus: people whose conversations, memories, questions and pairs were written by hand.
 
-One JSON-lines file a person in corpus/people/SPLIT, files of single segments in corpus/segments; the format and
-the labelling rules are in corpus/README.md. Here they become rows of an archive and of its gold.
+One JSON-lines file a person in corpus/people/SPLIT, files of single segments in corpus/segments; the format
+and the labelling rules are in corpus/README.md. Here they become rows of an archive and of its gold.
 """
 
 import datetime as dt
@@ -106,7 +106,7 @@ def _session_row(user_id: str, session: dict) -> dict:
 
 
 def _memory_rows(user_id: str, language: str, sessions: list[dict]) -> Iterator[dict]:
-    """Rows of memories.jsonl. `status`: current, superseded (by `superseded_by`), or repeat (of `same_as`)."""
+    """Rows of memories.jsonl. `status`: current, superseded by another, or repeat of an earlier one."""
     ended_by = {
         older: memory["id"]
         for session in sessions
