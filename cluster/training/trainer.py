@@ -248,13 +248,13 @@ def answer_trainer(examples: list[dict], recipe: Recipe) -> type:
                 attention_mask=inputs["attention_mask"],
                 use_cache=False,
                 logits_to_keep=learned,
-            ).logits.float()
-            labels = labels[:, learned]
-            losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-            )
-            loss = (losses * inputs["weights"][:, 1:][:, learned]).sum()
-            num_labels = (labels != IGNORED).sum()
+            ).logits
+            labels, is_learned = labels[:, learned], labels[:, learned] != IGNORED
+            # Flat: over [batch, vocabulary, position] torch walks a large vocabulary in strides.
+            logits, labels = logits[is_learned].float(), labels[is_learned]
+            losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+            loss = (losses * inputs["weights"][:, 1:][:, learned][is_learned]).sum()
+            num_labels = labels.numel()
             if num_items_in_batch is None:
                 loss = loss / num_labels
             elif recipe.loss_mean == "examples":
@@ -263,11 +263,9 @@ def answer_trainer(examples: list[dict], recipe: Recipe) -> type:
                 # The count is of all workers, whose gradients are averaged.
                 loss = loss / num_items_in_batch * self.accelerator.num_processes
             with torch.no_grad():
-                # A padded position counts as its label -100, which no token is.
                 num_correct = (logits.argmax(dim=-1) == labels).sum()
-            counts = self.accelerator.gather_for_metrics(torch.stack([num_correct, num_labels])[None]).sum(
-                dim=0
-            )
+                counted = torch.stack([num_correct, torch.full_like(num_correct, num_labels)])
+            counts = self.accelerator.gather_for_metrics(counted[None]).sum(dim=0)
             mode = "train" if self.model.training else "eval"
             self._metrics[mode]["mean_token_accuracy"].append((counts[0] / counts[1]).item())
             return (loss, None) if return_outputs else loss
