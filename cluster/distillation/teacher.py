@@ -12,6 +12,7 @@ own terms: evidence counts the segment's current turns from 0.
 import functools
 import hashlib
 import json
+from pathlib import Path
 
 import pyarrow as pa
 
