@@ -154,7 +154,7 @@ def tokenize(example: dict, tokenizer, decision_weight: float = 1.0) -> dict[str
         ending = [tokenizer.eos_token_id]
     prompt_ids, answer_ids = token_ids(tokenizer, prompt), answer + ending[:1]
     weights = [1.0] * len(prompt_ids + answer_ids)
-    if example["task"] == "encoder" and decision_weight > 1:
+    if decision_weight > 1 and example["task"] == "encoder":
         for index in decision_tokens(example["completion"], tokenizer):
             weights[len(prompt_ids) + index] = decision_weight
     labels = [IGNORED] * len(prompt_ids) + answer_ids

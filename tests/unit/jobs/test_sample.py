@@ -158,7 +158,8 @@ def test_some_facts_have_three_values(sample):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"seed": 3, "num_users": 3, "num_weeks": 30}, {"num_users": 1, "num_weeks": 1}]
+    "settings",
+    [{"num_users": 12}, {"seed": 3, "num_users": 3, "num_weeks": 30}, {"num_users": 1, "num_weeks": 1}],
 )
 def test_each_fact_has_exactly_one_current_memory(tmp_path, settings):
     sample = Sample(tmp_path, **settings)

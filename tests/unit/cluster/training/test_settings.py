@@ -13,11 +13,13 @@ from cluster.training.settings import (
     Recipe,
     TrainingError,
     answer_is_valid,
+    decision_tokens,
     last_checkpoint,
     prepare,
     tokenize,
 )
 from cluster.training.trainer import (
+    AnswerCollator,
     Answers,
     StepSampler,
     answer_trainer,
@@ -152,14 +154,15 @@ def trainer_of(base, tokenizer, tmp_path, rows, **recipe):
     from peft import LoraConfig
 
     recipe = Recipe(dtype="float32", accumulation=1, **recipe)
-    examples, _ = prepare(rows, tokenizer, 1000)
+    examples, _ = prepare(rows, tokenizer, 1000, recipe.decision_weight)
     data = Dataset.from_list(examples).remove_columns("row")
-    return answer_trainer()(
+    return answer_trainer(examples, recipe)(
         model=load_base(base, LoraSettings(), recipe),
         args=arguments(recipe, tmp_path, on_gpu=False),
         train_dataset=data,
         eval_dataset=data,
         processing_class=tokenizer,
+        data_collator=AnswerCollator(tokenizer.pad_token_id or 0),
         peft_config=LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"]),
     )
 
@@ -177,6 +180,33 @@ def test_the_loss_is_that_of_the_whole_logits_over_the_answers(base, tokenizer, 
         logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED
     )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_token_that_decides_whether_a_record_follows_weighs_more(base, tokenizer, tmp_path):
+    rows = [row() | {"task": "encoder"}]
+    plain = trainer_of(base, tokenizer, tmp_path, rows, batch_size=1)
+    weighted = trainer_of(base, tokenizer, tmp_path, rows, batch_size=1, decision_weight=8.0)
+    losses = []
+    for trainer in (plain, weighted):
+        batch = next(iter(trainer.get_eval_dataloader()))
+        with torch.no_grad():
+            losses.append(trainer.compute_loss(trainer.model.eval(), dict(batch)).item())
+    assert losses[1] > 1.01 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("completion", "decisive"),
+    [
+        ('{"records": []}', ["]"]),
+        ('{"records": [{"a": "x]}"}]}', ["{", "]"]),
+        ('{"records": [{"a": ["b"]}, {"a": []}]}', ["{", ",", "]"]),
+    ],
+)
+def test_what_decides_is_what_follows_the_bracket_and_each_record(tokenizer, completion, decisive):
+    tokens = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    found = [completion[slice(*tokens[index])] for index in decision_tokens(completion, tokenizer)]
+    assert len(found) == len(decisive)
+    assert all(character in text for character, text in zip(decisive, found, strict=True))
 
 
 def test_gradient_checkpointing_learns_the_same(base, tokenizer, tmp_path):
