@@ -54,12 +54,13 @@ ORDINALS = (  # noqa: SIM905 - a list of words is read more easily
 _ORDINALS = "|".join(sorted(ORDINALS, key=len, reverse=True)).replace("-", "[ -]")
 _DOM = rf"(?P<dom>\d{{1,2}}|{_ORDINALS})(?:st|nd|rd|th)?"
 _YEAR = r"(?P<year>1[5-9]\d\d|20\d\d)"
+_DAY_BEFORE = rf"(?:(?:{'|'.join(DAYS)}),? )?"
 _WHICH = r"(?P<which>next|this coming|coming|this past|this|last|past)"
 
 _AHEAD = re.compile(
     r"\b(?:will|won['’]t|shall|going to|plans?|planning|intends?|wants?|hopes?|would like|booked|scheduled"
     r"|due|expires?|decided to|chose to|agreed to|promised to|supposed to|has to|have to|must|needs?"
-    r"|estimated|expects?|expecting|(?:been )?(?:moved|postponed|pushed|brought forward) (?:to|back|from)"
+    r"|estimated|expects?|expecting|(?:been|was|were|is) (?:moved|postponed|pushed|brought forward) (?:to|back|from)"
     r"|appointment|interview|exam|deadline|is on|are on|is in|(?:is|are)$"
     r"|(?:is|are|being) (?!called|married|named|born)\w+(?:ing|ed|off)"
     r"|has (?:her|his|their|an?) (?:\S+ ){0,4}?(?:operation|visit|check-up|scan|flight|trip|meeting))\b",
@@ -88,6 +89,7 @@ class Span:
     words: str
     opens: bool = False
     closes: bool = False
+    is_range: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def resolve(text: str, said_on: dt.date | None) -> Resolved:
     if valid_from and not valid_to:
         only = next(span for span in spans if not span.closes)
         # An event or plan of some days ends with them; of a state only the beginning is known.
-        if not only.opens and only.first != only.last:
+        if only.first != only.last and (not only.opens or only.is_range):
             valid_to = only.last
     if valid_from and valid_to and valid_to < valid_from:
         valid_to = None
@@ -137,6 +139,14 @@ _PATTERNS = {
     "yesterday": r"yesterday(?: (?:morning|afternoon|evening|night))?|last night",
     "tomorrow": r"tomorrow(?: (?:morning|afternoon|evening|night))?",
     "today": r"(?:later |earlier )?today|tonight|this (?:morning|afternoon|evening)",
+    # A weekday may stand before them: they come before the weekdays.
+    "date": rf"(?:on )?{_DAY_BEFORE}(?:the )?{_DOM} (?:of )?(?P<month>{_MONTH_NAMES})\b\.?"
+    rf"(?:,? (?:of )?{_YEAR}|,? (?P<which>last|next|this) year)?",
+    "date_us": rf"(?:on )?{_DAY_BEFORE}(?P<month>{_MONTH_NAMES})\.? (?:the )?{_DOM}\b(?!:)(?:,? {_YEAR})?",
+    "day_of_month": rf"(?:on )?{_DAY_BEFORE}the (?:(?P<dom>\d{{1,2}})(?:st|nd|rd|th)"
+    rf"|(?<=on the )(?P<word>{_ORDINALS})(?=$|[,.;]))"
+    r"\b(?! (?:of|floor|time|place|grade|year|birthday"
+    r"|anniversary|edition|century|season|attempt|street|avenue))",
     "weekday_week": rf"(?:on )?(?:a week on )?{_DAY} week|a week on (?P<later>{'|'.join(DAYS)})",
     "from_today": rf"{_NUMBER} {_UNIT} from (?:today|now)",
     "weekday": rf"(?:on )?(?:{_WHICH} )?{_DAY}(?P<possessive>['’]s)?"
@@ -146,15 +156,9 @@ _PATTERNS = {
     rf"(?: (?:of )?{_YEAR})?",
     "ago": rf"(?:about |around |some |just over )?{_NUMBER} {_UNIT} ago",
     "in": rf"in (?:about |around )?{_NUMBER} {_UNIT}(?:['’]s? time)?",
-    "date": rf"(?:on )?(?:the )?{_DOM} (?:of )?(?P<month>{_MONTH_NAMES})\b\.?"
-    rf"(?:,? (?:of )?{_YEAR}|,? (?P<which>last|next|this) year)?",
-    "date_us": rf"(?:on )?(?P<month>{_MONTH_NAMES})\.? (?:the )?{_DOM}\b(?!:)(?:,? {_YEAR})?",
     "month": rf"(?:(?P<edge>(?:at |by )?the (?:end|beginning|start|middle) of) )?"
-    rf"(?:(?P<which>last|next|this) )?(?P<month>{_MONTH_NAMES})\b(?: (?:of )?{_YEAR})?",
-    "day_of_month": r"(?:on )?the (?:(?P<dom>\d{1,2})(?:st|nd|rd|th)"
-    rf"|(?<=on the )(?P<word>{_ORDINALS})(?=$|[,.;]))"
-    r"\b(?! (?:of|floor|time|place|grade|year|birthday"
-    r"|anniversary|edition|century|season|attempt|street|avenue))",
+    rf"(?:(?P<which>last|next|this) )?(?P<month>{_MONTH_NAMES})\b"
+    rf"(?: (?:of )?{_YEAR}| (?P<year_which>last|next|this) year)?",
     "end_of_year": r"the end of the year",
     "holiday": r"(?P<name>christmas eve|christmas|new year['’]s eve|new year['’]s day|new year)",
     "year": _YEAR,
@@ -206,7 +210,7 @@ def _span(match: re.Match, text: str, said_on: dt.date | None) -> Span | None:
         words = f"in {words}"
     elif match[0].lower().startswith("on ") or not ("possessive" in groups or _wants_no_on(before)):
         words = f"on {words}"
-    return Span(first, last, words, opens=intro in _OPENING, closes=closes)
+    return Span(first, last, words, opens=intro in _OPENING, closes=closes, is_range=precision == "range")
 
 
 _CLOSING = ("until", "till", "by", "before")
@@ -247,15 +251,11 @@ def _names_time(kind: str, groups: dict, intro: str, match: re.Match, text: str)
     if kind == "season":
         return bool(intro or "which" in groups or match[0].lower().startswith(("in ", "the ")))
     if kind == "weekday":
-        return match["weekday__day"][0].isupper()
+        return match["weekday__day"][0].isupper() or "which" in groups or bool(re.match("on |at ", match[0]))
     if kind != "month":
         return True
     written = match["month__month"]
-    if not written[0].isupper():
-        return False
-    if intro or groups.keys() & {"edge", "which", "year"}:
-        return True
-    return written.lower() != "may" and not re.match(r"['’]s?\b|\s+[A-Z]", text[match.end() :])
+    return written[0].isupper() and bool(intro or groups.keys() & {"edge", "which", "year", "year_which"})
 
 
 def _direction(text: str, match: re.Match, intro: str) -> int:
@@ -373,6 +373,8 @@ def _month(groups: dict, day: dt.date, direction: int):
     number = _month_number(groups["month"])
     if year := groups.get("year"):
         first = dt.date(int(year), number, 1)
+    elif which := groups.get("year_which"):
+        first = dt.date(day.year + {"last": -1, "this": 0, "next": 1}[which], number, 1)
     elif which := groups.get("which"):
         aim = {"last": -1, "next": 1, "this": 0}[which]
         first = _nearest([dt.date(day.year + step, number, 1) for step in (-1, 0, 1)], day, aim)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cluster.dates import resolve
+from cluster.gates import refusal
 from cluster.models import adapter_folder, base_folder
 from cluster.prompt import PromptBuilder
 from schemas.identity import joined
@@ -72,6 +74,8 @@ class Encoding:
     skipped (the profile asks nothing about such segments)."""
     records: list[dict] = field(default_factory=list)
     rejections: list[dict] = field(default_factory=list)
+    refusals: list[dict] = field(default_factory=list)
+    """Records that a gate refused: its name as `reason`, `turns`, and the record as `raw`."""
     num_calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -122,12 +126,23 @@ def encode(
                 # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
                 records = [] if smaller else error.records
                 halves += smaller
+            if any(_at_bound(record, profile) for record in records):
+                # The grammar ended the text, not the model.
+                smaller = _halve_or_reject(piece, "text_at_bound", reply.text, encoding, profile)
+                records = [] if smaller else [r for r in records if not _at_bound(r, profile)]
+                halves += smaller
             if profile.evidence_by == "words":
                 records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
-            found[piece.owner] += [(record, piece.current) for record in records]
+            for record in records:
+                if reason := _refusal(record, piece, profile):
+                    raw = record.model_dump_json()
+                    turns = sorted({piece.current[index]["turn_index"] for index in record.evidence_turns})
+                    encoding.refusals.append({"reason": reason, "turns": turns, "raw": raw})
+                else:
+                    found[piece.owner].append((record, piece.current))
         open_pieces = halves
     for segment, encoding, pairs in zip(segments, encodings, found, strict=True):
-        encoding.records = _rows(segment, pairs)
+        encoding.records = _rows(segment, pairs, profile)
         if encoding.rejections:
             encoding.outcome = "partial" if encoding.records else "rejected"
         elif encoding.num_calls > 1:
@@ -135,6 +150,20 @@ def encode(
         elif not profile.asks_about(segment):
             encoding.outcome = "skipped"
     return encodings
+
+
+def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
+    return len(record.semantic_text) >= profile.limits.max_text_chars
+
+
+def _refusal(record: EncodedRecord, piece: _Piece, profile: EncoderProfile) -> str:
+    """Name of the gate that refuses the record; empty if none does."""
+    if not profile.gates:
+        return ""
+    shown = [profile.shown(part["text"]) for part in piece.context + piece.current]
+    evidence = [profile.shown(piece.current[index]["text"]) for index in record.evidence_turns]
+    speakers = [part["speaker"] or "" for part in piece.context + piece.current]
+    return refusal(record.semantic_text, evidence, [*shown, *speakers], profile.gates)
 
 
 def _halve_or_reject(
@@ -182,11 +211,15 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.casefold()))
 
 
-def _rows(segment: dict, pairs: list[tuple[EncodedRecord, list[dict]]]) -> list[dict]:
+def _rows(
+    segment: dict, pairs: list[tuple[EncodedRecord, list[dict]]], profile: EncoderProfile
+) -> list[dict]:
     """Records with absolute turns, equal statements united, what the profile leaves out derived."""
     rows: dict[tuple[str, str], dict] = {}
     for record, current in pairs:
         parts = [current[index] for index in record.evidence_turns]
+        if profile.dates == "resolve":
+            record = _dated(record, segment, parts)
         record = _by_name(record, parts)
         key = (record.memory_type, record.semantic_text)
         row = rows.get(key)
@@ -207,6 +240,18 @@ def _rows(segment: dict, pairs: list[tuple[EncodedRecord, list[dict]]]) -> list[
         }
         for row in rows.values()
     ]
+
+
+def _dated(record: EncodedRecord, segment: dict, parts: list[dict]) -> EncodedRecord:
+    """The record with the dates that its words mean on the day on which it was said."""
+    times = {turn["turn_index"]: turn["time"] for turn in segment["turns"]}
+    said = [times[part["turn_index"]] for part in parts if times.get(part["turn_index"])]
+    time = max(said) if said else segment["session_time"]
+    found = resolve(record.semantic_text, time.date() if time else None)
+    temporal = record.temporal.model_copy(
+        update={"t_valid_from": found.valid_from, "t_valid_to": found.valid_to}
+    )
+    return record.model_copy(update={"semantic_text": found.text, "temporal": temporal})
 
 
 def _by_name(record: EncodedRecord, parts: list[dict]) -> EncodedRecord:

@@ -265,6 +265,7 @@ class EncodeStage:
             "num_segments_encoded": len(encoded_now),
             "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
             **{f"num_{name}": outcomes.count(name) for name in OUTCOMES},
+            "num_refused": sum(len(row.get("refusals") or []) for row in rows),
             **{name: sum(row[name] for row in encoded_now) for name in counted},
             "encode_load_s": self._load_s,
             "encode_s": time.monotonic() - started_s - self._load_s,
@@ -446,6 +447,8 @@ class EmbedStage:
             segments = self._files.get_table(path).to_pylist()
             tables = {name: known_columns(*rows) for name, rows in self._rows(segments).items()}
             counts = {name: tables[name.removeprefix("num_")].num_rows for name in _EMBEDDED}
+            # What a gate refused is kept beside them, but it is no failure.
+            counts["num_rejections"] = sum(len(segment["rejections"]) for segment in segments)
             sealed = self._sealed.put(key, tables, dim=self._embedder.dim, **counts)
         tables = sealed.pop("tables")
         users = self._users(tables.get("turns")) if self._profile.turns else []
@@ -509,19 +512,31 @@ def ledger_row(segment: dict) -> dict:
 
 
 def segment_rejections(segment: dict) -> list[dict]:
-    """Rows of the table `rejections` for the parts of a segment that gave no complete answer."""
+    """Rows of the table `rejections`: parts of a segment that gave no complete answer, and records that a
+    gate refused."""
+    unread = "turns {turns} gave no complete answer; retry with --retry-rejected"
+    return [
+        *_kept_aside(segment, segment["rejections"], "encoder", unread),
+        *_kept_aside(segment, segment.get("refusals") or [], "gate", "a record of turns {turns} was refused"),
+    ]
+
+
+def _kept_aside(segment: dict, found: list[dict], stage: str, detail: str) -> list[dict]:
+    prefix = "" if stage == "encoder" else f"{stage} "
     return [
         {
-            "rejection_id": hashlib.sha256(f"{segment['segment_id']}\0{index}".encode()).hexdigest()[:32],
-            "stage": "encoder",
+            "rejection_id": hashlib.sha256(f"{segment['segment_id']}\0{prefix}{index}".encode()).hexdigest()[
+                :32
+            ],
+            "stage": stage,
             "source": segment["segment_id"],
             "user_id": segment["user_id"],
             "session_id": segment["session_id"],
             "reason": rejection["reason"],
-            "detail": f"turns {rejection['turns']} gave no complete answer; retry with --retry-rejected",
+            "detail": detail.format(turns=rejection["turns"]),
             "raw": rejection["raw"][:MAX_RAW_CHARS],
         }
-        for index, rejection in enumerate(segment["rejections"])
+        for index, rejection in enumerate(found)
     ]
 
 

@@ -106,6 +106,14 @@ def batch_counts(done: list[dict]) -> dict:
 
 def encode_times(done: list[dict]) -> dict:
     """Outcomes and actor seconds of the encode stage, for the summary."""
-    counts = ["num_calls", "num_complete", "num_split", "num_partial", "num_rejected", "num_skipped"]
+    counts = [
+        "num_calls",
+        "num_complete",
+        "num_split",
+        "num_partial",
+        "num_rejected",
+        "num_skipped",
+        "num_refused",
+    ]
     seconds = ["encode_load_s", "encode_s", "embed_load_s", "embed_s"]
     return {name: round(sum(row[name] for row in done), 2) for name in (*counts, *seconds)}

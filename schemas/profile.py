@@ -32,6 +32,10 @@ def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str) -> s
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+GATES = ("invented", "unsupported", "negation_lost", "not_speech", "nothing_said")
+"""Names of the gates of an encoder, see cluster.gates."""
+
+
 class PromptInWheel(_Frozen):
     """A prompt constant that lives in somebody else's package: read there, never copied here."""
 
@@ -61,6 +65,9 @@ class ModelProfile(_Frozen):
         # The hashes stand for the models, wherever they lie.
         {"name", "base", "base_revision", "adapter", "adapter_revision"}
     )
+
+    ADDED: ClassVar[frozenset[str]] = frozenset()
+    """Settings of later releases: at their defaults they change no answer, and so no fingerprint."""
 
     name: str
     base: str
@@ -94,7 +101,9 @@ class ModelProfile(_Frozen):
             raise ValueError(
                 f"profile {self.name!r} is not resolved: resolve it before asking for its fingerprint"
             )
-        return _fingerprint(self, self.NOT_IN_FINGERPRINT)
+        fields = type(self).model_fields
+        unset = {name for name in self.ADDED if getattr(self, name) == fields[name].default}
+        return _fingerprint(self, self.NOT_IN_FINGERPRINT | unset)
 
 
 class EncoderProfile(ModelProfile):
@@ -102,6 +111,7 @@ class EncoderProfile(ModelProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = ModelProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
+    ADDED = frozenset({"gates", "dates"})
 
     system_prompt: str | None = None
     """Text of the system message."""
@@ -138,6 +148,11 @@ class EncoderProfile(ModelProfile):
     evidence_by: Literal["model", "words"] = "model"
     """Who says which turns a record rests on. `words`: the turn of `required_role` (of any role, if there is
     none) that shares most words with it, for small models, which copy well and count badly."""
+    gates: tuple[Literal[GATES], ...] = ()
+    """What looks at every record before it is stored, in this order; see cluster.gates."""
+    dates: Literal["model", "resolve"] = "model"
+    """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the text
+    then names the date. See cluster.dates."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 

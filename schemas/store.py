@@ -84,6 +84,7 @@ def encoded_schema(dim: int | None = None) -> pa.Schema:
             ("turns", pa.list_(pa.struct([*[(f.name, f.type) for f in _TURN], *vector]))),
             ("records", pa.list_(pa.struct([*_RECORD, *vector]))),
             ("rejections", pa.list_(_REJECTION)),
+            ("refusals", pa.list_(_REJECTION)),
         ]
     )
 
