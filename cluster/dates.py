@@ -60,7 +60,8 @@ _WHICH = r"(?P<which>next|this coming|coming|this past|this|last|past)"
 _AHEAD = re.compile(
     r"\b(?:will|won['’]t|shall|going to|plans?|planning|intends?|wants?|hopes?|would like|booked|scheduled"
     r"|due|expires?|decided to|chose to|agreed to|promised to|supposed to|has to|have to|must|needs?"
-    r"|estimated|expects?|expecting|(?:been|was|were|is) (?:moved|postponed|pushed|brought forward) (?:to|back|from)"
+    r"|estimated|expects?|expecting"
+    r"|(?:been|was|were|is) (?:moved|postponed|pushed|brought forward) (?:to|back|from)"
     r"|appointment|interview|exam|deadline|is on|are on|is in|(?:is|are)$"
     r"|(?:is|are|being) (?!called|married|named|born)\w+(?:ing|ed|off)"
     r"|has (?:her|his|their|an?) (?:\S+ ){0,4}?(?:operation|visit|check-up|scan|flight|trip|meeting))\b",

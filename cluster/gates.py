@@ -19,17 +19,20 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 _NUMBER_WORDS = dict(
     zip(
-        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-        seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety""".split(),  # noqa: SIM905
+        # A list of words is read more easily.
+        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+        sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty
+        ninety""".split(),  # noqa: SIM905
         map(str, [*range(21), *range(30, 100, 10)]),
         strict=True,
     )
 )
 _FRAME = frozenset(
-    """user users user's assistant a an the is are was were has have had be been being do does did not no never
-    and or of in on at to for from with by as that this it its his her their they he she who which called named
-    live lives works likes wants plans prefers uses about into than then also very there one some any will would
-    can could should must may might longer more i im you we my our me us your am ve ll re don""".split()  # noqa: SIM905
+    """user users user's assistant a an the is are was were has have had be been being do does did not no
+    never and or of in on at to for from with by as that this it its his her their they he she who which
+    called named live lives works likes wants plans prefers uses about into than then also very there one
+    some any will would can could should must may might longer more i im you we my our me us your am ve ll re
+    don""".split()  # noqa: SIM905
 )
 """Words that say little of what a statement is about."""
 
