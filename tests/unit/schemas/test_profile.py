@@ -77,6 +77,8 @@ CHANGES = {
     "max_context_tokens": 100,
     "max_tokens": 100,
     "max_splits": 1,
+    "gates": ("invented",),
+    "dates": "resolve",
     "repetition_penalty": 1.5,
     "engine": "transformers",
     "structured_backend": "guidance",
@@ -99,6 +101,11 @@ def test_the_fingerprint_sees_every_field_that_changes_an_answer():
     prints = {name: changed(**{name: value}).fingerprint for name, value in CHANGES.items()}
     prints["unchanged"] = PROFILE.fingerprint
     assert len(set(prints.values())) == len(prints), prints
+
+
+def test_settings_of_later_releases_change_no_fingerprint_until_they_are_used():
+    """What was paid for stays paid for: this is what the first release made of the same profile."""
+    assert PROFILE.fingerprint == "6194015cd23d3aeb"
 
 
 def test_the_fingerprint_sees_content_and_not_where_it_lies():

@@ -79,7 +79,8 @@ def tiny_base(folder, tokenizer):
 
 def test_the_answer_and_the_token_that_ends_it_are_learned_and_nothing_else(tokenizer):
     tokens = tokenize(row(), tokenizer)
-    learned = [token for token, label in zip(*tokens.values(), strict=True) if label != IGNORED]
+    pairs = zip(tokens["input_ids"], tokens["labels"], strict=True)
+    learned = [token for token, label in pairs if label != IGNORED]
     assert tokenizer.decode(learned) == ANSWER + "<|im_end|>"
     assert learned[-1] == tokenizer.eos_token_id
     assert tokens["labels"][-len(learned) :] == tokens["input_ids"][-len(learned) :] == learned
