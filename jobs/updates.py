@@ -38,9 +38,10 @@ class DeciderPool(PoolConfig):
 class UpdateSettings(JobConfig):
     """How memories are compared and decided."""
 
-    decider: Literal["rules", "model"] | None = None
-    """rules: deterministic, from the wording alone. model: a language model. Not given: as in the store's
-    last consolidation, rules in its first."""
+    decider: Literal["rules", "pairs", "model"] | None = None
+    """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
+    labelled pairs. model: a language model. Not given: as in the store's last consolidation, rules in its
+    first."""
     decider_profile: str | None = None
     """Profile of the model: a name in jobs/configs/deciders, or a TOML file. Not given: that of the store's
     last consolidation by a model, else `default`."""
@@ -132,7 +133,7 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
 def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | None = None) -> Run:
     """A run that leaves encoder and embedder of the store as they are."""
     last = store.run()
-    profiles = {"decider": profile.model_dump(mode="json") if profile else "rules"}
+    profiles = {"decider": profile.model_dump(mode="json") if profile else config.decider}
     return Run(job, config, encoder=last["encoder"], embedder=last["embedder"], profiles=profiles)
 
 
@@ -164,12 +165,16 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
     import ray
 
+    from cluster.consolidation.pairs import pairs_fingerprint
     from cluster.consolidation.plan import Settings, plan_group
     from cluster.consolidation.rules import rules_fingerprint
     from cluster.consolidation.stages import estimate_group
     from cluster.consolidation.verdicts import undone_runs
 
-    fingerprint = profile.fingerprint if profile else rules_fingerprint()
+    if profile:
+        fingerprint = profile.fingerprint
+    else:
+        fingerprint = pairs_fingerprint() if config.decider == "pairs" else rules_fingerprint()
     new_runs, again = delta(config, store, fingerprint)
     settings = Settings(
         uri=store.uri,
@@ -274,7 +279,8 @@ def decide(
     dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
     if profile is None:
         # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
-        rows = dataset.map(lambda row: DecideStage(None, settings, files, engine)(row), num_cpus=1)
+        kind = config.decider
+        rows = dataset.map(lambda row: DecideStage(None, settings, files, engine, kind=kind)(row), num_cpus=1)
     else:
         budget = SharedBudget(config.max_calls, config.max_decider_tokens)
         rows = dataset.map(

@@ -15,6 +15,7 @@ import pyarrow as pa
 from cluster.consolidation.budget import Budget, CapReached, SharedBudget
 from cluster.consolidation.decider import ModelDecider, expected_tokens, guard
 from cluster.consolidation.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
+from cluster.consolidation.pairs import PairDecider
 from cluster.consolidation.plan import TEMPORAL_NAMES, Settings, load_memories, load_pairs, vectors_of
 from cluster.consolidation.rules import Rules
 from cluster.consolidation.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
@@ -54,8 +55,13 @@ COUNTS = (
 """What DecideStage counts of a group."""
 
 
+WITHOUT_MODEL = {"rules": Rules, "pairs": PairDecider}
+"""Deciders that need no profile: nothing of them has to be started, and they cost nothing."""
+
+
 class DecideStage:
-    """Actor, or a task: group -> decisions and revisions, staged. Without a profile the rules decide.
+    """Actor, or a task: group -> decisions and revisions, staged. Without a profile one of WITHOUT_MODEL
+    decides, by its name.
 
     A group for which the budget does not suffice comes back with `is_stopped`, its answers staged.
     """
@@ -67,10 +73,13 @@ class DecideStage:
         files: Files,
         engine: dict,
         budget: Budget | SharedBudget | None = None,
+        kind: str = "rules",
     ):
         self._profile, self._settings, self._files = profile, settings, files
         self._budget = budget if profile else None
-        self._decider: Rules | ModelDecider | None = Rules() if profile is None else None
+        self._decider: Rules | PairDecider | ModelDecider | None = None
+        if profile is None:
+            self._decider = WITHOUT_MODEL[kind]()
         # Loading waits for a question: a run that knows all answers never loads a model.
         self._load: Callable = lambda: ModelDecider(profile, **engine)
         self._spent = {"num_calls": 0, "spent_tokens": 0}

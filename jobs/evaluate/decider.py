@@ -3,8 +3,9 @@
     python -m jobs.evaluate decider --data DIR --deciders rules default default:base --report DIR
     python -m jobs.evaluate decider --pairs FILE --deciders rules --report DIR
 
-DIR is what `jobs.distill --task decider` writes. A decider is `rules`, or a profile by name or TOML file,
-with :base, :merged or :per_request behind it. All are asked the same questions, once, in their own prompts.
+DIR is what `jobs.distill --task decider` writes. A decider is `rules`, `pairs`, or a profile by name or TOML
+file, with :base, :merged or :per_request behind it. All are asked the same questions, once, in their own
+prompts.
 
 FILE has pairs of memories, {"older": TEXT, "newer": TEXT, "older_should": keep | delete | unite} a line. The
 older is of day 0, the newer of day 30, and each pair goes through a whole consolidation. `keep`, `delete` and
@@ -33,7 +34,9 @@ from jobs.run import recorded
 from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EmbedderProfile
 
-RULES = "rules"
+RULES, PAIRS = "rules", "pairs"
+WITHOUT_MODEL = (RULES, PAIRS)
+"""Deciders that have no profile."""
 
 _DATED = re.compile(r"^(?:\d+\. )?\((\d{4}-\d{2}-\d{2}|date unknown)\) (.+)$", re.MULTILINE)
 
@@ -52,7 +55,7 @@ class Config(JobConfig):
     min_confidence: float = Field(0.5, ge=0, le=1)
     """For pairs: as in jobs.consolidate."""
     deciders: list[str] = Field(["rules"], min_length=1)
-    """`rules`, names in jobs/configs/deciders or TOML files."""
+    """`rules`, `pairs`, names in jobs/configs/deciders or TOML files."""
     report: str
     """Folder for report.json, report.md and report.png."""
     max_questions: int | None = Field(None, ge=1)
@@ -75,7 +78,7 @@ def run_set(config: Config) -> dict:
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
-    names = [name for name in config.deciders if name != RULES]
+    names = [name for name in config.deciders if name not in WITHOUT_MODEL]
     variants = load_variants("deciders", names, DeciderProfile) if names else {}
     examples = read_examples(config)
     questions = [example["question"] for example in examples]
@@ -87,8 +90,8 @@ def run_set(config: Config) -> dict:
         connect(config.cluster)
     boards, confusion = [], {}
     for name in config.deciders:
-        if name == RULES:
-            decisions, per_s = decide_by_rules(questions)
+        if name in WITHOUT_MODEL:
+            decisions, per_s = decide_without_model(name, questions)
         else:
             decisions, per_s = decide_by_model(name, profiles[name], questions, config.pool)
         boards.append({"decider": name, **board(examples, decisions), "decisions/s": per_s})
@@ -112,7 +115,7 @@ def run_pairs(config: Config) -> dict:
     started_s = time.monotonic()
     folder = check_folder(config.report)
     pairs = read_pairs(config.pairs, config.max_questions)
-    names = [name for name in config.deciders if name != RULES]
+    names = [name for name in config.deciders if name not in WITHOUT_MODEL]
     variants = load_variants("deciders", names, DeciderProfile) if names else {}
     try:
         profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
@@ -124,7 +127,10 @@ def run_pairs(config: Config) -> dict:
         connect(config.cluster)
     boards, wrong = [], {}
     for name in config.deciders:
-        decide = rules_decide() if name == RULES else model_decide(name, profiles[name], config)
+        if name in WITHOUT_MODEL:
+            decide = decider_named(name).decide
+        else:
+            decide = model_decide(name, profiles[name], config)
         fates, per_s = consolidate_pairs(pairs, embedder.embed, decide, min_similarity=config.min_similarity)
         boards.append({"decider": name, **pairs_board(pairs, fates), "pairs/s": per_s})
         wrong[name] = mistakes(pairs, fates)
@@ -194,24 +200,23 @@ def read_question(content: str, source_id: str):
 # --- the deciders ---------------------------------------------------------------------------------------
 
 
-def decide_by_rules(questions: list) -> tuple[list, float]:
+def decide_without_model(name: str, questions: list) -> tuple[list, float]:
     """Decisions (schemas.decision.Decision), and how many a second."""
-    from cluster.consolidation.rules import Rules
     from schemas.decision import Decision
 
-    started_s = time.monotonic()
-    verdicts = Rules().decide(questions)
+    decider, started_s = decider_named(name), time.monotonic()
+    verdicts = decider.decide(questions)
     seconds = time.monotonic() - started_s
     return [Decision(action=v.action, updated_text=v.text) for v in verdicts], len(questions) / seconds
 
 
-def rules_decide():
-    """The rules as a fold asks them, their gazetteer loaded."""
+def decider_named(name: str):
+    """One of WITHOUT_MODEL, its gazetteer loaded."""
     from cluster.consolidation import places
-    from cluster.consolidation.rules import Rules
+    from cluster.consolidation.stages import WITHOUT_MODEL as KINDS
 
     places.find("")
-    return Rules().decide
+    return KINDS[name]()
 
 
 def model_decide(name: str, profile: DeciderProfile, config: Config):

@@ -76,3 +76,17 @@ def test_no_model_is_loaded_where_all_answers_are_known(store, monkeypatch):
     decided(store, monkeypatch, Model())
     done = decided(store, monkeypatch, None)
     assert (done["num_calls"], done["num_deleted"]) == (0, 3)
+
+
+def test_the_pair_model_decides_a_planned_group_without_a_profile(tmp_path):
+    store = Store(str(tmp_path / "store"), must_exist=False)
+    said = ("User is pruning the vineyard.", "User has finished pruning the vineyard.")
+    told = [
+        segment(f"ann-{number}", text, user="ann", session=f"s{number}", records=[text])
+        for number, text in enumerate(said)
+    ]
+    commit(store, "night-1", *told)
+    settings, files = settings_of(store.uri), Files(store.uri, "staging/consolidate/now")
+    planned = plan_group("000000", ["ann"], settings, files)
+    assert DecideStage(None, settings, files, {}, kind="rules")(planned)["num_deleted"] == 0
+    assert DecideStage(None, settings, files, {}, kind="pairs")(planned)["num_deleted"] == 1
