@@ -17,7 +17,7 @@ WITHOUT_PACKAGE = "minilm"
 """The embedder that a new store gets where the default's package is not installed: it is not made for every
 machine."""
 
-DEFAULT_DECIDER = "rules"
+DEFAULT_DECIDER = "pairs"
 
 
 def choose_encoder(name: str | None, store) -> EncoderProfile:
@@ -59,7 +59,8 @@ def choose_embedder(name: str | None, store) -> EmbedderProfile:
 
 
 def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
-    """`rules` and None, or `model` and its profile, resolved. `config`: `decider` and `decider_profile`."""
+    """`rules` or `pairs` and None, or `model` and its profile, resolved; `config` has `decider` and
+    `decider_profile`."""
     from cluster.models import resolve_decider
 
     runs = [run for run in store.runs() if run["job"] == "consolidate"]

@@ -1,6 +1,6 @@
 """Consolidate: new memories update, replace or confirm older ones of the same user.
 
-    python -m jobs.consolidate --store URI                       # by rules, what came since the last time
+    python -m jobs.consolidate --store URI                       # no model, what came since the last
     python -m jobs.consolidate --store URI --decider model --dry-run    # what a model would cost
     python -m jobs.consolidate --store URI --since all           # compare everything with everything
 

@@ -40,7 +40,7 @@ class UpdateSettings(JobConfig):
 
     decider: Literal["rules", "pairs", "model"] | None = None
     """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
-    labelled pairs. model: a language model. Not given: as in the store's last consolidation, rules in its
+    labelled pairs. model: a language model. Not given: as in the store's last consolidation, pairs in its
     first."""
     decider_profile: str | None = None
     """Profile of the model: a name in jobs/configs/deciders, or a TOML file. Not given: that of the store's

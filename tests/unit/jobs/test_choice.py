@@ -99,8 +99,8 @@ def test_an_embedder_whose_model_is_no_longer_the_same_is_named_with_the_ways_on
         choose_embedder(None, store)
 
 
-def test_the_first_consolidation_of_a_store_is_by_rules(store, capsys):
-    assert choose_decider(asked(), store) == ("rules", None)
+def test_the_first_consolidation_of_a_store_is_by_the_pair_model(store, capsys):
+    assert choose_decider(asked(), store) == ("pairs", None)
     assert capsys.readouterr().err == ""
 
 
