@@ -377,7 +377,10 @@ def publish(
         closed_segments=plan.closed_segments,
         turn_dim=turn_dim,
     )
-    staging.delete(staging.paths())
+    staged = staging.paths()
+    # Listed while the lease was held: what another job stages later is not on the list.
+    store.fence()
+    staging.delete(staged)
     return True
 
 

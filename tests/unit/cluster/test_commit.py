@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 
+import lance
 import lancedb
 import pytest
 from lancedb.index import FTS
 from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.table import LanceTable, Tags
 
+from cluster import maintenance
 from cluster import store as store_module
 from cluster.files import Files
 from cluster.heads import Head, Heads
@@ -260,10 +262,10 @@ def stopped_at(monkeypatch, number, work, meanwhile):
 
 
 def steps_of(monkeypatch, store, work) -> list[int]:
-    """Steps to stop at: all of them, or every seventh and the last ones."""
+    """Steps to stop at: all of them, or every sixteenth and the last one."""
     labels = killed_before(monkeypatch, WRITES, None, work)
     every = range(len(labels))
-    return list(every) if ALL_STEPS else sorted({*every[2::7], *every[-3:]})
+    return list(every) if ALL_STEPS else sorted({*every[4::16], every[-1]})
 
 
 def two_writers(base, path):
@@ -532,7 +534,7 @@ def test_a_migration_may_die_at_any_step(version_2, tmp_path, monkeypatch):
     shutil.copytree(store.uri, tmp_path / "whole")
     whole = Store(str(tmp_path / "whole"))
     every = range(len(killed_before(monkeypatch, WRITES, None, whole.recover)))
-    for number in every if ALL_STEPS else every[::5]:
+    for number in every if ALL_STEPS else every[3::16]:
         path = tmp_path / "killed"
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(store.uri, path)
@@ -611,3 +613,50 @@ def test_a_column_that_an_older_view_lacks_is_null_until_the_store_is_brought_up
     commit(Store(store.uri), "run3", SUN)
     (row,) = store.rows("segments", ["cached_tokens"], where="segment_id = 'sun'").to_pylist()
     assert row == {"cached_tokens": 0}
+
+
+# --- deleting ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["cleanup_old_versions", "delete_below"])
+def test_a_compaction_that_sleeps_while_it_deletes_takes_nothing_of_another_writer(base, monkeypatch, step):
+    """It knows what was there while it held the lease; what came later is not its to judge."""
+    commit(Store(str(base)), "run2", SUN)
+    lease, other, seen, begun = Lost(None), Store(str(base)), {}, []
+    sleeper = Store(str(base), lease=lease)
+    owner = lance.LanceDataset if step == "cleanup_old_versions" else maintenance
+    original, in_work = getattr(owner, step), base / "turns.lance" / "data" / "being-written.lance"
+
+    def sleeps(*args, **options):
+        if not begun:
+            begun.append(True)
+            lease.at = lease.num
+            other.recover()
+            commit(other, "run3", segment("more", "More tea", session="s9", records=["More tea"]))
+            in_work.write_bytes(b"of a commit that is under way")
+            seen.update(view(Store(str(base))))
+        return original(*args, **options)
+
+    monkeypatch.setattr(owner, step, sleeps)
+    with pytest.raises(LeaseLost):
+        maintenance.compact(sleeper, run_row("op") | {"job": "compact"}, 9)
+    assert in_work.exists()
+    assert view(Store(str(base))) == seen
+    assert seen["runs"] == ["run1", "run2", "run3"]
+    assert_sound(Store(str(base)))
+
+
+def test_a_compaction_removes_what_killed_writers_have_left(base):
+    """Data, index and transaction files that no version has, and nothing else."""
+    left = [
+        f"turns.lance/{place}" for place in ("data/x.lance", "_indices/y/z.lance", "_transactions/1-t.txn")
+    ]
+    for path in left:
+        (base / path).parent.mkdir(exist_ok=True)
+        (base / path).write_bytes(b"of a killed writer")
+    before = view(Store(str(base)))
+    maintenance.compact(Store(str(base)), run_row("op") | {"job": "compact"}, 1)
+    assert [path for path in left if (base / path).exists()] == []
+    assert view(Store(str(base))) == before
+    commit(Store(str(base)), "run2", SUN)
+    assert len(Store(str(base)).search("bob", "sun", vector("sun"), 9)) == 4

@@ -1,0 +1,183 @@
+"""Processes that die at the n-th write of a job: at a call of the file system, or at a request to S3.
+
+A server process has everything imported and forks a child for each job, so that a kill costs no start. On a
+local store, a small library in front of the C library (killer.c) counts the calls that create, change, rename
+or delete a file, Lance's own ones included, and ends the child at the n-th. On S3, the test's own server
+counts the requests that change something, and kills the child before or after it has done the n-th.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+# --- the server process -----------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Read jobs from stdin, one a line, and fork a child for each."""
+    from tests.crash.operations import OPERATIONS
+
+    killer = ctypes.CDLL(None)
+    is_local = hasattr(killer, "killer_arm")
+    for line in sys.stdin:
+        job = json.loads(line)
+        told, tell = os.pipe()
+        go, let_go = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.read(go, 1)
+                if is_local:
+                    killer.killer_arm(ctypes.c_long(job["at"]), job["store"].encode())
+                OPERATIONS[job["name"]](job["store"])
+                os.write(tell, str(killer.killer_calls() if is_local else 0).encode())
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        os.close(tell)
+        os.close(go)
+        print(json.dumps({"pid": child}), flush=True)
+        sys.stdin.readline()
+        os.write(let_go, b"x")
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps({"code": status, "calls": int(os.read(told, 20) or 0)}), flush=True)
+        os.close(told)
+        os.close(let_go)
+
+
+# --- the test's side ----------------------------------------------------------------------------------------
+
+
+def killer_library(folder: Path) -> str:
+    """Build the library. Skips the test where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("a C compiler on Linux is needed to kill a process at its n-th write")
+    library = folder / "killer.so"
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        library,
+        Path(__file__).with_name("killer.c"),
+        "-ldl",
+    ]
+    subprocess.run(command, check=True)
+    return str(library)
+
+
+class Jobs:
+    """Runs operations on stores in processes that may be killed."""
+
+    def __init__(self, **env: str):
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "tests.crash.killing"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "LANCE_LOG": "error", "RUST_LOG": "error"} | env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, name: str, store: str, at: int = 0, on_start=None) -> tuple[bool, int]:
+        """Whether the operation came to its end, and how many writes it made."""
+        print(json.dumps({"name": name, "store": store, "at": at}), file=self._server.stdin, flush=True)
+        pid = json.loads(self._server.stdout.readline())["pid"]
+        if on_start:
+            on_start(pid)
+        print("go", file=self._server.stdin, flush=True)
+        done = json.loads(self._server.stdout.readline())
+        # Anything but a kill is a failure of the operation: the child's traceback is above.
+        assert done["code"] in (0, 137, -signal.SIGKILL), f"{name} on {store}, killed at {at}: failed"
+        return done["code"] == 0, done["calls"]
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        self._server.wait()
+
+
+class Bucket:
+    """An S3 server in this process that can kill a client at its n-th request that changes something."""
+
+    CHANGES = ("PUT", "POST", "DELETE")
+
+    def __init__(self):
+        from moto.server import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import WSGIRequestHandler, make_server
+
+        class Quiet(WSGIRequestHandler):
+            def log(self, *_) -> None:
+                pass
+
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._lock, self._pid, self._at, self._is_after, self.num = threading.Lock(), None, 0, False, 0
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.env = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.port}",
+            "AWS_ENDPOINT": f"http://127.0.0.1:{self._server.port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def arm(self, pid: int | None, at: int = 0, is_after: bool = False) -> None:
+        """Kill this process at its n-th change, before or after it is done. At 0, count."""
+        with self._lock:
+            self._pid, self._at, self._is_after, self.num = pid, at, is_after, 0
+
+    def _answer(self, environ, start_response):
+        is_last = False
+        if environ["REQUEST_METHOD"] in self.CHANGES:
+            with self._lock:
+                self.num += 1
+                pid, is_last = self._pid, self._pid is not None and self.num == self._at
+        if is_last and not self._is_after:
+            os.kill(pid, signal.SIGKILL)
+            # A process is gone a moment after the call.
+            time.sleep(0.05)
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return [b""]
+        answer = self._app(environ, start_response)
+        if is_last:
+            answer = list(answer)
+            os.kill(pid, signal.SIGKILL)
+        return answer
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+@contextlib.contextmanager
+def environment(env: dict[str, str]):
+    """These variables in this process too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in env.items():
+            patch.setenv(name, value)
+        yield
+
+
+if __name__ == "__main__":
+    serve()
