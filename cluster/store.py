@@ -18,6 +18,7 @@ number is taken. Files that a new version may need are never deleted by their ag
 
 import contextlib
 import copy
+import dataclasses
 import datetime as dt
 import importlib
 import itertools
@@ -35,7 +36,10 @@ from lancedb.query import BooleanQuery, MatchQuery, Occur
 from cluster.files import Files, files_below, local_path, sweep_aside, sync_new
 from cluster.heads import Head, Heads
 from cluster.lease import Lease, LeaseLost
-from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
+from cluster.ranking import DEFAULT as RANKING
+from cluster.ranking import RankingSettings, Rerank, rank, read_question
+from cluster.validity import ENDED_BY_DECISION, periods
+from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, records_schema, table_schemas
 
 STOP_WORDS = [
     *(
@@ -95,18 +99,13 @@ INTENT = "intent.json"
 """What is to be done, as releases before heads wrote it down. Now it is `intent-NUMBER.json`, with the number
 of the head that it leads to: nobody deletes or overwrites another writer's."""
 
-WORDS_WEIGHT = 0.05
-"""What shared words add to a cosine. Measured, as the next two, on 234 questions of LongMemEval, where
-reciprocal ranks of words and vectors find less."""
+MIN_CANDIDATES = 30
+"""Rows of each table that are ranked even for the shortest list of hits."""
 
-RECORD_BONUS = 0.1
-"""What a record is preferred by: short, and made of what is worth keeping."""
+REPLACED = f"closed_reason IN ({', '.join(repr(reason) for reason in ENDED_BY_DECISION)})"
+"""Condition of rows of `records` that held until something else took their place."""
 
-REPEAT_PENALTY = 1.0
-"""Takes a hit whose turns all stand further up behind those that bring something new."""
-
-RANK_OFFSET = 60
-"""Of reciprocal ranks (Cormack et al., SIGIR 2009)."""
+DECISION_COLUMNS = ["decision_id", "target_id", "source_ids", "action", "outcome"]
 
 KEEP_UNNAMED = dt.timedelta(days=7)
 """How long versions stay that are no run's: a reader may have just opened one with plain lancedb."""
@@ -296,53 +295,97 @@ class Store:
         *,
         turn_vector=None,
         kind: str | None = None,
+        at: dt.date | None = None,
+        asked_on: dt.date | None = None,
+        rerank: Rerank | None = None,
+        settings: RankingSettings = RANKING,
     ) -> list[dict]:
         """The user's `k` best rows of records and turns together, each with `kind` and `score`.
 
-        With `kind` only records (`record`) or only turns (`turn`). `vector` float32 [dim] of norm 1. The
-        score is the cosine, which puts records and turns on one scale, plus up to WORDS_WEIGHT for the words
-        that text and row share (BM25, as a share of its table's best), plus RECORD_BONUS for a record. What
-        only repeats turns of better hits comes last.
-        `turn_vector` float32 [turn_dim] is given where another model embeds the turns: cosines of two models
-        have no common scale, so each table's rows are ranked apart, and merged by `reciprocal_ranks`.
+        With `kind` only records (`record`) or only turns (`turn`). `vector` float32 [dim] of norm 1.
+        `turn_vector` float32 [turn_dim] is given where another model embeds the turns. cluster.ranking says
+        what counts for the order. `asked_on` is the day from which "last week" is seen, `at` the day that
+        the answer is about, if not now: a record then counts for the days on which it was true, which
+        `since`, `until` and `replaced_by` of its hit say. `rerank` reads the best hits once more.
         Never returns a row of another user: the filter comes first.
         """
-        mine, hits, seen = f"user_id = {quote(user_id)} AND active", [], self.snapshot()
+        hits, seen = [], self.snapshot()
         vectors = {"records": vector, "turns": vector if turn_vector is None else turn_vector}
         for name, asked in vectors.items():
-            if kind and name != f"{kind}s":
-                continue
-            table = seen.table(name, as_of)
-            if table is None or not table.count_rows():
-                continue
-            by_vector = table.search(asked, query_type="vector").where(mine, prefilter=True).limit(3 * k)
-            column = next(column for column, index in INDEXES[name].items() if isinstance(index, FTS))
-            by_words = table.search(words_query(text, column), query_type="fts")
-            by_words = by_words.where(mine, prefilter=True).limit(3 * k)
-            found = {}
-            for row in [*by_words.to_arrow().to_pylist(), *by_vector.to_arrow().to_pylist()]:
-                found.setdefault(tuple(row[key] for key in TABLE_KEYS[name]), row)
-            best, of_table = max((row.get("_score", 0.0) for row in found.values()), default=0.0), []
-            for row in found.values():
-                row.pop("_distance", None)
-                words = row.pop("_score", 0.0) / best if best else 0.0
-                own = row.pop("vector")
-                score = WORDS_WEIGHT * words + (0.0 if own is None else float(np.dot(own, asked)))
-                score += RECORD_BONUS * (name == "records")
-                of_table.append({"kind": name.removesuffix("s"), "score": score, **row})
-            if turn_vector is not None:
-                ranks = reciprocal_ranks([hit["score"] for hit in of_table])
-                of_table = [hit | {"score": rank} for hit, rank in zip(of_table, ranks, strict=True)]
-            hits += of_table
-        # Stable: of a record and a turn with one score, the record comes first.
-        hits.sort(key=lambda hit: -hit["score"])
-        shown = set()
-        for hit in hits:
-            turns = {(turn["session_id"], turn["turn_index"]) for turn in hit.get("evidence") or [hit]}
-            hit["score"] -= REPEAT_PENALTY * (turns <= shown)
-            shown |= turns
-        hits.sort(key=lambda hit: -hit["score"])
-        return hits[:k]
+            if not kind or name == f"{kind}s":
+                hits += seen._candidates(name, user_id, text, asked, k, as_of)
+        hits = seen._with_periods(user_id, hits, vector, as_of)
+        return rank(
+            hits,
+            read_question(text, asked_on or at),
+            k,
+            at=at,
+            today=asked_on,
+            has_one_scale=turn_vector is None,
+            rerank=rerank,
+            settings=settings,
+        )
+
+    def _candidates(
+        self, name: str, user_id: str, text: str, asked: np.ndarray, k: int, as_of: str | None
+    ) -> list[dict]:
+        """Rows of a table that are near by vector or share words, as cluster.ranking takes them; of records
+        also those that something else replaced."""
+        table = self.table(name, as_of)
+        if table is None or not table.count_rows():
+            return []
+        mine = f"user_id = {quote(user_id)} AND active"
+        if "closed_reason" in table.schema.names:
+            mine = f"user_id = {quote(user_id)} AND (active OR {REPLACED})"
+        limit = max(3 * k, MIN_CANDIDATES)
+        by_vector = table.search(asked, query_type="vector").where(mine, prefilter=True).limit(limit)
+        column = next(column for column, index in INDEXES[name].items() if isinstance(index, FTS))
+        by_words = table.search(words_query(text, column), query_type="fts")
+        by_words = by_words.where(mine, prefilter=True).limit(limit)
+        found = {}
+        for row in [*by_words.to_arrow().to_pylist(), *by_vector.to_arrow().to_pylist()]:
+            found.setdefault(tuple(row[key] for key in TABLE_KEYS[name]), row)
+        best = max((row.get("_score", 0.0) for row in found.values()), default=0.0)
+        return [
+            {name: value for name, value in row.items() if name not in ("_distance", "_score")}
+            | {
+                "kind": name.removesuffix("s"),
+                "cosine": 0.0 if row["vector"] is None else float(np.dot(row["vector"], asked)),
+                "words": row.get("_score", 0.0) / best if best else 0.0,
+            }
+            for row in found.values()
+        ]
+
+    def _with_periods(
+        self, user_id: str, hits: list[dict], asked: np.ndarray, as_of: str | None
+    ) -> list[dict]:
+        """Hits with the days on which records held, and with the records that took the place of others;
+        without vectors."""
+        records = {(hit["record_id"], hit["revision"]): hit for hit in hits if hit["kind"] == "record"}
+        names = records_schema(1).names
+        old, decisions, others = [], [], []
+        of_user = f"user_id = {quote(user_id)}"
+        if any(not hit["active"] or hit.get("decision_id") for hit in records.values()):
+            old = self.rows("records", names, f"{of_user} AND NOT active AND {REPLACED}", as_of).to_pylist()
+            applied = f"{of_user} AND outcome = 'applied'"
+            decisions = self.rows("decisions", DECISION_COLUMNS, applied, as_of).to_pylist()
+            sources = sorted({name for row in decisions for name in row["source_ids"]})
+            for where in in_lists("record_id", sources):
+                others += self.rows("records", names, f"{of_user} AND {where}", as_of).to_pylist()
+        known = {(row["record_id"], row["revision"]): row for row in [*others, *old]} | records
+        held = periods(known.values(), decisions)
+        found = {key: records[key] for key in records if records[key]["active"] or held[key].replaced_by}
+        newest = {record_id: (record_id, revision) for record_id, revision in sorted(known)}
+        following = list(found)
+        while following:
+            key = newest.get(held[following.pop()].replaced_by)
+            if key and key not in found and (known[key]["active"] or held[key].replaced_by):
+                cosine = float(np.dot(known[key]["vector"], asked))
+                found[key] = known[key] | {"kind": "record", "cosine": cosine, "words": 0.0}
+                following.append(key)
+        turns = [hit for hit in hits if hit["kind"] == "turn"]
+        dated = [hit | dataclasses.asdict(held[key]) for key, hit in found.items()]
+        return [{name: value for name, value in hit.items() if name != "vector"} for hit in [*dated, *turns]]
 
     # --- writing (under a lease) ----------------------------------------------------------------------
 
@@ -673,12 +716,6 @@ def quote(value: str) -> str:
 
 MAX_IN = 500
 """Values in one IN list of a query."""
-
-
-def reciprocal_ranks(scores) -> list[float]:
-    """1 / (RANK_OFFSET + rank) of each score, the highest of which has rank 1."""
-    ranks = np.argsort(np.argsort(-np.asarray(scores, np.float64), kind="stable"), kind="stable") + 1
-    return (1 / (RANK_OFFSET + ranks)).tolist()
 
 
 def in_lists(column: str, values: list[str]) -> list[str]:

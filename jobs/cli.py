@@ -14,6 +14,7 @@ killed has the code that its killer gives it (137 after kill -9); see jobs.endin
 """
 
 import argparse
+import datetime as dt
 import json
 import os
 import re
@@ -216,7 +217,7 @@ def _option_kind(annotation) -> str | tuple | None:
         return "list"
     if annotation is bool:
         return "flag"
-    if isinstance(annotation, type) and issubclass(annotation, str | int | float | Path):
+    if isinstance(annotation, type) and issubclass(annotation, str | int | float | Path | dt.date):
         return "value"
     return None
 

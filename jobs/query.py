@@ -2,18 +2,22 @@
 
     python -m jobs.query --store URI --user-id U --text "where do I live?" -k 10
     python -m jobs.query --store URI --user-id U --text "..." --kind record
+    python -m jobs.query --store URI --user-id U --text "..." --at 2025-03-01
     python -m jobs.query --store URI --user-id U --text "..." --as-of RUN --json
 
 Hybrid search (vectors and full text) over a user's memory records and raw turns, each hit with where it
-comes from; `--kind` leaves it at one of the two. Needs no Ray. Only the named user's rows are ever looked at.
+comes from; `--kind` leaves it at one of the two. `--at` answers by what was true on a day, `--as-of` by what
+was known when a run had ended; a question about the past ("where did I live before?") also finds memories
+that something else has replaced. Needs no Ray. Only the named user's rows are ever looked at.
 """
 
+import datetime as dt
 from typing import Literal
 
 from pydantic import Field
 
 from jobs.cli import JobConfig, JobError, main, show
-from jobs.run import absolute, question_embedder
+from jobs.run import absolute, question_embedder, reranker_of
 from jobs.terminal import one_line
 from schemas.archive import who
 
@@ -33,6 +37,14 @@ class QueryConfig(JobConfig):
     """What may be a hit. Not given: both."""
     as_of: str | None = None
     """Look at the store as this run left it."""
+    at: dt.date | None = None
+    """The day that the answer is about (YYYY-MM-DD): what was true then, and what had been said by then. Not
+    given: now."""
+    asked_on: dt.date | None = None
+    """The day from which "last week" and the like are seen. Not given: the day of --at, or today."""
+    reranker: str | None = None
+    """A cross-encoder of sentence-transformers (hub id or folder) that reads the best hits once more. Not
+    given: none."""
     embedder: str | None = None
     """Where the store's embedder is to be had, if no longer where the store says: a name in
     jobs/configs/embedders, or a TOML file."""
@@ -75,6 +87,9 @@ def search(store, view: dict, config: QueryConfig) -> list[dict]:
         view["run_id"],
         turn_vector=turn_vector,
         kind=config.kind,
+        at=config.at,
+        asked_on=config.asked_on or config.at or dt.datetime.now(dt.UTC).date(),
+        rerank=reranker_of(config.reranker),
     )
 
 
@@ -85,6 +100,7 @@ def line(hit: dict) -> str:
     day = hit["session_time"].date().isoformat() if hit["session_time"] else "no date"
     if hit["kind"] == "record":
         turns = ", ".join(f"{shown_id(item['session_id'])}#{item['turn_index']}" for item in hit["evidence"])
+        day += f", until {hit['until']}" if hit.get("until") and hit.get("replaced_by") else ""
         return f"{hit['score']:.4f}  {hit['memory_type']:12} {hit['semantic_text']}  [{day}, from {turns}]"
     text = " ".join(hit["content"].split())
     text = text if len(text) <= 160 else text[:157] + "..."

@@ -222,6 +222,13 @@ def question_embedder(store, view: dict, name: str | None = None):
     )
 
 
+def reranker_of(model: str | None):
+    """The reranker of an option; None where none is named."""
+    from cluster.reranker import Reranker
+
+    return Reranker(absolute(model) if Path(model).is_dir() else model) if model else None
+
+
 def absolute(path: str) -> str:
     """A local path as every worker must see it; a URI stays."""
     return path if "://" in path else str(Path(path).absolute())

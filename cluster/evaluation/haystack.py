@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.evaluation.scoring import NEVER, ranks_of_turns
-from cluster.store import RECORD_BONUS, Store, quote, reciprocal_ranks
+from cluster.ranking import DEFAULT, reciprocal_ranks
+from cluster.store import Store, quote
 
 MAX_TURN_INDEX = 1 << 31
 
@@ -73,15 +74,15 @@ class Haystack:
         """`turns`, `records` and `both`, each ranked by cosine with the query, float32 [dim] of norm 1.
 
         `turn_query` float32 [turn_dim] is the query for turns, where another model embeds them. In `both`,
-        records and turns are one list. Lists are ranked as Store.search does but for the words: records have
-        their bonus, and a hit that stands for no new turn takes no place.
+        records and turns are one list. Cosines alone count, and for records what cluster.ranking prefers
+        them by; a hit that stands for no new turn takes no place.
         """
         num_turns = len(self._keys)
         of_turns = self.turn_vectors @ (query if turn_query is None else turn_query)
         of_records = self.record_vectors @ query
-        merged = of_records + RECORD_BONUS, of_turns
+        merged = of_records + DEFAULT.record, of_turns
         if turn_query is not None:
-            merged = np.array(reciprocal_ranks(of_records)), np.array(reciprocal_ranks(of_turns))
+            merged = tuple(np.array(reciprocal_ranks(scores.tolist())) for scores in (of_records, of_turns))
         own, rows = np.arange(len(of_turns)), self.rows
         lists = {
             "turns": (of_turns, own, rows),

@@ -32,6 +32,11 @@ def recall_at(ranks: np.ndarray, k: float) -> float | None:
     return float(np.mean(ranks < k)) if len(ranks) else None
 
 
+def all_at(ranks: np.ndarray, k: float) -> float | None:
+    """1 when the first k hits find all of the wanted. None when nothing is wanted."""
+    return float(np.all(ranks < k)) if len(ranks) else None
+
+
 def reciprocal_rank(ranks: np.ndarray) -> float | None:
     """1 / position of the first wanted one, from 1; 0 when none is found. None when nothing is wanted."""
     return float(1 / (1 + ranks.min())) if len(ranks) else None

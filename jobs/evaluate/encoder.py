@@ -54,7 +54,7 @@ class Config(JobConfig):
     """Folder for report.json, report.md and report.png."""
     questions: str | None = None
     """Questions whose evidence the archive holds, for `evidence`."""
-    format: Literal["longmemeval", "locomo", "sample"] | None = None
+    format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
     """What the questions are. Not given: told from their fields."""
     only_evidence_sessions: bool = False
     """Encode only sessions with evidence of a question."""

@@ -55,7 +55,7 @@ class Config(JobConfig):
     """Answerers: names in jobs/configs/answerers or TOML files."""
     report: str
     """Folder for report.json, report.md and report.png."""
-    format: Literal["longmemeval", "locomo", "sample"] | None = None
+    format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
     """What the questions are. Not given: told from their fields."""
     as_of: str | None = None
     """Look at the store as this run left it."""
@@ -119,7 +119,14 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
     for question in questions:
         ((vector, turn_vector),) = embedder.vectors(question.user_id, [question.text])
         hits = store.search(
-            question.user_id, question.text, vector, config.k, view["run_id"], turn_vector=turn_vector
+            question.user_id,
+            question.text,
+            vector,
+            config.k,
+            view["run_id"],
+            turn_vector=turn_vector,
+            at=question.at,
+            asked_on=question.asked_on,
         )
         found.append([fact_of(hit) for hit in hits])
         progress.advance(1)

@@ -4,12 +4,13 @@
     python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR --before RUN
 
 A question is asked of its own user's rows only (LongMemEval: one haystack a question). Hits are ranked by the
-cosine of the stored vector with the question's; `search` is what jobs.query answers, with full text.
-A raw turn stands for itself, a record for the turns that it cites. A hit whose turns all stand further up
-takes no place: jobs.query puts it last. Turns beyond what is stored count as missed. Every number is a mean
-over questions:
+cosine of the stored vector with the question's, and a hit whose turns all stand further up takes no place.
+`search` is what jobs.query answers, each hit in its place: on the question's own day, with --at where the
+question names a day that it is about. A raw turn stands for itself, a record for the turns that it cites.
+Turns beyond what is stored count as missed. Every number is a mean over questions:
 
   evidence_turn_recall_at_k  share of the question's evidence turns that its first k hits stand for
+  evidence_all_recall_at_5   how often the first 5 hits stand for all of them
   session_recall_at_10       share of its evidence sessions of which one of the first 10 hits is a part
   mrr                        1 / position of the first hit that stands for an evidence turn
   evidence_coverage          share of its evidence turns that some record cites, at any rank
@@ -22,12 +23,14 @@ an earlier run of the same store, for example the one before a consolidation: it
 import time
 from typing import Literal
 
+from pydantic import Field, field_validator
+
 from jobs.cli import JobConfig, JobError, Progress, say
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.questions import Question, read_questions
-from jobs.run import absolute, question_embedder, recorded
+from jobs.run import absolute, question_embedder, recorded, reranker_of
 
-CUTS = (5, 10, 20)
+CUTS = (1, 5, 10, 20)
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
 SEARCH_HITS = 100
 
@@ -39,11 +42,12 @@ class Config(JobConfig):
 
     store: str
     """Folder or object-store URI of the store."""
-    questions: str
-    """File with questions and their evidence: LongMemEval, LoCoMo, or questions.jsonl of jobs.sample."""
+    questions: list[str] = Field(min_length=1)
+    """Files with questions and their evidence: LongMemEval, LoCoMo, REALTALK, probing_questions.json of BEAM,
+    or questions.jsonl of jobs.sample."""
     report: str
     """Folder for report.json, report.md and report.png."""
-    format: Literal["longmemeval", "locomo", "sample"] | None = None
+    format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
     """What the questions are. Not given: told from their fields."""
     as_of: str | None = None
     """Look at the store as this run left it."""
@@ -52,6 +56,13 @@ class Config(JobConfig):
     embedder: str | None = None
     """Where the store's embedder is to be had, if no longer where the store says: a name in
     jobs/configs/embedders, or a TOML file."""
+    reranker: str | None = None
+    """A cross-encoder of sentence-transformers (hub id or folder) that `search` has the best hits read by."""
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _one_file_is_a_list(cls, questions: object) -> object:
+        return [questions] if isinstance(questions, str) else questions
 
 
 @recorded("evaluate retrieval", writes="report")
@@ -61,17 +72,18 @@ def run(config: Config) -> dict:
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
-    questions = read_questions(config.questions, config.format)
+    questions = [one for path in config.questions for one in read_questions(path, config.format)]
+    rerank = reranker_of(config.reranker)
     try:
         store = Store(absolute(config.store))
         view = store.run(config.as_of)
         earlier = store.run(config.before) if config.before else None
-        rows = score_view(store, view, questions, config.embedder)
+        rows = score_view(store, view, questions, config.embedder, rerank)
         report = {"as_of": view["run_id"], **summarise(rows)}
         if earlier:
             report["before"] = {
                 "as_of": earlier["run_id"],
-                **summarise(score_view(store, earlier, questions)),
+                **summarise(score_view(store, earlier, questions, None, rerank)),
             }
     except StoreError as error:
         raise JobError(str(error)) from error
@@ -91,7 +103,9 @@ def run(config: Config) -> dict:
 # --- measuring ------------------------------------------------------------------------------------------
 
 
-def score_view(store, view: dict, questions: list[Question], embedder_name: str | None = None) -> list[dict]:
+def score_view(
+    store, view: dict, questions: list[Question], embedder_name: str | None = None, rerank=None
+) -> list[dict]:
     """One row per question: `question_id`, `question_type`, and its measures by list, None without rows."""
     from cluster.evaluation.haystack import Haystack
 
@@ -109,7 +123,15 @@ def score_view(store, view: dict, questions: list[Question], embedder_name: str 
             rankings = dict.fromkeys(LISTS)
             if haystack.num_hits:
                 hits = store.search(
-                    user_id, question.text, vector, SEARCH_HITS, view["run_id"], turn_vector=turn_vector
+                    user_id,
+                    question.text,
+                    vector,
+                    SEARCH_HITS,
+                    view["run_id"],
+                    turn_vector=turn_vector,
+                    at=question.at,
+                    asked_on=question.asked_on,
+                    rerank=rerank,
                 )
                 rankings = haystack.rankings(vector, turn_vector)
                 rankings["search"] = haystack.ranking_of_hits(hits)
@@ -130,12 +152,13 @@ def score_view(store, view: dict, questions: list[Question], embedder_name: str 
 
 def measure(question: Question, ranked) -> dict:
     """The measures of one question in one list, a cluster.evaluation.haystack.Ranked."""
-    from cluster.evaluation.scoring import NEVER, is_stale, recall_at, reciprocal_rank
+    from cluster.evaluation.scoring import NEVER, all_at, is_stale, recall_at, reciprocal_rank
 
     ranks = ranked.turns(question.evidence)
     current, outdated = question.evidence - question.outdated, question.outdated
     return {
         **{f"evidence_turn_recall_at_{k}": recall_at(ranks, k) for k in CURVE},
+        "evidence_all_recall_at_5": all_at(ranks, 5),
         "session_recall_at_10": recall_at(ranked.sessions(question.sessions), 10),
         "mrr": reciprocal_rank(ranks),
         "stale_rate": is_stale(ranked.turns(current), ranked.turns(outdated)),
@@ -168,7 +191,8 @@ def means(rows: list[dict]) -> dict:
 
 def short(measures: dict, name: str) -> dict:
     """Of one list, what the summary and the table show."""
-    shown = [*(f"evidence_turn_recall_at_{k}" for k in CUTS), "session_recall_at_10", "mrr", "stale_rate"]
+    shown = [*(f"evidence_turn_recall_at_{k}" for k in CUTS), "evidence_all_recall_at_5"]
+    shown += ["session_recall_at_10", "mrr", "stale_rate"]
     if name == "records":
         shown.append("evidence_coverage")
     return {key: measures[key] for key in shown}
@@ -182,6 +206,7 @@ def table(report: dict) -> list[dict]:
             "questions": f"{part} ({means['num_questions']})",
             "hits": name,
             **{f"recall@{k}": means[name][f"evidence_turn_recall_at_{k}"] for k in CUTS},
+            "all@5": means[name]["evidence_all_recall_at_5"],
             "session recall@10": means[name]["session_recall_at_10"],
             "MRR": means[name]["mrr"],
             "stale rate": means[name]["stale_rate"],

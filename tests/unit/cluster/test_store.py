@@ -559,20 +559,85 @@ def test_hits_are_ranked_and_say_what_they_are(busy):
 
 
 def test_words_and_vectors_both_count(busy):
-    by_word = busy.search("ann", "Ünïcödé", vector("I drink tea"), 50)
-    assert "The cat is called Ünïcödé 🙂" in texts(by_word[:3])
+    cat = "The cat is called Ünïcödé 🙂"
+    with_word, without = (
+        next(
+            hit["score"]
+            for hit in busy.search("ann", text, vector("I drink tea"), 50, kind="turn")
+            if cat in texts([hit])
+        )
+        for text in ("Ünïcödé", "zzz")
+    )
+    assert with_word > without
     by_vector = busy.search("ann", "zzz", vector("Ann has a cat"), 50)
     assert texts(by_vector[:1]) == {"Ann has a cat"}
 
 
-def test_what_repeats_better_hits_comes_last(busy):
-    """Three turns, and three records of two of them: three hits show all turns, three repeat some."""
+def test_what_only_repeats_better_hits_comes_last(busy):
     hits = busy.search("ann", "zzz", vector("Ann drinks tea"), 50)
-    turns = [
-        {(turn["session_id"], turn["turn_index"]) for turn in hit.get("evidence") or [hit]} for hit in hits
+    assert texts(hits[:1]) == {"Ann drinks tea"}
+    assert "I drink tea" in texts(hits[-2:])
+    assert not texts(hits[-2:]) & {"Ann has a cat", "The cat is called Ünïcödé 🙂"}
+
+
+def dated(part, month):
+    """A segment's rows, said in that month."""
+    for row in [*part["turns"], *part["records"]]:
+        row["session_time"] = dt.datetime(2026, month, 1, tzinfo=dt.UTC)
+    return part
+
+
+@pytest.fixture
+def moved(store):
+    """In run2 it was decided that Bergen has replaced Oslo."""
+    parts = [
+        dated(segment("a", "Oslo is home", session="s1", records=["Ann lives in Oslo"]), 1),
+        dated(segment("b", "Bergen it is!", session="s2", records=["Ann moved to Bergen"]), 3),
     ]
-    assert len(set().union(*turns[:3])) == 3
-    assert all(turn <= set().union(*turns[:3]) for turn in turns[3:])
+    commit(store, "run1", *parts)
+    (old,) = store.rows("records", SCHEMAS["records"].names, "segment_id = 'a'").to_pylist()
+    old |= {"active": False, "closed_run_id": "run2", "closed_reason": "delete"}
+    decision = dict.fromkeys(SCHEMAS["decisions"].names) | {
+        "decision_id": "d1",
+        "user_id": "ann",
+        "target_id": old["record_id"],
+        "source_ids": [parts[1]["records"][0]["record_id"]],
+        "action": "delete",
+        "outcome": "applied",
+        "run_id": "run2",
+    }
+    commit(store, "run2", {"records": [old], "decisions": [decision]})
+    return store
+
+
+NEAR_OSLO = vector("Ann lives in Oslo")
+
+
+def test_what_has_replaced_a_memory_comes_first_in_its_place(moved):
+    hits = moved.search("ann", "Where do I live?", NEAR_OSLO, 10)
+    assert texts(hits[:1]) == {"Ann moved to Bergen"}
+    assert "Ann lives in Oslo" not in texts(hits)
+    assert "Ann lives in Oslo" not in texts(moved.search("ann", "Where?", NEAR_OSLO, 10, kind="record"))
+
+
+def test_a_question_about_the_past_finds_a_replaced_memory_with_its_end(moved):
+    hit = moved.search("ann", "Where did I live before?", NEAR_OSLO, 10)[0]
+    assert hit["semantic_text"] == "Ann lives in Oslo"
+    assert (hit["since"], hit["until"]) == (dt.date(2026, 1, 1), dt.date(2026, 3, 1))
+    (newer,) = moved.rows("records", ["record_id"], "segment_id = 'b'").to_pylist()
+    assert hit["replaced_by"] == newer["record_id"]
+
+
+def test_search_at_a_day_has_what_was_true_then(moved):
+    in_february = moved.search("ann", "Where do I live?", NEAR_OSLO, 10, at=dt.date(2026, 2, 1))
+    assert texts(in_february) == {"Ann lives in Oslo", "Oslo is home"}
+    in_march = moved.search("ann", "Where do I live?", NEAR_OSLO, 10, at=dt.date(2026, 3, 1))
+    assert texts(in_march) == {"Ann moved to Bergen", "Bergen it is!", "Oslo is home"}
+
+
+def test_what_was_not_replaced_yet_in_an_older_view_is_current_there(moved):
+    hit = moved.search("ann", "Where do I live?", NEAR_OSLO, 10, as_of="run1")[0]
+    assert (hit["semantic_text"], hit["until"]) == ("Ann lives in Oslo", None)
 
 
 def test_records_alone_and_turns_alone(busy):

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import UsageError
-from jobs.evaluate import decider, encoder, qa
+from jobs.cli import UsageError, parse_config
+from jobs.evaluate import decider, encoder, qa, retrieval
 from jobs.evaluate.report import markdown
 from jobs.evaluate.variants import load_variants
 from jobs.questions import Question
@@ -74,6 +75,48 @@ def test_the_adapter_s_mode_is_part_of_the_variant():
     }
     assert [modes[name].adapter_mode for name in ("merged", "per_request")] == ["merged", "per_request"]
     assert (modes["per_request"].adapter, modes["base"].adapter) == ("fuhao23/encoder_v0", None)
+
+
+# --- retrieval ------------------------------------------------------------------------------------------
+
+
+class Found:
+    """A ranking that finds turn N of session "s" at rank N."""
+
+    def turns(self, wanted):
+        return np.array([float(turn) for _, turn in wanted])
+
+    def sessions(self, wanted):
+        return np.zeros(len(wanted))
+
+
+def asked(kind, *turns, **more):
+    evidence = frozenset(("s", turn) for turn in turns)
+    return Question("q", "u", kind, "?", "!", evidence, frozenset({"s"}), **more)
+
+
+def test_the_first_hit_and_all_evidence_among_five_are_measured():
+    near, far = retrieval.measure(asked("x", 0, 4), Found()), retrieval.measure(asked("x", 0, 5), Found())
+    assert [row["evidence_turn_recall_at_1"] for row in (near, far)] == [0.5, 0.5]
+    assert [row["evidence_all_recall_at_5"] for row in (near, far)] == [1.0, 0.0]
+    assert retrieval.measure(asked("x"), Found())["evidence_all_recall_at_5"] is None
+
+
+def test_every_type_of_question_has_its_own_rows():
+    rows = [
+        {"question_id": kind, "question_type": kind}
+        | {name: retrieval.measure(asked(kind, turn), Found()) for name in retrieval.LISTS}
+        for kind, turn in [("before", 0), ("first", 9)]
+    ]
+    table = retrieval.table(retrieval.summarise(rows))
+    shown = {(row["questions"], row["recall@1"], row["all@5"]) for row in table if row["hits"] == "search"}
+    assert shown == {("all (2)", 0.5, 0.5), ("before (1)", 1.0, 1.0), ("first (1)", 0.0, 0.0)}
+
+
+def test_questions_may_stand_in_several_files():
+    needed = ["--store", "s", "--report", "r", "--questions"]
+    assert parse_config(retrieval.Config, "", [*needed, "a", "b"]).questions == ["a", "b"]
+    assert retrieval.Config(store="s", report="r", questions="a").questions == ["a"]
 
 
 # --- deciders -------------------------------------------------------------------------------------------
