@@ -41,6 +41,7 @@ def test_consolidation_makes_fewer_answers_stale(archive, tmp_path):
     options = ("--questions", archive / "_gold" / "questions.jsonl", "--report", tmp_path / "report")
     summary = job("jobs.evaluate", "retrieval", "--store", store, *options, "--before", "gold").summary
     assert summary["records"]["stale_rate"] == 0 < summary["before"]["records"]["stale_rate"]
+    assert summary["search"]["stale_rate"] == 0
     assert summary["before"]["records"]["evidence_coverage"] == 1
 
 
