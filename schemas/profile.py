@@ -151,8 +151,8 @@ class EncoderProfile(ModelProfile):
     gates: tuple[Literal[GATES], ...] = ()
     """What looks at every record before it is stored, in this order; see cluster.gates."""
     dates: Literal["model", "resolve"] = "model"
-    """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the text
-    then names the date. See cluster.dates."""
+    """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the
+    text then names the date. See cluster.dates."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 

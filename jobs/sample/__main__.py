@@ -49,6 +49,8 @@ class SampleConfig(JobConfig):
     """Whose conversations: those of one split of the corpus, of all of them, or of a few people of `tune`."""
     segments: bool = False
     """Write the corpus's single segments as well, each as a user of its own: they are for training."""
+    language: str | None = None
+    """Only people, and segments, who write this language: `en`, `zh`, `de`, `es` or `fr`."""
     num_users: int | None = Field(None, ge=1, le=100_000)
     """Generate the conversations of so many users instead."""
     num_weeks: int = Field(4, ge=1, le=520)
@@ -144,8 +146,9 @@ def _world(config: SampleConfig) -> tuple[Written, dict]:
             "shared_sentences": world.shared_sentences,
         }
     splits = {"few": ("tune",), "all": SPLITS}.get(config.people, (config.people,))
-    world = read_people(splits, max_sessions=FEW_SESSIONS if config.people == "few" else None)
-    if config.segments:
+    few = FEW_SESSIONS if config.people == "few" else None
+    world = read_people(splits, max_sessions=few, language=config.language)
+    if config.segments and config.language in (None, "en"):
         single = read_segments()
         world.sessions.extend(single.sessions)
         world.memories.extend(single.memories)

