@@ -160,12 +160,19 @@ def test_of_a_chain_the_last_one_speaks():
         "Where did I use to live, I mean where I used to live?",
         "What was my previous address?",
         "Where did I live in January 2026?",
+        "What was my first flat?",
+        "Where did I live when I met you?",
         "我以前住在哪里？",
     ],
 )
 def test_questions_about_the_past_find_what_was_replaced(question):
     found = order(moved(), question, DAY)
     assert found.index("oslo") < found.index("bergen")
+
+
+@pytest.mark.parametrize("question", ["Was it before or after the boat?", "What is due before next week?"])
+def test_not_every_before_asks_about_the_past(question):
+    assert not read_question(question, DAY).is_past
 
 
 def test_an_answer_about_a_day_has_what_was_true_then():
