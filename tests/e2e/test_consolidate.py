@@ -87,7 +87,8 @@ def world(tmp_path_factory, embedder) -> tuple[Path, list[dict], dict]:
     make_sample(SampleConfig(archive=folder / "archive", num_users=4))
     gold = gold_rows(folder / "archive")
     write(folder / "store", embedder, "night-1", *gold)
-    return folder / "store", gold, consolidate(folder / "store")
+    # A store that the rules have decided stays with them.
+    return folder / "store", gold, consolidate(folder / "store", decider="rules")
 
 
 def test_current_values_are_active_and_old_ones_are_not(world):
