@@ -187,6 +187,8 @@ def test_of_whom_the_store_has_nothing_nothing_is_found_or_blocked_or_changed(st
 
 def test_nothing_found_is_a_failure_to_who_called(store, monkeypatch):
     monkeypatch.setattr("sys.argv", ["forget", "--store", store.uri, "--user-id", "nobody-here"])
+    # It would be taken from the tests that follow, too.
+    monkeypatch.setattr("jobs.cli.reserve_stdout", lambda: None)
     with pytest.raises(SystemExit) as ended:
         main(ForgetConfig, forget_job, "Forget.")
     assert ended.value.code == 1
