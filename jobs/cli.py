@@ -64,6 +64,7 @@ def main(
     config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv, command)
     reserve_stdout()
     raise_on_sigterm()
+    watcher.run_id = None
     if _own_stdout:
         watcher.speak_on(_own_stdout.fileno())
     try:

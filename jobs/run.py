@@ -57,6 +57,7 @@ class Run:
         self.stages: dict[str, dict] = {}
         self.counts: dict[str, int] = {}
         self._is_finished = False
+        self._was_missing = "://" not in self.home and not Path(self.home).exists()
 
     def __enter__(self) -> "Run":
         try:
@@ -68,6 +69,9 @@ class Run:
         return self
 
     def __exit__(self, kind, error, _) -> None:
+        if isinstance(error, UsageError) and self._was_missing:
+            # Wrong usage is found before any work, and makes no folder.
+            self._unmake_home()
         if not self._is_finished:
             try:
                 self._end(
@@ -76,6 +80,20 @@ class Run:
             except Exception as problem:
                 # What ended the run matters more than that its manifest could not say so.
                 say(f"[{self.job}] the manifest of run {self.run_id} could not be written: {problem}")
+
+    def _unmake_home(self) -> None:
+        """Take back the manifest and the folders that it made; what holds anything else stays."""
+        from cluster.files import Files
+
+        Files(self.home, "runs").delete([f"{self.run_id}.json"])
+        home = Path(self.home)
+        for folder in sorted((path for path in home.rglob("*") if path.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        with contextlib.suppress(OSError):
+            home.rmdir()
+        self._is_finished = True
+        watcher.closed(self.run_id)
 
     @property
     def home(self) -> str:
