@@ -31,7 +31,6 @@ class Found:
     turns: frozenset[tuple[str, int]] = frozenset()
     keys: tuple[tuple[str, ...], ...] = ()
     is_must: bool = True
-    language: str = "en"
 
 
 def denies(text: str) -> bool:

@@ -28,7 +28,7 @@ from cluster.resources import ClusterConfig, connect
 from jobs.choice import default_embedder
 from jobs.cli import JobConfig, JobError, UsageError
 from jobs.evaluate.answers import ModelPool, ask_model
-from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from jobs.run import recorded
 from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
@@ -307,11 +307,4 @@ MEASURES = ("accuracy", *ACTIONS, "stability", "invention_rate")
 
 def draw(figure, boards: list[dict], names: tuple[str, ...] = MEASURES) -> None:
     """These measures of each decider, side by side."""
-    axes = figure.subplots()
-    width = 0.8 / len(boards)
-    for number, row in enumerate(boards):
-        places = [place + number * width for place in range(len(names))]
-        axes.bar(places, [row[name] or 0 for name in names], width, label=row["decider"])
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
-    axes.set(ylim=(0, 1), title="Deciders")
-    axes.legend()
+    draw_bars(figure, boards, names, label="decider", title="Deciders")

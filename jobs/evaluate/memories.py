@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 from jobs.cli import JobConfig, JobError, UsageError
-from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
 from jobs.items import read_all_items
 from jobs.run import absolute
 
@@ -125,6 +125,7 @@ def read_foreign(path: str) -> list[dict]:
 def measure(rows: list[dict], gold: list[dict]) -> dict:
     """All numbers for the memories of one language."""
     from cluster.evaluation.memories import denies, holds_keys, pair, score
+    from cluster.evaluation.scoring import mean
 
     users = {row["user_id"] for row in gold}
     rows = [row for row in rows if row["user_id"] in users]
@@ -170,11 +171,11 @@ def measure(rows: list[dict], gold: list[dict]) -> dict:
         for row in outdated
     ]
     return result | {
-        "current_active": _mean(lasting),
-        "outdated_active": _mean(stale),
-        "entity_coverage": _mean(named),
-        "dates_resolved": _mean(same),
-        "dates_wrong": _mean(other),
+        "current_active": mean(lasting),
+        "outdated_active": mean(stale),
+        "entity_coverage": mean(named),
+        "dates_resolved": mean(same),
+        "dates_wrong": mean(other),
         "num_dated": len(dated),
     }
 
@@ -201,22 +202,12 @@ def _memory(row: dict):
         turns=frozenset((row["session_id"], turn) for turn in row["evidence_turns"]),
         keys=tuple(map(tuple, row["keys"])),
         is_must=row["is_must"],
-        language=row["language"],
     )
 
 
-def _mean(values: list[bool]) -> float | None:
-    return sum(values) / len(values) if values else None
+MEASURES = ("recall", "precision", "current_active", "outdated_active", "entity_coverage", "dates_resolved")
 
 
 def draw(figure, boards: list[dict]) -> None:
     """Shares by language."""
-    axes = figure.subplots()
-    names = ("recall", "precision", "current_active", "outdated_active", "entity_coverage", "dates_resolved")
-    width = 0.8 / len(boards)
-    for number, row in enumerate(boards):
-        places = [place + number * width for place in range(len(names))]
-        axes.bar(places, [row[name] or 0 for name in names], width, label=row["language"])
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
-    axes.set(ylim=(0, 1), title="Memories")
-    axes.legend()
+    draw_bars(figure, boards, MEASURES, label="language", title="Memories")

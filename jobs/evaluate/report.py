@@ -38,6 +38,18 @@ def write_report(
     (folder / "report.json").write_text(whole + "\n", encoding="utf-8")
 
 
+def draw_bars(figure, boards: list[dict], names: tuple[str, ...], *, label: str, title: str) -> None:
+    """These measures of each board, side by side; `label` is the key of a board's name."""
+    axes = figure.subplots()
+    width = 0.8 / len(boards)
+    for number, row in enumerate(boards):
+        places = [place + number * width for place in range(len(names))]
+        axes.bar(places, [row[name] or 0 for name in names], width, label=row[label])
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
+    axes.set(ylim=(0, 1), title=title)
+    axes.legend()
+
+
 def markdown(rows: list[dict]) -> str:
     """Rows as a Markdown table; fractions with three digits, None as a dash."""
     names = list(rows[0])
