@@ -8,13 +8,16 @@ Two engines give answers: vLLM in this process (one code path on CPU and GPU), a
 one segment at a time, the reference that the other is compared with.
 """
 
+import contextlib
+import functools
 import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from cluster.confidence import Token, confidences, pieces
 from cluster.dates import resolve
 from cluster.gates import refusal
 from cluster.models import adapter_folder, base_folder
@@ -41,6 +44,8 @@ class Reply:
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    tokens: Sequence[Token] = ()
+    """The text's tokens with their log-probabilities, where the engine was asked for them."""
 
 
 Generate = Callable[[list[Request]], list[Reply]]
@@ -65,6 +70,15 @@ class _Piece:
     depth: int = 0
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A record that no gate refused, the parts whose indexes it cites, and its confidence where known."""
+
+    record: EncodedRecord
+    current: list[dict]
+    confidence: float | None = None
+
+
 @dataclass
 class Encoding:
     """A segment's answer: records of RECORD fields with absolute turn indexes, and how it came about."""
@@ -73,9 +87,12 @@ class Encoding:
     """complete | split (halved, then complete) | partial (some part rejected) | rejected (nothing came) |
     skipped (the profile asks nothing about such segments)."""
     records: list[dict] = field(default_factory=list)
+    """Where the profile sets `min_confidence` each has its `confidence` too, None if it is not known: for who
+    chooses that bound. It is not staged, and so not stored."""
     rejections: list[dict] = field(default_factory=list)
     refusals: list[dict] = field(default_factory=list)
-    """Records that a gate refused: its name as `reason`, `turns`, and the record as `raw`."""
+    """Records that a gate refused: its name as `reason`, `turns`, and the record as `raw`; `confidence` as
+    above."""
     num_calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -92,7 +109,7 @@ def encode(
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [Encoding() for _ in segments]
-    found: list[list[tuple[EncodedRecord, list[dict]]]] = [[] for _ in segments]
+    found: list[list[_Kept]] = [[] for _ in segments]
     open_pieces = [
         _Piece(i, segment["context"], segment["current"])
         for i, segment in enumerate(segments)
@@ -133,16 +150,19 @@ def encode(
                 halves += smaller
             if profile.evidence_by == "words":
                 records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
+            sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
             for record in records:
-                if reason := _refusal(record, piece, profile):
+                confidence = sure.get(record.semantic_text)
+                if reason := _refusal(record, confidence, piece, profile):
                     raw = record.model_dump_json()
                     turns = sorted({piece.current[index]["turn_index"] for index in record.evidence_turns})
-                    encoding.refusals.append({"reason": reason, "turns": turns, "raw": raw})
+                    refused = {"reason": reason, "turns": turns, "raw": raw}
+                    encoding.refusals.append(refused | _measured(confidence, profile))
                 else:
-                    found[piece.owner].append((record, piece.current))
+                    found[piece.owner].append(_Kept(record, piece.current, confidence))
         open_pieces = halves
-    for segment, encoding, pairs in zip(segments, encodings, found, strict=True):
-        encoding.records = _rows(segment, pairs, profile)
+    for segment, encoding, kept in zip(segments, encodings, found, strict=True):
+        encoding.records = _rows(segment, kept, profile)
         if encoding.rejections:
             encoding.outcome = "partial" if encoding.records else "rejected"
         elif encoding.num_calls > 1:
@@ -156,14 +176,21 @@ def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
     return len(record.semantic_text) >= profile.limits.max_text_chars
 
 
-def _refusal(record: EncodedRecord, piece: _Piece, profile: EncoderProfile) -> str:
+def _refusal(record: EncodedRecord, confidence: float | None, piece: _Piece, profile: EncoderProfile) -> str:
     """Name of the gate that refuses the record; empty if none does."""
-    if not profile.gates:
-        return ""
-    shown = [profile.shown(part["text"]) for part in piece.context + piece.current]
-    evidence = [profile.shown(piece.current[index]["text"]) for index in record.evidence_turns]
-    speakers = [part["speaker"] or "" for part in piece.context + piece.current]
-    return refusal(record.semantic_text, evidence, [*shown, *speakers], profile.gates)
+    if profile.gates:
+        shown = [profile.shown(part["text"]) for part in piece.context + piece.current]
+        evidence = [profile.shown(piece.current[index]["text"]) for index in record.evidence_turns]
+        speakers = [part["speaker"] or "" for part in piece.context + piece.current]
+        if reason := refusal(record.semantic_text, evidence, [*shown, *speakers], profile.gates):
+            return reason
+    # Where nothing is known of it, a record passes.
+    is_unsure = confidence is not None and confidence < profile.min_confidence
+    return "unsure" if is_unsure else ""
+
+
+def _measured(confidence: float | None, profile: EncoderProfile) -> dict:
+    return {} if profile.min_confidence is None else {"confidence": confidence}
 
 
 def _halve_or_reject(
@@ -211,13 +238,11 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.casefold()))
 
 
-def _rows(
-    segment: dict, pairs: list[tuple[EncodedRecord, list[dict]]], profile: EncoderProfile
-) -> list[dict]:
+def _rows(segment: dict, kept: list[_Kept], profile: EncoderProfile) -> list[dict]:
     """Records with absolute turns, equal statements united, what the profile leaves out derived."""
     rows: dict[tuple[str, str], dict] = {}
-    for record, current in pairs:
-        parts = [current[index] for index in record.evidence_turns]
+    for one in kept:
+        record, parts = one.record, [one.current[index] for index in one.record.evidence_turns]
         if profile.dates == "resolve":
             record = _dated(record, segment, parts)
         record = _by_name(record, parts)
@@ -225,6 +250,7 @@ def _rows(
         row = rows.get(key)
         if row is None:
             row = rows[key] = record.model_dump(exclude={"evidence_turns"}) | {"turns": set(), "roles": set()}
+            row["confidence"] = one.confidence
         row["turns"].update(part["turn_index"] for part in parts)
         said = ("user", "assistant") if record.source_role == "both" else (record.source_role,)
         row["roles"].update(said if record.source_role else (part["role"] for part in parts))
@@ -237,6 +263,7 @@ def _rows(
             "source_role": _source_role(row["roles"]),
             # t_ref is the day on which the information was produced, as encoder_v0 was trained.
             "temporal": row["temporal"] | {"t_ref": row["temporal"]["t_ref"] or day},
+            **_measured(row["confidence"], profile),
         }
         for row in rows.values()
     ]
@@ -297,7 +324,10 @@ class VllmEngine:
     """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share.
 
     `schemas` are JSON schemas by `Request.num_turns`, None for plain text; not given, those of an encoder's
-    answers.
+    answers. Where an encoder's profile sets `min_confidence` replies have their `tokens`. vLLM masks what the
+    grammar forbids before it takes the logarithms, and applies a repetition penalty after: they are of the
+    model's distribution over what the grammar allows at that place. Within a text that is nearly everything;
+    where the grammar leaves no choice they are 0.
     """
 
     def __init__(
@@ -347,23 +377,32 @@ class VllmEngine:
                 num_turns: answer_schema(num_turns, profile.limits, profile.fields)
                 for num_turns in range(1, profile.max_turns + 1)
             }
+        self._measures = getattr(profile, "min_confidence", None) is not None
+        # Of a token's rank, which comes with its log-probability, vLLM compiles the count. On a CPU nothing
+        # else is compiled, and this would need a C++ compiler.
+        eager = functools.partial(torch.compiler.set_stance, "force_eager")
+        self._stance = eager if self._measures and not on_gpu else contextlib.nullcontext
+        # 0: the chosen tokens alone.
+        asked = {"logprobs": 0, "flat_logprobs": True} if self._measures else {}
         self._params = {
             num_turns: SamplingParams(
                 temperature=0.0,
                 max_tokens=profile.max_tokens,
                 repetition_penalty=profile.repetition_penalty,
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+                **asked,
             )
             for num_turns, schema in schemas.items()
         }
 
     def generate(self, requests: list[Request]) -> list[Reply]:
-        outputs = self.llm.generate(
-            [{"prompt_token_ids": request.prompt} for request in requests],
-            [self._params[request.num_turns] for request in requests],
-            lora_request=self._lora,
-            use_tqdm=False,
-        )
+        with self._stance():
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": request.prompt} for request in requests],
+                [self._params[request.num_turns] for request in requests],
+                lora_request=self._lora,
+                use_tqdm=False,
+            )
         return [
             Reply(
                 text=output.outputs[0].text,
@@ -371,9 +410,18 @@ class VllmEngine:
                 prompt_tokens=len(output.prompt_token_ids),
                 cached_tokens=output.num_cached_tokens or 0,
                 output_tokens=len(output.outputs[0].token_ids),
+                tokens=self._tokens(output) if self._measures else (),
             )
             for output in outputs
         ]
+
+    def _tokens(self, output) -> list[Token]:
+        answer = output.outputs[0]
+        backend = self.tokenizer.backend_tokenizer
+        found = pieces(backend, output.prompt_token_ids, answer.token_ids)
+        # One position after the other; the chosen token's is the first of each.
+        logprobs = [answer.logprobs.logprobs[index] for index in answer.logprobs.start_indices]
+        return list(zip(found, logprobs, strict=True))
 
 
 def _lora_rank(profile: ModelProfile) -> int:

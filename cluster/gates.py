@@ -10,6 +10,9 @@ rests on; the first that refuses gives the reason. They are for English unless t
 | `negation_lost` | that says what its evidence denies, or denies what it says                        |
 | `not_speech`    | of what is quoted, pasted, played or imagined                                     |
 | `nothing_said`  | of a turn that only asks                                                          |
+
+One more, `unsure`, looks at no words and needs no language: where a profile sets `min_confidence` it refuses
+what the model itself was not sure of. See cluster.confidence.
 """
 
 import re

@@ -111,7 +111,7 @@ class EncoderProfile(ModelProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = ModelProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
-    ADDED = frozenset({"gates", "dates"})
+    ADDED = frozenset({"gates", "dates", "min_confidence"})
 
     system_prompt: str | None = None
     """Text of the system message."""
@@ -150,6 +150,9 @@ class EncoderProfile(ModelProfile):
     none) that shares most words with it, for small models, which copy well and count badly."""
     gates: tuple[Literal[GATES], ...] = ()
     """What looks at every record before it is stored, in this order; see cluster.gates."""
+    min_confidence: float | None = Field(None, ge=0, le=1)
+    """Records whose words the model was less sure of are refused, by the gate `unsure` behind the others; see
+    cluster.confidence. 0 refuses none and has them measured; not given, nothing is."""
     dates: Literal["model", "resolve"] = "model"
     """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the
     text then names the date. See cluster.dates."""
@@ -173,6 +176,11 @@ class EncoderProfile(ModelProfile):
         for name in ("semantic_text", "memory_type", "evidence_turns"):
             if name not in self.fields:
                 raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
+        if self.min_confidence is not None and self.engine != "vllm":
+            raise ValueError(
+                f"min_confidence={self.min_confidence}: engine {self.engine!r} tells no probabilities; "
+                "leave it out or use engine 'vllm'"
+            )
         return self
 
     def shown(self, text: str) -> str:

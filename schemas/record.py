@@ -176,7 +176,7 @@ def read_record(item: object, num_turns: int) -> EncodedRecord:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    text = _clean(record.semantic_text)
+    text = cleaned(record.semantic_text)
     if not text:
         raise ValueError("semantic_text: empty")
     evidence = sorted(set(record.evidence_turns))
@@ -193,13 +193,14 @@ def read_record(item: object, num_turns: int) -> EncodedRecord:
     )
 
 
-def _clean(text: str) -> str:
+def cleaned(text: str) -> str:
+    """A text as it is stored."""
     # JSON can escape half of a surrogate pair, which neither a hash nor Arrow can encode.
     return " ".join(text.encode(errors="replace").decode().split())
 
 
 def _distinct(items: list[str]) -> list[str]:
-    return list(dict.fromkeys(item for item in map(_clean, items) if item))
+    return list(dict.fromkeys(item for item in map(cleaned, items) if item))
 
 
 def _valid_date(value: str) -> str:

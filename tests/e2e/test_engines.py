@@ -34,6 +34,8 @@ ENCODE = (
 from cluster.encoder import Encoder
 
 encodings = Encoder(profile).encode(segments[:num_segments])
+if profile.min_confidence is not None:
+    assert all(0 < record["confidence"] <= 1 for e in encodings for record in e.records)
 print("RESULT " + json.dumps([[record["semantic_text"] for record in e.records] for e in encodings]))
 """
 )
@@ -147,6 +149,12 @@ def test_vllm_gives_the_records_of_transformers_under_the_same_grammar(archive):
     reference = json.loads(lines[0].removeprefix("RESULT "))
     assert any(reference)
     assert encode(archive) == reference
+
+
+def test_to_measure_confidence_changes_no_record(archive):
+    records = encode(archive, min_confidence=0.0)
+    assert any(records)
+    assert records == encode(archive)
 
 
 @pytest.mark.slow

@@ -1,15 +1,20 @@
 """The rules of encoding, with scripted answers: what is cut is halved, what fails is kept."""
 
+import dataclasses
 import datetime as dt
 import json
+import math
+import re
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.encoder import MIN_HALF_CHARS, Reply, encode, record_id
 from schemas.profile import EncoderProfile
+from schemas.store import encoded_schema
 
 PROFILE = EncoderProfile(
     name="test", base="x/y", system_prompt="", user_template="{previous}{current}", max_tokens=100
@@ -484,3 +489,90 @@ def test_the_same_sentence_of_two_people_is_two_records():
         ("Ann got a pet.", [0]),
         ("Bob got a pet.", [1]),
     ]
+
+
+# --- confidence -----------------------------------------------------------------------------------------
+
+
+class Unsure(Script):
+    """An engine that is as sure of every token as `sure` says of the first text that stands in it, else 1."""
+
+    def __init__(self, *args, sure: dict[str, float], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.sure = sure
+
+    def reply(self, current):
+        reply = super().reply(current)
+        chance = {text: probability for text, probability in self.sure.items() if text in reply.text}
+        pieces = (
+            re.split("(" + "|".join(map(re.escape, chance)) + ")", reply.text) if chance else [reply.text]
+        )
+        tokens = [(piece, math.log(chance.get(piece, 1.0))) for piece in pieces]
+        return dataclasses.replace(reply, tokens=tokens)
+
+
+def gated(**values) -> EncoderProfile:
+    return EncoderProfile.model_validate(PROFILE.model_dump() | values)
+
+
+def test_a_record_of_which_the_model_was_not_sure_is_refused_and_kept():
+    answers = {("tea",): answer(said("Likes tea."), said("Likes coffee."))}
+    script = Unsure(answers, sure={"Likes tea.": 0.9, "Likes coffee.": 0.3})
+    [encoding] = script.encode(a_segment("tea"), profile=gated(min_confidence=0.5))
+    assert [(r["semantic_text"], r["confidence"]) for r in encoding.records] == [
+        ("Likes tea.", pytest.approx(0.9))
+    ]
+    [refused] = encoding.refusals
+    assert (refused["reason"], refused["turns"], refused["confidence"]) == ("unsure", [0], pytest.approx(0.3))
+    assert json.loads(refused["raw"])["semantic_text"] == "Likes coffee."
+    assert encoding.outcome == "complete"
+
+
+def test_what_another_gate_refuses_keeps_that_reason_and_has_its_confidence():
+    script = Unsure(default=answer(said("Likes Ulm.")), sure={"Likes Ulm.": 0.3})
+    profile = gated(gates=["invented"], min_confidence=0.5)
+    [encoding] = script.encode(a_segment("tea"), profile=profile)
+    assert [(r["reason"], r["confidence"]) for r in encoding.refusals] == [("invented", pytest.approx(0.3))]
+
+
+def test_without_a_bound_nothing_is_measured():
+    script = Unsure(default=answer(said("Likes tea.")), sure={"Likes tea.": 0.1})
+    [encoding] = script.encode(a_segment("tea"))
+    assert texts_of(encoding) == ["Likes tea."]
+    assert "confidence" not in encoding.records[0]
+
+
+def test_with_a_bound_of_0_all_is_measured_and_nothing_refused():
+    script = Unsure(default=answer(said("Likes tea.")), sure={"Likes tea.": 0.1})
+    [encoding] = script.encode(a_segment("tea"), profile=gated(min_confidence=0))
+    assert encoding.records[0]["confidence"] == pytest.approx(0.1)
+    assert encoding.refusals == []
+
+
+def test_a_record_of_which_nothing_is_known_passes():
+    [encoding] = Script(default=answer(said("Likes tea."))).encode(
+        a_segment("tea"), profile=gated(min_confidence=0.5)
+    )
+    assert [(r["semantic_text"], r["confidence"]) for r in encoding.records] == [("Likes tea.", None)]
+
+
+def test_confidence_of_a_dated_and_renamed_record_is_that_of_the_words_written():
+    script = Unsure(default=answer(said("User moved yesterday.")), sure={"User moved yesterday.": 0.7})
+    segment = dialogue() | {"turns": []}
+    [encoding] = script.encode(segment, profile=gated(dates="resolve", min_confidence=0))
+    [record] = encoding.records
+    assert record["semantic_text"] != "User moved yesterday."
+    assert record["confidence"] == pytest.approx(0.7)
+
+
+def test_confidence_is_not_staged():
+    script = Unsure(
+        default=answer(said("Likes tea."), said("Likes coffee.")),
+        sure={"Likes tea.": 0.9, "Likes coffee.": 0.3},
+    )
+    [encoding] = script.encode(a_segment("tea"), profile=gated(min_confidence=0.5))
+    table = pa.Table.from_pylist([vars(encoding)], schema=encoded_schema())
+    [row] = table.to_pylist()
+    assert [record["semantic_text"] for record in row["records"]] == ["Likes tea."]
+    assert "confidence" not in str(row)
+    assert [refusal["reason"] for refusal in row["refusals"]] == ["unsure"]

@@ -39,6 +39,11 @@ def changed(**values) -> EncoderProfile:
         ({"limits": {"max_records": 0}}, "max_records"),
         ({"temperature": 0.7}, "temperature"),
         ({"limits": {"max_words": 3}}, "max_words"),
+        ({"min_confidence": 1.5}, "min_confidence"),
+        (
+            {"min_confidence": 0.5, "engine": "transformers"},
+            "min_confidence=0.5: engine 'transformers' tells no",
+        ),
     ],
 )
 def test_a_profile_that_cannot_work_is_refused(values, message):
@@ -79,6 +84,7 @@ CHANGES = {
     "max_splits": 1,
     "gates": ("invented",),
     "dates": "resolve",
+    "min_confidence": 0.0,
     "repetition_penalty": 1.5,
     "engine": "transformers",
     "structured_backend": "guidance",
