@@ -145,7 +145,7 @@ def test_a_second_run_is_free_and_changes_nothing(world):
     store, _, _ = world
     before, decisions = active(store), table(store, "decisions")
     assert consolidate(store)["status"] == "unchanged"
-    # A repeat that was united since is no more shown in a question: such a question is asked once more, in vain.
+    # A repeat that was united is shown in no question any more: such a question is asked once again, in vain.
     again = consolidate(store, since="all")
     assert again["num_decisions"] > 0
     assert active(store) == before and table(store, "decisions")[: len(decisions)] == decisions
