@@ -68,7 +68,7 @@ def run(config: ForgetConfig) -> dict:
     from cluster.erasure.forget import find, forget, holds, last_proof, shown
 
     with writing(config.store, "jobs.forget") as (store, lease):
-        forgotten = read_forgotten(config, store.uri)
+        forgotten = read_forgotten(config, store.uri, may_begin=True)
         subject = find(store, user_id=config.user_id, session_id=config.session_id, record_id=config.memory)
         if subject is None:
             asked = ("records", config.memory) if config.memory else ("turns", config.session_id)

@@ -43,8 +43,9 @@ def forget_key(config: ForgetKeyConfig) -> str | None:
     return secret
 
 
-def read_forgotten(config: ForgetKeyConfig, store: str):
-    """The store's cluster.erasure.forgotten.Forgotten; StoreError without the secret that keys it."""
+def read_forgotten(config: ForgetKeyConfig, store: str, *, may_begin: bool = False):
+    """The store's cluster.erasure.forgotten.Forgotten; StoreError without the secret that keys it, and where
+    the list is damaged or lost. Only a forgetting `may_begin` a new one."""
     from cluster.erasure.forgotten import Forgotten
 
-    return Forgotten.of_store(store, forget_key(config))
+    return Forgotten.of_store(store, forget_key(config), may_begin=may_begin)

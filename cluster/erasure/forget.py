@@ -89,6 +89,7 @@ def forget(store: Store, run: dict, subject: Subject, forgotten: Forgotten | Non
         "subject": named | {"turns": sorted(subject.turns)},
         "shown": shown(forgotten, subject),
         "remember": _to_remember(forgotten, subject, erasures),
+        "list": forgotten.made_with(),
         "found": _found(forgotten, subject, erasures),
         # What was searched for then is gone by now: files that held some count until somebody changes them.
         "known_traces": (last_proof(store, shown(forgotten, subject)) or {}).get("traces", {}),
@@ -120,7 +121,7 @@ def apply(store: Store, intent: dict) -> None:
     traces = Traces.of(subject, intent["found"])
     if not is_published(store, intent):
         erasures = _erasures(store, subject)
-        Forgotten.remember(store.uri, intent["remember"])
+        Forgotten.remember(store.uri, intent["remember"], intent["list"])
         moved = {name: _rewrite_all(store, name, erasures[name]) for name in TABLE_KEYS}
         _publish(store, intent["run"], moved)
     removed = _clean(store, subject, intent["shown"], traces)

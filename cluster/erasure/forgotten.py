@@ -12,7 +12,9 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Annotated, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.files import HOME, Files
 
@@ -26,12 +28,32 @@ MIN_SECRET_CHARS = 16
 
 _LIST = "list.json"
 
+_Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class _Listed(BaseModel):
+    """The list as its file has it. What looks otherwise is damaged, and must not pass for a shorter list."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    salt: _Hex
+    keys: list[_Hex]
+    secret_check: _Hex | None = None
+
 
 def _refuse(message: str) -> NoReturn:
     # Workers that only cut need no lancedb.
     from cluster.store import StoreError
 
     raise StoreError(message)
+
+
+def _refuse_list(uri: str, problem: str, without_backup: str) -> NoReturn:
+    _refuse(
+        f"{uri}/{HOME}/forgotten/{_LIST}: {problem}, so that nobody knows what must stay forgotten; restore "
+        f"the file from a backup. Without one, {without_backup} again, before the next backfill, every user "
+        "and session that was forgotten (jobs.forget --in-advance), and of a forgotten memory its session"
+    )
 
 
 @dataclass(frozen=True)
@@ -43,10 +65,14 @@ class Forgotten:
     secret: bytes | None = field(default=None, repr=False)
 
     @classmethod
-    def of_store(cls, uri: str, secret: str | None = None) -> "Forgotten":
+    def of_store(cls, uri: str, secret: str | None = None, *, may_begin: bool = True) -> "Forgotten":
         """The store's list; an empty one where nothing was ever forgotten. StoreError for a damaged one, or
-        without the secret that it is keyed with."""
+        without the secret that it is keyed with. Who only asks what is forgotten may not begin a new list
+        where one was lost: also a StoreError."""
         known, check = cls._read(uri)
+        if known is None and not may_begin and Files(uri, "receipts").paths():
+            _refuse_list(uri, "lost: the store has receipts of forgettings", "forget")
+        known = known or cls(secrets.token_hex(16), frozenset())
         if secret is None and check is None:
             return known
         if secret is None:
@@ -65,18 +91,21 @@ class Forgotten:
         return keyed
 
     @classmethod
-    def _read(cls, uri: str) -> tuple["Forgotten", str | None]:
-        files = Files(uri, "forgotten")
-        found = files.get_json(_LIST)
-        if found is None and files.exists(_LIST):
-            # An empty list would bring back, without a word, what was to stay forgotten.
-            _refuse(
-                f"{uri}/{HOME}/forgotten/{_LIST}: empty or cut off, so that nobody knows what must stay "
-                "forgotten; restore the file from a backup, or delete it and forget those users again before "
-                "the next backfill"
+    def _read(cls, uri: str) -> tuple["Forgotten | None", str | None]:
+        """The list and the check of its secret, None where there is no such file."""
+        data = Files(uri, "forgotten").get(_LIST)
+        if data is None:
+            return None, None
+        try:
+            found = _Listed.model_validate_json(data)
+        except ValidationError as error:
+            # A list that is read as far as it goes would bring back, without a word, what is behind that.
+            first = error.errors(include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            _refuse_list(
+                uri, f"damaged ({f'{place}: ' if place else ''}{first['msg']})", "delete it and forget"
             )
-        found = found or {"salt": secrets.token_hex(16), "keys": []}
-        return cls(found["salt"], frozenset(found["keys"])), found.get("secret_check")
+        return cls(found.salt, frozenset(found.keys)), found.secret_check
 
     def with_keys(self, keys: list[str]) -> "Forgotten":
         return replace(self, keys=self.keys | set(keys))
@@ -89,10 +118,26 @@ class Forgotten:
         listed = {"salt": forgotten.salt, "keys": sorted(forgotten.keys)}
         Files(uri, "forgotten").put_json(_LIST, listed | ({"secret_check": check} if check else {}))
 
+    def made_with(self) -> dict:
+        """What `remember` needs to know of the list that hashes were made for."""
+        return {"salt": self.salt, "secret_check": self._check() if self.secret else None}
+
     @staticmethod
-    def remember(uri: str, hashes: list[str]) -> None:
-        """Put hashes on the list that is there. They were made with its secret; this needs none."""
+    def remember(uri: str, hashes: list[str], made_with: dict) -> None:
+        """Put hashes on the list that is there. They were made with its secret; this needs none.
+
+        Of a list that was deleted since, a new one is made that they are valid on. StoreError for another
+        list, on which they would say nothing.
+        """
         known, check = Forgotten._read(uri)
+        if known is None:
+            known, check = Forgotten(made_with["salt"], frozenset()), made_with["secret_check"]
+        if known.salt != made_with["salt"]:
+            _refuse_list(
+                uri,
+                "not the one that an interrupted forgetting has hashes for",
+                "delete it, to have that one finished, and then forget",
+            )
         Forgotten._put(uri, known.with_keys(hashes), check)
 
     def key(self, *parts: str | int) -> str:

@@ -7,7 +7,10 @@ import json
 import pytest
 
 from cluster.erasure.forgotten import Forgotten
+from cluster.files import Files
 from cluster.store import StoreError
+from jobs.backfill import BackfillConfig
+from jobs.forgotten import read_forgotten
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -51,8 +54,8 @@ def test_a_keyed_list_is_never_read_as_an_empty_one(tmp_path, secret):
 
 def test_who_has_no_secret_can_finish_a_forgetting(tmp_path):
     put(str(tmp_path), "ann", SECRET)
-    key = Forgotten.of_store(str(tmp_path), SECRET).key("user", "bob")
-    Forgotten.remember(str(tmp_path), [key])
+    forgotten = Forgotten.of_store(str(tmp_path), SECRET)
+    Forgotten.remember(str(tmp_path), [forgotten.key("user", "bob")], forgotten.made_with())
     again = Forgotten.of_store(str(tmp_path), SECRET)
     assert again.has_session("ann", "s") and again.has_session("bob", "s")
 
@@ -81,3 +84,76 @@ def test_a_bad_row_shows_nothing_when_it_may_be_of_the_forgotten(user_id, sessio
     forgotten = forgotten.with_keys([forgotten.key("turn", "ann", "s1", 2)])
     assert forgotten.may_show(user_id, session_id, shown) is expected
     assert not forgotten.may_show(None, None, "")
+
+
+# --- a list that is damaged or lost ---------------------------------------------------------------------
+
+HEX = "0123456789abcdef" * 2
+WHOLE = {"salt": HEX, "keys": [HEX]}
+DAMAGED = {
+    "empty": b"",
+    "half-written": json.dumps(WHOLE).encode()[:-20],
+    "zeros, as a power cut leaves them": b"\0" * 100,
+    "no JSON": b"salt = 1",
+    "no UTF-8": b'{"salt": "\xff\xfe"}',
+    "too deep": b"[" * 100_000,
+    "null": b"null",
+    "a list": json.dumps([WHOLE]).encode(),
+    "a string": json.dumps(json.dumps(WHOLE)).encode(),
+    "an object of nothing": b"{}",
+    "no salt": json.dumps({"keys": [HEX]}).encode(),
+    "no keys": json.dumps({"salt": HEX}).encode(),
+    "null for keys": json.dumps(WHOLE | {"keys": None}).encode(),
+    "one string for keys": json.dumps(WHOLE | {"keys": HEX}).encode(),
+    "an object for keys": json.dumps(WHOLE | {"keys": {HEX: HEX}}).encode(),
+    "a number among the keys": json.dumps(WHOLE | {"keys": [HEX, 1]}).encode(),
+    "a key that was cut": json.dumps(WHOLE | {"keys": [HEX, HEX[:-1]]}).encode(),
+    "a number for the salt": json.dumps(WHOLE | {"salt": 1}).encode(),
+    "half a character in the salt": json.dumps(WHOLE | {"salt": "\ud800"}).encode(),
+    "a number for the check": json.dumps(WHOLE | {"secret_check": 1}).encode(),
+    "an unknown field": json.dumps(WHOLE | {"more": 1}).encode(),
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_list_is_refused_with_the_remedy_and_stays_as_it_is(tmp_path, data):
+    """Also for who finishes a killed forgetting: a list that were read in part would bring the rest back."""
+    uri, files = str(tmp_path), Files(str(tmp_path), "forgotten")
+    files.put("list.json", data)
+    for ask in (
+        lambda: Forgotten.of_store(uri),
+        lambda: Forgotten.of_store(uri, SECRET),
+        lambda: Forgotten.of_store(uri, may_begin=False),
+        lambda: Forgotten.remember(uri, [HEX], {"salt": HEX, "secret_check": None}),
+        lambda: read_forgotten(BackfillConfig(archive="a", store=uri), uri),
+    ):
+        with pytest.raises(StoreError, match=r"list\.json: damaged .*backup.* delete it and forget again"):
+            ask()
+    assert files.get("list.json") == data
+
+
+def test_who_was_forgotten_is_not_let_in_when_the_list_is_gone(tmp_path):
+    """A receipt says that there was one. A forgetting may begin it anew, which is the remedy."""
+    uri = str(tmp_path)
+    assert Forgotten.of_store(uri, may_begin=False).keys == frozenset()
+    Files(uri, "receipts").put_json("run1.json", {})
+    with pytest.raises(StoreError, match=r"list\.json: lost.*jobs.forget --in-advance"):
+        read_forgotten(BackfillConfig(archive="a", store=uri), uri)
+    put(uri, "ann")
+    assert read_forgotten(BackfillConfig(archive="a", store=uri), uri).has_session("ann", "s")
+
+
+@pytest.mark.parametrize("secret", [None, SECRET])
+def test_a_killed_forgetting_is_remembered_though_the_damaged_list_was_deleted(tmp_path, secret):
+    """Its hashes are of the salt, and of the secret, that the list had."""
+    forgotten = Forgotten.of_store(str(tmp_path), secret)
+    Forgotten.remember(str(tmp_path), [forgotten.key("user", "bob")], forgotten.made_with())
+    again = Forgotten.of_store(str(tmp_path), secret)
+    assert again.has_session("bob", "s") and not again.has_session("ann", "s")
+
+
+def test_hashes_do_not_go_on_a_list_on_which_they_say_nothing(tmp_path):
+    forgotten = Forgotten.of_store(str(tmp_path))
+    put(str(tmp_path), "ann")
+    with pytest.raises(StoreError, match=r"list\.json: not the one that an interrupted forgetting"):
+        Forgotten.remember(str(tmp_path), [forgotten.key("user", "bob")], forgotten.made_with())
