@@ -29,7 +29,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cluster.resources import hide_secrets
+from cluster.resources import hide_secrets, hide_variables
 from jobs.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
 from jobs.terminal import harmless
 
@@ -103,7 +103,9 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
             job = doc.strip().split("\n")[0]
             say(f"error: unexpected failure in: {job}")
     say(f"error: {error}")
-    return {"status": "failed", "error": str(error)} | ({"run_id": watcher.run_id} if watcher.run_id else {})
+    return {"status": "failed", "error": hide_secrets(str(error))} | (
+        {"run_id": watcher.run_id} if watcher.run_id else {}
+    )
 
 
 def reserve_stdout() -> None:
@@ -124,7 +126,8 @@ def _answers() -> typing.TextIO:
 
 def show(text: str) -> None:
     """One or more lines of what the user asked for, on stdout."""
-    print(harmless(hide_secrets(text)), file=_answers(), flush=True)
+    # What somebody said in a chat, with its URLs, was redacted when it was stored.
+    print(harmless(hide_variables(text)), file=_answers(), flush=True)
 
 
 def parse_config(

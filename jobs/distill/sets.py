@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from cluster.resources import hide_secrets
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import deidentified
 from schemas.profile import ModelProfile
@@ -160,8 +161,9 @@ def write(
         "split": {"by": "user", "validation_fraction": config.validation_fraction, "seed": config.seed},
         "parts": {name: describe(examples) for name, examples in parts.items()},
     }
-    _put(config.output, "card.md", card_text(card).encode())
-    _put(config.output, "card.json", json.dumps(card, indent=1, ensure_ascii=False, default=str).encode())
+    _put(config.output, "card.md", hide_secrets(card_text(card)).encode())
+    whole = json.dumps(card, indent=1, ensure_ascii=False, default=str)
+    _put(config.output, "card.json", hide_secrets(whole).encode())
     counts = {
         "num_train": len(parts["train"]),
         "num_validation": len(parts["validation"]),

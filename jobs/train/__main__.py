@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.resources import connect, num_cores
+from cluster.resources import connect, hide_secrets, num_cores
 from cluster.training.settings import TrainingError, last_checkpoint
 from jobs.cli import JobError, main, say
 from jobs.run import absolute, recorded
@@ -84,10 +84,15 @@ def run(config: TrainConfig) -> dict:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
     draw_curves(metrics, output / "curves.png", product.CURVES)
-    (folder / "README.md").write_text(product.card(manifest))
-    (output / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    leave(manifest, product.card(manifest), output, folder)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return summary(manifest)
+
+
+def leave(manifest: dict, card: str, output: Path, folder: Path) -> None:
+    """Put the card beside the weights, then the manifest: where that is, the training is done."""
+    (folder / "README.md").write_text(hide_secrets(card))
+    (output / "manifest.json").write_text(hide_secrets(json.dumps(manifest, indent=2)))
 
 
 def summary(manifest: dict) -> dict:

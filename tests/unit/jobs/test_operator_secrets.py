@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from cluster.resources import ClusterConfig, hide_secrets
+from cluster.resources import HIDDEN, ClusterConfig, hide_secrets
 from jobs.backfill import BackfillConfig
 from jobs.cli import JobError, main, parse_config, say
 from jobs.evaluate import decider
 from jobs.evaluate.report import write_report
 from jobs.run import Run
+from jobs.train import __main__ as training
 
 CANARY = "hf_" + "Canary0Value" * 3
 
@@ -102,3 +103,68 @@ def test_short_values_and_paths_are_not_hidden(monkeypatch, tmp_path):
     monkeypatch.setenv("APP_TOKEN", "short")
     monkeypatch.setenv("SSH_KEY", str(tmp_path))
     assert hide_secrets(f"short {tmp_path}") == f"short {tmp_path}"
+
+
+# --- secrets in URLs ------------------------------------------------------------------------------------
+
+URLS = {
+    "git+https://CANARY@host/x": "git+https://**********@host/x",
+    "git+https://x-token:CANARY@host/x@v1.0#egg=x": "git+https://**********@host/x@v1.0#egg=x",
+    "pkg --index-url https://user:CANARY@host/simple --no-deps": "https://**********@host/simple --no-deps",
+    "--extra-index-url=https://__token__:CANARY%40@host:8443": "https://**********@host:8443",
+    "https://host/x.whl?X-Amz-Credential=CANARY&X-Amz-Signature=CANARY&v=2": "&v=2",
+    "https://host/x.whl?v=2&access_token=CANARY#sha256=12": "?v=2&access_token=**********#sha256=12",
+    "https://blob/x?sv=2024&sig=CANARY%3D": "?sv=2024&sig=**********",
+    "https://host/x?api-key=CANARY;key=CANARY": "?api-key=**********",
+    "https://host/cb#id_token=CANARY": "#id_token=**********",
+    "s3://AKIACANARY:CANARY@host/bucket": "s3://**********@host/bucket",
+}
+
+
+@pytest.mark.parametrize(("url", "left"), URLS.items())
+def test_no_dumped_config_has_the_secrets_of_a_url(tmp_path, monkeypatch, url, left):
+    """Wherever in the config it stands: the row of `runs`, a manifest, reports of evaluation and training."""
+    cluster = ClusterConfig(pip=[url], address=url, working_dir=url)
+    given = BackfillConfig(archive=url, store=str(tmp_path / "store"), cluster=cluster)
+    run = Run("backfill", given, encoder="e", embedder="m", profiles={"encoder": {"base": url}})
+    row = run.row("{}")
+    run.finish("done")
+    (report := tmp_path / "report").mkdir()
+    evaluation = decider.Config(pairs=url, report=str(report), cluster=cluster)
+    write_report(report, evaluation, {}, "T", [{"a": 1}], "notes", lambda figure: None)
+    training.leave({"config": given.model_dump(mode="json")}, f"of {url}", tmp_path, report)
+    dumps = list(tmp_path.rglob("*.json"))
+    assert len(dumps) == 3
+    for text in (row["config"], *(path.read_text() for path in dumps)):
+        assert "CANARY" not in text and left in text
+        json.loads(text)
+    assert "CANARY" not in (report / "README.md").read_text()
+
+
+def test_a_password_with_a_quotation_mark_is_hidden_in_a_dumped_url():
+    text = json.dumps({"url": 'https://user:CANARY"\\"CANARY@host/x'})
+    assert json.loads(hide_secrets(text)) == {"url": f"https://{HIDDEN}@host/x"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "git+https://host/x@v1.0#subdirectory=a&egg=b",
+        "s3://bucket/user@example.org/x?region=eu-1&endpoint=https://minio:9000&author=me",
+        "someone@example.org, git@host:org/x.git",
+    ],
+)
+def test_what_is_no_secret_of_a_url_stays(text):
+    assert hide_secrets(text) == text
+
+
+def test_an_error_does_not_say_the_secrets_of_a_url(monkeypatch, capfd):
+    monkeypatch.setattr("jobs.cli.reserve_stdout", lambda: None)
+
+    def fail(given):
+        raise JobError("--archive https://user:CANARY@host/x: cannot be listed")
+
+    with pytest.raises(SystemExit):
+        main(BackfillConfig, fail, "Doc.", ["--archive", "a", "--store", "s"])
+    said = capfd.readouterr()
+    assert "CANARY" not in said.out + said.err and "@host/x: cannot be listed" in said.out + said.err
