@@ -90,6 +90,23 @@ def hide_secrets(text: str) -> str:
     return _PARAMETER.sub(_without_secret, text)
 
 
+def hide_in_dump(dump: str) -> str:
+    """JSON with a config in it, as an earlier release dumped it, without secrets: values of `env_vars` too,
+    which stood there in clear."""
+    return hide_secrets(json.dumps(_without_env_vars(json.loads(dump or "null"))))
+
+
+def _without_env_vars(value):
+    if isinstance(value, list):
+        return [_without_env_vars(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: _without_env_vars(item) for name, item in value.items()}
+    if isinstance(given := found.get("env_vars"), dict):
+        found["env_vars"] = dict.fromkeys(given, HIDDEN)
+    return found
+
+
 def _without_secret(parameter: re.Match) -> str:
     return f"{parameter[1]}={HIDDEN}" if _SECRET_PARAMETERS.search(parameter[1]) else parameter[0]
 

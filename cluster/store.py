@@ -38,6 +38,7 @@ from cluster.heads import Head, Heads
 from cluster.lease import Lease, LeaseLost
 from cluster.ranking import DEFAULT as RANKING
 from cluster.ranking import RankingSettings, Rerank, rank, read_question
+from cluster.resources import hide_in_dump
 from cluster.validity import ENDED_BY_DECISION, periods
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, records_schema, table_schemas
 
@@ -432,6 +433,8 @@ class Store:
                 f"store {self.uri}: a newer release had begun to commit run {run_id}; finish it with that "
                 f"release, or delete _slowwave/commit/{path} to give that run up"
             )
+        if "config" in intent["run"] and intent.get("store_version", 0) < STORE_VERSION:
+            intent["run"]["config"] = hide_in_dump(intent["run"]["config"])
         number, newest = _number_of(path), self.heads.number()
         if number is not None and number <= newest:
             head = self.heads.get(number)
@@ -590,6 +593,7 @@ class Store:
             self._number = head.number - 1
             self.put_head(head.versions, head.by, head.store_version)
         self._look()
+        self._hide_in_manifests()
         runs, versions = self.runs(), {}
         schemas = table_schemas(self.dim(), self.turn_dim())
         for name in TABLE_KEYS:
@@ -605,12 +609,23 @@ class Store:
             tag(table, runs[-1]["run_id"])
             versions[name] = table.version
         table = self.writable("runs")
-        rows = [{"sequence": place} | row for place, row in enumerate(runs, 1)]
+        rows = [
+            {"sequence": place} | row | {"config": hide_in_dump(row["config"])}
+            for place, row in enumerate(runs, 1)
+        ]
         rows[-1] |= {"versions": json.dumps(versions)}
         dataset = table.to_lance()
         dataset.insert(run_rows(rows), mode="overwrite")
         self.put_head(versions | {"runs": dataset.version}, runs[-1]["run_id"])
         return True
+
+    def _hide_in_manifests(self) -> None:
+        """Earlier releases dumped the operator's tokens in clear."""
+        manifests = Files(self.uri, "runs")
+        for path in manifests.paths():
+            found = manifests.get_json(path) if path.endswith(".json") else None
+            if found and (hidden := json.loads(hide_in_dump(json.dumps(found)))) != found:
+                manifests.put_json(path, hidden)
 
     def commit(
         self,

@@ -15,9 +15,10 @@ from lancedb.table import LanceTable, Tags
 
 from cluster import maintenance
 from cluster import store as store_module
-from cluster.files import Files
+from cluster.files import Files, everything
 from cluster.heads import Head, Heads
 from cluster.lease import LeaseLost
+from cluster.resources import HIDDEN
 from cluster.store import INTENT, Store, StoreError
 from jobs.migrate import MigrateConfig
 from jobs.migrate import run as migrate_job
@@ -527,6 +528,42 @@ def test_migrating_is_a_job_of_its_own_and_safe_to_repeat(version_2):
     assert (done["status"], done["from_version"], done["version"]) == ("done", 2, STORE_VERSION)
     assert migrate_job(config)["status"] == "unchanged"
     assert view(Store(store.uri)) == expected
+
+
+def holding(uri, token):
+    return [path for path, data in everything(uri) if token.encode() in data]
+
+
+def test_migrating_hides_the_tokens_that_the_release_before_stored_in_clear(version_2):
+    """In `runs` and in manifests, also in the run that it had only decided. Older versions of `runs` go with
+    the next compaction."""
+    store, _ = version_2
+    dumped = {
+        "archive": "https://me:hf_CANARY@host/a",
+        "cluster": {"env_vars": {"HF_TOKEN": "hf_CANARY"}, "pip": ["git+https://hf_CANARY@host/x"]},
+    }
+    table = lancedb.connect(store.uri).open_table("runs")
+    rows = [row | {"config": json.dumps(dumped)} for row in table.to_arrow().to_pylist()]
+    rows = store_module.pa.Table.from_pylist(rows, schema=table.schema)
+    table.to_lance().insert(rows, mode="overwrite")
+    manifests = Files(store.uri, "runs")
+    manifests.put_json("run1.json", {"run_id": "run1", "config": dumped, "evaluation": {"config": dumped}})
+    manifests.put("cut.json", b'{"config')
+    decided = run_row("run3") | {"config": json.dumps(dumped)}
+    intent = {"run": decided, "dim": DIM, "turn_dim": DIM, "store_version": 2, "replaces": {}}
+    store.files.put_json(INTENT, intent | {"inserts": {}, "closed_segments": []})
+    assert len(holding(store.uri, "hf_CANARY")) >= 3
+    assert migrate_job(MigrateConfig(store=store.uri))["status"] == "done"
+    store = Store(store.uri)
+    assert run_ids(store) == ["run2", "run1", "run3"]
+    for row in store.runs():
+        config = json.loads(row["config"])
+        assert config["cluster"]["env_vars"] == {"HF_TOKEN": HIDDEN} and "CANARY" not in row["config"]
+        assert config["archive"] == f"https://{HIDDEN}@host/a"
+    assert holding(f"{store.uri}/_slowwave", "hf_CANARY") == []
+    assert all(path.startswith("runs.lance/") for path in holding(store.uri, "hf_CANARY"))
+    maintenance.compact(store, run_row("op") | {"job": "compact"}, 9)
+    assert holding(store.uri, "hf_CANARY") == []
 
 
 def test_a_migration_may_die_at_any_step(version_2, tmp_path, monkeypatch):
