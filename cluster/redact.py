@@ -26,6 +26,7 @@ lines they are quadratic, and of two passwords on a line they report one. Left o
 without limit into a hostile payload), and those for URLs and OpenAI keys (miss punctuation, newer keys).
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -88,9 +89,30 @@ def redact(text: str, *, contacts: bool = False) -> Redacted:
     return Redacted(text, dict(counts))
 
 
+@functools.lru_cache(maxsize=4096)
 def shown_id(value: str) -> str:
-    """An id as people are shown it. Ids are names that somebody gave, and a key may be among them."""
-    return redact(value).text
+    """An id as people are shown it. Ids are names that somebody gave, and a key may be among them.
+
+    Not a card number or the like: of ids that are counted up, every tenth has a right check digit.
+    """
+    found = redact(value)
+    return value if found.counts.keys() <= {"card_number", "iban", "national_id"} else found.text
+
+
+GIVEN_NAMES = ("user_id", "conversation_id", "session_id", "speaker")
+"""Columns with names that somebody gave. The store needs the ids as they are: they are its keys."""
+
+
+def shown_rows(value):
+    """Rows, or what is made of them, as they are shown: names that somebody gave as `shown_id` has them."""
+    if isinstance(value, list):
+        return [shown_rows(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: shown_id(item) if name in GIVEN_NAMES and isinstance(item, str) else shown_rows(item)
+        for name, item in value.items()
+    }
 
 
 _MARKER = re.compile(rf"\[redacted:(?:{'|'.join(KINDS)})\]")

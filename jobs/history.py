@@ -83,10 +83,11 @@ def all_runs(store) -> tuple[dict, list[str]]:
 def memories(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """The lives of one memory or of a user's memories."""
     from cluster.history import lives
+    from cluster.redact import shown_rows
     from cluster.store import quote
 
     column, value = ("record_id", config.memory) if config.memory else ("user_id", config.user_id)
-    found = lives(store, where=f"{column} = {quote(value)}", as_of=config.as_of)
+    found = shown_rows(lives(store, where=f"{column} = {quote(value)}", as_of=config.as_of))
     if not found:
         option = "--memory" if config.memory else "--user-id"
         raise JobError(
@@ -99,6 +100,7 @@ def memories(store, config: HistoryConfig) -> tuple[dict, list[str]]:
 def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """What changed from run `against` to run `run`."""
     from cluster.history import RECORD_COLUMNS, diff
+    from cluster.redact import shown_rows
     from cluster.store import quote
     from schemas.store import DECISIONS_SCHEMA
 
@@ -108,7 +110,7 @@ def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
         store.rows("records", RECORD_COLUMNS, where, as_of).to_pylist() for as_of in (against, config.run)
     )
     decisions = store.rows("decisions", DECISIONS_SCHEMA.names, where, config.run).to_pylist()
-    found = diff(before, after, decisions)
+    found = shown_rows(diff(before, after, decisions))
     lines = [f"run {config.run} against {against}"]
     for kind, entries in found.items():
         lines += [f"{kind}: {len(entries)}"] + [
@@ -130,9 +132,7 @@ def run_before(store, run_id: str) -> str:
 
 def life_lines(life: dict) -> list[str]:
     """A memory's life for a person."""
-    from cluster.redact import shown_id
-
-    lines = [f"memory {life['record_id']} of {shown_id(life['user_id'])}"]
+    lines = [f"memory {life['record_id']} of {life['user_id']}"]
     for row in life["revisions"]:
         state = "active" if row["active"] else f"closed by {row['closed_run_id']}: {row['closed_reason']}"
         lines.append(f"  revision {row['revision']}: {row['semantic_text']}")
@@ -143,7 +143,7 @@ def life_lines(life: dict) -> list[str]:
             lines.append(f"    made by decision {row['decision_id']}, which is no longer kept")
         for turn in row["evidence"]:
             text = "(not kept)" if turn["content"] is None else f"{who(turn)}: {short(turn['content'])}"
-            lines.append(f"    from {shown_id(turn['session_id'])}#{turn['turn_index']}  {text}")
+            lines.append(f"    from {turn['session_id']}#{turn['turn_index']}  {text}")
     made = {row["decision_id"] for row in life["revisions"]}
     for decision in life["decisions"]:
         if decision["decision_id"] not in made:
@@ -171,9 +171,7 @@ def parties(items: list[dict]) -> str:
 
 def change_lines(kind: str, entry: dict) -> list[str]:
     """One change of a memory for a person."""
-    from cluster.redact import shown_id
-
-    head = f"{shown_id(entry['user_id'])} {day(entry['session_time'])} [{entry['record_id'][:8]}]"
+    head = f"{entry['user_id']} {day(entry['session_time'])} [{entry['record_id'][:8]}]"
     if kind in ("added", "returned"):
         return [f"  + {head} {entry['after']}"]
     if kind == "rewritten":

@@ -54,13 +54,14 @@ class QueryConfig(JobConfig):
 
 def run(config: QueryConfig) -> dict:
     """Print the hits on stdout, best first, and return the summary."""
+    from cluster.redact import shown_rows
     from cluster.store import Store, StoreError
 
     try:
         # Whatever is published meanwhile, all answers are of one run.
         store = Store(absolute(config.store)).snapshot()
         view = store.run(config.as_of)
-        hits = search(store, view, config)
+        hits = shown_rows(search(store, view, config))
     except StoreError as error:
         raise JobError(str(error)) from error
     if not config.as_json:
@@ -95,16 +96,14 @@ def search(store, view: dict, config: QueryConfig) -> list[dict]:
 
 def line(hit: dict) -> str:
     """One hit for a person: what, and from where."""
-    from cluster.redact import shown_id
-
     day = hit["session_time"].date().isoformat() if hit["session_time"] else "no date"
     if hit["kind"] == "record":
-        turns = ", ".join(f"{shown_id(item['session_id'])}#{item['turn_index']}" for item in hit["evidence"])
+        turns = ", ".join(f"{item['session_id']}#{item['turn_index']}" for item in hit["evidence"])
         day += f", until {hit['until']}" if hit.get("until") and hit.get("replaced_by") else ""
         return f"{hit['score']:.4f}  {hit['memory_type']:12} {hit['semantic_text']}  [{day}, from {turns}]"
     text = " ".join(hit["content"].split())
     text = text if len(text) <= 160 else text[:157] + "..."
-    place = f"{shown_id(hit['session_id'])}#{hit['turn_index']}"
+    place = f"{hit['session_id']}#{hit['turn_index']}"
     return f"{hit['score']:.4f}  {'turn':12} {who(hit)}: {text}  [{day}, {place}]"
 
 

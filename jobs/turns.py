@@ -89,17 +89,20 @@ def paths_of(found: list[dict]) -> tuple[dict[str, list[str]], dict[str, list[st
 
 def rejection_rows(found: list[dict]) -> list[dict]:
     """Rows of REJECTIONS_SCHEMA, one for each user whose turns could not be read."""
+    from cluster.redact import redact, shown_id
+
     return [
         {
             "rejection_id": hashlib.sha256(
                 joined("embedder", item["user_id"], item["detail"]).encode()
             ).hexdigest()[:32],
             "stage": "embedder",
-            "source": f"user:{item['user_id']}",
+            "source": f"user:{shown_id(item['user_id'])}",
             "user_id": item["user_id"],
             "session_id": None,
             "reason": "embedder_error",
-            "detail": f"{item['detail']}; the turns have no vectors, the next backfill tries again",
+            "detail": redact(item["detail"]).text
+            + "; the turns have no vectors, the next backfill tries again",
             "raw": "",
         }
         for row in found

@@ -273,8 +273,12 @@ def _keep_first(rejection: Rejection, reasons: list[str]) -> None:
     """Keep the first NUM_REASONS that differ, with their places, to be shown when the job fails."""
     if rejection.kind == NOTE or len(reasons) == NUM_REASONS:
         return
-    if not any(reason.endswith(f": {rejection.reason}") for reason in reasons):
-        reasons.append(f"{rejection.file}:{rejection.line_or_item}: {rejection.reason}")
+    from cluster.redact import redact
+
+    # It may quote the value that is wrong.
+    told = redact(rejection.reason).text
+    if not any(reason.endswith(f": {told}") for reason in reasons):
+        reasons.append(f"{rejection.file}:{rejection.line_or_item}: {told}")
 
 
 def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
@@ -286,7 +290,9 @@ def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
     counts["num_rejections"] += 1
     if rejection.kind == REST_OF_FILE:
         counts["num_cut_files"] += 1
-        say(f"[ingest] {rejection.file}: {rejection.reason}")
+        from cluster.redact import redact
+
+        say(f"[ingest] {rejection.file}: {redact(rejection.reason).text}")
 
 
 def _summary(config: IngestConfig, ingest: str, num_inputs: int, num_files: int, counts: dict) -> dict:

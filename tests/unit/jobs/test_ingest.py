@@ -578,6 +578,15 @@ def test_an_item_that_another_system_wrote_is_named_as_what_it_is(tmp_path, form
     assert reason.startswith(f"{path}:1: this is {named}")
 
 
+def test_a_reason_that_is_shown_quotes_no_secret(tmp_path, capsys):
+    key = "sk_live_" + "a1B2" * 6
+    path = write(tmp_path / "a.jsonl", [session(1) | {"messages": key}, session(2) | {"user_id": [key]}])
+    summary = ingest(tmp_path, path)
+    assert summary["status"] == "failed" and "[redacted:api_key]" in summary["reasons"][0]
+    said = capsys.readouterr()
+    assert key not in f"{summary}{said.out}{said.err}"
+
+
 def test_a_failure_shows_the_first_three_reasons_that_differ(tmp_path, capsys):
     items = [*["{broken"] * 5, session(1) | {"user_id": None}, session(2) | {"session_id": 5.5}]
     items += [session(3) | {"messages": "hi"}, session(4)]

@@ -4,6 +4,8 @@ import datetime as dt
 
 import pytest
 
+from cluster import store as store_module
+from jobs import history, query
 from jobs.cli import parse_config
 from jobs.query import QueryConfig, line
 
@@ -59,3 +61,51 @@ def test_days_are_given_as_dates(capsys):
     with pytest.raises(SystemExit):
         parse_config(QueryConfig, "A job.", [*needed, "--at", "soon"])
     assert "at='soon'" in capsys.readouterr().err
+
+
+KEY = "sk_live_" + "a1B2" * 6
+NAMED = {"user_id": KEY, "session_id": KEY, "conversation_id": KEY, "speaker": KEY}
+HITS = [
+    TURN | NAMED,
+    NAMED
+    | {"kind": "record", "score": 0.25, "memory_type": "fact", "semantic_text": "User has a dog."}
+    | {"session_time": None, "evidence": [{"session_id": KEY, "turn_index": 0}]},
+]
+
+
+class OneRun:
+    """A store as jobs.query opens it."""
+
+    def __init__(self, uri):
+        pass
+
+    def snapshot(self):
+        return self
+
+    def run(self, as_of):
+        return {"run_id": "run1"}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ids_and_speakers_that_look_like_secrets_are_in_no_answer(monkeypatch, capsys, as_json):
+    """Neither in lines nor in JSON. The store needs ids as they are, and speakers of older stores are so."""
+    monkeypatch.setattr(store_module, "Store", OneRun)
+    monkeypatch.setattr(query, "search", lambda store, view, config: HITS)
+    summary = query.run(QueryConfig(store="s", user_id=KEY, text="?", as_json=as_json))
+    said = f"{capsys.readouterr().out}{summary}"
+    assert KEY not in said and said.count("[redacted:api_key]") >= 3
+    if as_json:
+        assert summary["hits"][1]["evidence"] == [{"session_id": "[redacted:api_key]", "turn_index": 0}]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_neither_are_they_in_a_life(monkeypatch, capsys, as_json):
+    revision = {"revision": 1, "active": True, "memory_type": "fact", "semantic_text": "User has a dog."}
+    revision |= NAMED | {"session_time": None, "run_id": "run1", "decision": None, "decision_id": None}
+    revision |= {"evidence": [NAMED | {"turn_index": 0, "content": "I have a dog.", "role": "user"}]}
+    life = {"record_id": "r1", "user_id": KEY, "active": True, "revisions": [revision], "decisions": []}
+    monkeypatch.setattr(store_module, "Store", OneRun)
+    monkeypatch.setattr("cluster.history.lives", lambda store, where, as_of: [life])
+    summary = history.run(history.HistoryConfig(store="s", user_id=KEY, as_json=as_json))
+    said = f"{capsys.readouterr().out}{summary}"
+    assert KEY not in said and said.count("[redacted:api_key]") >= 3

@@ -341,3 +341,11 @@ def test_a_store_changes_to_an_evolvable_embedder(store, profile, tmp_path):
     assert_same(vectors(store), one_shot(tmp_path, profile, [second, third])[0])
     reembed(store, run_row("run5", static), 4, {"turns": [], "states": []})
     assert (store.turn_dim(), all_users(store, "states")) == (4, set())
+
+
+def test_the_rejection_of_a_user_shows_no_key_that_is_in_an_id_or_an_error():
+    key = "sk_live_" + "a1B2" * 6
+    (row,) = rejection_rows([{"rejections": json.dumps([{"user_id": key, "detail": f"failed on {key}"}])}])
+    assert row["source"] == "user:[redacted:api_key]" and row["detail"].startswith("failed on [redacted")
+    # By which a forgetting finds it.
+    assert row["user_id"] == key
