@@ -1,4 +1,4 @@
-"""Vectors of questions, as a view of a store was embedded."""
+"""Questions to a view of a store: their vectors, as the view was embedded, and what is found with them."""
 
 import numpy as np
 
@@ -26,3 +26,8 @@ class QuestionEmbedder:
         state = read_states(self._store, [user_id], self._as_of).get(user_id)
         turn_vectors = self._evolvable.wavefront.queries([(state, text) for text in texts])
         return list(zip(vectors, turn_vectors, strict=True))
+
+    def search(self, user_id: str, text: str, k: int, **settings) -> list[dict]:
+        """The view's hits for a question; `settings` are those of Store.search."""
+        ((vector, turn_vector),) = self.vectors(user_id, [text])
+        return self._store.search(user_id, text, vector, k, self._as_of, turn_vector=turn_vector, **settings)

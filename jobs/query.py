@@ -78,15 +78,10 @@ def run(config: QueryConfig) -> dict:
 
 def search(store, view: dict, config: QueryConfig) -> list[dict]:
     """Embed the question with the store's own embedder, and search."""
-    embedder = question_embedder(store, view, config.embedder)
-    ((vector, turn_vector),) = embedder.vectors(config.user_id, [config.text])
-    return store.search(
+    return question_embedder(store, view, config.embedder).search(
         config.user_id,
         config.text,
-        vector,
         config.k,
-        view["run_id"],
-        turn_vector=turn_vector,
         kind=config.kind,
         at=config.at,
         asked_on=config.asked_on or config.at or dt.datetime.now(dt.UTC).date(),

@@ -117,16 +117,8 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
     embedder = question_embedder(store, view)
     progress, found = Progress("retrieve", "questions", len(questions)), []
     for question in questions:
-        ((vector, turn_vector),) = embedder.vectors(question.user_id, [question.text])
-        hits = store.search(
-            question.user_id,
-            question.text,
-            vector,
-            config.k,
-            view["run_id"],
-            turn_vector=turn_vector,
-            at=question.at,
-            asked_on=question.asked_on,
+        hits = embedder.search(
+            question.user_id, question.text, config.k, at=question.at, asked_on=question.asked_on
         )
         found.append([fact_of(hit) for hit in hits])
         progress.advance(1)
