@@ -243,15 +243,21 @@ def answer_trainer(examples: list[dict], recipe: Recipe) -> type:
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             labels = inputs["labels"][:, 1:]
             learned = (labels != IGNORED).any(dim=0).nonzero()[:, 0]
-            logits = model(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                use_cache=False,
-                logits_to_keep=learned,
-            ).logits
-            labels, is_learned = labels[:, learned], labels[:, learned] != IGNORED
+            is_learned = labels[:, learned] != IGNORED
+            # A large vocabulary costs as much as the rest of the model: no row of it for what nobody learns.
+            head = self.accelerator.unwrap_model(model).get_output_embeddings()
+            picked = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][is_learned][None],))
+            try:
+                logits = model(
+                    input_ids=inputs["input_ids"],
+                    attention_mask=inputs["attention_mask"],
+                    use_cache=False,
+                    logits_to_keep=learned,
+                ).logits
+            finally:
+                picked.remove()
             # Flat: over [batch, vocabulary, position] torch walks a large vocabulary in strides.
-            logits, labels = logits[is_learned].float(), labels[is_learned]
+            logits, labels = logits[0].float(), labels[:, learned][is_learned]
             losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
             loss = (losses * inputs["weights"][:, 1:][:, learned][is_learned]).sum()
             num_labels = labels.numel()
