@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from cluster.confidence import Token, confidences, pieces
 from cluster.dates import resolve
-from cluster.gates import refusal
+from cluster.gates import refusal, repeated
 from cluster.models import adapter_folder, base_folder
 from cluster.prompt import PromptBuilder
 from schemas.identity import joined
@@ -77,6 +77,11 @@ class _Kept:
     record: EncodedRecord
     current: list[dict]
     confidence: float | None = None
+
+    @property
+    def turns(self) -> set[int]:
+        """Indexes, in the session, of the turns that it rests on."""
+        return {self.current[index]["turn_index"] for index in self.record.evidence_turns}
 
 
 @dataclass
@@ -153,15 +158,17 @@ def encode(
             sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
             for record in records:
                 confidence = sure.get(record.semantic_text)
+                one = _Kept(record, piece.current, confidence)
                 if reason := _refusal(record, confidence, piece, profile):
-                    raw = record.model_dump_json()
-                    turns = sorted({piece.current[index]["turn_index"] for index in record.evidence_turns})
-                    refused = {"reason": reason, "turns": turns, "raw": raw}
-                    encoding.refusals.append(refused | _measured(confidence, profile))
+                    encoding.refusals.append(_refused(reason, one, profile))
                 else:
-                    found[piece.owner].append(_Kept(record, piece.current, confidence))
+                    found[piece.owner].append(one)
         open_pieces = halves
     for segment, encoding, kept in zip(segments, encodings, found, strict=True):
+        if "repeated" in profile.gates:
+            again = repeated([(one.record.semantic_text, one.turns) for one in kept])
+            encoding.refusals += [_refused("repeated", kept[number], profile) for number in sorted(again)]
+            kept = [one for number, one in enumerate(kept) if number not in again]
         encoding.records = _rows(segment, kept, profile)
         if encoding.rejections:
             encoding.outcome = "partial" if encoding.records else "rejected"
@@ -187,6 +194,11 @@ def _refusal(record: EncodedRecord, confidence: float | None, piece: _Piece, pro
     # Where nothing is known of it, a record passes.
     is_unsure = confidence is not None and confidence < profile.min_confidence
     return "unsure" if is_unsure else ""
+
+
+def _refused(reason: str, one: _Kept, profile: EncoderProfile) -> dict:
+    refused = {"reason": reason, "turns": sorted(one.turns), "raw": one.record.model_dump_json()}
+    return refused | _measured(one.confidence, profile)
 
 
 def _measured(confidence: float | None, profile: EncoderProfile) -> dict:

@@ -10,6 +10,7 @@ rests on; the first that refuses gives the reason. They are for English unless t
 | `negation_lost` | that says what its evidence denies, or denies what it says                        |
 | `not_speech`    | of what is quoted, pasted, played or imagined                                     |
 | `nothing_said`  | of a turn that only asks                                                          |
+| `repeated`      | that another record of the same turns tells whole, in any language with spaces    |
 
 One more, `unsure`, looks at no words and needs no language: where a profile sets `min_confidence` it refuses
 what the model itself was not sure of. See cluster.confidence.
@@ -38,6 +39,8 @@ _FRAME = frozenset(
     don""".split()  # noqa: SIM905
 )
 """Words that say little of what a statement is about."""
+
+_ARTICLES = frozenset(("a", "an", "the"))
 
 NEGATION = re.compile(
     r"\b(?:not|never|no|nor|none|nobody|nothing|neither|without|cannot|cant|dont|doesnt|didnt|isnt|wasnt|wont"
@@ -80,7 +83,27 @@ def refusal(text: str, evidence: Iterable[str], shown: Iterable[str], gates: Ite
     `evidence` are the turns that the record rests on, `shown` all that the model saw.
     """
     evidence, shown = list(evidence), list(shown)
-    return next((name for name in gates if GATES[name](text, evidence, shown)), "")
+    return next((name for name in gates if name in GATES and GATES[name](text, evidence, shown)), "")
+
+
+def repeated(records: list[tuple[str, set[int]]]) -> set[int]:
+    """Positions of records, given as text and turns, that another of them tells whole: with the same words or
+    more, of the same turns, and denying as it does. Of equals the first stays."""
+    told = [
+        set(map(str.casefold, _WORD.findall(text) + _NUMBER.findall(text))) - _ARTICLES for text, _ in records
+    ]
+    denies = [bool(NEGATION.search(text)) for text, _ in records]
+    return {
+        one
+        for one, (_, turns) in enumerate(records)
+        if any(
+            other != one
+            and denies[other] == denies[one]
+            and turns <= records[other][1]
+            and (told[one] < told[other] or (told[one] == told[other] and other < one))
+            for other in range(len(records))
+        )
+    }
 
 
 def _stem(word: str) -> str:

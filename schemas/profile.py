@@ -32,7 +32,7 @@ def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str) -> s
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-GATES = ("invented", "unsupported", "negation_lost", "not_speech", "nothing_said")
+GATES = ("invented", "unsupported", "negation_lost", "not_speech", "nothing_said", "repeated")
 """Names of the gates of an encoder, see cluster.gates."""
 
 

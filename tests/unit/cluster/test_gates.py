@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.gates import GATES, refusal
+from cluster.gates import GATES, refusal, repeated
 from schemas import profile
 
 
@@ -53,4 +53,19 @@ def test_what_was_said_passes(text, turns):
 
 
 def test_profiles_know_the_gates_by_name():
-    assert tuple(GATES) == profile.GATES
+    assert (*GATES, "repeated") == profile.GATES
+
+
+@pytest.mark.parametrize(
+    ("texts", "again"),
+    [
+        (["User drives a Volvo.", "User drives an old Volvo."], {0}),
+        (["User has a cat.", "User has the cat."], {1}),
+        (["User eats fish.", "User does not eat fish."], set()),
+        (["User has 2 cats.", "User has 3 cats."], set()),
+        (["User lives in Oslo.", "User works in Oslo."], set()),
+    ],
+)
+def test_what_another_record_of_the_same_turns_tells_whole_is_repeated(texts, again):
+    assert repeated([(text, {0}) for text in texts]) == again
+    assert repeated([(text, {turn}) for turn, text in enumerate(texts)]) == set()
