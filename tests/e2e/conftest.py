@@ -20,6 +20,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCAL = {"RAY_ADDRESS": ""}
+ENCODER = "extractor-135m"
+"""The quickest encoder that ships, for tests of what an encoder writes nothing about."""
 CANARY = "Canary0" * 6
 """A token of the operator, which nothing may keep."""
 
@@ -117,7 +119,8 @@ def archive(tmp_path_factory) -> Path:
 def small_batches(tmp_path_factory) -> Path:
     """Five segments a batch: enough batches for a crash to fall between two. Workers are given a token."""
     path = tmp_path_factory.mktemp("config") / "small.toml"
-    path.write_text(f'[encoder_pool]\nbatch_size = 5\n[cluster.env_vars]\nCANARY_TOKEN = "{CANARY}"\n')
+    settings = f'profile = "{ENCODER}"\n[encoder_pool]\nbatch_size = 5\n'
+    path.write_text(f'{settings}[cluster.env_vars]\nCANARY_TOKEN = "{CANARY}"\n')
     return path
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.store import TABLE_KEYS
-from tests.e2e.conftest import CANARY, LOCAL, finish, job, rows, start, wait_until
+from tests.e2e.conftest import CANARY, ENCODER, LOCAL, finish, job, rows, start, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -139,7 +139,7 @@ def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
         [session("ann", "s1", *opening, "And a cat."), session("bob", "s1", "Hi!")],
     )
     store = tmp_path / "store"
-    job("jobs.backfill", "--archive", archive, "--store", store)
+    job("jobs.backfill", "--archive", archive, "--store", store, "--profile", ENCODER)
     ledger = rows(store, "segments")
     assert len(ledger) == 3
     write_archive(
@@ -171,7 +171,7 @@ def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
 
 
 def test_another_encoder_needs_an_explicit_word(archive, store, tmp_path):
-    profile = Path("jobs/configs/profiles/default.toml").read_text()
+    profile = Path(f"jobs/configs/profiles/{ENCODER}.toml").read_text()
     other = tmp_path / "other.toml"
     other.write_text(re.sub(r"(?m)^max_tokens = \d+", "max_tokens = 300", profile))
     done = job("jobs.backfill", "--archive", archive, "--store", store, "--profile", other, code=1)
@@ -275,9 +275,10 @@ def test_a_thousand_bad_rows_cost_a_thousand_rows(tmp_path):
         whole = (folder / "rows.parquet").read_bytes()
         (folder / f"cut-{index}.parquet").write_bytes(whole[: len(whole) // (index + 2)])
     store = tmp_path / "store"
-    failed = job("jobs.backfill", "--archive", folder, "--store", store, code=1)
+    failed = job("jobs.backfill", "--archive", folder, "--store", store, "--profile", ENCODER, code=1)
     assert "max_rejected_fraction=0.05" in failed.summary["error"]
-    done = job("jobs.backfill", "--archive", folder, "--store", store, "--max-rejected-fraction", "1")
+    options = ("--profile", ENCODER, "--max-rejected-fraction", "1")
+    done = job("jobs.backfill", "--archive", folder, "--store", store, *options)
     assert done.summary["num_sessions"] == 2
     from_archive = [row for row in rows(store, "rejections") if row["stage"] == "archive"]
     assert len(from_archive) == len({row["rejection_id"] for row in from_archive}) == 1000
@@ -293,7 +294,7 @@ def test_sigterm_ends_a_backfill_as_ctrl_c_does_and_the_same_command_goes_on(tmp
     """As `ray job stop`, Kubernetes and spot machines send it. Regression: an abort without a word."""
     texts = ["I live in Oslo.", "Good to know.", "I have a dog called Bo.", "Nice."]
     archive = write_archive(tmp_path / "a", "1.parquet", [session("ann", f"s{n}", *texts) for n in range(6)])
-    (settings := tmp_path / "one.toml").write_text("[encoder_pool]\nbatch_size = 1\n")
+    (settings := tmp_path / "one.toml").write_text(f'profile = "{ENCODER}"\n[encoder_pool]\nbatch_size = 1\n')
     store = tmp_path / "store"
     command = ("jobs.backfill", "--archive", archive, "--store", store, "--config", settings)
     process = start(*command)

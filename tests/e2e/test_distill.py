@@ -140,7 +140,7 @@ def test_a_killed_and_capped_distillation_pays_for_each_segment_once(four_users,
 
 @pytest.mark.slow
 def test_a_real_endpoint_teaches_under_the_schema(archive, tmp_path):
-    """vLLM's server with the model of the default profile, on loopback."""
+    """vLLM's server with SmolLM2, on loopback."""
     from cluster.models import model_folder
 
     with socket.socket() as probe:
@@ -184,7 +184,10 @@ def test_models_of_this_cluster_teach_and_judge_once(archive, tmp_path):
     assert done["status"] == "done" and done["num_teach_asked"] == 6 and 0 < done["num_judge_asked"] <= 6
     assert done["teacher_output_tokens"] > 0 and done["judge_prompt_tokens"] > 0
     student = EncoderProfile.model_validate_json((tmp_path / "set" / "profile.json").read_text())
-    assert student.system_prompt == load_profile("profiles", "default", EncoderProfile).system_prompt.strip()
+    assert (
+        student.system_prompt
+        == load_profile("profiles", "extractor-135m", EncoderProfile).system_prompt.strip()
+    )
     again = job(*command, "--max-segments", 6).summary
     assert again["num_teach_asked"] == again["num_judge_asked"] == 0
     assert again["data_hash"] == done["data_hash"]

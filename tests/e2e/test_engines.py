@@ -21,7 +21,8 @@ from jobs.run import load_profile
 from schemas.profile import EncoderProfile
 
 archive, changes, num_segments = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-profile = resolve_encoder(load_profile("profiles", "default", EncoderProfile).model_copy(update=changes))
+profile = load_profile("profiles", "extractor-135m", EncoderProfile)
+profile = resolve_encoder(profile.model_copy(update=changes))
 offsets = tokenizer_offsets(_tokenizer(profile))
 units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
 sessions = [session for unit in units for session in read_unit(archive, unit)]
@@ -52,7 +53,7 @@ def encode(archive: Path, num_segments: int = 4, **changes) -> list[list[str]]:
 
 @pytest.fixture(scope="session")
 def adapter(tmp_path_factory) -> Path:
-    """A LoRA adapter for the default base with random weights, small but not without effect."""
+    """A LoRA adapter for SmolLM2 with random weights, small but not without effect."""
     folder = tmp_path_factory.mktemp("adapter") / "random"
     code = f"""
 import torch
@@ -63,7 +64,7 @@ from cluster.models import tokenizer_folder
 from jobs.run import load_profile
 from schemas.profile import EncoderProfile
 torch.manual_seed(3)
-profile = load_profile("profiles", "default", EncoderProfile)
+profile = load_profile("profiles", "extractor-135m", EncoderProfile)
 base = AutoModelForCausalLM.from_pretrained(tokenizer_folder(profile))
 config = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
 model = get_peft_model(base, config)
@@ -82,7 +83,7 @@ from cluster.models import base_folder, resolve_encoder
 from jobs.run import load_profile
 from schemas.profile import EncoderProfile
 
-profile = resolve_encoder(load_profile("profiles", "default", EncoderProfile))
+profile = resolve_encoder(load_profile("profiles", "extractor-135m", EncoderProfile))
 encoder = Encoder(profile)
 ids = encoder.prompt([], [{"role": "user", "text": "I live in Oslo and I cannot eat nuts."}], None)
 params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
@@ -193,7 +194,7 @@ def test_an_adapter_of_another_base_is_refused_before_any_work(archive, adapter,
         {name: value[:, :-1].copy() for name, value in weights.items()}, other / "adapter_model.safetensors"
     )
     profile = tmp_path / "profile.toml"
-    text = Path("jobs/configs/profiles/default.toml").read_text()
+    text = Path("jobs/configs/profiles/extractor-135m.toml").read_text()
     profile.write_text(text.replace('"shipped:default"', f'"{other}"'))
     done = job("jobs.backfill", "--archive", archive, "--store", tmp_path / "s", "--profile", profile, code=1)
     assert "does not fit base" in done.summary["error"]

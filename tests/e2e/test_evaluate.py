@@ -58,11 +58,19 @@ def test_a_store_of_other_users_is_refused(store, tmp_path):
 def test_encoders_in_one_leaderboard(archive, tmp_path):
     small = tmp_path / "small.toml"
     small.write_text("max_sessions = 2\nnum_alone = 1\n[pool]\nbatch_size = 8\n")
-    options = ("--archive", archive, "--profiles", "default", "default:base", "--report", tmp_path)
+    options = (
+        "--archive",
+        archive,
+        "--profiles",
+        "extractor-135m",
+        "extractor-135m:base",
+        "--report",
+        tmp_path,
+    )
     questions = archive / "_gold" / "questions.jsonl"
     command = ("jobs.evaluate", "encoder", *options, "--questions", questions, "--config", small)
     summary = job(*command).summary
-    assert {row["profile"] for row in summary["leaderboard"]} == {"default", "default:base"}
+    assert {row["profile"] for row in summary["leaderboard"]} == {"extractor-135m", "extractor-135m:base"}
     for row in summary["leaderboard"]:
         assert row["segments"] > 0 and row["p50_s"] > 0
         assert 0 <= row["composite"] <= 5

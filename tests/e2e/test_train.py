@@ -58,7 +58,7 @@ def write_set(folder: Path, task: str = "encoder") -> Path:
         if name == "train":
             rows[7]["messages"][1]["content"] += " and so on" * 400
         pq.write_table(pa.Table.from_pylist(rows, schema=TRAINING_SCHEMA), folder / f"{name}.parquet")
-    profile = load_profile("profiles", "default", EncoderProfile)
+    profile = load_profile("profiles", "extractor-135m", EncoderProfile)
     (folder / "profile.json").write_text(profile.model_dump_json(exclude={"adapter"}))
     return folder
 
