@@ -891,14 +891,14 @@ def staged_rows(
 ) -> Iterator[pa.RecordBatch]:
     """Staged rows, one file in memory at a time, with the columns that only the run knows filled in.
 
-    With `places`, as `staged_keys` gives them, a key that was staged more than once comes once.
+    With `places`, as `staged_keys` gives them, a key that was staged more than once comes once. `created_at`
+    counts up by a microsecond from row to row: what is staged later, as the archive has it, came in later.
     """
     written_at = dt.datetime.fromisoformat(str(run["started_at"]))
     known = {
         "active": True,
         "run_id": run["run_id"],
         "closed_run_id": None,
-        "created_at": written_at,
         "updated_at": written_at,
         "encoder": run["encoder"],
         "embedder": run["embedder"],
@@ -906,6 +906,7 @@ def staged_rows(
         "closed_reason": None,
     }
 
+    num_rows = 0
     for path in paths:
         staged = files.get_table(path)
         if places is not None:
@@ -913,6 +914,12 @@ def staged_rows(
             last = {row: number for number, row in enumerate(found) if places[row] == path}
             if len(last) < len(found):
                 staged = staged.take(pa.array(sorted(last.values()), pa.int64()))
+        if "created_at" in schema.names and "created_at" not in staged.column_names:
+            started = np.datetime64(written_at.astimezone(dt.UTC).replace(tzinfo=None), "us")
+            staged = staged.append_column(
+                "created_at", pa.array(started + np.arange(num_rows, num_rows + staged.num_rows))
+            )
+        num_rows += staged.num_rows
         columns = [
             staged.column(field.name).cast(field.type)
             if field.name in staged.column_names

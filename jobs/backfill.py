@@ -23,7 +23,7 @@ from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect,
 from jobs.choice import choose_embedder, choose_encoder
 from jobs.cli import JobError, Progress, UsageError, main, say
 from jobs.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
+from jobs.plan import SPENT, Plan, Workers, batch_counts, encode_times, in_order, staged_tables
 from jobs.run import Run, absolute, load_profile
 from jobs.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
 from jobs.updates import UpdateConfig, UpdateSettings, consolidate
@@ -236,22 +236,26 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     plan.num_rows = sum(unit.num_rows_read for unit in units) + num_unreadable
     plan.rejections = [rejection_row(bad) for found in inspected for bad in found["bad"]]
     progress = Progress("cut", "sessions", plan.num_rows - num_unreadable)
+    ids: dict[str, list[str]] = {}
     if units:
         rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(step)
         for row in rows.iter_rows():
             result = json.loads(row["result"])
             plan.add(result, Files(config.store, "staging"))
+            ids[result["unit_id"]] = [batch["batch_id"] for batch in result["batches"]]
             progress.advance(
                 result["num_sessions"] + result["num_rejections"], f"{plan.num_pending:,} segments to encode"
             )
-    plan.batches.sort(key=lambda batch: batch["batch_id"])
+    # What is committed in the archive's order is known to have come in so.
+    plan.batches = in_order(plan.batches, [one for unit in units for one in ids[unit.unit_id]])
     found, plan.rejections = plan.rejections, []
     plan.reject(found, store)
     return plan
 
 
 def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: Plan):
-    """Batches -> encoder actors -> embedder actors -> staged rows of the tables. Returns counts a batch.
+    """Batches -> encoder actors -> embedder actors -> staged rows of the tables. Returns counts a batch, in
+    the order of the plan.
 
     What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
     nobody can do it.
@@ -291,7 +295,7 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
             f"encode: no worker can do what is left, {len(left)} of {len(plan.batches)} batches; the last "
             f"gave up because {failure}. Mend that and run the command again: what was encoded is kept"
         )
-    return done
+    return in_order(done, [batch["batch_id"] for batch in plan.batches])
 
 
 def encoding_pass(

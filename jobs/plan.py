@@ -55,6 +55,12 @@ class Plan:
         }
 
 
+def in_order(rows: list[dict], batch_ids: list[str]) -> list[dict]:
+    """Rows of batches in the order of these ids: workers give them back as they are done."""
+    places = {batch_id: place for place, batch_id in enumerate(batch_ids)}
+    return sorted(rows, key=lambda row: places[row["batch_id"]])
+
+
 def staged_tables(done: list[dict]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Staged files of embedded batches, as Store.commit takes them: `inserts` and `replaces`.
 

@@ -13,6 +13,7 @@ import pytest
 from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.table import LanceTable, Tags
 
+from cluster.consolidation.candidates import total_order, with_ingestion
 from cluster.evaluation.haystack import Haystack
 from cluster.files import Files
 from cluster.store import Store, StoreError, quote
@@ -145,6 +146,35 @@ def test_a_committed_run_is_there(store):
     (row, _) = store.rows("records", SCHEMAS["records"].names).to_pylist()
     life = ("active", "run_id", "closed_run_id", "encoder", "embedder", "created_at")
     assert [row[name] for name in life] == [True, "run1", None, "encoder-1", "embedder-1", run["started_at"]]
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_of_undated_sessions_of_one_run_the_later_in_the_archive_is_the_newer(store, monkeypatch, kills):
+    """Regression: they were ordered by their ids. Also where another process finishes a killed commit."""
+    told = [
+        segment(f"g{session}", text, session=session, records=[text])
+        for session, text in (
+            ("z", "Ann lives in Oslo"),
+            ("m", "Ann lives in Bergen"),
+            ("a", "Ann lives in Rome"),
+        )
+    ]
+    if kills:
+        killed_before(monkeypatch, STEPS, 14, lambda: commit(store, "run1", *told))
+        assert Store(store.uri, must_exist=False).recover() == "run1"
+    else:
+        commit(store, "run1", *told)
+    names = ["user_id", "session_id", "session_time", "evidence", "record_id", "semantic_text", "created_at"]
+    found = store.rows("records", names)
+    index = found.schema.get_field_index("session_time")
+    found = found.set_column(index, found.schema.field(index), pa.nulls(3, found.schema.field(index).type))
+    found = with_ingestion(found, dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
+    found = found.take(pa.array(total_order(found)))
+    assert [text.split()[-1] for text in found.column("semantic_text").to_pylist()] == [
+        "Oslo",
+        "Bergen",
+        "Rome",
+    ]
 
 
 def test_an_empty_store_has_no_rows(store, tmp_path):

@@ -83,8 +83,9 @@ def test_one_sick_worker_does_not_fail_a_run_while_another_is_healthy(tmp_path, 
 
     given, done = run_passes(tmp_path, monkeypatch, pass_)
     assert given == [[batch["batch_id"] for batch in BATCHES], ["batch1", "batch3", "batch5"]]
-    assert sorted(row["batch_id"] for row in done) == [batch["batch_id"] for batch in BATCHES]
-    assert [row["prompt_tokens"] for row in done] == [1, 1, 1, 2, 2, 2], "paid twice"
+    # Committed in the order of the archive, in whatever order they were done.
+    assert [row["batch_id"] for row in done] == [batch["batch_id"] for batch in BATCHES]
+    assert [row["prompt_tokens"] for row in done] == [1, 2, 1, 2, 1, 2], "paid twice"
 
 
 @pytest.mark.parametrize("num_done", [0, 2])
