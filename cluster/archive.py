@@ -31,6 +31,9 @@ BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
 MAX_ROW_BYTES = 64 << 20
 """One session, unpacked."""
 
+ROWS_AT_ONCE = 8
+"""Sessions that are unpacked at a time: where a footer lies about its row group, that costs no more."""
+
 RAW_CHARS = 200_000
 """Of a bad row, as much is passed on, to be redacted and then shortened."""
 
@@ -117,8 +120,8 @@ def inspect_file(archive: str, path: str) -> dict:
         num_rows = file.metadata.row_group(row_group).num_rows
         try:
             check_group(file, row_group, ARCHIVE_SCHEMA.names)
-            keys = file.read_row_group(row_group, columns=["user_id", "session_id"])
-            units.append((row_group, first_row, _keys(keys)))
+            keys = unpacked(file, row_group, ["user_id", "session_id"])
+            units.append((row_group, first_row, b"".join(map(_keys, keys))))
         except Exception as error:
             source = f"{path}:rows {first_row}-{first_row + num_rows - 1}"
             reason = "oversized_rows" if isinstance(error, Oversized) else "unreadable_rows"
@@ -167,41 +170,57 @@ def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list
 
 
 def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
-    """The unit's rows in order: a checked session, or why it is none."""
+    """The unit's rows in order: a checked session, or why it is none.
+
+    Of a row group that is damaged somewhere, the rows before that are read.
+    """
+    first, last = unit.first_row, unit.first_row + unit.num_rows - 1
+    tables = _tables(archive, unit)
+    while first <= last:
+        try:
+            table = next(tables, None)
+            num_bytes = row_bytes(table) if table is not None else []
+        except Exception as error:
+            yield BadRow(f"{unit.path}:rows {first}-{last}", "unreadable_rows", _message(error))
+            return
+        if table is None:
+            return
+        for row_number in range(first, min(first + table.num_rows, last + 1)):
+            if row_number not in unit.superseded and row_number not in unit.beyond_limit:
+                index = row_number - first
+                yield _read_row(table.slice(index, 1), f"{unit.path}:{row_number}", num_bytes[index])
+        first += table.num_rows
+
+
+def _tables(archive: str, unit: Unit) -> Iterator[pa.Table]:
+    file = _parquet(archive, unit.path)
+    names = [name for name in ARCHIVE_SCHEMA.names if name in file.schema_arrow.names]
+    yield from unpacked(file, unit.row_group, names)
+
+
+def unpacked(file: pq.ParquetFile, row_group: int, columns: list[str]) -> Iterator[pa.Table]:
+    """A row group, a few rows at a time."""
+    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=columns):
+        yield pa.Table.from_batches([batch])
+
+
+def _read_row(table: pa.Table, source: str, num_bytes: int) -> dict | BadRow:
+    """The one row of a table."""
+    if num_bytes > MAX_ROW_BYTES:
+        detail = f"{num_bytes >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}; split the session"
+        return BadRow(source, "oversized_row", detail)
     try:
-        file = _parquet(archive, unit.path)
-        columns = [name for name in ARCHIVE_SCHEMA.names if name in file.schema_arrow.names]
-        table = file.read_row_group(unit.row_group, columns=columns).slice(0, unit.num_rows)
-        num_bytes = row_bytes(table)
-    except Exception as error:
-        last_row = unit.first_row + unit.num_rows - 1
-        yield BadRow(f"{unit.path}:rows {unit.first_row}-{last_row}", "unreadable_rows", _message(error))
-        return
-    for index in range(table.num_rows):
-        row_number = unit.first_row + index
-        source = f"{unit.path}:{row_number}"
-        if row_number in unit.superseded or row_number in unit.beyond_limit:
-            continue
-        if num_bytes[index] > MAX_ROW_BYTES:
-            detail = (
-                f"{num_bytes[index] >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}; split the session"
-            )
-            yield BadRow(source, "oversized_row", detail)
-            continue
-        try:
-            # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
-            row = table.slice(index, 1).to_pylist()[0]
-        except UnicodeDecodeError as error:
-            yield BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8")
-            continue
-        except Exception as error:  # a time outside the years 1 to 9999, an unknown time zone, ...
-            yield BadRow(source, "unreadable_row", _message(error))
-            continue
-        ids = {name: row[name] if isinstance(row[name], str) else None for name in ("user_id", "session_id")}
-        try:
-            yield check_session(row)
-        except InvalidSession as error:
-            yield BadRow(source, "invalid_session", str(error), raw=repr(row)[:RAW_CHARS], **ids)
+        # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
+        row = table.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        return BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8")
+    except Exception as error:  # a time outside the years 1 to 9999, an unknown time zone, ...
+        return BadRow(source, "unreadable_row", _message(error))
+    ids = {name: row[name] if isinstance(row[name], str) else None for name in ("user_id", "session_id")}
+    try:
+        return check_session(row)
+    except InvalidSession as error:
+        return BadRow(source, "invalid_session", str(error), raw=repr(row)[:RAW_CHARS], **ids)
 
 
 def read_sessions(archive: str) -> Iterator[dict]:

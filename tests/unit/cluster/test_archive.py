@@ -499,6 +499,32 @@ def test_a_file_of_some_kilobytes_cannot_take_all_memory(tmp_path, rows, options
     assert peak < 120
 
 
+def varint(value: int, num_bytes: int = 0) -> bytes:
+    """A positive number as a footer has it, with as many bytes as asked for."""
+    value, found = value << 1, []
+    while value or not found:
+        found.append(value & 0x7F)
+        value >>= 7
+    found += [0] * (num_bytes - len(found))
+    return bytes([*(byte | 0x80 for byte in found[:-1]), found[-1]])
+
+
+def test_a_footer_that_lies_about_its_row_group_cannot_take_all_memory(tmp_path):
+    """It says of 320 MiB that they are some bytes: the sessions, none of which is too large, are read."""
+    rows = [session(number, turns=[turn(LONG)] * 5) for number in range(64)]
+    path = write(tmp_path, rows, compression="zstd", use_dictionary=False)
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(index) for index in range(group.num_columns)]
+    (told,) = (one.total_uncompressed_size for one in columns if "content" in one.path_in_schema)
+    assert told > 300 << 20
+    data = path.read_bytes()
+    path.write_bytes(data.replace(varint(told), varint(1000, len(varint(told)))))
+    assert path.stat().st_size < 200_000
+    peak, printed = peak_mib(tmp_path, READ)
+    assert printed.split() == ["good"] * 64
+    assert peak < 160
+
+
 def test_too_many_sessions_in_a_row_group_are_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("cluster.archive.MAX_GROUP_ROWS", 2)
     write(tmp_path, [session(number) for number in range(5)], row_group_size=3)
