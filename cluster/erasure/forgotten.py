@@ -6,10 +6,15 @@ The hashes are keyed twice: with a salt that lies beside them, and with the oper
 Without a secret, whoever can read the store can check whether an id that they guess is on the list. A list
 that was made without one takes it at any later forgetting: its hashes are hashed again, so that they stay
 valid and the old ones are gone.
+
+A changed list is a new file with the next number, which only one of two writers can create: who slept between
+reading and writing never puts an older list in the place of a longer one. Then the older file goes.
 """
 
 import hashlib
 import hmac
+import json
+import re
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Annotated, NoReturn
@@ -26,7 +31,8 @@ WITHHELD = "withheld: it may be of what this store was told to forget; see the a
 
 MIN_SECRET_CHARS = 16
 
-_LIST = "list.json"
+_NAME = re.compile(r"list(?:-(\d{12}))?\.json")
+"""How the file of a list is named: the first one `list.json`, later ones with their number."""
 
 _Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -48,12 +54,23 @@ def _refuse(message: str) -> NoReturn:
     raise StoreError(message)
 
 
-def _refuse_list(uri: str, problem: str, without_backup: str) -> NoReturn:
+def _refuse_list(uri: str, number: int, problem: str, without_backup: str) -> NoReturn:
     _refuse(
-        f"{uri}/{HOME}/forgotten/{_LIST}: {problem}, so that nobody knows what must stay forgotten; restore "
-        f"the file from a backup. Without one, {without_backup} again, before the next backfill, every user "
-        "and session that was forgotten (jobs.forget --in-advance), and of a forgotten memory its session"
+        f"{uri}/{HOME}/forgotten/{_path(number)}: {problem}, so that nobody knows what must stay forgotten; "
+        f"restore the file from a backup. Without one, {without_backup} again, before the next backfill, "
+        "every user and session that was forgotten (jobs.forget --in-advance), and of a forgotten memory its "
+        "session"
     )
+
+
+def _path(number: int) -> str:
+    return f"list-{number:012d}.json" if number else "list.json"
+
+
+def _numbered(files: Files) -> dict[int, str]:
+    """Number -> path of every file of a list, the newest last."""
+    found = {int(name[1] or 0): name[0] for path in files.paths() if (name := _NAME.fullmatch(path))}
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,8 @@ class Forgotten:
     salt: str
     keys: frozenset[str]
     secret: bytes | None = field(default=None, repr=False)
+    number: int = field(default=-1, compare=False)
+    """Of the file that it was read from; -1 where there was none."""
 
     @classmethod
     def of_store(cls, uri: str, secret: str | None = None, *, may_begin: bool = True) -> "Forgotten":
@@ -71,7 +90,7 @@ class Forgotten:
         where one was lost: also a StoreError."""
         known, check = cls._read(uri)
         if known is None and not may_begin and Files(uri, "receipts").paths():
-            _refuse_list(uri, "lost: the store has receipts of forgettings", "forget")
+            _refuse_list(uri, 0, "lost: the store has receipts of forgettings", "forget")
         known = known or cls(secrets.token_hex(16), frozenset())
         if secret is None and check is None:
             return known
@@ -93,8 +112,13 @@ class Forgotten:
     @classmethod
     def _read(cls, uri: str) -> tuple["Forgotten | None", str | None]:
         """The list and the check of its secret, None where there is no such file."""
-        data = Files(uri, "forgotten").get(_LIST)
-        if data is None:
+        files = Files(uri, "forgotten")
+        while found := _numbered(files):
+            number, path = found.popitem()
+            # Gone since it was listed, there is a newer one.
+            if (data := files.get(path)) is not None:
+                break
+        else:
             return None, None
         try:
             found = _Listed.model_validate_json(data)
@@ -103,20 +127,41 @@ class Forgotten:
             first = error.errors(include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
             _refuse_list(
-                uri, f"damaged ({f'{place}: ' if place else ''}{first['msg']})", "delete it and forget"
+                uri,
+                number,
+                f"damaged ({f'{place}: ' if place else ''}{first['msg']})",
+                "delete it and forget",
             )
-        return cls(found.salt, frozenset(found.keys)), found.secret_check
+        return cls(found.salt, frozenset(found.keys), number=number), found.secret_check
 
     def with_keys(self, keys: list[str]) -> "Forgotten":
         return replace(self, keys=self.keys | set(keys))
 
     def save(self, uri: str) -> None:
-        self._put(uri, self, self._check() if self.secret else None)
+        """Put the list in the place of what it was read as. StoreError when that has changed since."""
+        check, (known, known_check) = self._check() if self.secret else None, self._read(uri)
+        is_there = known is not None and (known.salt, known_check) == (self.salt, check)
+        if not (is_there and self.keys <= known.keys) and not self._put(uri, self, check):
+            _refuse(
+                f"{uri}: another job has changed the list of who is forgotten while this one was stopped; "
+                "run the same command again"
+            )
 
     @staticmethod
-    def _put(uri: str, forgotten: "Forgotten", check: str | None) -> None:
+    def _put(uri: str, forgotten: "Forgotten", check: str | None) -> bool:
+        """Whether this is the list now; another one has taken its number otherwise."""
         listed = {"salt": forgotten.salt, "keys": sorted(forgotten.keys)}
-        Files(uri, "forgotten").put_json(_LIST, listed | ({"secret_check": check} if check else {}))
+        data = json.dumps(listed | ({"secret_check": check} if check else {})).encode()
+        files, number = Files(uri, "forgotten"), forgotten.number + 1
+        # An object store's answer may get lost, and the client's second try then meets its own first one.
+        if not files.create(_path(number), data) and files.get(_path(number)) != data:
+            return False
+        found = _numbered(files)
+        if max(found) != number:
+            # So many may have changed it meanwhile that this number was free again.
+            return False
+        files.delete([path for other, path in found.items() if other < number])
+        return True
 
     def made_with(self) -> dict:
         """What `remember` needs to know of the list that hashes were made for."""
@@ -129,16 +174,21 @@ class Forgotten:
         Of a list that was deleted since, a new one is made that they are valid on. StoreError for another
         list, on which they would say nothing.
         """
-        known, check = Forgotten._read(uri)
-        if known is None:
-            known, check = Forgotten(made_with["salt"], frozenset()), made_with["secret_check"]
-        if known.salt != made_with["salt"]:
-            _refuse_list(
-                uri,
-                "not the one that an interrupted forgetting has hashes for",
-                "delete it, to have that one finished, and then forget",
-            )
-        Forgotten._put(uri, known.with_keys(hashes), check)
+        while True:
+            known, check = Forgotten._read(uri)
+            if known is None:
+                known, check = Forgotten(made_with["salt"], frozenset()), made_with["secret_check"]
+            elif set(hashes) <= known.keys:
+                return
+            if known.salt != made_with["salt"]:
+                _refuse_list(
+                    uri,
+                    known.number,
+                    "not the one that an interrupted forgetting has hashes for",
+                    "delete it, to have that one finished, and then forget",
+                )
+            if Forgotten._put(uri, known.with_keys(hashes), check):
+                return
 
     def key(self, *parts: str | int) -> str:
         """32 hex digits for a user (id), session (user, id), turn (user, session, index) or its text."""

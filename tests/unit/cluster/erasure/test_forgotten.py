@@ -16,7 +16,8 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def listed(folder):
-    return json.loads((folder / "_slowwave" / "forgotten" / "list.json").read_text())
+    (path,) = (folder / "_slowwave" / "forgotten").iterdir()
+    return json.loads(path.read_text())
 
 
 def put(uri, user_id, secret=None):
@@ -84,6 +85,57 @@ def test_a_bad_row_shows_nothing_when_it_may_be_of_the_forgotten(user_id, sessio
     forgotten = forgotten.with_keys([forgotten.key("turn", "ann", "s1", 2)])
     assert forgotten.may_show(user_id, session_id, shown) is expected
     assert not forgotten.may_show(None, None, "")
+
+
+# --- two writers ----------------------------------------------------------------------------------------
+
+
+def test_who_slept_with_an_older_list_takes_nobody_off_a_newer_one(tmp_path):
+    uri = str(tmp_path)
+    put(uri, "ann")
+    sleeper = Forgotten.of_store(uri)
+    put(uri, "bob")
+    sleeper.save(uri)  # what it has to say is said
+    with pytest.raises(StoreError, match=r"another job has changed the list .* run the same command again"):
+        sleeper.with_keys([sleeper.key("user", "carol")]).save(uri)
+    with pytest.raises(StoreError, match="another job has changed the list"):
+        Forgotten("0" * 32, frozenset()).save(uri)
+    now = Forgotten.of_store(uri)
+    assert [now.has_session(user_id, "s") for user_id in ("ann", "bob", "carol")] == [True, True, False]
+
+
+@pytest.mark.parametrize("step", ["paths", "get", "create", "delete"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("num_others", [1, 3])
+def test_who_sleeps_while_it_remembers_takes_nobody_off_the_list(
+    tmp_path, monkeypatch, step, when, num_others
+):
+    """Regression: it wrote the list that it had read over the one that others had made meanwhile."""
+    uri, original, others = str(tmp_path), getattr(Files, step), [f"other{n}" for n in range(num_others)]
+    put(uri, "ann")
+    sleeper = Forgotten.of_store(uri)
+
+    def sleeps(self, *args):
+        monkeypatch.setattr(Files, step, original)
+        found = original(self, *args) if when == "after" else None
+        for user_id in others:
+            put(uri, user_id)
+        return original(self, *args) if when == "before" else found
+
+    monkeypatch.setattr(Files, step, sleeps)
+    Forgotten.remember(uri, [sleeper.key("user", "bob")], sleeper.made_with())
+    now = Forgotten.of_store(uri)
+    assert all(now.has_session(user_id, "s") for user_id in ("ann", "bob", *others))
+    assert len(Files(uri, "forgotten").paths()) == 1
+
+
+def test_who_makes_the_first_list_does_not_replace_one_that_another_made_meanwhile(tmp_path):
+    """With another salt, which would leave its hashes without a meaning."""
+    sleeper = Forgotten.of_store(str(tmp_path))
+    put(str(tmp_path), "ann")
+    with pytest.raises(StoreError, match="another job has changed the list"):
+        sleeper.save(str(tmp_path))
+    assert Forgotten.of_store(str(tmp_path)).has_session("ann", "s")
 
 
 # --- a list that is damaged or lost ---------------------------------------------------------------------
