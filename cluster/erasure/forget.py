@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from cluster.erasure import leftovers
 from cluster.erasure.forgotten import BLANK, Forgotten
-from cluster.erasure.proof import Traces, search
+from cluster.erasure.proof import Traces, readable, search
 from cluster.erasure.rules import Erasure, Subject, erase
 from cluster.files import HOME, Files
 from cluster.maintenance import index, is_published, openable, publish, settle_runs, tidy
@@ -352,19 +352,9 @@ def shown(forgotten: Forgotten, subject: Subject) -> str:
     return f"forgotten:{forgotten.key(subject.kind, *(part for part in parts if part))}"
 
 
-def _readable(files: Files, path: str) -> pa.Table | None:
-    """A Parquet file, None where it is none, or damaged: it must not stand in the way of an erasure."""
-    if not path.endswith(".parquet"):
-        return None
-    try:
-        return files.get_table(path)
-    except (OSError, pa.ArrowException):
-        return None
-
-
 def _has_rows(files: Files, path: str, subject: Subject) -> bool:
     """Whether a Parquet file has rows that are the subject's for certain."""
-    if (table := _readable(files, path)) is None:
+    if (table := readable(files, path)) is None:
         return False
     wanted = {"user_id": subject.user_id}
     if subject.kind == "session":
@@ -385,7 +375,7 @@ def _clean_staging(files: Files, subject: Subject) -> int:
         if path.endswith(f"/{SEAL}"):
             # Counts and hashes only, and worth nothing without the tables that it names.
             continue
-        table = _readable(files, path)
+        table = readable(files, path)
         if table is not None and "user_id" in table.column_names:
             mine = [user in (subject.user_id, None) for user in table.column("user_id").to_pylist()]
             if any(mine):
@@ -408,7 +398,7 @@ def _scrub_manifests(files: Files, subject: Subject, name: str, needles: list[st
                 files.put_json(path, after)
                 num_changed += 1
         elif path.endswith(".parquet"):
-            if (table := _readable(files, path)) is None or "user_id" not in table.column_names:
+            if (table := readable(files, path)) is None or "user_id" not in table.column_names:
                 # Nobody can tell whose it is, and it serves nobody.
                 files.delete([path])
                 num_changed += 1

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from cluster.erasure import leftovers
 from cluster.erasure.rules import Subject
 from cluster.erasure.words import Vocabulary, words
-from cluster.files import everything
+from cluster.files import Files, everything
 from cluster.maintenance import openable
 from cluster.store import Store, quote
 from schemas.store import TABLE_KEYS
@@ -100,6 +100,7 @@ def search(
                     if name == "runs" and held:
                         found.append(f"rows of runs, version {version}")
                     elsewhere |= held
+    elsewhere |= _of_others(store, needles, traces.subject)
     # What rows hold was judged above, row by row; bytes cannot tell whose they are.
     needles = [item for item in needles if item not in elsewhere]
     result |= {"num_needles": len(needles), "num_needles_elsewhere": len(elsewhere)}
@@ -150,6 +151,29 @@ def _words_left(store: Store, traces: Traces) -> Iterator[str]:
         own = {word for row in touched for word in words(row["semantic_text"])}
         if any(word in erased and word not in accounted for word in own):
             yield f"rows of records, as of run {run['run_id']}"
+
+
+def _of_others(store: Store, needles: list[str], subject: Subject) -> set[str]:
+    """Needles that stand in other users' rows of files: ids may be parts of longer ones, or be the same."""
+    held = set()
+    for files in (Files(store.uri, "staging"), Files(store.uri, "runs")):
+        for path in files.paths():
+            table = readable(files, path)
+            if table is not None and "user_id" in table.column_names:
+                users = table.column("user_id").to_pylist()
+                others = pa.array([user not in (subject.user_id, None) for user in users], pa.bool_())
+                held |= _held(table.filter(others), needles)
+    return held
+
+
+def readable(files: Files, path: str) -> pa.Table | None:
+    """A Parquet file, None where it is none, or damaged: it must not stand in the way of an erasure."""
+    if not path.endswith(".parquet"):
+        return None
+    try:
+        return files.get_table(path)
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _stand_in_rows(needles: list[str], path: str, data: bytes) -> bool:
