@@ -1,11 +1,14 @@
 """Gates: what of an encoder's records is refused before it is stored, and why.
 
 A small model now and then writes what nobody said. Each gate looks at one record beside the words that it
-rests on; the first that refuses gives the reason. They are for English unless they say otherwise.
+rests on; the first that refuses gives the reason. They are for English; of other languages they know what
+people are called in records, of German that every noun has a capital, and of Chinese that no spaces part its
+words.
 
 | gate            | refuses a record                                                                  |
 |-----------------|-----------------------------------------------------------------------------------|
-| `invented`      | with a name or number that stands nowhere in what the model was shown             |
+| `invented`      | with a name or number that stands nowhere in what the model was shown, in no way  |
+|                 | of writing it ("eleven fifty" is 1,150, "sept" September)                         |
 | `unsupported`   | of whose content words few stand there                                            |
 | `negation_lost` | that says what its evidence denies, or denies what it says                        |
 | `not_speech`    | of what is quoted, pasted, played or imagined                                     |
@@ -16,29 +19,46 @@ One more, `unsure`, looks at no words and needs no language: where a profile set
 what the model itself was not sure of. See cluster.confidence.
 """
 
+import itertools
 import re
 from collections.abc import Iterable
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
-_NUMBER_WORDS = dict(
-    zip(
-        # A list of words is read more easily.
-        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-        sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty
-        ninety""".split(),  # noqa: SIM905
-        map(str, [*range(21), *range(30, 100, 10)]),
-        strict=True,
-    )
-)
 _FRAME = frozenset(
     """user users user's assistant a an the is are was were has have had be been being do does did not no
     never and or of in on at to for from with by as that this it its his her their they he she who which
     called named live lives works likes wants plans prefers uses about into than then also very there one
     some any will would can could should must may might longer more i im you we my our me us your am ve ll re
-    don""".split()  # noqa: SIM905
+    don now years year old aged dollars euros pounds percent worked out
+    usuario asistente el la los las un una y de del que en es su al con para por se le lo ha tiene
+    nutzer nutzers nutzerin assistent der die das den dem des und ist hat ein eine einen einem einer im
+    mit zu zum zur vom von für auf sich""".split()  # noqa: SIM905 - a list of words is read more easily
 )
 """Words that say little of what a statement is about."""
+
+_SAME = {
+    same: word
+    for word, others in {
+        "mother": "mam mum mom mama mammy mommy ma",
+        "father": "dad da daddy papa",
+        "grandmother": "gran nan nana grandma granny",
+        "grandfather": "grandad granddad grandpa",
+        "christmas": "xmas",
+        "street": "st",
+        "road": "rd",
+        "avenue": "ave",
+        "doctor": "dr",
+    }.items()
+    for same in others.split()
+}
+"""Words that people write for others, which records use."""
+
+_OF_TIME = (  # noqa: SIM905
+    "monday tuesday wednesday thursday friday saturday sunday january february march april may june july"
+    " august september october november december"
+).split()
+"""Names that people shorten, and that are no one's."""
 
 _ARTICLES = frozenset(("a", "an", "the"))
 
@@ -52,8 +72,19 @@ NEGATION = re.compile(
 
 _DENIES = re.compile(
     r"\b(?:not|never|no longer|cannot|without|neither|nor|dont|doesnt|didnt|isnt|wasnt|wont|aint|havent"
-    r"|hasnt)\b|n['’]t\b",
+    r"|hasnt|(?<!say )no(?! (?:problem|worries|idea|doubt|wonder|matter)))\b"
+    r"|n['’]t\b(?! (?:wait|forget|only|just))",
     re.IGNORECASE,
+)
+_MAY_DENY = re.compile(
+    r"\b(?:nope|nah|naw|nae|(?:will|can|din|did|is|was|has|do)n(?:ae|y)|non-?\w+|forgot|scratch|conceded"
+    r"|all but|ditched|dropped|instead of|nicht|kein\w*|nie|nunca|sin|pas|jamais|hindi|wala)\b|不|没|无|别",
+    re.IGNORECASE,
+)
+"""Words that stand for a denial now and then: enough for a record that denies to rest on them."""
+
+_CLAUSE = re.compile(
+    r"[.!?;,:\n()–—]+|\s-\s|\b(?:but|and|because|so|since|though|cause|cos|or|which|who)\b", re.I
 )
 _SENTENCE = re.compile(r"[^.!?;\n]+[.!?;]*")
 _TASK_ON_TEXT = re.compile(
@@ -68,6 +99,11 @@ _PLAYED = re.compile(
     re.IGNORECASE,
 )
 _CHAT_LINE = re.compile(r"^\s*(?:\[[^\]]{3,24}\]\s*)?[A-Z][\w .'-]{0,24}: \S", re.MULTILINE)
+_FORM = re.compile(
+    r"\W*(?:name|age|born|birthday|job|occupation|address|city|diet|allerg\w+|height|weight)\W*:", re.I
+)
+_OUT_OF_PLAY = re.compile(r"\b(?:out of (?:the )?(?:role-?play|character)|OOC:)", re.IGNORECASE)
+_QUOTED = re.compile(r"(?<!\w)['\"“‘](?=\w)[^\n]{15,}?['\"”’](?!\w)|\n\n(?=\()")
 _IF = re.compile(
     r"^\W*(?:(?:and|but|so|what|ok|well)\W+)*(?:if|suppose|say|what if|imagine)\b", re.IGNORECASE
 )
@@ -107,82 +143,279 @@ def repeated(records: list[tuple[str, set[int]]]) -> set[int]:
 
 
 def _stem(word: str) -> str:
+    """A word without its commonest English endings, "planned" as "plan"; three letters at least remain."""
     word = re.sub(r"['’]s?$", "", word.casefold())
-    return re.sub(r"(?:ing|ed|es|s|ly|er)$", "", word) if len(word) > 3 else word
+    word = _SAME.get(word, word)
+    word = re.sub(r"^(.{3,}?)(?:ings?|ers?|ied|ed|ly|ies|es|s|e|y)$", r"\1", word)
+    return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
+
+
+def _parts(text: str) -> list[str]:
+    """Words of a text, those with hyphens in parts; of scripts without spaces each two characters."""
+    found = []
+    for word in _WORD.findall(text):
+        if runs := _UNSPACED.findall(word):
+            found += [run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1))]
+        else:
+            found += re.sub(r"['’](?:s|m|d|re|ve|ll)?$", "", word, flags=re.IGNORECASE).split("-")
+    return found
+
+
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+")
 
 
 def _content(text: str) -> set[str]:
     """Stems of the words that say what a statement is about."""
-    text = NEGATION.sub(" ", text)
-    return {_stem(word) for word in _WORD.findall(text) if word.casefold() not in _FRAME and len(word) > 1}
+    text = re.sub("用户|助手", " ", NEGATION.sub(" ", text))
+    return {_stem(word) for word in _parts(text) if word.casefold() not in _FRAME and len(word) > 1}
 
 
 def _words(texts: Iterable[str]) -> set[str]:
-    found = {_stem(word) for text in texts for word in _WORD.findall(text)}
-    return found | {part for word in found for part in re.split(r"['’-]", word)}
-
-
-def _numbers(texts: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for text in texts:
-        for number in _NUMBER.findall(text):
-            found |= {number, number.replace(",", ""), *re.findall(r"\d+", number)}
-        found |= {
-            _NUMBER_WORDS[word.casefold()] for word in _WORD.findall(text) if word.casefold() in _NUMBER_WORDS
-        }
-    return found
+    found = {_stem(part) for text in texts for part in _parts(text)}
+    return found | {part for word in found for part in re.split(r"['’]", word)}
 
 
 def _invented(text: str, evidence: list[str], shown: list[str]) -> bool:
-    known = _numbers(shown)
-    if any(number not in known and number.replace(",", "") not in known for number in _NUMBER.findall(text)):
+    known = numbers_of(shown)
+    if any(not is_known_number(number, known) for number in _NUMBER.findall(text)):
         return True
-    words = _words(shown) | {"user", "assistant"}
-    joined = " ".join(shown).casefold()
+    said = [token for token in _WORD.findall(text.casefold()) if _VALUES.get(token, 0) > 1]
+    if any(str(_VALUES[token]) not in known for token in said) and not _spoken(text) <= known:
+        return True
+    # Where every noun has a capital, it tells no name.
+    if len(_GERMAN.findall(text)) > 1:
+        return False
+    words, joined = _words(shown), " ".join(shown).casefold()
+    squeezed = re.sub(r"[\W_]+", "", joined)
     return any(
-        index and word[0].isupper() and _stem(word) not in words and word.casefold() not in joined
+        not _is_known_name(word, words, joined, squeezed)
         for index, word in enumerate(_WORD.findall(text))
+        if word[0].isupper() and (index or _opens_with_name(text))
+    )
+
+
+_GERMAN = re.compile(
+    r"\b(?:der|die|das|und|ist|hat|nicht|ein|eine|einen|im|mit|zu|zum|zur|vom|von|für|auf|wird|sich)\b",
+    re.IGNORECASE,
+)
+
+
+_NO_NAME = "The|Two|Three|Four|Five|Six|Half|Both|All|Most|Some|One|It|There|This|That|He|She|They|When|Where"
+_OPENING_NAME = re.compile(
+    rf"(?!(?:User|Assistant|{_NO_NAME})\b)[^\W\d_]+(?:['’]s\b| (?:is|was|has|had|will|does|lives|works|"
+    r"wants|likes|goes|and User)\b)"
+)
+
+
+def _opens_with_name(text: str) -> bool:
+    """Whether the first word, which has a capital anyway, is likely to be somebody's name."""
+    return bool(_OPENING_NAME.match(text))
+
+
+def _is_known_name(word: str, words: set[str], joined: str, squeezed: str) -> bool:
+    folded = word.casefold()
+    if re.sub(r"['’]s?$", "", folded) in ("user", "assistant", "i") or _stem(word) in words:
+        return True
+    if all(_stem(part) in words for part in folded.split("-")):
+        return True
+    if (name := folded.removesuffix("s")) in _OF_TIME:
+        return any(re.search(rf"\b{name[:length]}s?\b", joined) for length in range(3, len(name) + 1))
+    return bool(re.search(rf"(?<!\w){re.escape(folded)}", joined)) or (
+        len(folded) > 5 and re.sub(r"\W", "", folded) in squeezed
     )
 
 
 def _unsupported(text: str, evidence: list[str], shown: list[str]) -> bool:
-    wanted = _content(text)
-    return len(wanted & _words(shown)) < MIN_SUPPORT * len(wanted)
+    wanted, known = _content(text), numbers_of(shown)
+    numbers = set(_NUMBER.findall(text))
+    told = len(wanted & _words(shown)) + sum(is_known_number(number, known) for number in numbers)
+    return told < MIN_SUPPORT * (len(wanted) + len(numbers))
 
 
-MIN_SUPPORT = 0.34
-"""Share of a record's content words that must stand in what the model was shown."""
+MIN_SUPPORT = 0.3
+"""Share of a record's content words and numbers that must stand in what the model was shown."""
+
+
+# --- numbers ----------------------------------------------------------------------------------------------
+
+_UNITS = (  # noqa: SIM905
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+    " seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
+_VALUES = {word: value for value, word in enumerate(_UNITS)}
+_VALUES |= {word: 10 * value for value, word in enumerate(_TENS, 2)}
+_SCALES = {"hundred": 100, "thousand": 1000, "grand": 1000, "k": 1000, "mil": 1000, "million": 10**6}
+_SCALES |= {"lakh": 10**5, "lakhs": 10**5}
+MAX_SPOKEN = 10**9
+"""Of what is larger, no multiple is said."""
+
+_SPOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s-]")
+_GROUPED = re.compile(r"(?<=\d)[., ](?=\d{3}(?!\d))")
+_PAST_HOUR = re.compile(r"\b(half|quarter) past (\w+)|\bquarter to (\w+)", re.IGNORECASE)
+
+
+def is_known_number(number: str, known: set[str]) -> bool:
+    """Whether a number of a record stands in `known`, in whatever way it was written."""
+    plain = _plain(number)
+    if plain in known or (":" in number and _is_known_time(plain, known)):
+        return True
+    # A year of which the last two digits were said.
+    return bool(re.fullmatch(r"(?:19|20)\d\d", plain)) and f"'{plain[2:]}" in known
+
+
+def _is_known_time(plain: str, known: set[str]) -> bool:
+    """ "4:40" was said as 4.40, or as "four forty", 440 or 04 and 40; "16:00" as 16."""
+    return bool({plain.replace(":", "."), plain.replace(":", ""), plain.removesuffix(":00")} & known)
+
+
+def _plain(number: str) -> str:
+    """A number without what groups its digits, and without leading zeros."""
+    number = _GROUPED.sub("", number).replace(",", ".")
+    return number.lstrip("0") or "0"
+
+
+def numbers_of(texts: Iterable[str]) -> set[str]:
+    """Numbers that stand in texts, in digits or words, plain; years told in two digits as these, with "'"."""
+    found: set[str] = set()
+    for text in texts:
+        for number in _NUMBER.findall(text) + _NUMBER.findall(_GROUPED.sub("", text)):
+            found |= {_plain(number), *map(_plain, re.findall(r"\d+", number))}
+        found |= {f"'{year}" for year in re.findall(r"(?:['’]|\b(?:in|since|from|to|until) )(\d\d)\b", text)}
+        found |= _spoken(text)
+        for past, hour, next_hour in _PAST_HOUR.findall(text):
+            if (value := _hour(hour or next_hour)) is not None:
+                found.add(
+                    f"{value}:{'30' if past.lower() == 'half' else '15'}" if past else f"{value - 1}:45"
+                )
+    return found
+
+
+def _hour(word: str) -> int | None:
+    return int(word) if word.isdecimal() else _VALUES.get(word.casefold())
+
+
+def _spoken(text: str) -> set[str]:
+    """Numbers in words: "a hundred and fifty", "one fifty-seven" as 1 57, 57 and 157, "9k", "ninety-two"."""
+    found: set[str] = set()
+    run: list[tuple[int, bool]] = []
+    is_open = False
+
+    def end() -> None:
+        nonlocal run, is_open
+        values = [value for value, _ in run]
+        found.update(map(str, values))
+        found.update(f"'{value}" for value, is_word in run if is_word and 10 <= value < 100)
+        for first, second in itertools.pairwise(values):
+            # "nineteen ninety-two", "eleven fifty"
+            if first < 100 and 10 <= second < 100:
+                found.add(f"{first}{second}")
+        run, is_open = [], False
+
+    for token in _SPOKEN.findall(text.casefold()):
+        value = _VALUES.get(token)
+        if value is not None:
+            if run and run[-1][1] and value < 10 and value and run[-1][0] % 10 == 0 and run[-1][0] >= 20:
+                run[-1] = (run[-1][0] + value, True)
+            elif run and is_open:
+                run[-1] = (run[-1][0] + value, True)
+                is_open = False
+            else:
+                run.append((value, True))
+        elif token in _SCALES:
+            run = [(1, True)] if not run or run[-1][0] >= MAX_SPOKEN else run
+            # "one thousand four hundred": of what is open only the last part.
+            low = run[-1][0] % 1000 if _SCALES[token] == 100 and run[-1][0] > 1000 else run[-1][0]
+            run[-1] = (run[-1][0] - low + low * _SCALES[token], True)
+            is_open = True
+        elif token[0].isdecimal():
+            end()
+            if token.isdecimal() or re.fullmatch(r"\d+\.\d+", token):
+                value = float(token)
+                run = [(int(value) if value.is_integer() else value, False)]
+        elif token == "and" and is_open:
+            continue
+        elif token != "a":
+            end()
+    end()
+    return {number.removesuffix(".0") for number in found}
+
+
+# --- negation ---------------------------------------------------------------------------------------------
 
 
 def _negation_lost(text: str, evidence: list[str], shown: list[str]) -> bool:
-    if NEGATION.search(text):
-        return not any(map(NEGATION.search, shown))
+    denies = bool(NEGATION.search(text))
+    if denies and not any(NEGATION.search(turn) or _MAY_DENY.search(turn) for turn in shown):
+        return True
     wanted = _content(text)
-    sentences = [sentence for turn in evidence for sentence in _SENTENCE.findall(turn)]
-    if not (wanted and sentences):
+    clauses = [clause for turn in evidence for clause in _CLAUSE.split(turn) if clause.strip()]
+    told = wanted & _words(evidence)
+    # A clause of the same words as the record, all that is said of it.
+    same = [
+        index
+        for index, clause in enumerate(clauses)
+        if (own := _content(clause)) and told and told <= own and len(own & wanted) >= SAME_CLAUSE * len(own)
+    ]
+    if not denies:
+        return bool(same) and all(_DENIES.search(clauses[index]) for index in same)
+    if not _DENIES.search(text) or len(told) < len(wanted):
         return False
-    best = max(sentences, key=lambda sentence: len(wanted & _content(sentence)))
-    # Only a sentence that the record tells whole may refuse it: in a longer one something else is denied.
-    told = _content(best)
-    return bool(_DENIES.search(best)) and len(wanted & told) >= 0.75 * len(told)
+    # What stands beside it may be what denies it: "Fish? Never."
+    return any(
+        len(_content(clauses[index]) - wanted) == 0
+        and not any(
+            _MAY_DENY.search(near) or NEGATION.search(near) for near in clauses[max(0, index - 1) : index + 2]
+        )
+        for index in same
+    )
+
+
+SAME_CLAUSE = 0.6
+"""Share of a clause's content words that a record must hold to be about the same."""
+
+
+# --- speech -----------------------------------------------------------------------------------------------
 
 
 def _not_speech(text: str, evidence: list[str], shown: list[str]) -> bool:
-    return all(map(_is_no_speech, evidence)) if evidence else False
+    return bool(evidence) and all(_is_no_speech(turn, text) for turn in evidence)
 
 
-def _is_no_speech(turn: str) -> bool:
-    if _PLAYED.search(turn) or len(_CHAT_LINE.findall(turn)) >= 3:
-        return True
+def _is_no_speech(turn: str, text: str) -> bool:
+    if match := _PLAYED.search(turn):
+        # Before a play begins, people tell of themselves; so does who speaks out of it.
+        return not (_OUT_OF_PLAY.search(turn) or _is_told_by(turn[: match.start()], text))
+    if len(lines := _CHAT_LINE.findall(turn)) >= 3 and not any(map(_FORM.match, lines)):
+        return not _is_told_by(
+            "\n".join(line for line in turn.splitlines() if not _CHAT_LINE.match(line)), text
+        )
     if match := _TASK_ON_TEXT.search(turn):
-        # What stands before the text that is handed in may be told by the user.
-        return not _STATES.search(turn[: match.start()])
+        # What stands before the text that is handed in may be told by the user, and what stands behind it.
+        before, after = turn[: match.start()], _QUOTED.split(turn[match.start() :])[1:]
+        return not (_STATES.search(before) or any(_is_told_by(part, text) for part in after))
     return all(_IF.match(sentence) for sentence in _SENTENCE.findall(turn))
 
 
+def _is_told_by(speech: str, text: str) -> bool:
+    """Whether this part of a turn tells of the user, and holds the words of a record."""
+    wanted = _content(text)
+    told = len(wanted & _words([speech]))
+    return bool(_STATES.search(speech)) and told >= max(1, 0.5 * len(wanted))
+
+
 def _nothing_said(text: str, evidence: list[str], shown: list[str]) -> bool:
-    only_asks = bool(evidence) and all(turn.rstrip().endswith("?") for turn in evidence)
-    return only_asks and not any(map(_STATES.search, evidence))
+    return bool(evidence) and not any(
+        _STATES.search(turn) or not turn.rstrip().endswith("?") or _has_statement(turn, text)
+        for turn in evidence
+    )
+
+
+def _has_statement(turn: str, text: str) -> bool:
+    """Whether some sentence of a turn that ends with a question is none, and tells of the record."""
+    wanted = _content(text)
+    told = [s for s in _SENTENCE.findall(turn) if not s.rstrip().endswith("?")]
+    return 2 * len(wanted & _words(told)) >= len(wanted) > 0
 
 
 GATES = {
