@@ -70,7 +70,8 @@ _AHEAD = re.compile(
 _BACK = re.compile(
     r"\b(?:was|were|had|did|didn['’]t|got|went|came|left|lost|bought|sold|won|took|became|began|broke|died"
     r"|born|quit|(?:has|have) (?:been|had|not|never|no longer|\w+ed|\w+en)|since|ago|saw|met|made"
-    r"|gave|found|ran|put|owed|flew|drove|wrote|told|started|[a-z]{3,}ed)\b",
+    r"|gave|found|ran|put|owed|fell|ate|drank|slept|spoke|sang|swam|rode|chose|forgot|grew|hid|kept|laid|led|lent|paid"
+    r"|said|sent|slipped|spent|stole|taught|threw|wore|woke|caught|fought|held|brought|built|flew|drove|wrote|told|started|[a-z]{3,}ed)\b",
     re.IGNORECASE,
 )
 _RECURRING = re.compile(r"\b(?:every|each|only|all|but|most|usually|always)\b[^,;.]{0,25}$", re.IGNORECASE)
@@ -104,19 +105,25 @@ class Resolved:
 
 def resolve(text: str, said_on: dt.date | None) -> Resolved:
     """The statement as it reads on any other day. Without the day of the message only whole dates count."""
-    spans, pieces, position = [], [], 0
+    spans, pieces, position, between = [], [], 0, ""
     while match := _EXPRESSION.search(text, position):
-        span = _span(match, text, said_on)
+        follows = spans and spans[-1].opens and match["weekday"] and text[position : match.start()].isspace()
+        # "From Monday until Friday" is until the Friday after that Monday.
+        span = _span(match, text, spans[-1].first if follows else said_on)
         pieces.append(text[position : match.start()])
         if span is None:
             pieces.append(match[0])
         else:
             spans.append(span)
+            between = text[position : match.start()]
             pieces.append(span.words)
         position = match.end()
     pieces.append(text[position:])
     valid_from = next((span.first for span in spans if not span.closes), None)
     valid_to = next((span.last for span in spans if span.closes), None)
+    if len(spans) == 2 and spans[0].opens and re.fullmatch(r" (?:to|until|till|–|-) ", between):
+        # "From 28 May to 3 June"
+        valid_to = spans[1].last
     if valid_from and not valid_to:
         only = next(span for span in spans if not span.closes)
         # An event or plan of some days ends with them; of a state only the beginning is known.
@@ -201,11 +208,14 @@ def _span(match: re.Match, text: str, said_on: dt.date | None) -> Span | None:
         # Until May is until it begins.
         last = first
     words = _words(first, last, precision)
-    if intro in _KEPT:
+    if intro == "in" and not re.match(r"in \d|in (?:the|last|next|this) ", match[0]) and kind in _OF_DAYS:
+        # "Moved in yesterday": it belongs to the verb.
+        words = f"in on {words}"
+    elif intro in _KEPT:
         words = f"{intro} {words}"
     elif precision == "range":
         words = f"from {words}"
-    elif re.search(r"\b(?:of|about|around|past)\s$", before):
+    elif re.search(r"\b(?:of|about|around|past|the|a|an|his|her|their|our|[Uu]ser['’]s)\s$", before):
         pass
     elif precision != "day":
         words = f"in {words}"
@@ -216,13 +226,23 @@ def _span(match: re.Match, text: str, said_on: dt.date | None) -> Span | None:
 
 _CLOSING = ("until", "till", "by", "before")
 _OPENING = ("since", "from", "as of", "after")
+_OF_DAYS = (
+    "yesterday",
+    "before_yesterday",
+    "tomorrow",
+    "after_tomorrow",
+    "today",
+    "date",
+    "date_us",
+    "weekday",
+)
 _KEPT = (*_CLOSING, *_OPENING, "between", "for")
 """Words before an expression that stand before the date as well."""
 
 
 def _wants_no_on(before: str) -> bool:
     """Whether the words before the date want it without "on": "is dated 3 May", "moved to 3 May"."""
-    return bool(re.search(r"\b(?:to|is|was|dated|and|between|not|for|around|about|past)\s$", before))
+    return bool(re.search(r"\b(?:to|is|was|dated|and|between|not|for|around|about|past|on)\s$", before))
 
 
 def _is_recurring(kind: str, groups: dict, intro: str, match: re.Match, text: str) -> bool:
@@ -251,6 +271,11 @@ def _names_time(kind: str, groups: dict, intro: str, match: re.Match, text: str)
         return intro in ("in", "since", "until", "before", "after", "from", "till", "by", "during")
     if kind == "season":
         return bool(intro or "which" in groups or match[0].lower().startswith(("in ", "the ")))
+    if kind == "week" and re.search(r"\bthe $", text[: match.start()] + (f"{intro} " if intro else "")):
+        # "In the last year" is until now, and no calendar year.
+        return False
+    if kind == "ago" and re.search(r"\bhalf $", text[: match.start()]):
+        return False
     if kind == "weekday":
         return match["weekday__day"][0].isupper() or "which" in groups or bool(re.match("on |at ", match[0]))
     if kind != "month":
@@ -356,8 +381,12 @@ def _ordinal(word: str) -> int:
 
 
 def _range(groups: dict, day: dt.date, direction: int):
-    last = _date(groups, day, direction)[1]
-    return last.replace(day=int(groups["start"])), last, "range"
+    last, start = _date(groups, day, direction)[1], int(groups["start"])
+    # From 28 to 3 June is from May on.
+    first = last.replace(day=start) if start <= last.day else last + relativedelta(months=-1, day=start)
+    if first.day != start:
+        raise ValueError(f"no day {start} in that month")
+    return first, last, "range"
 
 
 def _nearest(days: list[dt.date], day: dt.date, direction: int) -> dt.date:
@@ -378,7 +407,10 @@ def _month(groups: dict, day: dt.date, direction: int):
         first = dt.date(day.year + {"last": -1, "this": 0, "next": 1}[which], number, 1)
     elif which := groups.get("which"):
         aim = {"last": -1, "next": 1, "this": 0}[which]
-        first = _nearest([dt.date(day.year + step, number, 1) for step in (-1, 0, 1)], day, aim)
+        months = [dt.date(day.year + step, number, 1) for step in (-1, 0, 1)]
+        # In March, last March is a year ago.
+        others = [month for month in months if not aim or month != day.replace(day=1)]
+        first = _nearest(others, day, aim)
     else:
         months = [dt.date(day.year + step, number, 1) for step in (-1, 0, 1)]
         own = day.replace(day=1)

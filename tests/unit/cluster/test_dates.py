@@ -107,6 +107,45 @@ SATURDAY = "2026-01-10"
             "",
             "2025-03-01",
         ),
+        (
+            "2026-03-15",
+            "User moved to Oslo last March.",
+            "User moved to Oslo in March 2025.",
+            "2025-03-01",
+            "2025-03-31",
+        ),
+        (
+            "2026-05-14",
+            "User stays from 28 to 3 June.",
+            "User stays from 2026-05-28 to 2026-06-03.",
+            "2026-05-28",
+            "2026-06-03",
+        ),
+        (
+            "2026-05-14",
+            "User stays from 28 May to 3 June.",
+            "User stays from 2026-05-28 to 2026-06-03.",
+            "2026-05-28",
+            "2026-06-03",
+        ),
+        (
+            "2026-05-14",
+            "User is away from Monday until Friday.",
+            "User is away from 2026-05-18 until 2026-05-22.",
+            "2026-05-18",
+            "2026-05-22",
+        ),
+        ("2026-05-14", "User fell on Thursday.", "User fell on 2026-05-14.", "2026-05-14", ""),
+        ("2026-05-14", "User ate out on 3 May.", "User ate out on 2026-05-03.", "2026-05-03", ""),
+        ("2026-12-26", "User cooked on Christmas.", "User cooked on 2026-12-25.", "2026-12-25", ""),
+        ("2026-05-14", "User moved in yesterday.", "User moved in on 2026-05-13.", "2026-05-13", ""),
+        (
+            "2026-05-14",
+            "User was at the May 2024 concert.",
+            "User was at the May 2024 concert.",
+            "2024-05-01",
+            "2024-05-31",
+        ),
     ],
 )
 def test_words_of_time_become_the_days_that_they_mean(day, said, text, valid_from, valid_to):
@@ -126,6 +165,8 @@ def test_words_of_time_become_the_days_that_they_mean(day, said, text, valid_fro
         "User recently moved.",
         "User has 2019 stamps.",
         "User lives on the fifth floor.",
+        "User lost 5 kilos in the last year.",
+        "User married half a year ago.",
     ],
 )
 def test_what_comes_again_or_is_vague_sets_no_date(text):
