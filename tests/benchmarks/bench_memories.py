@@ -1,8 +1,8 @@
 """Memories: what a profile writes of plain statements and of the written corpus; what cluster.dates reads.
 
     python -m tests.benchmarks.bench_memories dates --people tune
-    python -m tests.benchmarks.bench_memories plain corpus --profile smollm2 --people tune
-    python -m tests.benchmarks.bench_memories corpus --profile smollm2 --min-confidence 0.5 0.6 --dump FILE
+    python -m tests.benchmarks.bench_memories plain corpus --profile default --people tune
+    python -m tests.benchmarks.bench_memories corpus --profile default --min-confidence 0.5 0.6 --dump FILE
 
 dates: every memory of the English people as they wrote it, read by cluster.dates on the day of its session.
 Right is the day from which it holds; of those that only end, the day to which. No model.
