@@ -15,6 +15,7 @@ publish over each other is the business of the commit (see cluster.heads).
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -103,7 +104,7 @@ class Lease:
 
     def _newest(self) -> tuple[int, bytes | None]:
         for path in reversed(self._files.paths()):
-            if path.endswith(".json") and (content := self._files.get(path)) is not None:
+            if _NAME.fullmatch(path) and (content := self._files.get(path)) is not None:
                 return int(path.removesuffix(".json")), content
         return 0, None
 
@@ -168,6 +169,10 @@ def here() -> dict[str, str]:
         return {"boot": "", "pid_namespace": "", "time_namespace": ""}
 
 
+_NAME = re.compile(r"\d{12}\.json")
+"""How a lease is named. File systems and tools that copy leave files of their own beside it."""
+
+
 def _path(number: int) -> str:
     return f"{number:012d}.json"
 
@@ -189,9 +194,20 @@ def _is_dead(holder: dict) -> bool:
     try:
         state, started = _process(holder["pid"])
     except OSError:
-        return True
+        return not _exists(holder["pid"])
     # A pid may have been given to another process since. A zombie only waits for its parent.
     return started != holder["process_started"] or state in "ZX"
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, be it hidden: /proc may show every user their own ones only."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _process(pid: int) -> tuple[str, int | None]:

@@ -183,6 +183,15 @@ def dead_pid() -> int:
     return dead.pid
 
 
+def test_a_holder_whose_process_another_user_cannot_see_is_not_dead(uri, monkeypatch):
+    """A host may mount /proc such that it shows every user their own processes only."""
+    with Lease(uri, "jobs.other"), monkeypatch.context() as patch:
+        patch.setattr("cluster.lease._process", lambda pid: Path("/proc/0/hidden").read_text())
+        with pytest.raises(LeaseHeld, match=r"jobs\.other"):
+            Lease(uri, "jobs.next").__enter__()
+    assert is_free(uri)
+
+
 def test_in_another_container_of_this_host_only_the_clock_tells(uri):
     """One host, one name, two namespaces: a pid means nothing there, the clock since the boot does."""
     held_by(uri, pid=dead_pid(), pid_namespace="pid:[1]", ttl_s=600)
@@ -232,6 +241,18 @@ def test_an_empty_or_half_written_lease_is_free_when_nobody_renews_it(uri, conte
     with Lease(uri, "jobs.next", ttl_s=0.3) as lease:
         lease.check()
         assert Files(uri, "lease").paths() == ["000000000005.json"]
+
+
+FOREIGN = [".nfs00000000a1b2c3", ".DS_Store", "._000000000001.json", "000000000001 copy.json"]
+"""What file systems, desktops and tools that copy leave in any folder."""
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_file_among_leases_blocks_nobody(uri, name):
+    held_by(uri)
+    Path(uri, "_slowwave", "lease", name).write_bytes(b"\0")
+    with Lease(uri, "jobs.next", ttl_s=0.3) as lease:
+        lease.check()
 
 
 def test_a_lease_of_an_earlier_release_is_watched(uri):
