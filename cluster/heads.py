@@ -8,6 +8,7 @@ published nothing. The number also is what runs are ordered by.
 
 import dataclasses
 import json
+import re
 import uuid
 from dataclasses import dataclass
 
@@ -38,14 +39,18 @@ class Heads:
 
     def newest(self) -> Head | None:
         """The state that readers see; None in an empty store, or one of a release that knew no heads."""
-        for path in reversed(self._files.paths()):
-            if head := self._read(path):
-                return head
+        while paths := self._paths():
+            for path in reversed(paths):
+                if head := self._read(path):
+                    return head
+            # So many may have been published since the list was made that all on it are gone.
+            if self._paths() == paths:
+                break
         return None
 
     def number(self) -> int:
         """The highest number in use, 0 where there is none. That file may be half-written, and no head."""
-        return max(map(_number, self._files.paths()), default=0)
+        return max(map(_number, self._paths()), default=0)
 
     def get(self, number: int) -> Head | None:
         """The head with this number; None where there is none, or no longer."""
@@ -62,13 +67,20 @@ class Heads:
 
     def tidy(self) -> None:
         """Delete all but the newest heads."""
-        self._files.delete(self._files.paths()[:-NUM_KEPT])
+        self._files.delete(self._paths()[:-NUM_KEPT])
+
+    def _paths(self) -> list[str]:
+        return list(filter(_NAME.fullmatch, self._files.paths()))
 
     def _read(self, path: str) -> Head | None:
         found = json_object(self._files.get(path) or b"")
         if not found:
             return None
         return Head(**{field.name: found[field.name] for field in dataclasses.fields(Head)})
+
+
+_NAME = re.compile(r"\d{12}\.json")
+"""How a head is named. File systems and tools that copy leave files of their own beside them."""
 
 
 def _path(number: int) -> str:

@@ -33,7 +33,7 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-from cluster.files import Files, files_below, local_path, sweep_aside, sync_new
+from cluster.files import HOME, Files, files_below, local_path, sweep_aside, sync_new
 from cluster.heads import Head, Heads
 from cluster.lease import Lease, LeaseLost
 from cluster.ranking import DEFAULT as RANKING
@@ -139,11 +139,12 @@ class Store:
 
     def __init__(self, uri: str, *, must_exist: bool = True, lease: Lease | None = None):
         self.uri, self.lease = uri, lease
-        if "://" not in uri:
-            if must_exist and not Path(uri).is_dir():
+        if (folder := local_path(uri)) is not None:
+            if must_exist and not folder.is_dir():
                 raise StoreError(f"--store {uri}: no such store; run jobs.backfill first, or check the path")
-            # A relative path must mean the same on every worker.
-            self.uri = str(Path(uri).absolute())
+            # A relative path must mean the same on every worker, and LanceDB takes the escapes of a file://
+            # URI as they stand: its tables would lie in another folder than the files beside them.
+            self.uri = str(folder)
         self._db = lancedb.connect(self.uri)
         self.files = Files(self.uri, "commit")
         self.heads = Heads(self.uri)
@@ -186,14 +187,26 @@ class Store:
     def _head_of_version_2(self) -> Head | None:
         """What the newest row of `runs` says, for a store of a release before heads."""
         table = self._open("runs")
-        # A writer of this release that was killed in the first commit of all has left no such table.
-        if table is None or "sequence" in table.schema.names:
+        if table is None:
             return None
+        if "sequence" in table.schema.names:
+            return self._head_of_first_commit(table.count_rows())
         runs = _in_order(table.to_arrow().to_pylist())
         if not runs:
             return None
         versions = json.loads(runs[-1]["versions"]) | {"runs": table.version}
         return Head(len(runs), runs[-1]["run_id"], versions, store_version=2)
+
+    def _head_of_first_commit(self, num_runs: int) -> Head | None:
+        """None where the first commit of all goes on, or was killed and left rows in `runs`. StoreError
+        where a store has lost its heads: a writer would take it for an empty one, and overwrite it."""
+        if num_runs and not self.intents() and self.heads.newest() is None:
+            raise StoreError(
+                f"store {self.uri}: its table `runs` has runs, but {HOME}/heads, which says which of them "
+                f"are finished, is not there; copy or restore the whole store, the folder {HOME} included, "
+                "or delete what is left of it to begin anew"
+            )
+        return self.heads.newest()
 
     def _open(self, name: str) -> lancedb.table.Table | None:
         """A table; None where there is none, be it that a killed writer has left a folder of its name."""
@@ -452,6 +465,9 @@ class Store:
         return run_id
 
     def _give_up(self, path: str, what: str, why: str) -> None:
+        if self.head_now() is None:
+            # What a first commit has left in `runs` would pass for runs of a store that has lost its heads.
+            self.writable("runs", RUNS_SCHEMA)
         self.files.delete([path])
         print(
             f"store {self.uri}: {what} was interrupted in its commit and cannot be finished ({why}); it was "

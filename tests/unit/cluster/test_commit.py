@@ -24,6 +24,7 @@ from jobs.migrate import MigrateConfig
 from jobs.migrate import run as migrate_job
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS
 from tests.dying import killed_before
+from tests.unit.cluster.test_lease import FOREIGN
 from tests.unit.cluster.test_store import (
     DIM,
     MOON,
@@ -216,6 +217,57 @@ def test_a_half_written_head_is_no_head_and_blocks_nobody(store):
     commit(writer, "run2", MOON)
     assert run_ids(Store(store.uri)) == ["run1", "run2"]
     assert writer.heads.newest().number == 3
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_file_among_heads_blocks_nobody(store, tmp_path, name):
+    commit(store, "run1", TEA)
+    foreign = tmp_path / "store" / "_slowwave" / "heads" / name
+    foreign.write_bytes(b"\0")
+    writer = Store(store.uri)
+    writer.recover()
+    commit(writer, "run2", MOON)
+    assert run_ids(Store(store.uri)) == ["run1", "run2"]
+    assert foreign.exists()
+
+
+def test_a_store_that_has_lost_its_heads_is_refused_and_not_overwritten(store, tmp_path):
+    """Some tools leave out files whose names begin with an underscore when they copy a folder."""
+    commit(store, "run1", TEA)
+    shutil.copytree(store.uri, tmp_path / "copy", ignore=shutil.ignore_patterns("_slowwave"))
+    for must_exist in (True, False):
+        with pytest.raises(StoreError, match=r"_slowwave/heads, .* is not there; copy or restore the whole"):
+            Store(str(tmp_path / "copy"), must_exist=must_exist)
+    shutil.copytree(tmp_path / "store" / "_slowwave", tmp_path / "copy" / "_slowwave")
+    assert view(Store(str(tmp_path / "copy"))) == view(store)
+
+
+def test_a_first_commit_that_was_killed_at_its_very_end_is_no_lost_head(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(Heads, "create", lambda *_: (_ for _ in ()).throw(LeaseLost("killed")))
+    with pytest.raises(LeaseLost):
+        commit(store, "run1", TEA)
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="holds no finished run"):
+        Store(store.uri)
+    shutil.copytree(store.uri, tmp_path / "copy")
+    assert Store(store.uri, must_exist=False).recover() == "run1"
+    assert run_ids(store) == ["run1"]
+    # Nor is it when it has to be given up.
+    copy = Store(str(tmp_path / "copy"), must_exist=False)
+    Files(copy.uri, "staging").delete(["tables/turns/run1-0.parquet"])
+    assert (copy.recover(), Store(copy.uri, must_exist=False).run()) == (None, None)
+    commit(Store(copy.uri, must_exist=False), "run2", MOON)
+    assert run_ids(copy) == ["run2"]
+
+
+def test_a_file_uri_names_the_same_store_as_its_path(tmp_path):
+    """Regression: with escapes in it, tables lay in another folder than the files beside them."""
+    path = tmp_path / "my store"
+    commit(Store(path.as_uri(), must_exist=False), "run1", TEA)
+    assert [one.name for one in tmp_path.iterdir()] == ["my store"]
+    assert view(Store(str(path))) == view(Store(path.as_uri()))
+    with pytest.raises(StoreError, match="no such store"):
+        Store((tmp_path / "nowhere").as_uri())
 
 
 def test_old_heads_go(store):
@@ -435,6 +487,23 @@ def test_a_search_during_which_a_run_is_published_sees_one_run(store, monkeypatc
     monkeypatch.setattr(Store, "table", published_between)
     assert {hit["run_id"] for hit in reader.search("ann", "tea", vector("tea"), 20)} == {"run1"}
     assert {hit["run_id"] for hit in reader.search("ann", "tea", vector("tea"), 20)} == {"run1", "run2"}
+
+
+def test_a_reader_that_sleeps_while_heads_come_and_go_sees_the_newest(store, monkeypatch):
+    """Regression: all that it had listed was gone by then, and the store passed for an empty one."""
+    commit(store, "run1", TEA)
+    original = Files.paths
+
+    def sleeps(self, *args):
+        found = original(self, *args)
+        if self.folder == "heads":
+            monkeypatch.setattr(Files, "paths", original)
+            for number in range(2, 7):
+                commit(Store(store.uri), f"run{number}", segment(f"s{number}", "x", session=f"s{number}"))
+        return found
+
+    monkeypatch.setattr(Files, "paths", sleeps)
+    assert Heads(store.uri).newest().by == "run6"
 
 
 def test_a_snapshot_stays_as_it_is(store):
