@@ -32,7 +32,7 @@ class DistillConfig(JobConfig):
     """Archive to learn from (tasks encoder and evolvable)."""
     store: str | None = None
     """Store to learn from (tasks decider and fact_qa)."""
-    profile: str = "extractor-135m"
+    profile: str = "default"
     """Profile of the student: its prompt, keys and limits. A name in jobs/configs/profiles (task encoder) or
     jobs/configs/deciders (task decider), or a TOML file."""
     questions: str | None = None
