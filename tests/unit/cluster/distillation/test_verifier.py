@@ -11,7 +11,7 @@ from cluster.distillation.verifier import RULES, states_something, verify
 from jobs.run import load_profile
 from schemas.profile import EncoderProfile
 
-PROFILE = load_profile("profiles", "default", EncoderProfile)
+PROFILE = load_profile("profiles", "extractor-135m", EncoderProfile)
 
 
 def segment(*turns: str, time: bool = True) -> dict:
