@@ -18,7 +18,7 @@ from schemas.profile import EncoderProfile
 from schemas.record import parse_answer
 from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
 from tests import endpoint as served
-from tests.e2e.conftest import ROOT, finish, job, start
+from tests.e2e.conftest import ENCODER, ROOT, finish, job, start
 
 CONCURRENCY = 4
 TOKENS = 110
@@ -81,7 +81,14 @@ def grades_or_records(messages: list[dict]) -> str:
 
 
 def write_config(path: Path, server: served.Endpoint) -> Path:
-    lines = ["batch_size = 16", "max_empty_fraction = 0.5", 'teacher = "openai"', 'judge = "openai"']
+    # The endpoint that answers here reads the prompt of this one.
+    lines = [
+        f'profile = "{ENCODER}"',
+        "batch_size = 16",
+        "max_empty_fraction = 0.5",
+        'teacher = "openai"',
+        'judge = "openai"',
+    ]
     for role in ("teacher", "judge"):
         lines += [f"[{role}_endpoint]", f'base_url = "{server.base_url}"', f'model = "{role}-1"']
         lines += [f"concurrency = {CONCURRENCY}", "prompt_price = 1.0", "output_price = 2.0"]
