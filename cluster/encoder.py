@@ -46,6 +46,8 @@ class Reply:
     output_tokens: int
     tokens: Sequence[Token] = ()
     """The text's tokens with their log-probabilities, where the engine was asked for them."""
+    repeats: bool = False
+    """The model said the same over and over, and was stopped: what came before is all that it had to say."""
 
 
 Generate = Callable[[list[Request]], list[Reply]]
@@ -53,6 +55,10 @@ Generate = Callable[[list[Request]], list[Reply]]
 MIN_HALF_CHARS = 80
 """A single turn whose half would be shorter is not halved."""
 
+
+REPETITION = {"min_pattern_size": 12, "max_pattern_size": 120, "min_count": 2}
+"""Tokens that come twice in a row: a record or two again, or a few words over and over. No true answer has
+them; a small model that has begun does not stop before its last token."""
 
 MAX_NAME_CHARS = 64
 """A longer name of a speaker is none."""
@@ -144,7 +150,9 @@ def encode(
                 records = parse_answer(reply.text, len(piece.current))
             except InvalidAnswer as error:
                 reason = "invalid_answer" if reply.complete else "cut_answer"
-                smaller = _halve_or_reject(piece, reason, reply.text, encoding, profile)
+                smaller = []
+                if not (reply.repeats and error.records):
+                    smaller = _halve_or_reject(piece, reason, reply.text, encoding, profile)
                 # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
                 records = [] if smaller else error.records
                 halves += smaller
@@ -359,7 +367,7 @@ class VllmEngine:
         import torch
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
-        from vllm.sampling_params import StructuredOutputsParams
+        from vllm.sampling_params import RepetitionDetectionParams, StructuredOutputsParams
 
         on_gpu = torch.cuda.is_available()
         backend = profile.structured_backend
@@ -396,6 +404,8 @@ class VllmEngine:
         self._stance = eager if self._measures and not on_gpu else contextlib.nullcontext
         # 0: the chosen tokens alone.
         asked = {"logprobs": 0, "flat_logprobs": True} if self._measures else {}
+        if "repeated" in getattr(profile, "gates", ()):
+            asked["repetition_detection"] = RepetitionDetectionParams(**REPETITION)
         self._params = {
             num_turns: SamplingParams(
                 temperature=0.0,
@@ -423,6 +433,7 @@ class VllmEngine:
                 cached_tokens=output.num_cached_tokens or 0,
                 output_tokens=len(output.outputs[0].token_ids),
                 tokens=self._tokens(output) if self._measures else (),
+                repeats=output.outputs[0].finish_reason == "repetition",
             )
             for output in outputs
         ]

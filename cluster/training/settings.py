@@ -162,17 +162,21 @@ def tokenize(example: dict, tokenizer, decision_weight: float = 1.0) -> dict[str
 
 
 def decision_tokens(completion: str, tokenizer) -> list[int]:
-    """Numbers of the tokens in an encoder's answer that decide whether another record follows.
+    """Numbers of the tokens in an encoder's answer that decide whether another record follows: the first that
+    would be another one if the list went on where it ends, or ended where it goes on.
 
-    They hold the character behind `[` and behind each record: `]` ends the list, anything else goes on.
+    That need not be the token of the bracket: where one token is `},` and another `}`, the list ends with `}`.
     """
-    decoder, start = json.JSONDecoder(), completion.index("[") + 1
-    places = [start]
-    while completion[start] != "]":
-        _, start = decoder.raw_decode(completion, completion.index("{", start))
-        places.append(start)
-    spans = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return [next(i for i, (begin, end) in enumerate(spans) if begin <= place < end) for place in places]
+    decoder, place = json.JSONDecoder(), completion.index("[") + 1
+    ids, found = token_ids(tokenizer, completion), []
+    while True:
+        ends = completion[place] == "]"
+        more = ', {"' if found else '{"'
+        other = token_ids(tokenizer, completion[:place] + (more if ends else "]}"))
+        found.append(next(i for i, (one, two) in enumerate(zip(ids, other, strict=False)) if one != two))
+        if ends:
+            return found
+        _, place = decoder.raw_decode(completion, completion.index("{", place))
 
 
 def token_ids(tokenizer, text: str) -> list[int]:

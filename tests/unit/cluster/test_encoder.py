@@ -395,6 +395,7 @@ def test_every_turn_is_answered_for_once_or_rejected(sizes, seed, max_splits):
                 prompt_tokens=1,
                 cached_tokens=0,
                 output_tokens=1,
+                repeats=seed.choice([True, False]),
             )
         return cache[current]
 
@@ -563,6 +564,20 @@ def test_confidence_of_a_dated_and_renamed_record_is_that_of_the_words_written()
     [record] = encoding.records
     assert record["semantic_text"] != "User moved yesterday."
     assert record["confidence"] == pytest.approx(0.7)
+
+
+def test_a_model_that_repeats_itself_is_not_asked_again():
+    """Regression: each such answer was halved and asked again, which took minutes."""
+    text = cut(said("Likes tea."))
+    asked = []
+
+    def generate(requests):
+        asked.extend(requests)
+        return [Reply(text, False, 1, 0, 1, repeats=True) for _ in requests]
+
+    [encoding] = encode([dialogue()], generate, lambda *_: [1], gated())
+    assert len(asked) == 1
+    assert (encoding.outcome, texts_of(encoding), encoding.rejections) == ("complete", ["Likes tea."], [])
 
 
 def test_confidence_is_not_staged():

@@ -199,15 +199,26 @@ def test_a_token_that_decides_whether_a_record_follows_weighs_more(base, tokeniz
     ("completion", "decisive"),
     [
         ('{"records": []}', ["]"]),
-        ('{"records": [{"a": "x]}"}]}', ["{", "]"]),
-        ('{"records": [{"a": ["b"]}, {"a": []}]}', ["{", ",", "]"]),
+        ('{"records": [{"a": "x]}"}]}', ["{", "}"]),
+        ('{"records": [{"a": ["b"]}, {"a": []}]}', ["{", "}", "}"]),
     ],
 )
-def test_what_decides_is_what_follows_the_bracket_and_each_record(tokenizer, completion, decisive):
+def test_what_decides_is_the_first_token_that_would_be_another_if_the_list_went_on_or_ended(
+    tokenizer, completion, decisive
+):
     tokens = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     found = [completion[slice(*tokens[index])] for index in decision_tokens(completion, tokenizer)]
     assert len(found) == len(decisive)
     assert all(character in text for character, text in zip(decisive, found, strict=True))
+
+
+def test_where_a_list_ends_the_token_that_ends_it_weighs_and_not_the_bracket_behind_it(tokenizer):
+    """Regression: with `},` as one token and `}` as another the end had no weight, so that models never stopped."""
+    texts = []
+    for completion in ('{"records": [{"a": []}]}', '{"records": [{"a": []}, {"a": []}]}'):
+        ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
+        texts.append(tokenizer.decode([ids[decision_tokens(completion, tokenizer)[1]]]))
+    assert texts == ["}", "},"]
 
 
 def test_gradient_checkpointing_learns_the_same(base, tokenizer, tmp_path):
