@@ -165,7 +165,7 @@ def decision_tokens(completion: str, tokenizer) -> list[int]:
     """Numbers of the tokens in an encoder's answer that decide whether another record follows: the first that
     would be another one if the list went on where it ends, or ended where it goes on.
 
-    That need not be the token of the bracket: where one token is `},` and another `}`, the list ends with `}`.
+    That need not be the bracket's token: where one token is `},` and another `}`, the list ends with `}`.
     """
     decoder, place = json.JSONDecoder(), completion.index("[") + 1
     ids, found = token_ids(tokenizer, completion), []

@@ -213,7 +213,7 @@ def test_what_decides_is_the_first_token_that_would_be_another_if_the_list_went_
 
 
 def test_where_a_list_ends_the_token_that_ends_it_weighs_and_not_the_bracket_behind_it(tokenizer):
-    """Regression: with `},` as one token and `}` as another the end had no weight, so that models never stopped."""
+    """Regression: with `},` as one token and `}` as another the end had no weight: models never stopped."""
     texts = []
     for completion in ('{"records": [{"a": []}]}', '{"records": [{"a": []}, {"a": []}]}'):
         ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
