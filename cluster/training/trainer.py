@@ -242,24 +242,22 @@ def answer_trainer(examples: list[dict], recipe: Recipe) -> type:
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             labels = inputs["labels"][:, 1:]
-            learned = (labels != IGNORED).any(dim=0).nonzero()[:, 0]
-            is_learned = labels[:, learned] != IGNORED
+            is_learned = labels != IGNORED
             # A large vocabulary costs as much as the rest of the model: no row of it for what nobody learns.
             head = self.accelerator.unwrap_model(model).get_output_embeddings()
-            picked = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][is_learned][None],))
+            picked = head.register_forward_pre_hook(lambda _, hidden: (hidden[0][:, :-1][is_learned][None],))
             try:
                 logits = model(
                     input_ids=inputs["input_ids"],
                     attention_mask=inputs["attention_mask"],
                     use_cache=False,
-                    logits_to_keep=learned,
                 ).logits
             finally:
                 picked.remove()
             # Flat: over [batch, vocabulary, position] torch walks a large vocabulary in strides.
-            logits, labels = logits[0].float(), labels[:, learned][is_learned]
+            logits, labels = logits[0].float(), labels[is_learned]
             losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-            loss = (losses * inputs["weights"][:, 1:][:, learned][is_learned]).sum()
+            loss = (losses * inputs["weights"][:, 1:][is_learned]).sum()
             num_labels = labels.numel()
             if num_items_in_batch is None:
                 loss = loss / num_labels
