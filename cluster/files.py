@@ -11,6 +11,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -28,6 +29,22 @@ ASIDE = "tmp"
 
 _OLD_ASIDE = re.compile(r"#\d+$")
 """How earlier releases named a file that was being written."""
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Names of files that are counted up, such as "intent-000000000007.json". File systems and tools that
+    copy leave files of their own beside them, which are none."""
+
+    prefix: str = ""
+
+    def path(self, number: int) -> str:
+        return f"{self.prefix}{number:012d}.json"
+
+    def number(self, path: str) -> int | None:
+        """The number in a name; None where it is another file's."""
+        found = re.fullmatch(rf"{self.prefix}(\d{{12}})\.json", path)
+        return int(found[1]) if found else None
 
 
 class Files:
@@ -49,6 +66,11 @@ class Files:
     def create(self, path: str, data: bytes) -> bool:
         """Put only where nothing is; False when something was there."""
         return self._place.create(path, data)
+
+    def claim(self, path: str, data: bytes) -> bool:
+        """`create`, and True as well where the same data is there: an object store's answer may get lost, and
+        the client's second try then meets its own first one."""
+        return self.create(path, data) or self.get(path) == data
 
     def get(self, path: str) -> bytes | None:
         """The content, or None where there is no such file."""

@@ -8,11 +8,12 @@ published nothing. The number also is what runs are ordered by.
 
 import dataclasses
 import json
-import re
 import uuid
 from dataclasses import dataclass
 
-from cluster.files import Files, json_object
+from cluster.files import Files, Numbered, json_object
+
+_NAMES = Numbered()
 
 NUM_KEPT = 4
 """Heads that stay. Only the newest is ever looked at; the ones before it tell a person what went on."""
@@ -50,42 +51,28 @@ class Heads:
 
     def number(self) -> int:
         """The highest number in use, 0 where there is none. That file may be half-written, and no head."""
-        return max(map(_number, self._paths()), default=0)
+        return max(map(_NAMES.number, self._paths()), default=0)
 
     def get(self, number: int) -> Head | None:
         """The head with this number; None where there is none, or no longer."""
-        return self._read(_path(number))
+        return self._read(_NAMES.path(number))
 
     def create(self, head: Head) -> bool:
         """Make a state visible; False when another writer has published under this number."""
-        path = _path(head.number)
+        path = _NAMES.path(head.number)
         content = json.dumps(dataclasses.asdict(head) | {"token": uuid.uuid4().hex}).encode()
-        # An object store's answer may get lost, and the client's second try then meets its own first one.
-        is_mine = self._files.create(path, content) or self._files.get(path) == content
         # So many others may have published meanwhile that this number was free again.
-        return is_mine and self.number() == head.number
+        return self._files.claim(path, content) and self.number() == head.number
 
     def tidy(self) -> None:
         """Delete all but the newest heads."""
         self._files.delete(self._paths()[:-NUM_KEPT])
 
     def _paths(self) -> list[str]:
-        return list(filter(_NAME.fullmatch, self._files.paths()))
+        return [path for path in self._files.paths() if _NAMES.number(path) is not None]
 
     def _read(self, path: str) -> Head | None:
         found = json_object(self._files.get(path) or b"")
         if not found:
             return None
         return Head(**{field.name: found[field.name] for field in dataclasses.fields(Head)})
-
-
-_NAME = re.compile(r"\d{12}\.json")
-"""How a head is named. File systems and tools that copy leave files of their own beside them."""
-
-
-def _path(number: int) -> str:
-    return f"{number:012d}.json"
-
-
-def _number(path: str) -> int:
-    return int(path.removesuffix(".json"))

@@ -15,14 +15,15 @@ publish over each other is the business of the commit (see cluster.heads).
 
 import json
 import os
-import re
 import socket
 import threading
 import time
 import uuid
 from pathlib import Path
 
-from cluster.files import Files, json_object
+from cluster.files import Files, Numbered, json_object
+
+_NAMES = Numbered()
 
 TTL_S = 60.0
 """Seconds that a silent holder keeps its lease."""
@@ -56,7 +57,7 @@ class Lease:
         newest, winner = self._newest()
         if newest != self._number:
             raise LeaseHeld(self._busy(json_object(winner or b"") or {}))
-        self._files.delete([path for path in self._files.paths() if path < _path(self._number)])
+        self._files.delete([path for path in self._files.paths() if path < _NAMES.path(self._number)])
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
         self._thread.start()
         return self
@@ -65,7 +66,7 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if not self._lost and self._newest()[0] == self._number:
-            self._files.put(_path(self._number), self._content(released=True))
+            self._files.put(_NAMES.path(self._number), self._content(released=True))
 
     def check(self) -> None:
         """Raise LeaseLost unless this process still holds the lease."""
@@ -78,9 +79,8 @@ class Lease:
 
     def _take(self) -> None:
         """Create the file of this lease's number. LeaseHeld when somebody else did."""
-        path, content = _path(self._number), self._content()
-        # An object store's answer may get lost, and the client's second try then meets its own first one.
-        if not self._files.create(path, content) and self._files.get(path) != content:
+        path, content = _NAMES.path(self._number), self._content()
+        if not self._files.claim(path, content):
             raise LeaseHeld(self._busy(json_object(self._newest()[1] or b"") or {}))
         if "://" in self._uri and self._files.create(path, content):
             raise LeaseHeld(
@@ -96,7 +96,7 @@ class Lease:
                     self._lost = "another job took it over"
                     return
                 begun_s = time.monotonic()
-                self._files.put(_path(self._number), self._content())
+                self._files.put(_NAMES.path(self._number), self._content())
                 # What others have seen of this renewal is not younger than its begin.
                 self._renewed_s = begun_s
             except Exception as error:  # a hiccup of the object store; `check` sees whether it lasted
@@ -104,8 +104,9 @@ class Lease:
 
     def _newest(self) -> tuple[int, bytes | None]:
         for path in reversed(self._files.paths()):
-            if _NAME.fullmatch(path) and (content := self._files.get(path)) is not None:
-                return int(path.removesuffix(".json")), content
+            number = _NAMES.number(path)
+            if number is not None and (content := self._files.get(path)) is not None:
+                return number, content
         return 0, None
 
     def _wait_until_free(self, number: int, content: bytes) -> int:
@@ -167,14 +168,6 @@ def here() -> dict[str, str]:
         return {"boot": boot} | {name: os.readlink(path) for name, path in names.items()}
     except OSError:
         return {"boot": "", "pid_namespace": "", "time_namespace": ""}
-
-
-_NAME = re.compile(r"\d{12}\.json")
-"""How a lease is named. File systems and tools that copy leave files of their own beside it."""
-
-
-def _path(number: int) -> str:
-    return f"{number:012d}.json"
 
 
 def _is_free(holder: dict) -> bool | None:

@@ -33,7 +33,7 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-from cluster.files import HOME, Files, files_below, local_path, sweep_aside, sync_new
+from cluster.files import HOME, Files, Numbered, files_below, local_path, sweep_aside, sync_new
 from cluster.heads import Head, Heads
 from cluster.lease import Lease, LeaseLost
 from cluster.ranking import DEFAULT as RANKING
@@ -99,6 +99,9 @@ INDEXES = {
 INTENT = "intent.json"
 """What is to be done, as releases before heads wrote it down. Now it is `intent-NUMBER.json`, with the number
 of the head that it leads to: nobody deletes or overwrites another writer's."""
+
+_INTENTS = Numbered("intent-")
+"""Names of intents, each with the number of the head that it leads to."""
 
 MIN_CANDIDATES = 30
 """Rows of each table that are ranked even for the shortest list of hits."""
@@ -434,7 +437,7 @@ class Store:
 
     def intents(self) -> list[str]:
         """Paths in `files` of what was decided and is not done, oldest first."""
-        return [path for path in self.files.paths() if path == INTENT or _INTENT.fullmatch(path)]
+        return [path for path in self.files.paths() if path == INTENT or _INTENTS.number(path) is not None]
 
     def _recover(self, path: str) -> str | None:
         intent = self.files.get_json(path)
@@ -448,7 +451,7 @@ class Store:
             )
         if "config" in intent["run"] and intent.get("store_version", 0) < STORE_VERSION:
             intent["run"]["config"] = hide_in_dump(intent["run"]["config"])
-        number, newest = _number_of(path), self.heads.number()
+        number, newest = _INTENTS.number(path), self.heads.number()
         if number is not None and number <= newest:
             head = self.heads.get(number)
             if head is None or head.by != run_id:
@@ -490,7 +493,7 @@ class Store:
         """Write down what is to be done, and do it. `intent` has `run`, and `kind` unless it is a commit."""
         if self.head_now() is not None:
             self.upgrade()
-        newest, path = self.heads.number(), _intent_path(self.heads.number() + 1)
+        newest, path = self.heads.number(), _INTENTS.path(self.heads.number() + 1)
         self.fence()
         if self._planned not in (None, newest):
             raise StoreError(
@@ -792,19 +795,6 @@ def _in_order(runs: list[dict]) -> list[dict]:
         ordered = sorted(runs, key=lambda row: (row["finished_at"], row["run_id"]))
         return [row | {"sequence": place} for place, row in enumerate(ordered, 1)]
     return sorted(runs, key=lambda row: row["sequence"])
-
-
-_INTENT = re.compile(r"intent-(\d{12})\.json")
-
-
-def _intent_path(number: int) -> str:
-    return f"intent-{number:012d}.json"
-
-
-def _number_of(path: str) -> int | None:
-    """Number of the head that an intent leads to; None in a store of a release before heads."""
-    found = _INTENT.fullmatch(path)
-    return int(found[1]) if found else None
 
 
 def run_row(run: dict, versions: dict[str, int]) -> dict:

@@ -14,14 +14,13 @@ reading and writing never puts an older list in the place of a longer one. Then 
 import hashlib
 import hmac
 import json
-import re
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Annotated, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.files import HOME, Files
+from cluster.files import HOME, Files, Numbered
 
 BLANK = "[forgotten]"
 """Stands for a forgotten turn, so that the turns behind it keep their numbers."""
@@ -31,8 +30,8 @@ WITHHELD = "withheld: it may be of what this store was told to forget; see the a
 
 MIN_SECRET_CHARS = 16
 
-_NAME = re.compile(r"list(?:-(\d{12}))?\.json")
-"""How the file of a list is named: the first one `list.json`, later ones with their number."""
+_FIRST, _NAMES = "list.json", Numbered("list-")
+"""How the file of a list is named: the first one without a number."""
 
 _Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
@@ -64,13 +63,14 @@ def _refuse_list(uri: str, number: int, problem: str, without_backup: str) -> No
 
 
 def _path(number: int) -> str:
-    return f"list-{number:012d}.json" if number else "list.json"
+    return _NAMES.path(number) if number else _FIRST
 
 
 def _numbered(files: Files) -> dict[int, str]:
     """Number -> path of every file of a list, the newest last."""
-    found = {int(name[1] or 0): name[0] for path in files.paths() if (name := _NAME.fullmatch(path))}
-    return dict(sorted(found.items()))
+    numbers = {path: 0 if path == _FIRST else _NAMES.number(path) for path in files.paths()}
+    found = sorted((number, path) for path, number in numbers.items() if number is not None)
+    return dict(found)
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,7 @@ class Forgotten:
         listed = {"salt": forgotten.salt, "keys": sorted(forgotten.keys)}
         data = json.dumps(listed | ({"secret_check": check} if check else {})).encode()
         files, number = Files(uri, "forgotten"), forgotten.number + 1
-        # An object store's answer may get lost, and the client's second try then meets its own first one.
-        if not files.create(_path(number), data) and files.get(_path(number)) != data:
+        if not files.claim(_path(number), data):
             return False
         found = _numbered(files)
         if max(found) != number:
