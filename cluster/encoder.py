@@ -58,7 +58,8 @@ MIN_HALF_CHARS = 80
 
 REPETITION = {"min_pattern_size": 12, "max_pattern_size": 120, "min_count": 2}
 """Tokens that come twice in a row: a record or two again, or a few words over and over. No true answer has
-them; a small model that has begun does not stop before its last token."""
+them; a small model that has begun does not stop before its last token. vLLM ends such an answer where the
+profile has the gate `repeated`, which would refuse what comes twice."""
 
 MAX_NAME_CHARS = 64
 """A longer name of a speaker is none."""
@@ -77,8 +78,8 @@ class _Piece:
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """A record that no gate refused, the parts whose indexes it cites, and its confidence where known."""
+class _Told:
+    """A record of an answer, the parts whose indexes it cites, and its confidence where known."""
 
     record: EncodedRecord
     current: list[dict]
@@ -120,7 +121,7 @@ def encode(
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [Encoding() for _ in segments]
-    found: list[list[_Kept]] = [[] for _ in segments]
+    found: list[list[_Told]] = [[] for _ in segments]
     open_pieces = [
         _Piece(i, segment["context"], segment["current"])
         for i, segment in enumerate(segments)
@@ -165,9 +166,8 @@ def encode(
                 records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
             sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
             for record in records:
-                confidence = sure.get(record.semantic_text)
-                one = _Kept(record, piece.current, confidence)
-                if reason := _refusal(record, confidence, piece, profile):
+                one = _Told(record, piece.current, sure.get(record.semantic_text))
+                if reason := _refusal(one, piece.context, profile):
                     encoding.refusals.append(_refused(reason, one, profile))
                 else:
                     found[piece.owner].append(one)
@@ -191,20 +191,20 @@ def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
     return len(record.semantic_text) >= profile.limits.max_text_chars
 
 
-def _refusal(record: EncodedRecord, confidence: float | None, piece: _Piece, profile: EncoderProfile) -> str:
+def _refusal(one: _Told, context: list[dict], profile: EncoderProfile) -> str:
     """Name of the gate that refuses the record; empty if none does."""
     if profile.gates:
-        shown = [profile.shown(part["text"]) for part in piece.context + piece.current]
-        evidence = [profile.shown(piece.current[index]["text"]) for index in record.evidence_turns]
-        speakers = [part["speaker"] or "" for part in piece.context + piece.current]
-        if reason := refusal(record.semantic_text, evidence, [*shown, *speakers], profile.gates):
+        shown = [profile.shown(part["text"]) for part in context + one.current]
+        evidence = [profile.shown(one.current[index]["text"]) for index in one.record.evidence_turns]
+        speakers = [part["speaker"] or "" for part in context + one.current]
+        if reason := refusal(one.record.semantic_text, evidence, [*shown, *speakers], profile.gates):
             return reason
     # Where nothing is known of it, a record passes.
-    is_unsure = confidence is not None and confidence < profile.min_confidence
+    is_unsure = one.confidence is not None and one.confidence < profile.min_confidence
     return "unsure" if is_unsure else ""
 
 
-def _refused(reason: str, one: _Kept, profile: EncoderProfile) -> dict:
+def _refused(reason: str, one: _Told, profile: EncoderProfile) -> dict:
     refused = {"reason": reason, "turns": sorted(one.turns), "raw": one.record.model_dump_json()}
     return refused | _measured(one.confidence, profile)
 
@@ -258,7 +258,7 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.casefold()))
 
 
-def _rows(segment: dict, kept: list[_Kept], profile: EncoderProfile) -> list[dict]:
+def _rows(segment: dict, kept: list[_Told], profile: EncoderProfile) -> list[dict]:
     """Records with absolute turns, equal statements united, what the profile leaves out derived."""
     rows: dict[tuple[str, str], dict] = {}
     for one in kept:
