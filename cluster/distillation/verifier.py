@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from cluster.consolidation.claims import statement_key
+from cluster.numbers import NUMBER
 from cluster.redact import redact
 from schemas.profile import EncoderProfile
 from schemas.record import DATE_PATTERN, EncodedRecord, RecordLimits
@@ -48,7 +49,6 @@ _RELATIVE = re.compile(
 )
 _QUOTED = re.compile(r"\"[^\"]*\"|“[^”]*”|'[^']*'(?!\w)")
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
-_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 _ISO_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 _NUMERALS = dict(
     zip(
@@ -127,7 +127,7 @@ class Evidence:
         self.words = {_stem(word) for word in _WORD.findall(text)}
         # "A well-known Fox-Terrier" names a fox: parts of joined words count.
         self.words |= {_stem(part) for word in self.words for part in re.split(r"['’.-]", word)}
-        self.numbers = set(_NUMBER.findall(text)) | set(re.findall(r"\d+", text))
+        self.numbers = set(NUMBER.findall(text)) | set(re.findall(r"\d+", text))
         self.numbers |= {_NUMERALS[word] for word in self.words & _NUMERALS.keys()}
 
     def of(self, record: EncodedRecord) -> str:
@@ -223,7 +223,7 @@ def _entities(record: EncodedRecord, evidence: Evidence, limits: RecordLimits) -
 
 def _invented(record: EncodedRecord, evidence: Evidence, limits: RecordLimits) -> str:
     text = _ISO_DATE.sub(" ", record.semantic_text)
-    for number in _NUMBER.findall(text):
+    for number in NUMBER.findall(text):
         if number not in evidence.numbers:
             return f"the number {number} stands nowhere in the segment"
     for index, word in enumerate(_WORD.findall(text)):
@@ -249,7 +249,7 @@ def _twin(record: EncodedRecord, kept: list[EncodedRecord]) -> EncodedRecord | N
     for other in kept:
         others = set(_WORD.findall(other.semantic_text.casefold()))
         nearly = len(words & others) >= 0.9 * len(words | others)
-        same_numbers = set(_NUMBER.findall(record.semantic_text)) == set(_NUMBER.findall(other.semantic_text))
+        same_numbers = set(NUMBER.findall(record.semantic_text)) == set(NUMBER.findall(other.semantic_text))
         if key == statement_key(other.semantic_text) or (nearly and same_numbers):
             return other
     return None
