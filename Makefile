@@ -69,7 +69,7 @@ test-kill: setup
 SLOWWAVE_CRASH_EVERY ?= 1
 test-crash: setup
 	SLOWWAVE_CRASH=all SLOWWAVE_CRASH_EVERY=$(SLOWWAVE_CRASH_EVERY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
-	  tests/crash tests/unit/cluster/test_commit.py -m "not gpu" --numprocesses auto --maxprocesses 8 -rP
+	  tests/crash tests/unit/cluster/store/test_commit.py -m "not gpu" --numprocesses auto --maxprocesses 8 -rP
 
 # Two jobs on one store: the second is told who holds it.
 test-together: setup

@@ -19,14 +19,14 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
-from jobs.choice import choose_embedder, choose_encoder
-from jobs.cli import JobError, Progress, UsageError, main, say
-from jobs.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.plan import SPENT, Plan, Workers, batch_counts, encode_times, in_order, staged_tables
-from jobs.run import Run, absolute, load_profile
-from jobs.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
-from jobs.updates import UpdateConfig, UpdateSettings, consolidate
+from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from jobs.common.choice import choose_embedder, choose_encoder
+from jobs.common.cli import JobError, Progress, UsageError, main, say
+from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
+from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, in_order, staged_tables
+from jobs.common.run import Run, absolute, load_profile
+from jobs.common.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
+from jobs.common.updates import UpdateConfig, UpdateSettings, consolidate
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
 
@@ -69,12 +69,12 @@ class BackfillConfig(ForgetKeyConfig):
     store: str
     """Folder or object-store URI of the store; made if there is none."""
     profile: str | None = None
-    """Encoder profile: a name in jobs/configs/profiles, or a TOML file. Not given: the one that wrote the
+    """Encoder profile: a name in cluster/profiles/encoders, or a TOML file. Not given: the one that wrote the
     store, `default` for a new one."""
     embedder: str | None = None
-    """Embedder profile: a name in jobs/configs/embedders, or a TOML file. One with `turns` reads the turns of
-    each user in order, with a memory that the store keeps. Not given: the one that wrote the store; for a new
-    one `default`, or `minilm` where the default's package is not installed."""
+    """Embedder profile: a name in cluster/profiles/embedders, or a TOML file. One with `turns` reads the
+    turns of each user in order, with a memory that the store keeps. Not given: the one that wrote the
+    store; for a new one `default`, or `minilm` where the default's package is not installed."""
     limit_sessions: int | None = Field(None, ge=1)
     """Read only the archive's first sessions, each as it stands last."""
     dry_run: bool = False
@@ -103,15 +103,15 @@ class BackfillConfig(ForgetKeyConfig):
 
 def run(config: BackfillConfig) -> dict:
     """Run a backfill and return its summary. Safe to repeat at any time."""
-    from cluster.archive import ArchiveError, list_files
-    from cluster.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.models import ModelError
-    from cluster.store import Store, StoreError
+    from cluster.backfill.archive import ArchiveError, list_files
+    from cluster.models.sources import ModelError
+    from cluster.store.lease import Lease, LeaseHeld, LeaseLost
+    from cluster.store.store import Store, StoreError
 
     config = config.model_copy(update={"archive": absolute(config.archive), "store": absolute(config.store)})
     # What is named and not there is wrong usage, before a store is made.
     for folder, name, kind in (
-        ("profiles", config.profile, EncoderProfile),
+        ("encoders", config.profile, EncoderProfile),
         ("embedders", config.embedder, EmbedderProfile),
     ):
         if name:
@@ -186,10 +186,10 @@ def backfill(
 
 
 def inspect(config: BackfillConfig, files: list[str]) -> list[dict]:
-    """Footers and keys of the archive's files, see cluster.archive.inspect_file."""
+    """Footers and keys of the archive's files, see cluster.backfill.archive.inspect_file."""
     import ray
 
-    from cluster.archive import inspect_file
+    from cluster.backfill.archive import inspect_file
 
     def step(row: dict) -> dict:
         return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
@@ -202,10 +202,10 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     """Sessions -> segments that are not paid for yet, staged as batches."""
     import ray
 
-    from cluster.archive import plan_units
-    from cluster.files import Files
-    from cluster.ledger import Ledger
-    from cluster.stages import cut_unit, rejection_row
+    from cluster.backfill.archive import plan_units
+    from cluster.backfill.ledger import Ledger
+    from cluster.backfill.stages import cut_unit, rejection_row
+    from cluster.store.files import Files
 
     ledger = Ledger.of(
         store.rows("segments", ["user_id", "session_id", "segment_id", "encoder", "outcome"], where="active"),
@@ -260,8 +260,8 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
     What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
     nobody can do it.
     """
-    from cluster.files import Files
-    from cluster.stages import segments_paid
+    from cluster.backfill.stages import segments_paid
+    from cluster.store.files import Files
 
     if not plan.batches:
         return []
@@ -310,7 +310,7 @@ def encoding_pass(
     """Results of the embed stage, one a batch, as they come."""
     import ray
 
-    from cluster.stages import EmbedStage, EncodeStage
+    from cluster.backfill.stages import EmbedStage, EncodeStage
 
     pool = config.encoder_pool
     engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
@@ -352,9 +352,9 @@ def publish(
     this: Run, embedder: EmbedderProfile, plan: Plan, done: list[dict], read: list[dict], store
 ) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
-    from cluster.embedder import Embedder
+    from cluster.embed.embedder import Embedder
     from cluster.evolvable.turns import load_evolvable
-    from cluster.files import Files
+    from cluster.store.files import Files
 
     staging = Files(this.config.store, "staging")
     has_news = any(row["num_turns"] or row["num_states"] for row in read)
@@ -428,7 +428,7 @@ def check_rejected(
     config, this: Run, what: str, num_rejected: int, num_all: int, rows: list[dict] | None = None
 ) -> None:
     """Fail when more than the allowed share is rejected; the rejections are kept where the message says."""
-    from cluster.files import Files
+    from cluster.store.files import Files
 
     if num_all == 0 or num_rejected / num_all <= config.max_rejected_fraction:
         return

@@ -9,8 +9,8 @@ refused with a clear message. Also removes what killed runs have left in the tab
 
 from pydantic import Field
 
-from jobs.cli import JobConfig, main
-from jobs.run import Run, writing
+from jobs.common.cli import JobConfig, main
+from jobs.common.run import Run, writing
 
 
 class CompactConfig(JobConfig):
@@ -24,7 +24,7 @@ class CompactConfig(JobConfig):
 
 def run(config: CompactConfig) -> dict:
     """Compact and return the summary. Safe to repeat."""
-    from cluster.maintenance import compact
+    from cluster.store.maintenance import compact
 
     with writing(config.store, "jobs.compact") as (store, lease):
         newest = store.run()

@@ -8,9 +8,9 @@ Nothing is overwritten: a changed memory has a new revision, what is replaced is
 a row of the table `decisions`. Run it again at any time: what was decided is never asked for again.
 """
 
-from jobs.cli import main, say
-from jobs.run import absolute, writing
-from jobs.updates import UpdateConfig, consolidate
+from jobs.common.cli import main, say
+from jobs.common.run import absolute, writing
+from jobs.common.updates import UpdateConfig, consolidate
 
 
 class ConsolidateConfig(UpdateConfig):

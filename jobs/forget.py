@@ -22,9 +22,9 @@ where nobody can tell whose they are.
 
 from pydantic import model_validator
 
-from jobs.cli import JobError, main, say
-from jobs.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.run import Run, absolute, writing
+from jobs.common.cli import JobError, main, say
+from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
+from jobs.common.run import Run, absolute, writing
 
 
 class ForgetConfig(ForgetKeyConfig):
@@ -65,7 +65,7 @@ def is_encodable(text: str) -> bool:
 
 def run(config: ForgetConfig) -> dict:
     """Erase, search, and return the summary. Safe to repeat; the next writer finishes a killed one."""
-    from cluster.erasure.forget import find, forget, holds, last_proof, shown
+    from cluster.forget.erase import find, forget, holds, last_proof, shown
 
     with writing(config.store, "jobs.forget") as (store, lease):
         forgotten = read_forgotten(config, store.uri, may_begin=True)

@@ -12,9 +12,9 @@ checked against what was said. Reads only; needs no Ray and no model.
 
 from pydantic import Field, model_validator
 
-from jobs.cli import JobConfig, JobError, main, show
-from jobs.run import absolute
-from jobs.terminal import one_line
+from jobs.common.cli import JobConfig, JobError, main, show
+from jobs.common.run import absolute
+from jobs.common.terminal import one_line
 from schemas.archive import who
 
 
@@ -49,7 +49,7 @@ class HistoryConfig(JobConfig):
 
 def run(config: HistoryConfig) -> dict:
     """Print what was asked for on stdout and return the summary."""
-    from cluster.store import Store, StoreError
+    from cluster.store.store import Store, StoreError
 
     try:
         store = Store(absolute(config.store)).snapshot()
@@ -69,7 +69,7 @@ def run(config: HistoryConfig) -> dict:
 
 def all_runs(store) -> tuple[dict, list[str]]:
     """The list of runs."""
-    from cluster.history import runs
+    from cluster.consolidate.history import runs
 
     found = runs(store)
     lines = [
@@ -82,9 +82,9 @@ def all_runs(store) -> tuple[dict, list[str]]:
 
 def memories(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """The lives of one memory or of a user's memories."""
-    from cluster.history import lives
-    from cluster.redact import shown_rows
-    from cluster.store import quote
+    from cluster.backfill.redact import shown_rows
+    from cluster.consolidate.history import lives
+    from cluster.store.store import quote
 
     column, value = ("record_id", config.memory) if config.memory else ("user_id", config.user_id)
     found = shown_rows(lives(store, where=f"{column} = {quote(value)}", as_of=config.as_of))
@@ -99,9 +99,9 @@ def memories(store, config: HistoryConfig) -> tuple[dict, list[str]]:
 
 def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """What changed from run `against` to run `run`."""
-    from cluster.history import RECORD_COLUMNS, diff
-    from cluster.redact import shown_rows
-    from cluster.store import quote
+    from cluster.backfill.redact import shown_rows
+    from cluster.consolidate.history import RECORD_COLUMNS, diff
+    from cluster.store.store import quote
     from schemas.store import DECISIONS_SCHEMA
 
     against = config.against or run_before(store, config.run)

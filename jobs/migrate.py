@@ -7,8 +7,8 @@ after. This job is for when that should not wait for the night: it holds the lea
 indexes anew, and then shows all of it at once. CHANGELOG.md says what each version of a store has.
 """
 
-from jobs.cli import JobConfig, main
-from jobs.run import writing
+from jobs.common.cli import JobConfig, main
+from jobs.common.run import writing
 
 
 class MigrateConfig(JobConfig):

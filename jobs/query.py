@@ -16,9 +16,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from jobs.cli import JobConfig, JobError, main, show
-from jobs.run import absolute, question_embedder, reranker_of
-from jobs.terminal import one_line
+from jobs.common.cli import JobConfig, JobError, main, show
+from jobs.common.run import absolute, question_embedder, reranker_of
+from jobs.common.terminal import one_line
 from schemas.archive import who
 
 
@@ -47,15 +47,15 @@ class QueryConfig(JobConfig):
     given: none."""
     embedder: str | None = None
     """Where the store's embedder is to be had, if no longer where the store says: a name in
-    jobs/configs/embedders, or a TOML file."""
+    cluster/profiles/embedders, or a TOML file."""
     as_json: bool = Field(False, json_schema_extra={"short": "--json"})
     """Put the hits, whole, into the summary."""
 
 
 def run(config: QueryConfig) -> dict:
     """Print the hits on stdout, best first, and return the summary."""
-    from cluster.redact import shown_rows
-    from cluster.store import Store, StoreError
+    from cluster.backfill.redact import shown_rows
+    from cluster.store.store import Store, StoreError
 
     try:
         # Whatever is published meanwhile, all answers are of one run.

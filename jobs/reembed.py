@@ -17,10 +17,10 @@ import json
 
 from pydantic import Field
 
-from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect
-from jobs.cli import JobConfig, JobError, Progress, main
-from jobs.run import Run, load_profile, writing
-from jobs.turns import all_users, counts_of, paths_of, read_users, rejection_rows
+from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
+from jobs.common.cli import JobConfig, JobError, Progress, main
+from jobs.common.run import Run, load_profile, writing
+from jobs.common.turns import all_users, counts_of, paths_of, read_users, rejection_rows
 from schemas.profile import EmbedderProfile
 
 
@@ -40,7 +40,7 @@ class ReembedConfig(JobConfig):
     store: str
     """Folder or object-store URI of the store."""
     embedder: str
-    """Embedder profile: a name in jobs/configs/embedders, or a TOML file."""
+    """Embedder profile: a name in cluster/profiles/embedders, or a TOML file."""
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)
     """The run fails when an evolvable embedder cannot read the turns of a larger share of the users."""
     embedder_pool: EmbedderPool = EmbedderPool()
@@ -49,12 +49,12 @@ class ReembedConfig(JobConfig):
 
 def run(config: ReembedConfig) -> dict:
     """Embed, swap, and return the summary. Safe to repeat: what was embedded is not embedded again."""
-    from cluster.embedder import TEXTS, Embedder
+    from cluster.embed.embedder import TEXTS, Embedder
+    from cluster.embed.reembed import plan_batches
     from cluster.evolvable.turns import load_evolvable
-    from cluster.files import Files
-    from cluster.maintenance import reembed
-    from cluster.models import resolve_embedder
-    from cluster.reembed import plan_batches
+    from cluster.models.sources import resolve_embedder
+    from cluster.store.files import Files
+    from cluster.store.maintenance import reembed
 
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
     with writing(config.store, "jobs.reembed") as (store, lease):
@@ -117,8 +117,8 @@ def embed(config: ReembedConfig, profile: EmbedderProfile, store, batches: list[
     """Batches of rows -> embedder actors -> staged files of complete rows, in the order of the tables."""
     import ray
 
-    from cluster.files import Files
-    from cluster.reembed import ReembedStage
+    from cluster.embed.reembed import ReembedStage
+    from cluster.store.files import Files
 
     if not batches:
         return []

@@ -14,8 +14,8 @@ anew; answers of a model that the rollback took out of `decisions` are not paid 
 kept.
 """
 
-from jobs.cli import JobConfig, JobError, main, say
-from jobs.run import Run, writing
+from jobs.common.cli import JobConfig, JobError, main, say
+from jobs.common.run import Run, writing
 
 
 class RollbackConfig(JobConfig):
@@ -29,8 +29,8 @@ class RollbackConfig(JobConfig):
 
 def run(config: RollbackConfig) -> dict:
     """Roll back and return the summary. Safe to repeat: going to where the store is changes no row."""
-    from cluster.maintenance import rollback
-    from cluster.store import StoreError
+    from cluster.store.maintenance import rollback
+    from cluster.store.store import StoreError
 
     with writing(config.store, "jobs.rollback") as (store, lease):
         newest = store.run()

@@ -1,6 +1,6 @@
 """Profiles: everything that decides what a model answers, with a fingerprint over all of it.
 
-A profile is a TOML file (some ship in `jobs/configs/profiles/`). Before a run the driver *resolves* it:
+A profile is a TOML file (some ship in `cluster/profiles/encoders/`). Before a run the driver *resolves* it:
 prompts are read from where they live and the hashes of base and adapter are filled in. Only a resolved
 profile has a fingerprint, so two stores that name the same fingerprint were written by the same encoder.
 """
@@ -33,7 +33,7 @@ def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str) -> s
 
 
 GATES = ("invented", "unsupported", "negation_lost", "not_speech", "nothing_said", "repeated")
-"""Names of the gates of an encoder, see cluster.gates."""
+"""Names of the gates of an encoder, see cluster.backfill.gates."""
 
 
 class PromptInWheel(_Frozen):
@@ -149,13 +149,13 @@ class EncoderProfile(ModelProfile):
     """Who says which turns a record rests on. `words`: the turn of `required_role` (of any role, if there is
     none) that shares most words with it, for small models, which copy well and count badly."""
     gates: tuple[Literal[GATES], ...] = ()
-    """What looks at every record before it is stored, in this order; see cluster.gates."""
+    """What looks at every record before it is stored, in this order; see cluster.backfill.gates."""
     min_confidence: float | None = Field(None, ge=0, le=1)
     """Records whose words the model was less sure of are refused, by the gate `unsure` behind the others; see
-    cluster.confidence. 0 refuses none and has them measured; not given, nothing is."""
+    cluster.models.confidence. 0 refuses none and has them measured; not given, nothing is."""
     dates: Literal["model", "resolve"] = "model"
     """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the
-    text then names the date. See cluster.dates."""
+    text then names the date. See cluster.language.dates."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 
@@ -340,7 +340,7 @@ class DeciderProfile(ModelProfile):
 
 
 class AnswererProfile(ModelProfile):
-    """A model that answers questions about a user, in plain text, as cluster.evaluation.qa asks."""
+    """A model that answers questions about a user, in plain text, as cluster.evaluate.qa asks."""
 
     max_prompt_tokens: int = Field(2048, ge=128)
     """Tokens of a prompt; the facts that would make it longer are left out."""

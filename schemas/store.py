@@ -48,8 +48,8 @@ SEGMENT_SCHEMA = pa.schema(
         ("turns", pa.list_(_TURN)),
     ]
 )
-"""A segment as `cluster.segmenter` cuts it: from `start_char` of turn `first_turn` to `end_char` (exclusive)
-of turn `last_turn`; `turns` are the turns that begin in this segment, whole."""
+"""A segment as `cluster.backfill.segmenter` cuts it: from `start_char` of turn `first_turn` to `end_char`
+(exclusive) of turn `last_turn`; `turns` are the turns that begin in this segment, whole."""
 
 TEMPORAL = pa.struct([("t_ref", pa.string()), ("t_valid_from", pa.string()), ("t_valid_to", pa.string())])
 

@@ -95,7 +95,7 @@ class Endpoint:
 
 def by_rules(messages: list[dict]) -> str:
     """What the rule-based extractor says of the prompt's current turns."""
-    from cluster.distillation.extractor import extract
+    from cluster.distill.extractor import extract
 
     current = messages[-1]["content"].partition("<CURRENT_TURNS>")[2]
     parts = [

@@ -81,9 +81,9 @@ def write_run(
     closed_segments: list[str] | None = None,
     with_turns: bool = False,
 ) -> None:
-    """Commit memories as one run of a backfill; `embedder` is a loaded cluster.embedder.Embedder."""
-    from cluster.files import Files
-    from cluster.store import Store
+    """Commit memories as one run of a backfill; `embedder` is a loaded cluster.embed.embedder.Embedder."""
+    from cluster.store.files import Files
+    from cluster.store.store import Store
 
     store, staging = Store(uri, must_exist=False), Files(uri, "staging")
     records = [record_of(row) for row in memories]
@@ -129,9 +129,9 @@ def write_run(
 
 def load_embedder():
     """The fastest embedder that comes as a package."""
-    from cluster.embedder import Embedder
-    from cluster.models import resolve_embedder
-    from jobs.run import load_profile
+    from cluster.embed.embedder import Embedder
+    from cluster.models.sources import resolve_embedder
+    from jobs.common.run import load_profile
     from schemas.profile import EmbedderProfile
 
     return Embedder(resolve_embedder(load_profile("embedders", "minilm", EmbedderProfile)))
@@ -139,9 +139,9 @@ def load_embedder():
 
 def gold_pairs(gold: list[dict], vectors) -> tuple[list, list]:
     """Gold rows and their vectors -> memories and candidate pairs, everything new."""
-    from cluster.consolidation.attributes import binding_keys, keys, read_attributes
-    from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
-    from cluster.consolidation.fold import Memory, Pair
+    from cluster.consolidate.attributes import binding_keys, keys, read_attributes
+    from cluster.consolidate.candidates import similar_pairs, slot_pairs, union
+    from cluster.consolidate.fold import Memory, Pair
 
     memories, pairs = [], []
     for user in sorted({row["user_id"] for row in gold}):
@@ -175,8 +175,8 @@ def consolidated_world(archive: Path, embedder, **sample_options) -> dict[str, s
     `current_facts_lost`: without an active current value; `unrelated_touched`: changed, though nothing was
     ever said to their fact again.
     """
-    from cluster.consolidation.fold import fold
-    from cluster.consolidation.rules import Rules
+    from cluster.consolidate.fold import fold
+    from cluster.consolidate.rules import Rules
     from jobs.sample.__main__ import SampleConfig
     from jobs.sample.__main__ import run as make_sample
 

@@ -4,8 +4,8 @@
     python -m tests.lightmem CLONE --scripted     # the same without a model: extraction is scripted
 
 Two conversations go through LightMem's `add_memory`, `construct_update_queue_all_entries` and
-`offline_update_all_entries`, which call `meta_text_extract` and `_call_update_llm` of jobs.lightmem. Prints
-what is remembered before and after the update. LightMem's packages need not be installed: vectors are
+`offline_update_all_entries`, which call `meta_text_extract` and `_call_update_llm` of jobs.common.lightmem.
+Prints what is remembered before and after the update. LightMem's packages need not be installed: vectors are
 MiniLM's, and a store in memory stands in for Qdrant.
 """
 
@@ -60,12 +60,12 @@ class Scripted:
     def __init__(self, encoder, decider, device_map):
         from transformers import AutoTokenizer
 
-        from cluster.models import tokenizer_folder
+        from cluster.models.sources import tokenizer_folder
 
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(encoder))
 
     def generate(self, requests):
-        from cluster.encoder import Reply
+        from cluster.models.engine import Reply
 
         return [Reply(third_person(self.tokenizer.decode(r.prompt)), True, 10, 0, 5) for r in requests]
 
@@ -86,9 +86,9 @@ def third_person(prompt: str) -> str:
 
 def run(clone: Path, scripted: bool) -> dict:
     """`before` and `after` the offline update: texts of the memories; `calls` of extraction; `failures`."""
-    import jobs.lightmem
-    from cluster.models import embedder_folder
-    from jobs.run import load_profile
+    import jobs.common.lightmem
+    from cluster.models.sources import embedder_folder
+    from jobs.common.run import load_profile
     from schemas.profile import EmbedderProfile
 
     sys.path.insert(0, str(clone / "src"))
@@ -97,14 +97,14 @@ def run(clone: Path, scripted: bool) -> dict:
         sys.modules |= {"qdrant_client": mock.MagicMock(), "qdrant_client.models": mock.MagicMock()}
     from lightmem.memory.lightmem import LightMemory
 
-    jobs.lightmem.register()
+    jobs.common.lightmem.register()
     if scripted:
-        jobs.lightmem._load = Scripted
+        jobs.common.lightmem._load = Scripted
     embedder = embedder_folder(load_profile("embedders", "minilm", EmbedderProfile))
     memory = LightMemory.from_config(
         {
             "memory_manager": {
-                "model_name": jobs.lightmem.MODEL_NAME,
+                "model_name": jobs.common.lightmem.MODEL_NAME,
                 "configs": {"decider": "rules", "device_map": "auto", "gen_kwargs": {"temperature": 0.2}},
             },
             "text_embedder": {

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from cluster.files import Files
-from cluster.store import Store
+from cluster.store.files import Files
+from cluster.store.store import Store
 
 ENCODER, EMBEDDER = "13b289312376d765", "68f274539d68fba2"
 """Fingerprints of that release's defaults."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from cluster.models import ModelError
+from cluster.models.sources import ModelError
 from schemas.evolvable import EvolvableConfig
 
 CONFIG_FILE = "evolvable.json"

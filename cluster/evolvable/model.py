@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrai
 from cluster.evolvable.batching import batches, by_memory, passes
 from cluster.evolvable.checkpoint import CONFIG_FILE, read_config
 from cluster.evolvable.words import WordMemory
-from cluster.models import ModelError, model_folder
+from cluster.models.sources import ModelError, model_folder
 from schemas.evolvable import EvolvableConfig
 
 MEMORY_GENERATOR, RETRIEVER = "memory_generator", "retriever"

@@ -6,7 +6,7 @@ An exchange is a user's message with what was answered to it; it is what the pub
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cluster.models import ModelError, model_folder
+from cluster.models.sources import ModelError, model_folder
 from schemas.archive import spoken
 from schemas.evolvable import EvolvableConfig
 

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from cluster.attempts import Attempts
 from cluster.evolvable.state import State
 from cluster.evolvable.tokens import Exchange, exchanges_of
-from cluster.files import Files
-from cluster.models import model_folder
-from cluster.staging import Sealed, key_of, known_columns
-from cluster.store import Store, in_lists
+from cluster.models.sources import model_folder
+from cluster.store.attempts import Attempts
+from cluster.store.files import Files
+from cluster.store.staging import Sealed, key_of, known_columns
+from cluster.store.store import Store, in_lists
 from schemas.profile import EmbedderProfile, EvolvableProfile
 from schemas.store import STATES_SCHEMA, turns_schema
 

@@ -16,18 +16,18 @@ import hashlib
 import json
 from pathlib import Path
 
-from jobs.cli import JobError, UsageError, main, say
+from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.run import Run, absolute, load_profile
 from jobs.distill.config import DistillConfig
-from jobs.run import Run, absolute, load_profile
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile
 
 
 def run(config: DistillConfig) -> dict:
     """Distill and return the summary. Safe to repeat at any time."""
-    from cluster.distillation.endpoint import EndpointError
-    from cluster.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.models import ModelError
+    from cluster.models.endpoint import EndpointError
+    from cluster.models.sources import ModelError
+    from cluster.store.lease import Lease, LeaseHeld, LeaseLost
 
     places = {name: getattr(config, name) for name in ("archive", "store", "output", "gold")}
     config = config.model_copy(update={name: absolute(uri) for name, uri in places.items() if uri})
@@ -40,9 +40,9 @@ def run(config: DistillConfig) -> dict:
 
 def encoder(config: DistillConfig) -> dict:
     """archive -> segments -> teacher -> verifier -> judge -> set."""
-    from cluster.archive import ArchiveError, list_files
-    from cluster.files import Files
-    from cluster.resources import connect
+    from cluster.backfill.archive import ArchiveError, list_files
+    from cluster.runtime import connect
+    from cluster.store.files import Files
     from jobs.distill.leaks import read_leaks
     from jobs.distill.segments import collect, cut, judge, spent, teach
     from jobs.distill.sets import split, write, write_profile
@@ -100,7 +100,7 @@ def encoder(config: DistillConfig) -> dict:
 
 def of_store(config: DistillConfig) -> dict:
     """decisions or memories of a store -> set. The driver alone does it."""
-    from cluster.models import resolve_decider
+    from cluster.models.sources import resolve_decider
     from jobs.distill import facts, replay
     from jobs.distill.leaks import read_leaks
     from jobs.distill.segments import spent
@@ -160,12 +160,12 @@ def of_questions(config: DistillConfig) -> dict:
 
 def resolved(config: DistillConfig) -> dict:
     """Profiles of student, teacher and judge, as far as they are needed."""
-    from cluster.models import resolve_decider, resolve_encoder
+    from cluster.models.sources import resolve_decider, resolve_encoder
 
-    profiles = {"student": resolve_encoder(load_profile("profiles", config.profile, EncoderProfile))}
+    profiles = {"student": resolve_encoder(load_profile("encoders", config.profile, EncoderProfile))}
     profiles["teacher"] = profiles["student"]
     if config.teacher_profile:
-        teacher = resolve_encoder(load_profile("profiles", config.teacher_profile, EncoderProfile))
+        teacher = resolve_encoder(load_profile("encoders", config.teacher_profile, EncoderProfile))
         if missing := set(profiles["student"].fields) - set(teacher.fields):
             raise UsageError(
                 f"teacher_profile={config.teacher_profile!r}: does not write {sorted(missing)}, which the "
@@ -179,8 +179,8 @@ def resolved(config: DistillConfig) -> dict:
 
 def made_by(config: DistillConfig, profiles: dict) -> dict:
     """Names of teacher, judge, verifier and student, for the card."""
-    from cluster.distillation.teacher import rules_fingerprint
-    from cluster.fingerprint import source_fingerprint
+    from cluster.distill.teacher import rules_fingerprint
+    from cluster.models.fingerprint import source_fingerprint
 
     names = {"rules": "rules", "gold": "gold", "none": "none"}
     for role in ("teacher", "judge"):
@@ -198,7 +198,7 @@ def made_by(config: DistillConfig, profiles: dict) -> dict:
         "teacher_fingerprint": taught_by,
         "judge": names["judge"],
         "min_score": config.min_score if config.judge != "none" else None,
-        "verifier": source_fingerprint("cluster.distillation.verifier"),
+        "verifier": source_fingerprint("cluster.distill.verifier"),
         "student": f"{profiles['student'].name} ({profiles['student'].fingerprint})",
     }
 

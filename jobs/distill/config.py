@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cluster.distillation.endpoint import EndpointConfig
-from cluster.resources import ClusterConfig, PoolConfig
-from jobs.cli import JobConfig
+from cluster.models.endpoint import EndpointConfig
+from cluster.runtime import ClusterConfig, PoolConfig
+from jobs.common.cli import JobConfig
 
 
 class EnginePool(PoolConfig):
@@ -33,8 +33,8 @@ class DistillConfig(JobConfig):
     store: str | None = None
     """Store to learn from (tasks decider and fact_qa)."""
     profile: str = "default"
-    """Profile of the student: its prompt, keys and limits. A name in jobs/configs/profiles (task encoder) or
-    jobs/configs/deciders (task decider), or a TOML file."""
+    """Profile of the student: its prompt, keys and limits. A name in cluster/profiles/encoders (task
+    encoder) or cluster/profiles/deciders (task decider), or a TOML file."""
     questions: str | None = None
     """Questions to the archive's users, with the turns that answer them: LongMemEval, LoCoMo, or what
     jobs.sample writes (task evolvable)."""
@@ -55,7 +55,7 @@ class DistillConfig(JobConfig):
     judge: Literal["none", "vllm", "openai"] = "none"
     """Who scores the records that the verifier accepts."""
     judge_profile: str = "default"
-    """Prompt and rubric, and for vllm the model: a name in jobs/configs/judges, or a TOML file."""
+    """Prompt and rubric, and for vllm the model: a name in cluster/profiles/judges, or a TOML file."""
     min_score: float = Field(4.0, ge=0, le=5)
     """Segments whose weighted mean score is lower are refused."""
     max_tokens: int | None = Field(None, ge=1)

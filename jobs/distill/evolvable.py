@@ -17,16 +17,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cluster.archive import ArchiveError, read_sessions
+from cluster.backfill.archive import ArchiveError, read_sessions
+from cluster.backfill.redact import redact
+from cluster.backfill.segmenter import Offsets, split_text, tokenizer_offsets
 from cluster.evolvable.tokens import Exchange
 from cluster.evolvable.turns import exchanges_of_turns, session_order
-from cluster.redact import redact
-from cluster.segmenter import Offsets, split_text, tokenizer_offsets
-from jobs.cli import UsageError
+from jobs.common.cli import UsageError
+from jobs.common.questions import Question, read_questions
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
-from jobs.questions import Question, read_questions
 
 
 class Asked(NamedTuple):
@@ -61,7 +61,7 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     """Questions -> samples; those of `validation_questions`, or else a share by hash, are for validation."""
     from transformers import AutoTokenizer
 
-    from cluster.models import model_folder
+    from cluster.models.sources import model_folder
 
     tokenizer, found = AutoTokenizer.from_pretrained(model_folder(config.base, None)), Candidates()
     offsets = tokenizer_offsets(tokenizer.backend_tokenizer)

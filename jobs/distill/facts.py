@@ -8,7 +8,7 @@ answer is no, and what holds now. Where two memories claim different values of o
 import hashlib
 import json
 
-from jobs.cli import UsageError
+from jobs.common.cli import UsageError
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
@@ -22,8 +22,8 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     """Memories -> examples."""
     from transformers import AutoTokenizer
 
-    from cluster.evaluation.qa import Fact, messages, questions, still_true
-    from cluster.models import model_folder
+    from cluster.evaluate.qa import Fact, messages, questions, still_true
+    from cluster.models.sources import model_folder
 
     tokenizer, found = AutoTokenizer.from_pretrained(model_folder(config.base, None)), Candidates()
     store = open_store(config.store)
@@ -96,8 +96,8 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
 
 def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
     """(fact, (question, answer)) -> the same with phrasings by the endpoint; what is left open is counted."""
-    from cluster.distillation.endpoint import Endpoint
-    from cluster.distillation.responses import Responses
+    from cluster.models.endpoint import Endpoint
+    from cluster.models.paid_answers import Responses
     from jobs.distill.paraphrase import phrasings
     from jobs.distill.segments import budget, ledger
 
@@ -113,7 +113,7 @@ def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
 
 def newest_wins(active: list) -> tuple[list, dict]:
     """(facts that hold, outdated fact -> the newer one that replaces it), by attributes of one value."""
-    from cluster.consolidation.attributes import read_attributes, relation
+    from cluster.consolidate.attributes import read_attributes, relation
 
     newest: dict[tuple[str, str, str], object] = {}
     outdated = {}
@@ -149,7 +149,7 @@ def superseded(decided: list[dict], rows: dict, usable: dict, current: dict) -> 
 
 def refuse(fact, answer: str) -> tuple[str, str] | None:
     """The rule that a pair breaks, and how."""
-    from cluster.redact import redact
+    from cluster.backfill.redact import redact
 
     if "[redacted:" in fact.text or redact(f"{fact.text} {answer}").counts:
         return "secret", "has a secret, or the marker of one"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.cli import UsageError
-from jobs.items import read_all_items
+from jobs.common.cli import UsageError
+from jobs.common.items import read_all_items
 
 MIN_CHARS = 40
 """Shorter turns ("Thanks, that helps!") are everybody's and prove nothing."""
@@ -102,7 +102,7 @@ def _sessions(given: str) -> Iterator[tuple[str | None, str, list[str]]]:
 
 
 def _archive(uri: str) -> Iterator[tuple[str, str, list[str]]]:
-    from cluster.archive import ArchiveError, read_sessions
+    from cluster.backfill.archive import ArchiveError, read_sessions
 
     try:
         for row in read_sessions(uri):

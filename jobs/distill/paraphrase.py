@@ -7,8 +7,8 @@ and never the answer.
 import json
 import re
 
-from cluster.distillation.endpoint import Ask, Endpoint
-from cluster.distillation.responses import request_key
+from cluster.models.endpoint import Ask, Endpoint
+from cluster.models.paid_answers import request_key
 
 SYSTEM = (
     "You are given a question that a person asks their assistant about themselves. Write {count} other ways "

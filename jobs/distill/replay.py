@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 
-from jobs.cli import UsageError
+from jobs.common.cli import UsageError
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import Leaks, text_key
 from jobs.distill.sets import Candidates, rejection
@@ -25,8 +25,8 @@ def candidates(config: DistillConfig, profile: DeciderProfile, leaks: Leaks) -> 
     """Decisions of the store and of files -> examples."""
     from transformers import AutoTokenizer
 
-    from cluster.consolidation.decider import DeciderPrompt
-    from cluster.models import tokenizer_folder
+    from cluster.consolidate.decider import DeciderPrompt
+    from cluster.models.sources import tokenizer_folder
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
     prompt, found = DeciderPrompt(profile, tokenizer), Candidates()
@@ -73,8 +73,8 @@ def _step(confidence: float) -> float:
 
 def refuse(question, decision: Decision, profile: DeciderProfile) -> tuple[str, str] | None:
     """The rule that a decision breaks, and how: `order`, `limits`, `secret`, `unchanged`, `invented`."""
-    from cluster.consolidation.decider import invented
-    from cluster.redact import redact
+    from cluster.backfill.redact import redact
+    from cluster.consolidate.decider import invented
 
     target, text = question.target, decision.updated_text
     if target.session_time and any(
@@ -98,7 +98,7 @@ def refuse(question, decision: Decision, profile: DeciderProfile) -> tuple[str, 
 
 
 def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates):
-    from cluster.consolidation.fold import UNITE, Memory, Question, Source
+    from cluster.consolidate.fold import UNITE, Memory, Question, Source
 
     if not config.store:
         return
@@ -153,8 +153,8 @@ def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates):
 
 
 def _of_files(config: DistillConfig, leaks: Leaks, found: Candidates):
-    from cluster.consolidation.fold import Memory, Question, Source
-    from cluster.redact import redact
+    from cluster.backfill.redact import redact
+    from cluster.consolidate.fold import Memory, Question, Source
 
     for path in config.decisions:
         for number, line in _lines(path):

@@ -3,7 +3,7 @@
     units --cut--> plan/BATCH --teach--> taught/PART --check--> checked/PART --judge--> judged/PART
 
 As in a backfill the rows between the stages are references to staged files; what makes a killed run cheap to
-repeat is the ledger of paid answers (cluster.distillation.responses), all else costs seconds. A part is what
+repeat is the ledger of paid answers (cluster.models.paid_answers), all else costs seconds. A part is what
 of a batch is wanted: duplicates are left out before the teacher is asked, because they would be paid for and
 then dropped.
 """
@@ -15,8 +15,8 @@ import pickle
 from collections import Counter
 from dataclasses import dataclass, field
 
-from cluster.resources import PoolConfig, actor_options, encoder_gpus
-from jobs.cli import Progress
+from cluster.runtime import PoolConfig, actor_options, encoder_gpus
+from jobs.common.cli import Progress
 from jobs.distill.config import DistillConfig, EnginePool
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
@@ -40,10 +40,10 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
     import numpy as np
     import ray
 
-    from cluster.archive import inspect_file, plan_units
-    from cluster.distillation.examples import NUM_HASHES, duplicates, said, signature
-    from cluster.ledger import Ledger
-    from cluster.stages import cut_unit, plan_path
+    from cluster.backfill.archive import inspect_file, plan_units
+    from cluster.backfill.ledger import Ledger
+    from cluster.backfill.stages import cut_unit, plan_path
+    from cluster.distill.examples import NUM_HASHES, duplicates, said, signature
     from schemas.store import SEGMENTS_SCHEMA
 
     def inspect(row: dict) -> dict:
@@ -121,8 +121,8 @@ def teach(
     """Parts -> answers -> checked examples. Returns a row of counts and references a part."""
     import ray
 
-    from cluster.distillation.examples import CheckStage
-    from cluster.distillation.teacher import TeachStage
+    from cluster.distill.examples import CheckStage
+    from cluster.distill.teacher import TeachStage
 
     make = functools.partial(make_teacher, config, teacher)
     pool, num_gpus = model_pool(config, "teacher")
@@ -142,7 +142,7 @@ def judge(config: DistillConfig, files, profile: JudgeProfile, parts: list[dict]
     """Checked parts -> judged parts. A pass of its own, so that two models never share a GPU."""
     import ray
 
-    from cluster.distillation.judge import JudgeStage
+    from cluster.distill.judge import JudgeStage
 
     make = functools.partial(make_judge, config, profile)
     pool, num_gpus = model_pool(config, "judge")
@@ -174,8 +174,7 @@ def model_pool(config: DistillConfig, role: str) -> tuple[PoolConfig, float]:
 
 def make_teacher(config: DistillConfig, profile: EncoderProfile):
     """The teacher, made where it works."""
-    from cluster.distillation.responses import Responses
-    from cluster.distillation.teacher import (
+    from cluster.distill.teacher import (
         GoldTeacher,
         OpenAITeacher,
         RulesTeacher,
@@ -183,6 +182,7 @@ def make_teacher(config: DistillConfig, profile: EncoderProfile):
         fingerprint,
         read_gold,
     )
+    from cluster.models.paid_answers import Responses
 
     if config.teacher == "rules":
         return RulesTeacher(profile)
@@ -197,9 +197,9 @@ def make_teacher(config: DistillConfig, profile: EncoderProfile):
 
 def make_judge(config: DistillConfig, profile: JudgeProfile):
     """The judge, made where it works."""
-    from cluster.distillation.endpoint import Endpoint
-    from cluster.distillation.judge import Judge, LocalModel, fingerprint
-    from cluster.distillation.responses import Responses
+    from cluster.distill.judge import Judge, LocalModel, fingerprint
+    from cluster.models.endpoint import Endpoint
+    from cluster.models.paid_answers import Responses
 
     key = fingerprint(config.judge, profile, config.judge_endpoint)
     responses = Responses(ledger(config), "judge", key)
@@ -214,14 +214,14 @@ def _engine(pool: EnginePool) -> dict:
 
 def ledger(config: DistillConfig):
     """Where paid answers lie. They stay when the run is done."""
-    from cluster.files import Files
+    from cluster.store.files import Files
 
     return Files(config.output, "ledger")
 
 
 def spent(config: DistillConfig) -> dict:
     """Tokens of all runs into this output by role, and what endpoints asked for them."""
-    from cluster.distillation.responses import Responses
+    from cluster.models.paid_answers import Responses
 
     counts, cost = {}, 0.0
     for role in ("teacher", "judge"):
@@ -234,7 +234,7 @@ def spent(config: DistillConfig) -> dict:
 
 def budget(config: DistillConfig):
     """Caps, and what endpoints were paid for until now."""
-    from cluster.distillation.endpoint import Budget
+    from cluster.models.endpoint import Budget
 
     paid = spent(config)
     tokens = sum(count for name, count in paid.items() if getattr(config, name.split("_")[0], "") == "openai")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from cluster.resources import hide_secrets
+from cluster.runtime import hide_secrets
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import deidentified
 from schemas.profile import ModelProfile

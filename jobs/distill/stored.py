@@ -1,12 +1,12 @@
 """What the tasks that learn from a store share: its rows, and sessions that must not be learned from."""
 
-from jobs.cli import JobError
+from jobs.common.cli import JobError
 from jobs.distill.leaks import Leaks
 
 
 def open_store(uri: str):
     """The store, for reading. JobError when there is none."""
-    from cluster.store import Store, StoreError
+    from cluster.store.store import Store, StoreError
 
     try:
         store = Store(uri)

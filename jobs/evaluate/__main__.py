@@ -14,7 +14,7 @@ import argparse
 import importlib
 import sys
 
-from jobs.cli import main
+from jobs.common.cli import main
 
 COMMANDS = {
     "encoder": "what several encoder profiles make of the same conversations: a leaderboard",

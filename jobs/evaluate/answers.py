@@ -4,8 +4,8 @@ import json
 
 from pydantic import Field
 
-from cluster.resources import PoolConfig, actor_options, encoder_gpus
-from jobs.cli import Progress
+from cluster.runtime import PoolConfig, actor_options, encoder_gpus
+from jobs.common.cli import Progress
 
 
 class ModelPool(PoolConfig):
@@ -26,13 +26,13 @@ class ModelPool(PoolConfig):
 
 
 def ask_model(label: str, profile, schema: str | None, conversations: list, pool: ModelPool):
-    """Replies (dicts of cluster.encoder.Reply) in order, and answers a second of one engine.
+    """Replies (dicts of cluster.backfill.encoder.Reply) in order, and answers a second of one engine.
 
-    `conversations` as cluster.evaluation.answering.Answering takes them. The cluster must be connected.
+    `conversations` as cluster.evaluate.answering.Answering takes them. The cluster must be connected.
     """
     import ray
 
-    from cluster.evaluation.answering import Answering
+    from cluster.evaluate.answering import Answering
 
     if not conversations:
         return [], None

@@ -24,13 +24,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cluster.resources import ClusterConfig, connect
-from jobs.choice import default_embedder
-from jobs.cli import JobConfig, JobError, UsageError
+from cluster.runtime import ClusterConfig, connect
+from jobs.common.choice import default_embedder
+from jobs.common.cli import JobConfig, JobError, UsageError
+from jobs.common.run import recorded
 from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
 from jobs.evaluate.variants import load_variants
-from jobs.run import recorded
 from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EmbedderProfile
 
@@ -49,13 +49,13 @@ class Config(JobConfig):
     pairs: str | None = None
     """Labelled pairs of memories, JSONL."""
     embedder: str | None = None
-    """For pairs: name in jobs/configs/embedders, or TOML file. Not given: what a new store gets."""
+    """For pairs: name in cluster/profiles/embedders, or TOML file. Not given: what a new store gets."""
     min_similarity: float = Field(0.5, ge=-1, le=1)
     """For pairs: least cosine of two memories that are compared, as in jobs.consolidate."""
     min_confidence: float = Field(0.5, ge=0, le=1)
     """For pairs: as in jobs.consolidate."""
     deciders: list[str] = Field(["rules"], min_length=1)
-    """`rules`, `pairs`, names in jobs/configs/deciders or TOML files."""
+    """`rules`, `pairs`, names in cluster/profiles/deciders or TOML files."""
     report: str
     """Folder for report.json, report.md and report.png."""
     max_questions: int | None = Field(None, ge=1)
@@ -74,7 +74,7 @@ def run(config: Config) -> dict:
 
 def run_set(config: Config) -> dict:
     """Deciders on the questions of a training set."""
-    from cluster.models import ModelError, resolve_decider
+    from cluster.models.sources import ModelError, resolve_decider
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
@@ -107,10 +107,10 @@ def run_set(config: Config) -> dict:
 
 def run_pairs(config: Config) -> dict:
     """Deciders on labelled pairs, each through a whole consolidation."""
-    from cluster.embedder import Embedder
-    from cluster.models import ModelError, resolve_decider, resolve_embedder
+    from cluster.embed.embedder import Embedder
+    from cluster.models.sources import ModelError, resolve_decider, resolve_embedder
+    from jobs.common.run import load_profile
     from jobs.evaluate.pairs import consolidate_pairs, mistakes, pairs_board, read_pairs
-    from jobs.run import load_profile
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
@@ -153,7 +153,7 @@ def run_pairs(config: Config) -> dict:
 
 
 def read_examples(config: Config) -> list[dict]:
-    """`question` (see cluster.consolidation.fold), `label`, rewritten `text`. UsageError for no set."""
+    """`question` (see cluster.consolidate.fold), `label`, rewritten `text`. UsageError for no set."""
     import pyarrow.parquet as pq
 
     path = Path(config.data) / "validation.parquet"
@@ -175,7 +175,7 @@ def read_examples(config: Config) -> list[dict]:
 
 def read_question(content: str, source_id: str):
     """The question that a decider's prompt shows: its first dated line is the target, the others sources."""
-    from cluster.consolidation.fold import Memory, Question, Source
+    from cluster.consolidate.fold import Memory, Question, Source
 
     memories = [
         Memory(
@@ -212,8 +212,8 @@ def decide_without_model(name: str, questions: list) -> tuple[list, float]:
 
 def decider_named(name: str):
     """One of WITHOUT_MODEL, its gazetteer loaded."""
-    from cluster.consolidation import places
-    from cluster.consolidation.stages import WITHOUT_MODEL as KINDS
+    from cluster.consolidate.stages import WITHOUT_MODEL as KINDS
+    from cluster.language import places
 
     places.find("")
     return KINDS[name]()
@@ -221,8 +221,8 @@ def decider_named(name: str):
 
 def model_decide(name: str, profile: DeciderProfile, config: Config):
     """A model as a fold asks it, behind the guards; an answer that cannot be read fails."""
-    from cluster.consolidation.decider import guard
-    from cluster.consolidation.fold import Verdict
+    from cluster.consolidate.decider import guard
+    from cluster.consolidate.fold import Verdict
 
     def decide(questions: list) -> list:
         decisions, _ = decide_by_model(name, profile, questions, config.pool)
@@ -244,8 +244,8 @@ def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: M
     """Decisions, None where the first answer was none, and how many a second."""
     from transformers import AutoTokenizer
 
-    from cluster.consolidation.decider import DeciderPrompt
-    from cluster.models import tokenizer_folder
+    from cluster.consolidate.decider import DeciderPrompt
+    from cluster.models.sources import tokenizer_folder
 
     prompt = DeciderPrompt(profile, AutoTokenizer.from_pretrained(tokenizer_folder(profile)))
     asked = [
@@ -267,8 +267,8 @@ def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: M
 
 def board(examples: list[dict], decisions: list) -> dict:
     """One line of the table. None where there is nothing to measure."""
-    from cluster.consolidation.decider import invented
-    from cluster.evaluation.scoring import exact_match, mean, token_f1
+    from cluster.consolidate.decider import invented
+    from cluster.evaluate.scoring import exact_match, mean, token_f1
 
     pairs = list(zip(examples, decisions, strict=True))
     right = [float(made is not None and made.action == example["label"]) for example, made in pairs]

@@ -11,7 +11,7 @@ served. Every profile cuts the same sessions in its own way, and is loaded once,
   failure_rate     share with a rejection, or with no record although a user states something of himself
                    (`missed`), or with records that the verifier's rules all refuse (`refused`)
   atomicity ...    means of the four scores, 0 to 5, over the segments that did not fail and have records:
-                   by rule (cluster.evaluation.trial says how) unless a judge is named
+                   by rule (cluster.evaluate.trial says how) unless a judge is named
   composite        mean of the weighted scores over all segments with something to score, failures as 0
   evidence         with --questions: share of the evidence turns of users that some record cites
   statements       share of what the rule-based teacher finds in the segments that some record holds
@@ -29,14 +29,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cluster.distillation.endpoint import EndpointConfig
-from cluster.resources import ClusterConfig, actor_options, connect, encoder_gpus
-from jobs.cli import JobConfig, JobError, Progress, UsageError, say
+from cluster.models.endpoint import EndpointConfig
+from cluster.runtime import ClusterConfig, actor_options, connect, encoder_gpus
+from jobs.common.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.common.questions import read_questions
+from jobs.common.run import absolute, recorded
 from jobs.evaluate.answers import ModelPool
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
-from jobs.questions import read_questions
-from jobs.run import absolute, recorded
 from schemas.profile import EncoderProfile
 
 SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
@@ -48,7 +48,7 @@ class Config(JobConfig):
     archive: str
     """Folder or object-store URI of the archive."""
     profiles: list[str] = Field(min_length=1)
-    """Encoder profiles: names in jobs/configs/profiles or TOML files, each also with :base, :merged or
+    """Encoder profiles: names in cluster/profiles/encoders or TOML files, each also with :base, :merged or
     :per_request behind it."""
     report: str
     """Folder for report.json, report.md and report.png."""
@@ -66,7 +66,7 @@ class Config(JobConfig):
     """Who scores: rules (proxies, comparable with nobody else's), a judge profile on this cluster, or an
     OpenAI-compatible endpoint."""
     judge_profile: str = "default"
-    """Rubric, and for vllm the model: a name in jobs/configs/judges, or a TOML file."""
+    """Rubric, and for vllm the model: a name in cluster/profiles/judges, or a TOML file."""
     judge_endpoint: EndpointConfig = EndpointConfig()
     num_alone: int = Field(16, ge=1)
     """Segments that are timed one by one, at most a quarter of all."""
@@ -85,12 +85,12 @@ class Config(JobConfig):
 @recorded("evaluate encoder", writes="report")
 def run(config: Config) -> dict:
     """Measure every profile, write the report, return the summary with the leaderboard."""
-    from cluster.archive import ArchiveError
-    from cluster.models import ModelError, resolve_encoder
+    from cluster.backfill.archive import ArchiveError
+    from cluster.models.sources import ModelError, resolve_encoder
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
-    variants = load_variants("profiles", config.profiles, EncoderProfile)
+    variants = load_variants("encoders", config.profiles, EncoderProfile)
     try:
         profiles = {name: resolve_encoder(profile) for name, profile in variants.items()}
         evidence = evidence_of(config)
@@ -147,8 +147,8 @@ def read_sessions(config: Config, evidence: dict) -> list[tuple[str, dict]]:
 
     The source is the first part of the archive file's name, which is the format that it was ingested from.
     """
-    from cluster.archive import BadRow, inspect_file, list_files, plan_units, read_unit, session_key
-    from cluster.redact import redact
+    from cluster.backfill.archive import BadRow, inspect_file, list_files, plan_units, read_unit, session_key
+    from cluster.backfill.redact import redact
 
     archive = absolute(config.archive)
     units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
@@ -175,12 +175,12 @@ def read_sessions(config: Config, evidence: dict) -> list[tuple[str, dict]]:
 
 
 def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, folder) -> dict:
-    """Rows of cluster.evaluation.trial.assess with source and times, of one profile; kept in the report."""
+    """Rows of cluster.evaluate.trial.assess with source and times, of one profile; kept in the report."""
     import ray
 
-    from cluster.evaluation.trial import Trial
-    from cluster.segmenter import cut_session
-    from cluster.stages import segment_offsets
+    from cluster.backfill.segmenter import cut_session
+    from cluster.backfill.stages import segment_offsets
+    from cluster.evaluate.trial import Trial
 
     offsets, segments = segment_offsets(profile), []
     for source, session in sessions:
@@ -265,8 +265,8 @@ def failures(rows: list[dict]) -> dict[str, int]:
 
 def board(measured: dict, evidence: dict[tuple[str, str], set[int]]) -> dict:
     """One line of the leaderboard. None where there is nothing to measure."""
-    from cluster.evaluation.scoring import mean, percentile
-    from cluster.evaluation.trial import weighted
+    from cluster.evaluate.scoring import mean, percentile
+    from cluster.evaluate.trial import weighted
 
     rows = measured["rows"]
     scored = [row["scores"] for row in rows if row["scores"]]

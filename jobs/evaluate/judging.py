@@ -3,9 +3,9 @@
 import functools
 import json
 
-from cluster.resources import actor_options, encoder_gpus
-from jobs.cli import JobError, Progress, say
-from jobs.run import absolute, load_profile
+from cluster.runtime import actor_options, encoder_gpus
+from jobs.common.cli import JobError, Progress, say
+from jobs.common.run import absolute, load_profile
 from schemas.judge import JudgeProfile, scores_schema
 
 
@@ -17,9 +17,9 @@ def judge_rows(config, label: str, rows: list[dict], segments: dict[str, dict]) 
     """
     import ray
 
-    from cluster.distillation.endpoint import EndpointError
-    from cluster.evaluation.trial import Judging
-    from cluster.models import resolve_decider
+    from cluster.evaluate.trial import Judging
+    from cluster.models.endpoint import EndpointError
+    from cluster.models.sources import resolve_decider
 
     profile = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))
     asked = [row for row in rows if row["scores"]]
@@ -56,10 +56,10 @@ def judge_rows(config, label: str, rows: list[dict], segments: dict[str, dict]) 
 
 def make_judge(kind: str, profile: JudgeProfile, endpoint, report: str, engine: dict):
     """The judge, made where it works; its answers are kept in the report folder."""
-    from cluster.distillation.endpoint import Budget, Endpoint
-    from cluster.distillation.judge import Judge, LocalModel, fingerprint
-    from cluster.distillation.responses import Responses
-    from cluster.files import Files
+    from cluster.distill.judge import Judge, LocalModel, fingerprint
+    from cluster.models.endpoint import Budget, Endpoint
+    from cluster.models.paid_answers import Responses
+    from cluster.store.files import Files
 
     responses = Responses(Files(report, "judge"), "judge", fingerprint(kind, profile, endpoint))
     if kind == "vllm":

@@ -25,10 +25,10 @@ import json
 import time
 from pathlib import Path
 
-from jobs.cli import JobConfig, JobError, UsageError
+from jobs.common.cli import JobConfig, JobError, UsageError
+from jobs.common.items import read_all_items
+from jobs.common.run import absolute
 from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
-from jobs.items import read_all_items
-from jobs.run import absolute
 
 COLUMNS = ["record_id", "revision", "user_id", "semantic_text", "entities", "temporal", "evidence", "active"]
 
@@ -89,7 +89,7 @@ def read_gold(folder: str) -> list[dict]:
 
 def read_store(config: Config) -> list[dict]:
     """Records of a store, every revision, as rows of COLUMNS."""
-    from cluster.store import Store, StoreError
+    from cluster.store.store import Store, StoreError
 
     try:
         return Store(absolute(config.store)).rows("records", COLUMNS, as_of=config.as_of).to_pylist()
@@ -124,8 +124,8 @@ def read_foreign(path: str) -> list[dict]:
 
 def measure(rows: list[dict], gold: list[dict]) -> dict:
     """All numbers for the memories of one language."""
-    from cluster.evaluation.memories import denies, holds_keys, pair, score
-    from cluster.evaluation.scoring import mean
+    from cluster.evaluate.memories import denies, holds_keys, pair, score
+    from cluster.evaluate.scoring import mean
 
     users = {row["user_id"] for row in gold}
     rows = [row for row in rows if row["user_id"] in users]
@@ -186,14 +186,14 @@ def _rests_on(record: dict, memory: dict) -> bool:
 
 
 def _record(row: dict):
-    from cluster.evaluation.memories import Found
+    from cluster.evaluate.memories import Found
 
     turns = frozenset((turn["session_id"], turn["turn_index"]) for turn in row["evidence"])
     return Found(id=row["record_id"], user_id=row["user_id"], text=row["semantic_text"], turns=turns)
 
 
 def _memory(row: dict):
-    from cluster.evaluation.memories import Found
+    from cluster.evaluate.memories import Found
 
     return Found(
         id=row["memory_id"],

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.cli import UsageError
+from jobs.common.cli import UsageError
 
 LABELS = ("keep", "delete", "unite")
 DAY_0 = dt.datetime(2026, 1, 5, 12, tzinfo=dt.UTC)
@@ -51,7 +51,7 @@ def consolidate_pairs(
 
     `embed` makes unit vectors of texts, `decide` is a decider's.
     """
-    from cluster.consolidation.fold import Memory, Pair, fold
+    from cluster.consolidate.fold import Memory, Pair, fold
 
     sides = [(number, side) for number in range(len(pairs)) for side in ("older", "newer")]
     vectors = embed([pairs[number][side] for number, side in sides])
@@ -83,7 +83,7 @@ def _candidates(memories: list, vectors, min_similarity: float) -> list[tuple]:
     import numpy as np
     import pyarrow as pa
 
-    from cluster.consolidation.plan import candidates
+    from cluster.consolidate.plan import candidates
     from schemas.store import TEMPORAL, TIME
 
     rows = pa.table(

@@ -2,9 +2,9 @@
 
     python -m jobs.evaluate qa --store URI --questions FILE --profiles default default:base --report DIR
 
-A profile is a name in jobs/configs/answerers or a TOML file, with :base, :merged or :per_request behind it;
-every one answers twice. Without retrieval it sees the question alone, and knows what its training taught it.
-With retrieval it sees the first -k hits of jobs.query as well, oldest first.
+A profile is a name in cluster/profiles/answerers or a TOML file, with :base, :merged or :per_request behind
+it; every one answers twice. Without retrieval it sees the question alone, and knows what its training
+taught it. With retrieval it sees the first -k hits of jobs.query as well, oldest first.
 
   exact, f1     exact match and F1 of words, normalised as for SQuAD; questions without an answer are left out
   judged        with --judge: share that the judge finds right; it sees question, right answer and answer
@@ -17,13 +17,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.resources import ClusterConfig, connect
-from jobs.cli import JobConfig, JobError, Progress
+from cluster.runtime import ClusterConfig, connect
+from jobs.common.cli import JobConfig, JobError, Progress
+from jobs.common.questions import Question, read_questions
+from jobs.common.run import absolute, load_profile, question_embedder, recorded
 from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
-from jobs.questions import Question, read_questions
-from jobs.run import absolute, load_profile, question_embedder, recorded
 from schemas.archive import who
 from schemas.profile import AnswererProfile
 
@@ -52,7 +52,7 @@ class Config(JobConfig):
     questions: str
     """File with questions and answers: LongMemEval, LoCoMo, or questions.jsonl of jobs.sample."""
     profiles: list[str] = Field(["default"], min_length=1)
-    """Answerers: names in jobs/configs/answerers or TOML files."""
+    """Answerers: names in cluster/profiles/answerers or TOML files."""
     report: str
     """Folder for report.json, report.md and report.png."""
     format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
@@ -72,8 +72,8 @@ class Config(JobConfig):
 @recorded("evaluate qa", writes="report")
 def run(config: Config) -> dict:
     """Measure every profile with retrieval off and on, write the report, return the summary."""
-    from cluster.models import ModelError, resolve_answerer
-    from cluster.store import StoreError
+    from cluster.models.sources import ModelError, resolve_answerer
+    from cluster.store.store import StoreError
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
@@ -109,8 +109,8 @@ def run(config: Config) -> dict:
 
 
 def retrieve(config: Config, questions: list[Question]) -> list[list]:
-    """For each question the facts (cluster.evaluation.qa.Fact) of its first hits, best first."""
-    from cluster.store import Store
+    """For each question the facts (cluster.evaluate.qa.Fact) of its first hits, best first."""
+    from cluster.store.store import Store
 
     store = Store(absolute(config.store))
     view = store.run(config.as_of)
@@ -127,7 +127,7 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
 
 def fact_of(hit: dict):
     """A hit as a fact of the prompt: a record's text, or who said what."""
-    from cluster.evaluation.qa import Fact
+    from cluster.evaluate.qa import Fact
 
     text = hit.get("semantic_text")
     if text is None:
@@ -143,7 +143,7 @@ def fact_of(hit: dict):
 
 def prompts_of(questions: list[Question], facts: list[list] | None) -> list[list[list[dict]]]:
     """Prompts with all facts, and with ever fewer where these do not fit."""
-    from cluster.evaluation.qa import messages
+    from cluster.evaluate.qa import messages
 
     prompts = []
     for number, question in enumerate(questions):
@@ -175,7 +175,7 @@ def _verdict(text: str) -> float | None:
 
 def assess(questions: list[Question], replies: list[dict], verdicts: list[float | None]) -> list[dict]:
     """One row per answer."""
-    from cluster.evaluation.scoring import exact_match, token_f1
+    from cluster.evaluate.scoring import exact_match, token_f1
 
     rows = []
     for question, reply, verdict in zip(questions, replies, verdicts, strict=True):
@@ -195,7 +195,7 @@ def assess(questions: list[Question], replies: list[dict], verdicts: list[float 
 
 
 def board(rows: list[dict]) -> dict:
-    from cluster.evaluation.scoring import mean
+    from cluster.evaluate.scoring import mean
 
     measures = ("exact", "f1", "judged", "unanswered")
     return {"questions": len(rows), **{name: mean(row[name] for row in rows) for name in measures}}

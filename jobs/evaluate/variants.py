@@ -6,8 +6,8 @@ default:merged         the adapter folded into the weights
 default:per_request    the adapter kept apart
 """
 
-from jobs.cli import UsageError
-from jobs.run import load_profile
+from jobs.common.cli import UsageError
+from jobs.common.run import load_profile
 
 VARIANTS = ("base", "merged", "per_request")
 

@@ -25,7 +25,8 @@ from typing import Literal
 import filelock
 from pydantic import Field, ValidationInfo, field_validator
 
-from jobs.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.common.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
 from jobs.ingest import beam, chatgpt, locomo, longmemeval, messages, realtalk, sharegpt
 from jobs.ingest.files import InputFile, digest_of, find_files
 from jobs.ingest.foreign import hint
@@ -41,7 +42,6 @@ from jobs.ingest.output import (
     remove_leftovers,
 )
 from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
-from jobs.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
 from schemas.archive import EMPTY_CHAT, EMPTY_TURN, UNKNOWN_TIME, InvalidSession
 
 READERS = {
@@ -273,7 +273,7 @@ def _keep_first(rejection: Rejection, reasons: list[str]) -> None:
     """Keep the first NUM_REASONS that differ, with their places, to be shown when the job fails."""
     if rejection.kind == NOTE or len(reasons) == NUM_REASONS:
         return
-    from cluster.redact import redact
+    from cluster.backfill.redact import redact
 
     # It may quote the value that is wrong.
     told = redact(rejection.reason).text
@@ -290,7 +290,7 @@ def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
     counts["num_rejections"] += 1
     if rejection.kind == REST_OF_FILE:
         counts["num_cut_files"] += 1
-        from cluster.redact import redact
+        from cluster.backfill.redact import redact
 
         say(f"[ingest] {rejection.file}: {redact(rejection.reason).text}")
 

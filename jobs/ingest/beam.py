@@ -6,7 +6,7 @@ said.
 
 from collections.abc import Iterator
 
-from jobs.dialogues import beam_day, beam_session, beam_text, beam_turns
+from jobs.common.dialogues import beam_day, beam_session, beam_text, beam_turns
 from jobs.ingest.fields import archive_role, archive_turns
 from schemas.archive import InvalidSession
 

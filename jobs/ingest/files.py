@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from jobs.cli import JobError, UsageError, say
+from jobs.common.cli import JobError, UsageError, say
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")
 

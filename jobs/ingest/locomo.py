@@ -7,7 +7,7 @@ names. Shared images are in the text by their captions.
 import functools
 from collections.abc import Iterator
 
-from jobs.dialogues import SESSION, with_caption
+from jobs.common.dialogues import SESSION, with_caption
 from jobs.ingest.fields import archive_id, archive_turns
 from schemas.archive import InvalidSession
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.cli import JobError
-from jobs.items import Rejection
+from jobs.common.cli import JobError
+from jobs.common.items import Rejection
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 
 SESSIONS_PER_FILE = 4096

@@ -6,7 +6,7 @@ turns keep their names. Shared pictures are in the text by their captions.
 
 from collections.abc import Iterator
 
-from jobs.dialogues import realtalk_sessions, realtalk_time, realtalk_user, with_caption
+from jobs.common.dialogues import realtalk_sessions, realtalk_time, realtalk_user, with_caption
 from jobs.ingest.fields import archive_turns
 from schemas.archive import InvalidSession
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.archive import check_group, open_parquet
-from jobs.cli import JobError
+from cluster.backfill.archive import check_group, open_parquet
+from jobs.common.cli import JobError
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 
 NEW, CHANGED, DUPLICATE, CONFLICT = "new", "changed", "duplicate", "conflict"

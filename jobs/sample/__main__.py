@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from jobs.cli import JobConfig, UsageError, main, say
+from jobs.common.cli import JobConfig, UsageError, main, say
 from jobs.sample.world import START, build_world
 from jobs.sample.written import SPLITS, Written, corpus_hash, read_people, read_segments
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS

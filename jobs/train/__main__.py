@@ -23,10 +23,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.resources import connect, hide_secrets, num_cores
-from cluster.training.settings import TrainingError, last_checkpoint
-from jobs.cli import JobError, main, say
-from jobs.run import absolute, recorded
+from cluster.runtime import connect, hide_secrets, num_cores
+from cluster.train.settings import TrainingError, last_checkpoint
+from jobs.common.cli import JobError, main, say
+from jobs.common.run import absolute, recorded
 from jobs.train import adapter, evolvable
 from jobs.train.config import PLACES, TrainConfig
 
@@ -36,7 +36,7 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "ray")
 @recorded("train", writes="output")
 def run(config: TrainConfig) -> dict:
     """Train, and return the summary. Safe to repeat at any time."""
-    from cluster.models import ModelError, model_folder, source_hash
+    from cluster.models.sources import ModelError, model_folder, source_hash
 
     config = config.model_copy(update={"data": absolute(config.data), "output": absolute(config.output)})
     output = Path(config.output)

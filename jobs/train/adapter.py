@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from jobs.cli import UsageError
+from jobs.common.cli import UsageError
 from jobs.train.cards import hub_line, recipe_of, table
 from jobs.train.config import TrainConfig
 from schemas.training import PROFILE_FILE
@@ -33,7 +33,7 @@ CURVES = (
 
 def worker() -> Callable[[dict], None]:
     """What each worker runs. The first leaves the folder and `result.json` in the output."""
-    from cluster.training.trainer import train_adapter
+    from cluster.train.trainer import train_adapter
 
     return train_adapter
 
@@ -82,7 +82,7 @@ def hash_data(config: TrainConfig) -> str:
 
 def complete(config: TrainConfig, base: Path, folder: Path) -> None:
     """Check that the adapter fits its base, and put the learned profile beside it. ModelError when not."""
-    from cluster.models import check_adapter
+    from cluster.models.sources import check_adapter
 
     check_adapter(base, folder)
     write_profile(config, folder)

@@ -5,10 +5,10 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cluster.resources import ClusterConfig
-from cluster.training.settings import EvolvableSettings, LoraSettings, Recipe
-from jobs.cli import JobConfig
-from jobs.run import CONFIGS
+from cluster.runtime import ClusterConfig
+from cluster.train.settings import EvolvableSettings, LoraSettings, Recipe
+from jobs.common.cli import JobConfig
+from jobs.common.run import CONFIGS
 from schemas.training import TASKS
 
 PLACES = {"data", "output", "workers", "cluster"}

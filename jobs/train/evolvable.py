@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.training.settings import EvolvableSettings, TrainingError
-from jobs.cli import UsageError
-from jobs.run import absolute
+from cluster.train.settings import EvolvableSettings, TrainingError
+from jobs.common.cli import UsageError
+from jobs.common.run import absolute
 from jobs.train.cards import hub_line, recipe_of, table
 from jobs.train.config import TrainConfig
 from schemas.evolvable import EvolvableShape
@@ -26,7 +26,7 @@ CURVES = (
 
 def worker() -> Callable[[dict], None]:
     """What each worker runs."""
-    from cluster.evolvable.training import train_worker
+    from cluster.train.evolvable import train_worker
 
     return train_worker
 
@@ -37,7 +37,7 @@ def settle(config: TrainConfig) -> TrainConfig:
     if not (start := config.evolvable.start):
         return config
     from cluster.evolvable.checkpoint import read_config
-    from cluster.models import model_folder
+    from cluster.models.sources import model_folder
 
     model = read_config(model_folder(start, None))
     if Path(start).is_dir():
@@ -63,7 +63,7 @@ def settle(config: TrainConfig) -> TrainConfig:
 
 def hash_data(config: TrainConfig) -> str:
     """Hash over the rows of the set, after a look at settings and samples."""
-    from cluster.evolvable.samples import histories_of, read_rows
+    from cluster.train.evolvable_samples import histories_of, read_rows
 
     if config.lora.first_layer or config.lora.quantize != "none":
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Train the pair model: labelled pairs of memories become the decider `pairs` (cluster.consolidation.pairs).
+"""Train the pair model: labelled pairs of memories become the decider `pairs` (cluster.consolidate.pairs).
 
     python -m jobs.train.pairs --output DIR       # a minute on one core; the shipped one was made so
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from jobs.cli import JobConfig, UsageError, main, say
+from jobs.common.cli import JobConfig, UsageError, main, say
 
 CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
 
@@ -61,7 +61,7 @@ class Example:
 
 def run(config: PairsConfig) -> dict:
     """Train, choose thresholds, write the model, return the summary."""
-    from cluster.consolidation.pairs import PairModel, PairSettings
+    from cluster.consolidate.pairs import PairModel, PairSettings
 
     started_s = time.monotonic()
     corpus = Path(config.corpus)
@@ -153,7 +153,7 @@ def resembling(folder: Path, num_keeps: int) -> list[Example]:
 
 
 def _resembling(memories: list[dict], num_keeps: int) -> Iterator[Example]:
-    from cluster.consolidation.pair_features import likeness
+    from cluster.consolidate.pair_features import likeness
 
     ended_by = _ended_by(memories)
     for number, older in enumerate(memories):
@@ -191,7 +191,7 @@ def fit(examples: list[Example], strength: float):
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
-    from cluster.consolidation.pairs import LABELS, NUM_BUCKETS, PairModel, buckets
+    from cluster.consolidate.pairs import LABELS, NUM_BUCKETS, PairModel, buckets
 
     rows = [buckets(one.older, one.newer) for one in examples]
     ends = np.cumsum([0, *map(len, rows)])
@@ -209,7 +209,7 @@ def fit(examples: list[Example], strength: float):
 def choose_thresholds(model, tune: list[Example], alike: list[Example], config: PairsConfig):
     """The least thresholds, not below those of the config, at which no labelled keep of `tune` is touched,
     and at most `max_wrong` of `alike`, pairs that look like keeps and that nobody has labelled."""
-    from cluster.consolidation.pairs import PairSettings
+    from cluster.consolidate.pairs import PairSettings
 
     def wrong(score: str) -> float:
         anything = PairSettings(min_delete=float(score != "delete"), min_unite=float(score != "unite"))
@@ -259,7 +259,7 @@ license: apache-2.0
 ---
 # pairs: what a newer memory does to an older one
 
-A softmax over features of the wording of two memories (`cluster.consolidation.pair_features`), learned by
+A softmax over features of the wording of two memories (`cluster.consolidate.pair_features`), learned by
 `python -m jobs.train.pairs`. No language model, no GPU.
 
 Learned from {counts}: the written corpus's pairs, and the people of its part `train`. Keeps that nobody

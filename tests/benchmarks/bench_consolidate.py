@@ -80,8 +80,8 @@ def records(num_users: int, num: int, first: int, texts, vectors) -> dict:
 
 
 def write_store(uri: str, num_users: int, num: int) -> None:
-    from cluster.files import Files
-    from cluster.store import Store
+    from cluster.store.files import Files
+    from cluster.store.store import Store
     from schemas.store import records_schema
 
     store, staging = Store(uri, must_exist=False), Files(uri, "staging")
@@ -127,11 +127,11 @@ def store_name(num_users: int, num_memories: int) -> str:
 
 def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
     """One night on a store of this size."""
-    from cluster.consolidation.plan import plan_group
-    from cluster.consolidation.stages import DecideStage
-    from cluster.files import Files
-    from cluster.store import Store
-    from jobs.updates import UpdateConfig, group_users
+    from cluster.consolidate.plan import plan_group
+    from cluster.consolidate.stages import DecideStage
+    from cluster.store.files import Files
+    from cluster.store.store import Store
+    from jobs.common.updates import UpdateConfig, group_users
 
     with tempfile.TemporaryDirectory(dir=folder) as uri:
         prepared = folder and folder / store_name(num_users, num_memories)
@@ -179,8 +179,8 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
 
 
 def make_settings(uri: str, new_run: str, config):
-    from cluster.consolidation.plan import Settings
-    from cluster.consolidation.rules import rules_fingerprint
+    from cluster.consolidate.plan import Settings
+    from cluster.consolidate.rules import rules_fingerprint
 
     return Settings(
         uri=uri,

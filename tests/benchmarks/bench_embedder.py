@@ -25,9 +25,9 @@ SEGMENTS = Path(__file__).parents[2] / "jobs" / "sample" / "corpus" / "segments"
 
 
 def load(name: str, **changes):
-    from cluster.embedder import Embedder
-    from cluster.models import resolve_embedder
-    from jobs.run import load_profile
+    from cluster.embed.embedder import Embedder
+    from cluster.models.sources import resolve_embedder
+    from jobs.common.run import load_profile
     from schemas.profile import EmbedderProfile
 
     profile = load_profile("embedders", name, EmbedderProfile).model_copy(update=changes)

@@ -22,9 +22,9 @@ from pathlib import Path
 
 
 def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
-    from cluster.archive import inspect_file, list_files, plan_units, read_unit
-    from cluster.segmenter import cut_session, tokenizer_offsets
-    from cluster.stages import _tokenizer
+    from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
+    from cluster.backfill.segmenter import cut_session, tokenizer_offsets
+    from cluster.backfill.stages import _tokenizer
 
     offsets = tokenizer_offsets(_tokenizer(profile))
     found = []
@@ -39,11 +39,11 @@ def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
 
 
 def resolved(name: str, **changes):
-    from cluster.models import resolve_encoder
-    from jobs.run import load_profile
+    from cluster.models.sources import resolve_encoder
+    from jobs.common.run import load_profile
     from schemas.profile import EncoderProfile
 
-    return resolve_encoder(load_profile("profiles", name, EncoderProfile).model_copy(update=changes))
+    return resolve_encoder(load_profile("encoders", name, EncoderProfile).model_copy(update=changes))
 
 
 def part_raw(options) -> dict:
@@ -59,7 +59,8 @@ def part_recipe(options) -> dict:
 
 def _ask_engine(archive: str, profile, num_segments: int) -> tuple:
     """(encoder, replies, result) of one call to the profile's engine, without Ray."""
-    from cluster.encoder import Encoder, Request
+    from cluster.backfill.encoder import Encoder
+    from cluster.models.engine import Request
 
     segments = segments_of(archive, profile, num_segments)
     started_s = time.monotonic()
@@ -78,9 +79,9 @@ def part_pipeline(options) -> dict:
     """The same segments through the job's own encode stage, in a Ray Data actor."""
     import ray
 
-    from cluster.files import Files
-    from cluster.resources import ClusterConfig, PoolConfig, actor_options, connect
-    from cluster.stages import EncodeStage, plan_path
+    from cluster.backfill.stages import EncodeStage, plan_path
+    from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
+    from cluster.store.files import Files
     from schemas.store import SEGMENT_SCHEMA
 
     # No halving here: the raw engine answers each prompt once, and so must we.

@@ -101,9 +101,9 @@ def lightmem(folder: Path, vectors, times, payloads, threshold: float) -> tuple[
 
 def ours(texts, vectors, num_new: int) -> tuple[list, float]:
     """Candidates and fold of one user; the questions that a decider is asked, and the seconds."""
-    from cluster.consolidation.attributes import binding_keys, keys, read_attributes
-    from cluster.consolidation.candidates import similar_pairs, slot_pairs, union
-    from cluster.consolidation.fold import Memory, Pair, Verdict, fold
+    from cluster.consolidate.attributes import binding_keys, keys, read_attributes
+    from cluster.consolidate.candidates import similar_pairs, slot_pairs, union
+    from cluster.consolidate.fold import Memory, Pair, Verdict, fold
 
     asked = []
 
@@ -125,7 +125,7 @@ def ours(texts, vectors, num_new: int) -> tuple[list, float]:
 
 
 def part_speed(options) -> dict:
-    from cluster.consolidation.grammar import read
+    from cluster.language.grammar import read
 
     ours(*synthetic(200, seed=1), 200)
     for num in options.num_memories:
@@ -160,8 +160,8 @@ def part_speed(options) -> dict:
 
 
 def part_calls(options) -> dict:
-    from cluster.consolidation.fold import Question, Source, fold
-    from cluster.consolidation.rules import Rules
+    from cluster.consolidate.fold import Question, Source, fold
+    from cluster.consolidate.rules import Rules
     from jobs.sample.__main__ import SampleConfig
     from jobs.sample.__main__ import run as make_sample
     from tests.gold import gold_pairs, gold_rows, load_embedder
@@ -212,9 +212,9 @@ def tokens_of():
     """(question, verdict) -> tokens of the default decider's prompt and of the answer."""
     from transformers import AutoTokenizer
 
-    from cluster.consolidation.decider import DeciderPrompt
-    from cluster.models import base_folder, resolve_decider
-    from jobs.run import load_profile
+    from cluster.consolidate.decider import DeciderPrompt
+    from cluster.models.sources import base_folder, resolve_decider
+    from jobs.common.run import load_profile
     from schemas.profile import DeciderProfile
 
     profile = resolve_decider(load_profile("deciders", "default", DeciderProfile))

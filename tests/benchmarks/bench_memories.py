@@ -1,11 +1,12 @@
-"""Memories: what a profile writes of plain statements and of the written corpus; what cluster.dates reads.
+"""Memories: what a profile writes of plain statements and of the written corpus; what
+cluster.language.dates reads.
 
     python -m tests.benchmarks.bench_memories dates --people tune
     python -m tests.benchmarks.bench_memories plain corpus --profile default --people tune
     python -m tests.benchmarks.bench_memories corpus --profile default --min-confidence 0.5 0.6 --dump FILE
 
-dates: every memory of the English people as they wrote it, read by cluster.dates on the day of its session.
-Right is the day from which it holds; of those that only end, the day to which. No model.
+dates: every memory of the English people as they wrote it, read by cluster.language.dates on the day of its
+session. Right is the day from which it holds; of those that only end, the day to which. No model.
 plain: twelve statements that leave no doubt, and twelve messages that state nothing, each alone and with an
 answer behind it. A statement is remembered if records say all that must be remembered of it, and deny or not
 as it does; a record that says none of it is invented, as is every record of the others.
@@ -67,7 +68,7 @@ DAY = dt.datetime(2026, 1, 10, 9, tzinfo=dt.UTC)
 
 
 def dates(args) -> None:
-    from cluster.dates import resolve
+    from cluster.language.dates import resolve
 
     counts, undated = Counter(), Counter()
     for memory in people(args).memories:
@@ -96,12 +97,12 @@ def dates(args) -> None:
 
 def load(args):
     """The profile's encoder; one that measures confidence where that is asked for."""
-    from cluster.encoder import Encoder
-    from cluster.models import resolve_encoder
-    from jobs.run import load_profile
+    from cluster.backfill.encoder import Encoder
+    from cluster.models.sources import resolve_encoder
+    from jobs.common.run import load_profile
     from schemas.profile import EncoderProfile
 
-    profile = load_profile("profiles", args.profile, EncoderProfile)
+    profile = load_profile("encoders", args.profile, EncoderProfile)
     if args.min_confidence or args.dump:
         profile = EncoderProfile.model_validate(profile.model_dump() | {"min_confidence": 0.0})
     encoder = Encoder(resolve_encoder(profile), max_num_seqs=args.max_num_seqs)
@@ -111,8 +112,8 @@ def load(args):
 
 def encode(encoder, sessions: list[dict]) -> list[tuple[dict, object]]:
     """Segments of the sessions with their encodings; prints what they cost."""
-    from cluster.segmenter import cut_session
-    from cluster.stages import segment_offsets
+    from cluster.backfill.segmenter import cut_session
+    from cluster.backfill.stages import segment_offsets
 
     offsets = segment_offsets(encoder.profile)
     segments = [segment for session in sessions for segment in cut_session(session, offsets, encoder.profile)]
@@ -183,7 +184,7 @@ def plain_session(user_id: str, text: str, answer: str) -> dict:
 
 def judge(text: str, wanted: str, records: list[str]) -> tuple[bool, list[str]]:
     """Whether the records say all that must be said of a statement, and those that say none of it."""
-    from cluster.evaluation.memories import denies, holds_keys
+    from cluster.evaluate.memories import denies, holds_keys
 
     memories = [memory.strip() for memory in wanted.split(";")]
     says = {

@@ -24,8 +24,8 @@ NUM_USERS = 100
 
 
 def write_store(uri: str, num: int, num_runs: int) -> None:
-    from cluster.files import Files
-    from cluster.store import Store
+    from cluster.store.files import Files
+    from cluster.store.store import Store
     from schemas.store import records_schema
 
     store, staging, size = Store(uri, must_exist=False), Files(uri, "staging"), num // num_runs

@@ -10,14 +10,14 @@ import lance  # noqa: F401  (the server that forks has all of it imported)
 import pyarrow as pa
 from lancedb.index import FTS
 
-from cluster import maintenance
-from cluster.erasure import forget as forgetting
-from cluster.erasure.rules import Subject
-from cluster.files import Files
-from cluster.store import Store
+from cluster.forget import erase as forgetting
+from cluster.forget.rules import Subject
+from cluster.store import maintenance
+from cluster.store.files import Files
+from cluster.store.store import Store
 from schemas.store import table_schemas
 from tests.e2e.operations.stores import ANN, LYON, MOON, OSLO, TEA, ops_row, read
-from tests.unit.cluster.test_store import DIM, SCHEMAS, commit, memory, rejection, run_row, segment
+from tests.unit.cluster.store.test_store import DIM, SCHEMAS, commit, memory, rejection, run_row, segment
 
 OP = "op"
 """Id of the run that an operation makes."""

@@ -171,7 +171,7 @@ def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
 
 
 def test_another_encoder_needs_an_explicit_word(archive, store, tmp_path):
-    profile = Path(f"jobs/configs/profiles/{ENCODER}.toml").read_text()
+    profile = Path(f"cluster/profiles/encoders/{ENCODER}.toml").read_text()
     other = tmp_path / "other.toml"
     other.write_text(re.sub(r"(?m)^max_tokens = \d+", "max_tokens = 300", profile))
     done = job("jobs.backfill", "--archive", archive, "--store", store, "--profile", other, code=1)
@@ -211,7 +211,7 @@ def test_a_cap_on_tokens_stops_before_any_call(archive, tmp_path):
 
 
 def test_a_second_writer_is_told_who_holds_the_store(archive, store):
-    from cluster.lease import Lease
+    from cluster.store.lease import Lease
 
     with Lease(str(store), "a test that holds the lease"):
         done = job("jobs.backfill", "--archive", archive, "--store", store, code=1)

@@ -10,12 +10,12 @@ import lancedb
 import numpy as np
 import pytest
 
-from cluster.consolidation.budget import Budget
-from cluster.consolidation.stages import DecideStage
-from cluster.files import Files
-from cluster.lease import Lease
-from cluster.store import Store
-from jobs.cli import JobError, UsageError
+from cluster.consolidate.budget import Budget
+from cluster.consolidate.stages import DecideStage
+from cluster.store.files import Files
+from cluster.store.lease import Lease
+from cluster.store.store import Store
+from jobs.common.cli import JobError, UsageError
 from jobs.consolidate import ConsolidateConfig, run
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback
@@ -23,7 +23,7 @@ from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from tests.e2e.conftest import job
 from tests.gold import STAND_BESIDE, consolidated_world, gold_rows, load_embedder, memory_row, write_run
-from tests.unit.cluster.consolidation.nights import Model
+from tests.unit.cluster.consolidate.nights import Model
 
 
 @pytest.fixture(scope="module")
@@ -273,8 +273,8 @@ def by_model(monkeypatch):
             return [stage(group) for group in groups if group["num_targets"] or group["num_repeats"]]
 
         load = lambda profile, **_: Model(*answers)  # noqa: E731
-        monkeypatch.setattr("cluster.consolidation.stages.ModelDecider", load)
-        monkeypatch.setattr("jobs.updates.decide", decide)
+        monkeypatch.setattr("cluster.consolidate.stages.ModelDecider", load)
+        monkeypatch.setattr("jobs.common.updates.decide", decide)
         return consolidate(store, decider="model", **options)
 
     return consolidate_by

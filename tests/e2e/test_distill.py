@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.archive import inspect_file, list_files, plan_units, read_unit
-from jobs.run import load_profile
+from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
+from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 from schemas.record import parse_answer
 from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
@@ -148,7 +148,7 @@ def test_a_killed_and_capped_distillation_pays_for_each_segment_once(four_users,
 @pytest.mark.slow
 def test_a_real_endpoint_teaches_under_the_schema(archive, tmp_path):
     """vLLM's server with SmolLM2, on loopback."""
-    from cluster.models import model_folder
+    from cluster.models.sources import model_folder
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -193,7 +193,7 @@ def test_models_of_this_cluster_teach_and_judge_once(archive, tmp_path):
     student = EncoderProfile.model_validate_json((tmp_path / "set" / "profile.json").read_text())
     assert (
         student.system_prompt
-        == load_profile("profiles", "extractor-135m", EncoderProfile).system_prompt.strip()
+        == load_profile("encoders", "extractor-135m", EncoderProfile).system_prompt.strip()
     )
     again = job(*command, "--max-segments", 6).summary
     assert again["num_teach_asked"] == again["num_judge_asked"] == 0

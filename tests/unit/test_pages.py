@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from jobs import cli
 from jobs.backfill import BackfillConfig
+from jobs.common import cli
 from jobs.evaluate.__main__ import COMMANDS
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from schemas.store import RUNS_SCHEMA, table_schemas
@@ -96,7 +96,7 @@ def jobs_there_are() -> list[str]:
 
 
 class Job(typing.NamedTuple):
-    """What a job hands to jobs.cli.main."""
+    """What a job hands to jobs.common.cli.main."""
 
     config: type[BaseModel]
     parser: argparse.ArgumentParser

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.files import Files
-from cluster.store import Store
+from cluster.store.files import Files
+from cluster.store.store import Store
 from tests.e2e.operations.stores import (
     LYON,
     MOON,
@@ -13,7 +13,7 @@ from tests.e2e.operations.stores import (
     copy_of,
     record_id,
 )
-from tests.unit.cluster.test_store import (
+from tests.unit.cluster.store.test_store import (
     commit,
     rejection,
 )

@@ -3,11 +3,11 @@
 import datetime as dt
 import shutil
 
-from cluster.files import Files, everything
-from cluster.ledger import Ledger
-from cluster.store import Store
+from cluster.backfill.ledger import Ledger
+from cluster.store.files import Files, everything
+from cluster.store.store import Store
 from schemas.store import DECISIONS_SCHEMA, records_schema
-from tests.unit.cluster.test_store import (
+from tests.unit.cluster.store.test_store import (
     DIM,
     SCHEMAS,
     digest,

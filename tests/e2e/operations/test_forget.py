@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from lancedb.table import LanceTable
 
-from cluster.erasure import leftovers, proof
-from cluster.erasure.forgotten import BLANK, Forgotten
-from cluster.erasure.rules import Subject
-from cluster.files import Files, everything
-from cluster.store import settle
-from jobs.cli import JobError, main
+from cluster.forget import leftovers, proof
+from cluster.forget.forgotten import BLANK, Forgotten
+from cluster.forget.rules import Subject
+from cluster.store.files import Files, everything
+from cluster.store.store import settle
+from jobs.common.cli import JobError, main
 from jobs.forget import ForgetConfig
 from jobs.forget import run as forget_job
 from jobs.rollback import RollbackConfig
@@ -30,7 +30,7 @@ from tests.e2e.operations.stores import (
     tables,
     texts,
 )
-from tests.unit.cluster.test_store import (
+from tests.unit.cluster.store.test_store import (
     commit,
     segment,
     vector,
@@ -188,7 +188,7 @@ def test_of_whom_the_store_has_nothing_nothing_is_found_or_blocked_or_changed(st
 def test_nothing_found_is_a_failure_to_who_called(store, monkeypatch):
     monkeypatch.setattr("sys.argv", ["forget", "--store", store.uri, "--user-id", "nobody-here"])
     # It would be taken from the tests that follow, too.
-    monkeypatch.setattr("jobs.cli.reserve_stdout", lambda: None)
+    monkeypatch.setattr("jobs.common.cli.reserve_stdout", lambda: None)
     with pytest.raises(SystemExit) as ended:
         main(ForgetConfig, forget_job, "Forget.")
     assert ended.value.code == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.cli import JobError
+from jobs.common.cli import JobError
 from jobs.history import HistoryConfig
 from jobs.history import run as history_job
 from tests.e2e.operations.stores import (

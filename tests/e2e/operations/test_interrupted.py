@@ -8,13 +8,13 @@ from lance.dataset import DatasetOptimizer
 from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.table import LanceTable, Tags
 
-from cluster import maintenance
-from cluster.erasure import forget as forgetting
-from cluster.erasure.rules import Subject
-from cluster.files import Files
-from cluster.lease import Lease
-from cluster.store import Store
-from jobs.cli import JobError
+from cluster.forget import erase as forgetting
+from cluster.forget.rules import Subject
+from cluster.store import maintenance
+from cluster.store.files import Files
+from cluster.store.lease import Lease
+from cluster.store.store import Store
+from jobs.common.cli import JobError
 from jobs.compact import CompactConfig
 from jobs.compact import run as compact_job
 from jobs.forget import ForgetConfig
@@ -33,7 +33,7 @@ from tests.e2e.operations.stores import (
     read,
     tables,
 )
-from tests.unit.cluster.test_store import (
+from tests.unit.cluster.store.test_store import (
     SCHEMAS,
     view,
 )

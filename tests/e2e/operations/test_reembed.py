@@ -4,21 +4,21 @@ import json
 
 import numpy as np
 
-from cluster.files import Files
-from cluster.models import resolve_embedder
-from cluster.reembed import ReembedStage, plan_batches
+from cluster.embed.reembed import ReembedStage, plan_batches
+from cluster.models.sources import resolve_embedder
+from cluster.store.files import Files
+from jobs.common.run import load_profile
 from jobs.query import QueryConfig
 from jobs.query import run as query_job
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback_job
-from jobs.run import load_profile
 from schemas.profile import EmbedderProfile
 from tests.e2e.conftest import job
 from tests.e2e.operations.stores import (
     ANN,
     tables,
 )
-from tests.unit.cluster.test_store import (
+from tests.unit.cluster.store.test_store import (
     DIM,
     SCHEMAS,
     view,

@@ -3,10 +3,10 @@
 import lancedb
 import pytest
 
-from cluster import maintenance
-from cluster.files import Files
-from cluster.store import Store
-from jobs.cli import JobError
+from cluster.store import maintenance
+from cluster.store.files import Files
+from cluster.store.store import Store
+from jobs.common.cli import JobError
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback_job
 from tests.e2e.operations.stores import (
@@ -17,7 +17,7 @@ from tests.e2e.operations.stores import (
     tables,
     texts,
 )
-from tests.unit.cluster.test_store import (
+from tests.unit.cluster.store.test_store import (
     commit,
     segment,
     view,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.store import Store
-from tests.unit.cluster.test_store import commit, segment, vector
+from cluster.store.store import Store
+from tests.unit.cluster.store.test_store import commit, segment, vector
 
 SAID = {
     # Chinese

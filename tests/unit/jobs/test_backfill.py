@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from jobs.backfill import check_plan, check_rejected
-from jobs.cli import JobError
-from jobs.plan import Plan
+from jobs.common.cli import JobError
+from jobs.common.plan import Plan
 
 
 def rejection(number: int, detail: str) -> dict:

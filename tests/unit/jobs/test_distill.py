@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.distillation.examples import completion, duplicates, examine, signature
-from cluster.distillation.teacher import local_records
-from jobs.cli import UsageError
+from cluster.distill.examples import completion, duplicates, examine, signature
+from cluster.distill.teacher import local_records
+from jobs.common.cli import UsageError
+from jobs.common.run import load_profile
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import without_contacts
 from jobs.distill.leaks import read_leaks
 from jobs.distill.sets import Candidates, rejection, split, write, write_profile
 from jobs.evaluate.variants import load_variants
-from jobs.run import load_profile
 from jobs.train import adapter as training
 from jobs.train.config import TrainConfig
 from schemas.profile import EncoderProfile
@@ -110,7 +110,7 @@ def test_near_duplicates_are_found_and_others_are_not():
 
 # --- examples -------------------------------------------------------------------------------------------
 
-PROFILE = load_profile("profiles", "default", EncoderProfile)
+PROFILE = load_profile("encoders", "default", EncoderProfile)
 
 
 AS_DECODED = (
@@ -298,9 +298,9 @@ def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
     write_profile(DistillConfig(archive="x", output=str(data)), taught)
     settings = TrainConfig(task="encoder", data=str(data), output=str(adapter.parent), base="owner/base")
     training.write_profile(settings, adapter)
-    made = load_profile("profiles", str(adapter), EncoderProfile)
+    made = load_profile("encoders", str(adapter), EncoderProfile)
     assert made.model_dump() == PROFILE.model_dump() | {"base": "owner/base", "adapter": str(adapter)}
-    base = load_variants("profiles", [f"{adapter}:base"], EncoderProfile)[f"{adapter}:base"]
+    base = load_variants("encoders", [f"{adapter}:base"], EncoderProfile)[f"{adapter}:base"]
     assert (base.base, base.adapter) == ("owner/base", None)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.evolvable.samples import histories_of, read_rows
 from cluster.evolvable.tokens import exchanges_of
-from jobs.cli import UsageError
+from cluster.train.evolvable_samples import histories_of, read_rows
+from jobs.common.cli import UsageError
 from jobs.distill import evolvable
 from jobs.distill.__main__ import run
 from jobs.distill.config import DistillConfig

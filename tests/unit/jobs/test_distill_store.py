@@ -6,12 +6,12 @@ import types
 
 import pytest
 
-from jobs.cli import UsageError
+from jobs.common.cli import UsageError
+from jobs.common.run import load_profile
 from jobs.distill import facts, replay
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import Leaks, text_key
 from jobs.distill.paraphrase import accepted
-from jobs.run import load_profile
 from schemas.profile import DeciderProfile
 from tests import endpoint as served
 

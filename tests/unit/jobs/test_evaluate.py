@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import UsageError, parse_config
+from jobs.common.cli import UsageError, parse_config
+from jobs.common.questions import Question
 from jobs.evaluate import decider, encoder, qa, retrieval
 from jobs.evaluate.report import markdown
 from jobs.evaluate.variants import load_variants
-from jobs.questions import Question
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
 
@@ -59,18 +59,18 @@ def test_the_composite_counts_failures_and_leaves_out_what_is_rightly_silent():
 
 
 def test_variants_of_a_profile():
-    found = load_variants("profiles", ["default", "default:base"], EncoderProfile)
+    found = load_variants("encoders", ["default", "default:base"], EncoderProfile)
     assert list(found) == ["default", "default:base"]
     assert found["default:base"].adapter is None
     with pytest.raises(UsageError, match="once"):
-        load_variants("profiles", ["default", "default"], EncoderProfile)
+        load_variants("encoders", ["default", "default"], EncoderProfile)
     with pytest.raises(UsageError, match="nowhere"):
-        load_variants("profiles", ["nowhere:base"], EncoderProfile)
+        load_variants("encoders", ["nowhere:base"], EncoderProfile)
 
 
 def test_the_adapter_s_mode_is_part_of_the_variant():
     modes = {
-        name: load_variants("profiles", [f"encoder_v0:{name}"], EncoderProfile)[f"encoder_v0:{name}"]
+        name: load_variants("encoders", [f"encoder_v0:{name}"], EncoderProfile)[f"encoder_v0:{name}"]
         for name in ("merged", "per_request", "base")
     }
     assert [modes[name].adapter_mode for name in ("merged", "per_request")] == ["merged", "per_request"]

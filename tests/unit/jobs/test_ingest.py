@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.archive import list_files
-from jobs.cli import JobError, UsageError
+from cluster.backfill.archive import list_files
+from jobs.common.cli import JobError, UsageError
 from jobs.ingest import IngestConfig, output, run
 from jobs.ingest.output import archive_files
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS

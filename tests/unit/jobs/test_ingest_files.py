@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import jobs.items
-from jobs.cli import JobError, UsageError
+import jobs.common.items
+from jobs.common.cli import JobError, UsageError
+from jobs.common.items import ITEM, REST_OF_FILE, Rejection, read_items
 from jobs.ingest.files import find_files
-from jobs.items import ITEM, REST_OF_FILE, Rejection, read_items
 
 ITEMS = [{"n": 1, "text": 'a "b" \\ [x], {y'}, {"n": 2, "text": "\\\\", "list": [[], {}]}, {"n": 3}]
 
@@ -48,7 +48,7 @@ def lines(items=ITEMS):
 )
 @pytest.mark.parametrize("chunk_bytes", [40, 1 << 20])
 def test_every_shape_gives_its_items(tmp_path, monkeypatch, name, data, packed, chunk_bytes):
-    monkeypatch.setattr(jobs.items, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(jobs.common.items, "CHUNK_BYTES", chunk_bytes)
     path = tmp_path / (name + ".gz" if packed else name)
     path.write_bytes(gzip.compress(data) if packed else data)
     items, rejections = read(path)
@@ -162,8 +162,8 @@ def test_a_broken_array_costs_its_rest(tmp_path, data, num_items, reason):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_an_item_too_long_for_memory_is_skipped(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(jobs.items, "MAX_ITEM_BYTES", 1 << 20)
-    monkeypatch.setattr(jobs.items, "CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(jobs.common.items, "MAX_ITEM_BYTES", 1 << 20)
+    monkeypatch.setattr(jobs.common.items, "CHUNK_BYTES", 1 << 16)
     items = [{"n": 1}, {"n": 2, "text": "x" * (3 << 20)}, {"n": 3}]
     (tmp_path / name).write_bytes(lines(items) if name == "a.jsonl" else json.dumps(items).encode())
     found, (rejection,) = read(tmp_path / name)
@@ -186,7 +186,7 @@ def test_any_bytes_give_items_or_rejections(tmp_path, data):
 def test_arrays_split_at_any_chunk_border(tmp_path, values):
     (tmp_path / "a.json").write_text(json.dumps(values))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs.items, "CHUNK_BYTES", 3)
+        patch.setattr(jobs.common.items, "CHUNK_BYTES", 3)
         items, rejections = read(tmp_path / "a.json")
     assert not rejections
     assert [item for _, item in items] == values
@@ -282,7 +282,7 @@ def test_a_gzip_of_some_kilobytes_cannot_take_all_memory(tmp_path, data, reason)
     assert path.stat().st_size < 300_000
     code = (
         "import pathlib, resource, sys\n"
-        "from jobs.items import Rejection, read_items\n"
+        "from jobs.common.items import Rejection, read_items\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for item in read_items(pathlib.Path(sys.argv[1]), 'a'):\n"
         "    print(item.reason if isinstance(item, Rejection) else item)\n"
@@ -296,7 +296,7 @@ def test_a_gzip_of_some_kilobytes_cannot_take_all_memory(tmp_path, data, reason)
 
 
 def test_marks_inside_of_texts_are_no_values(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs.items, "MAX_ITEM_VALUES", 5)
+    monkeypatch.setattr(jobs.common.items, "MAX_ITEM_VALUES", 5)
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"a": '1,2,3,[4],{5},6, " [,,,'}) + "\n" + json.dumps({"a": [1] * 6}))
     (_, value), rejection = read_items(path, "a.jsonl")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs.common.items import NOTE, Rejection
 from jobs.ingest import READERS, read_file
 from jobs.ingest.files import find_files
-from jobs.items import NOTE, Rejection
 from schemas.archive import check_session
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs.common.items import ITEM
 from jobs.ingest import READERS, read_file
 from jobs.ingest.files import find_files
-from jobs.items import ITEM
 from schemas.archive import MAX_TURN_CHARS, check_session
 from tests.unit.jobs.test_ingest_formats import (
     JSON,

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from cluster.resources import HIDDEN, ClusterConfig, hide_secrets
+from cluster.runtime import HIDDEN, ClusterConfig, hide_secrets
 from jobs.backfill import BackfillConfig
-from jobs.cli import JobError, main, parse_config, say
+from jobs.common.cli import JobError, main, parse_config, say
+from jobs.common.run import Run
 from jobs.evaluate import decider
 from jobs.evaluate.report import write_report
-from jobs.run import Run
 from jobs.train import __main__ as training
 
 CANARY = "hf_" + "Canary0Value" * 3
@@ -60,7 +60,7 @@ def test_no_file_that_a_run_leaves_has_the_token(tmp_path, monkeypatch, way):
 def test_neither_an_error_nor_the_summary_nor_progress_says_the_token(monkeypatch, capfd):
     monkeypatch.setenv("HF_TOKEN", CANARY)
     # Which would leave this process without a stdout.
-    monkeypatch.setattr("jobs.cli.reserve_stdout", lambda: None)
+    monkeypatch.setattr("jobs.common.cli.reserve_stdout", lambda: None)
     say(f"loading with {CANARY}")
 
     def fail(given):
@@ -159,7 +159,7 @@ def test_what_is_no_secret_of_a_url_stays(text):
 
 
 def test_an_error_does_not_say_the_secrets_of_a_url(monkeypatch, capfd):
-    monkeypatch.setattr("jobs.cli.reserve_stdout", lambda: None)
+    monkeypatch.setattr("jobs.common.cli.reserve_stdout", lambda: None)
 
     def fail(given):
         raise JobError("--archive https://user:CANARY@host/x: cannot be listed")

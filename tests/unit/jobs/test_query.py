@@ -4,9 +4,9 @@ import datetime as dt
 
 import pytest
 
-from cluster import store as store_module
+from cluster.store import store as store_module
 from jobs import history, query
-from jobs.cli import parse_config
+from jobs.common.cli import parse_config
 from jobs.query import QueryConfig, line
 
 TURN = {
@@ -105,7 +105,7 @@ def test_neither_are_they_in_a_life(monkeypatch, capsys, as_json):
     revision |= {"evidence": [NAMED | {"turn_index": 0, "content": "I have a dog.", "role": "user"}]}
     life = {"record_id": "r1", "user_id": KEY, "active": True, "revisions": [revision], "decisions": []}
     monkeypatch.setattr(store_module, "Store", OneRun)
-    monkeypatch.setattr("cluster.history.lives", lambda store, where, as_of: [life])
+    monkeypatch.setattr("cluster.consolidate.history.lives", lambda store, where, as_of: [life])
     summary = history.run(history.HistoryConfig(store="s", user_id=KEY, as_json=as_json))
     said = f"{capsys.readouterr().out}{summary}"
     assert KEY not in said and said.count("[redacted:api_key]") >= 3

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.cli import UsageError
+from jobs.common.cli import UsageError
 from jobs.sample.__main__ import SampleConfig, run
 from jobs.sample.phrases import CHANGING
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS, check_session

@@ -4,8 +4,8 @@ import tomllib
 
 import pytest
 
-from jobs.cli import UsageError
-from jobs.run import CONFIGS
+from jobs.common.cli import UsageError
+from jobs.common.run import CONFIGS
 from jobs.train import adapter, evolvable
 from jobs.train.config import TrainConfig
 from schemas.evolvable import EvolvableConfig

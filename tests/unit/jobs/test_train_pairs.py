@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cluster.consolidation.pairs import PairModel
-from jobs.cli import UsageError
+from cluster.consolidate.pairs import PairModel
+from jobs.common.cli import UsageError
 from jobs.train.pairs import Example, PairsConfig, labelled, run, training_examples
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from cluster.evaluation.memories import Found, denies, holds_keys, score
+from cluster.evaluate.memories import Found, denies, holds_keys, score
 from jobs.sample.__main__ import SampleConfig, run
 from jobs.sample.written import CORPUS, SPLITS, read_people, read_segments
 from schemas.archive import check_session

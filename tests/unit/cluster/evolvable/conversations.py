@@ -1,7 +1,7 @@
 """Small conversations with questions, for tests of loss and training."""
 
-from cluster.evolvable.samples import histories_of, reading_of
-from cluster.training.settings import EvolvableSettings
+from cluster.train.evolvable_samples import histories_of, reading_of
+from cluster.train.settings import EvolvableSettings
 from tests.tiny import tiny_tokens
 
 CITIES = ("Lyon", "Oslo", "Quito", "Turin", "Perth", "Osaka", "Cairo", "Delhi")

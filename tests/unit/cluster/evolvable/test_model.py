@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from cluster.evolvable.checkpoint import read_config
 from cluster.evolvable.model import Answer, Chunk, EvolvableModel, Text
 from cluster.evolvable.tokens import Exchange
-from cluster.models import ModelError
+from cluster.models.sources import ModelError
 from tests.tiny import tiny_base, tiny_model, tiny_tokenizer, tiny_tokens
 
 KINDS = ("llama", "qwen3", "qwen3_5")

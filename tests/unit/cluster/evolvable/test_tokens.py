@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.evolvable.tokens import Exchange, Tokens, exchanges_of
-from cluster.models import ModelError
+from cluster.models.sources import ModelError
 from tests.tiny import CHATML, tiny_config, tiny_tokenizer, tiny_tokens
 
 WITH_SYSTEM = (

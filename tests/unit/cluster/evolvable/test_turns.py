@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.attempts import MAX_DEATHS
-from cluster.erasure.forget import find, forget
 from cluster.evolvable.stream import Wavefront
 from cluster.evolvable.turns import TurnStage, read_states
-from cluster.files import Files
-from cluster.maintenance import compact, reembed, rollback
-from cluster.store import Store
-from jobs.turns import all_users, changed_users, paths_of, rejection_rows
+from cluster.forget.erase import find, forget
+from cluster.store.attempts import MAX_DEATHS
+from cluster.store.files import Files
+from cluster.store.maintenance import compact, reembed, rollback
+from cluster.store.store import Store
+from jobs.common.turns import all_users, changed_users, paths_of, rejection_rows
 from schemas.profile import EmbedderProfile, EvolvableProfile
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, turns_schema
 from tests.tiny import save_tiny_model

@@ -1,0 +1,1 @@
+"""From archive to staged files: redact, cut, encode, embed."""

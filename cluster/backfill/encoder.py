@@ -1,0 +1,301 @@
+"""The encoder: segments in, memory records out, and nothing lost on the way.
+
+`encode` holds the rules and knows no engine: it asks `generate` for answers, reads them, halves a segment
+whose answer was cut and asks again, and turns what still fails into a rejection with the raw text. A cut or
+invalid answer is never "no memories".
+
+cluster.models.engine has the engines.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cluster.backfill.gates import refusal, repeated
+from cluster.language.dates import resolve
+from cluster.language.words import words
+from cluster.models.confidence import confidences
+from cluster.models.engine import Generate, Request, TransformersEngine, VllmEngine
+from cluster.models.prompt import PromptBuilder
+from schemas.identity import joined
+from schemas.profile import EncoderProfile
+from schemas.record import EncodedRecord, InvalidAnswer, parse_answer
+
+MIN_HALF_CHARS = 80
+"""A single turn whose half would be shorter is not halved."""
+
+
+MAX_NAME_CHARS = 64
+"""Longer speaker names are ignored."""
+
+_USER = re.compile(r"\b(?:[Tt]he )?User\b|\b[Tt]he user\b")
+
+
+@dataclass
+class _Piece:
+    """A segment, or a part of one after halving."""
+
+    owner: int
+    context: list[dict]
+    current: list[dict]
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A record of an answer, the parts whose indexes it cites, and its confidence where known."""
+
+    record: EncodedRecord
+    current: list[dict]
+    confidence: float | None = None
+
+    @property
+    def turns(self) -> set[int]:
+        """Indexes, in the session, of the turns that it rests on."""
+        return {self.current[index]["turn_index"] for index in self.record.evidence_turns}
+
+
+@dataclass
+class Encoding:
+    """A segment's answer: records of RECORD fields with absolute turn indexes, and how it came about."""
+
+    outcome: str = "complete"
+    """complete | split (halved, then complete) | partial (some part rejected) | rejected (nothing came) |
+    skipped (the profile asks nothing about such segments)."""
+    records: list[dict] = field(default_factory=list)
+    """Where the profile sets `min_confidence` each has its `confidence` too, None if it is not known: for who
+    chooses that bound. It is not staged, and so not stored."""
+    rejections: list[dict] = field(default_factory=list)
+    refusals: list[dict] = field(default_factory=list)
+    """Records that a gate refused: its name as `reason`, `turns`, and the record as `raw`; `confidence` as
+    above."""
+    num_calls: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+def encode(
+    segments: list[dict], generate: Generate, prompt: Callable, profile: EncoderProfile
+) -> list[Encoding]:
+    """Rows of SEGMENT_SCHEMA -> their encodings, in order.
+
+    `prompt(context, current, session_time)` gives token ids. Each round sends everything that is open as one
+    batch: the segments first, then the halves of those that were cut.
+    """
+    max_prompt_tokens = profile.max_model_len - profile.max_tokens
+    encodings = [Encoding() for _ in segments]
+    found: list[list[_Told]] = [[] for _ in segments]
+    open_pieces = [
+        _Piece(i, segment["context"], segment["current"])
+        for i, segment in enumerate(segments)
+        if profile.asks_about(segment)
+    ]
+    while open_pieces:
+        asked, requests, halves = [], [], []
+        for piece in open_pieces:
+            session_time = segments[piece.owner]["session_time"]
+            ids = prompt(piece.context, piece.current, session_time)
+            # Counted in parts the text fitted; joined it may not. The older context goes first.
+            while piece.context and len(ids) > max_prompt_tokens:
+                piece.context = piece.context[len(piece.context) // 2 + 1 :]
+                ids = prompt(piece.context, piece.current, session_time)
+            if len(ids) > max_prompt_tokens:
+                halves += _halve_or_reject(piece, "prompt_too_long", "", encodings[piece.owner], profile)
+            else:
+                asked.append(piece)
+                requests.append(Request(ids, len(piece.current)))
+        for piece, reply in zip(asked, generate(requests) if requests else [], strict=True):
+            encoding = encodings[piece.owner]
+            encoding.num_calls += 1
+            encoding.prompt_tokens += reply.prompt_tokens
+            encoding.cached_tokens += reply.cached_tokens
+            encoding.output_tokens += reply.output_tokens
+            try:
+                records = parse_answer(reply.text, len(piece.current))
+            except InvalidAnswer as error:
+                reason = "invalid_answer" if reply.complete else "cut_answer"
+                smaller = []
+                if not (reply.repeats and error.records):
+                    smaller = _halve_or_reject(piece, reason, reply.text, encoding, profile)
+                # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
+                records = [] if smaller else error.records
+                halves += smaller
+            if any(_at_bound(record, profile) for record in records):
+                # The grammar ended the text, not the model.
+                smaller = _halve_or_reject(piece, "text_at_bound", reply.text, encoding, profile)
+                records = [] if smaller else [r for r in records if not _at_bound(r, profile)]
+                halves += smaller
+            if profile.evidence_by == "words":
+                records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
+            sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
+            for record in records:
+                one = _Told(record, piece.current, sure.get(record.semantic_text))
+                if reason := _refusal(one, piece.context, profile):
+                    encoding.refusals.append(_refused(reason, one, profile))
+                else:
+                    found[piece.owner].append(one)
+        open_pieces = halves
+    for segment, encoding, kept in zip(segments, encodings, found, strict=True):
+        if "repeated" in profile.gates:
+            again = repeated([(one.record.semantic_text, one.turns) for one in kept])
+            encoding.refusals += [_refused("repeated", kept[number], profile) for number in sorted(again)]
+            kept = [one for number, one in enumerate(kept) if number not in again]
+        encoding.records = _rows(segment, kept, profile)
+        if encoding.rejections:
+            encoding.outcome = "partial" if encoding.records else "rejected"
+        elif encoding.num_calls > 1:
+            encoding.outcome = "split"
+        elif not profile.asks_about(segment):
+            encoding.outcome = "skipped"
+    return encodings
+
+
+def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
+    return len(record.semantic_text) >= profile.limits.max_text_chars
+
+
+def _refusal(one: _Told, context: list[dict], profile: EncoderProfile) -> str:
+    """Name of the gate that refuses the record; empty if none does."""
+    if profile.gates:
+        shown = [profile.shown(part["text"]) for part in context + one.current]
+        evidence = [profile.shown(one.current[index]["text"]) for index in one.record.evidence_turns]
+        speakers = [part["speaker"] or "" for part in context + one.current]
+        if reason := refusal(one.record.semantic_text, evidence, [*shown, *speakers], profile.gates):
+            return reason
+    # Where nothing is known of it, a record passes.
+    is_unsure = one.confidence is not None and one.confidence < profile.min_confidence
+    return "unsure" if is_unsure else ""
+
+
+def _refused(reason: str, one: _Told, profile: EncoderProfile) -> dict:
+    refused = {"reason": reason, "turns": sorted(one.turns), "raw": one.record.model_dump_json()}
+    return refused | _measured(one.confidence, profile)
+
+
+def _measured(confidence: float | None, profile: EncoderProfile) -> dict:
+    return {} if profile.min_confidence is None else {"confidence": confidence}
+
+
+def _halve_or_reject(
+    piece: _Piece, reason: str, raw: str, encoding: Encoding, profile: EncoderProfile
+) -> list[_Piece]:
+    halves = _halve(piece) if piece.depth < profile.max_splits else []
+    if not halves:
+        turns = sorted({part["turn_index"] for part in piece.current})
+        encoding.rejections.append({"reason": reason, "turns": turns, "raw": raw})
+    return halves
+
+
+def _halve(piece: _Piece) -> list[_Piece]:
+    current = piece.current
+    if len(current) > 1:
+        middle = len(current) // 2
+        first, second = current[:middle], current[middle:]
+    else:
+        text = current[0]["text"]
+        earliest = max(len(text) // 4, MIN_HALF_CHARS - 1)
+        middle = text.rfind(" ", earliest, len(text) // 2 + 1) + 1 or len(text) // 2
+        if middle < MIN_HALF_CHARS:
+            return []
+        first, second = [current[0] | {"text": text[:middle]}], [current[0] | {"text": text[middle:]}]
+    # The second half sees the first in place of the older context, so that no prompt grows.
+    return [
+        _Piece(piece.owner, piece.context, first, piece.depth + 1),
+        _Piece(piece.owner, first, second, piece.depth + 1),
+    ]
+
+
+def _cite_by_words(record: EncodedRecord, current: list[dict], role: str | None) -> EncodedRecord:
+    """The record, resting on the part that shares most words with it; of equals what the model named."""
+    wanted = words(record.semantic_text)
+    spoken = [index for index, part in enumerate(current) if part["role"] == role] if role else []
+    best = max(
+        spoken or range(len(current)),
+        key=lambda index: (len(wanted & words(current[index]["text"])), index in record.evidence_turns),
+    )
+    return record.model_copy(update={"evidence_turns": [best]})
+
+
+def _rows(segment: dict, kept: list[_Told], profile: EncoderProfile) -> list[dict]:
+    """Records with absolute turns, equal statements united, what the profile leaves out derived."""
+    rows: dict[tuple[str, str], dict] = {}
+    for one in kept:
+        record, parts = one.record, [one.current[index] for index in one.record.evidence_turns]
+        if profile.dates == "resolve":
+            record = _dated(record, segment, parts)
+        record = _by_name(record, parts)
+        key = (record.memory_type, record.semantic_text)
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = record.model_dump(exclude={"evidence_turns"}) | {"turns": set(), "roles": set()}
+            row["confidence"] = one.confidence
+        row["turns"].update(part["turn_index"] for part in parts)
+        said = ("user", "assistant") if record.source_role == "both" else (record.source_role,)
+        row["roles"].update(said if record.source_role else (part["role"] for part in parts))
+    day = segment["session_time"].date().isoformat() if segment["session_time"] else ""
+    return [
+        {
+            **{name: row[name] for name in ("memory_type", "semantic_text", "entities", "tags")},
+            "record_id": record_id(segment, row["memory_type"], row["semantic_text"]),
+            "evidence_turns": sorted(row["turns"]),
+            "source_role": _source_role(row["roles"]),
+            # t_ref is the day on which the information was produced, as encoder_v0 was trained.
+            "temporal": row["temporal"] | {"t_ref": row["temporal"]["t_ref"] or day},
+            **_measured(row["confidence"], profile),
+        }
+        for row in rows.values()
+    ]
+
+
+def _dated(record: EncodedRecord, segment: dict, parts: list[dict]) -> EncodedRecord:
+    """The record with the dates that its words mean on the day on which it was said."""
+    times = {turn["turn_index"]: turn["time"] for turn in segment["turns"]}
+    said = [times[part["turn_index"]] for part in parts if times.get(part["turn_index"])]
+    time = max(said) if said else segment["session_time"]
+    found = resolve(record.semantic_text, time.date() if time else None)
+    temporal = record.temporal.model_copy(
+        update={"t_valid_from": found.valid_from, "t_valid_to": found.valid_to}
+    )
+    return record.model_copy(update={"semantic_text": found.text, "temporal": temporal})
+
+
+def _by_name(record: EncodedRecord, parts: list[dict]) -> EncodedRecord:
+    """The record, telling of "User" by the name of who said it, where its parts bear one."""
+    names = {part["speaker"] for part in parts if part["role"] == "user"}
+    name = " ".join((names.pop() or "").split()) if len(names) == 1 else ""
+    if not name or len(name) > MAX_NAME_CHARS:
+        return record
+    return record.model_copy(update={"semantic_text": _USER.sub(lambda _: name, record.semantic_text)})
+
+
+def _source_role(roles: set[str]) -> str:
+    roles = roles & {"user", "assistant"}
+    return "both" if len(roles) == 2 else next(iter(roles), "")
+
+
+def record_id(segment: dict, memory_type: str, semantic_text: str) -> str:
+    """32 hex digits. The same sentence of another user, session or segment is another record."""
+    ids = (segment["user_id"], segment["session_id"], segment["segment_id"])
+    content = joined(*ids, memory_type, semantic_text)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+# --- a loaded profile ---------------------------------------------------------------------------------
+
+
+class Encoder:
+    """A loaded profile. `encode(segments)` as above; `load_s` is the time that loading took."""
+
+    def __init__(self, profile: EncoderProfile, **engine_options):
+        started_s = time.monotonic()
+        self.profile = profile
+        engine = {"vllm": VllmEngine, "transformers": TransformersEngine}[profile.engine]
+        self.engine = engine(profile, **engine_options)
+        self.prompt = PromptBuilder(profile, self.engine.tokenizer)
+        self.load_s = time.monotonic() - started_s
+
+    def encode(self, segments: list[dict]) -> list[Encoding]:
+        return encode(segments, self.engine.generate, self.prompt, self.profile)

@@ -1,0 +1,269 @@
+"""What becomes of a planned group of users: rows between the stages are references, data lies staged.
+
+    memories, pairs (.plan) --decide--> decisions, revisions --embed--> rows of the tables
+
+Answers of a model are staged as soon as they are had, a file a batch: a killed run asks for none of them
+again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from cluster.consolidate.budget import Budget, CapReached, SharedBudget
+from cluster.consolidate.decider import ModelDecider, expected_tokens, guard
+from cluster.consolidate.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
+from cluster.consolidate.pairs import PairDecider
+from cluster.consolidate.plan import TEMPORAL_NAMES, Settings, load_memories, load_pairs, vectors_of
+from cluster.consolidate.rules import Rules
+from cluster.consolidate.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
+from cluster.embed.embedder import Embedder
+from cluster.store.files import Files
+from cluster.store.store import MAX_IN, Store, in_lists
+from schemas.profile import DeciderProfile, EmbedderProfile
+from schemas.store import DECISIONS_SCHEMA, records_schema
+
+
+def estimate_group(group_id: str, profile: DeciderProfile, settings: Settings, files: Files) -> dict:
+    """Calls and tokens that deciding a planned group would cost, if all it asks for were ignored."""
+    memories, cost = load_memories(group_id, files), {"expected_calls": 0, "expected_tokens": 0}
+    user_ids = sorted({memory.user_id for memory in memories})
+    known = Ledger(Store(settings.uri), files, settings, user_ids)
+
+    def count(questions: list[Question]) -> list[Verdict]:
+        answers = []
+        for question in questions:
+            verdict = known.get(question.decision_id(settings.decider))
+            if verdict is None:
+                cost["expected_calls"] += 1
+                cost["expected_tokens"] += expected_tokens(profile, question)
+            answers.append(verdict or Verdict("ignore"))
+        return answers
+
+    pairs = load_pairs(group_id, files)
+    fold(memories, pairs, count, decider=settings.decider, max_sources=settings.max_sources)
+    return cost
+
+
+COUNTS = (
+    *("num_layers", "num_decisions", "num_decisions_known", "num_rows_decisions", "num_rows_records"),
+    *("num_united", "num_deleted", "num_rewritten", "num_refused", "num_failed"),
+    *("prompt_tokens", "cached_tokens", "output_tokens"),
+)
+"""What DecideStage counts of a group."""
+
+
+WITHOUT_MODEL = {"rules": Rules, "pairs": PairDecider}
+"""Deciders that need no profile: nothing of them has to be started, and they cost nothing."""
+
+
+class DecideStage:
+    """Actor, or a task: group -> decisions and revisions, staged. Without a profile one of WITHOUT_MODEL
+    decides, by its name.
+
+    A group for which the budget does not suffice comes back with `is_stopped`, its answers staged.
+    """
+
+    def __init__(
+        self,
+        profile: DeciderProfile | None,
+        settings: Settings,
+        files: Files,
+        engine: dict,
+        budget: Budget | SharedBudget | None = None,
+        kind: str = "rules",
+    ):
+        self._profile, self._settings, self._files = profile, settings, files
+        self._budget = budget if profile else None
+        self._decider: Rules | PairDecider | ModelDecider | None = None
+        if profile is None:
+            self._decider = WITHOUT_MODEL[kind]()
+        # Loading waits for a question: a run that knows all answers never loads a model.
+        self._load: Callable = lambda: ModelDecider(profile, **engine)
+        self._spent = {"num_calls": 0, "spent_tokens": 0}
+
+    def __call__(self, row: dict) -> dict:
+        self._spent = dict.fromkeys(self._spent, 0)
+        try:
+            return row | self._decide(row) | self._spent | {"is_stopped": False}
+        except CapReached:
+            return row | dict.fromkeys(COUNTS, 0) | self._spent | {"is_stopped": True}
+
+    def _decide(self, row: dict) -> dict:
+        settings, group_id = self._settings, row["group_id"]
+        memories, store = load_memories(group_id, self._files), Store(settings.uri)
+        user_ids = sorted({memory.user_id for memory in memories})
+        ledger = Ledger(store, self._files, settings, user_ids)
+        folded = fold(
+            memories,
+            load_pairs(group_id, self._files),
+            self._deciding(ledger),
+            decider=settings.decider,
+            max_sources=settings.max_sources,
+        )
+        decisions = [row for row in folded.decisions if row["decision_id"] not in ledger.united]
+        stamp = {"decided_at": settings.started_at, "run_id": settings.run_id}
+        asked = [row for row in decisions if row["decider"] == settings.decider]
+        for row in asked if self._profile else ():
+            row.update(model=self._profile.model_name, prompt=self._profile.prompt_fingerprint)
+        self._files.put_rows(
+            f"{group_id}/decisions.parquet", [row | stamp for row in decisions], DECISIONS_SCHEMA
+        )
+        revisions = revision_rows(store, folded.changes, settings)
+        if revisions is not None:
+            num_rewritten = sum(revisions.column("is_rewritten").to_pylist())
+            ready = revisions if num_rewritten else revisions.drop_columns(["is_rewritten"])
+            name = "revisions" if num_rewritten else "records"
+            self._files.put_table(f"{group_id}/{name}.parquet", ready)
+        return {
+            "num_layers": folded.num_layers,
+            "num_decisions": folded.num_questions,
+            "num_decisions_known": folded.num_known,
+            "num_rows_decisions": len(decisions),
+            "num_rows_records": 0 if revisions is None else revisions.num_rows,
+            "num_united": sum(change.closed_reason == UNITE for change in folded.changes),
+            "num_deleted": sum(change.closed_reason == "delete" for change in folded.changes),
+            "num_rewritten": sum(change.is_rewritten for change in folded.changes),
+            "num_refused": sum(row["outcome"] == "refused" for row in asked),
+            "num_failed": sum(row["outcome"] == "failed" for row in asked),
+            "prompt_tokens": sum(row["prompt_tokens"] for row in asked),
+            "cached_tokens": sum(row["cached_tokens"] for row in asked),
+            "output_tokens": sum(row["output_tokens"] for row in asked),
+        }
+
+    def _deciding(self, ledger: Ledger) -> Decide:
+        decider, settings = self._settings.decider, self._settings
+
+        def decide(questions: list[Question]) -> list[Verdict]:
+            verdicts = [ledger.get(question.decision_id(decider)) for question in questions]
+            missing = [number for number, verdict in enumerate(verdicts) if verdict is None]
+            for start in range(0, len(missing), settings.batch_size):
+                batch = missing[start : start + settings.batch_size]
+                for number, verdict in zip(batch, self._ask([questions[n] for n in batch]), strict=True):
+                    verdicts[number] = verdict
+            return verdicts
+
+        return decide
+
+    def _ask(self, questions: list[Question]) -> list[Verdict]:
+        verdicts: list[Verdict] = []
+        while rest := questions[len(verdicts) :]:
+            if self._budget:
+                rest = rest[: self._budget.take([expected_tokens(self._profile, one) for one in rest])]
+            if not rest:
+                raise CapReached
+            verdicts += self._answer(rest)
+        return verdicts
+
+    def _answer(self, questions: list[Question]) -> list[Verdict]:
+        if self._decider is None:
+            self._decider = self._load()
+        calls_before = self._decider.num_calls
+        verdicts = [
+            guard(question, verdict, min_confidence=self._settings.min_confidence)
+            for question, verdict in zip(questions, self._decider.decide(questions), strict=True)
+        ]
+        num_calls = self._decider.num_calls - calls_before
+        num_tokens = sum(verdict.prompt_tokens + verdict.output_tokens for verdict in verdicts)
+        self._spent["num_calls"] += num_calls
+        self._spent["spent_tokens"] += num_tokens
+        if self._budget:
+            expected = sum(expected_tokens(self._profile, question) for question in questions)
+            self._budget.settle(num_calls - len(questions), num_tokens - expected)
+        if self._profile:
+            ids = [question.decision_id(self._settings.decider) for question in questions]
+            batch = hashlib.sha256("".join(ids).encode()).hexdigest()[:24]
+            rows = [
+                {
+                    "decision_id": decision_id,
+                    "user_id": question.target.user_id,
+                    "verdict": json.dumps(vars(verdict)),
+                }
+                for decision_id, question, verdict in zip(ids, questions, verdicts, strict=True)
+            ]
+            staging = Files(self._settings.uri, "staging")
+            staging.put_rows(verdicts_path(self._settings.decider, batch), rows, STAGED_VERDICTS)
+        return verdicts
+
+
+def revision_rows(store: Store, changes: list[Change], settings: Settings) -> pa.Table | None:
+    """Whole rows of the table `records`, with `is_rewritten`: what is closed, and what comes in its place.
+
+    A rewritten row still has its old vector here; None where nothing changes.
+    """
+    if not changes:
+        return None
+    changes = sorted(changes, key=lambda change: (change.memory.user_id, change.memory.record_id))
+    schema = records_schema(store.dim())
+    parts = []
+    for start in range(0, len(changes), MAX_IN):
+        memories = [change.memory for change in changes[start : start + MAX_IN]]
+        # The user's index narrows the search before the ids, which have none, are looked at.
+        (users,) = in_lists("user_id", sorted({memory.user_id for memory in memories}))
+        (ids,) = in_lists("record_id", [memory.record_id for memory in memories])
+        where = f"active AND {users} AND {ids}"
+        parts.append(store.rows("records", schema.names, where, settings.as_of))
+    before = pa.concat_tables(parts).cast(schema)
+    # Vectors stay in Arrow: as Python numbers they would take ten times their memory.
+    plain = before.drop_columns(["vector"]).to_pylist()
+    place = {row["record_id"]: number for number, row in enumerate(plain)}
+    rows, taken, rewritten = [], [], []
+    for change in changes:
+        number, revised = place[change.memory.record_id], change.revised
+        row = plain[number]
+        reason = change.closed_reason or ("update" if change.is_rewritten else UNITE)
+        ended = {"active": False, "closed_run_id": settings.run_id, "closed_reason": reason}
+        rows.append(row | ended | {"updated_at": settings.started_at})
+        taken.append(number)
+        rewritten.append(False)
+        if revised is None:
+            continue
+        rows.append(row | _revision(revised, change.decision_id, settings))
+        taken.append(number)
+        rewritten.append(change.is_rewritten)
+    vectors = before.column("vector").take(pa.array(taken, pa.int64()))
+    index = schema.get_field_index("vector")
+    table = pa.Table.from_pylist(rows, schema=schema.remove(index))
+    table = table.add_column(index, schema.field(index), vectors)
+    return table.append_column("is_rewritten", pa.array(rewritten, pa.bool_()))
+
+
+def _revision(revised: Memory, decision_id: str, settings: Settings) -> dict:
+    """Columns of a new revision that differ from those of the one before."""
+    return {
+        "revision": revised.revision,
+        "semantic_text": revised.text,
+        "normalized_text": f"{revised.memory_type}: {revised.text}",
+        "entities": list(revised.entities),
+        "tags": list(revised.tags),
+        "temporal": dict(zip(TEMPORAL_NAMES, revised.temporal, strict=True)),
+        "evidence": [{"session_id": session, "turn_index": turn} for session, turn in revised.evidence],
+        "decision_id": decision_id,
+        "updated_at": settings.started_at,
+        "run_id": settings.run_id,
+    }
+
+
+class EmbedRevisions:
+    """Actor, for groups with rewritten texts: revisions -> rows of `records`, embedded anew."""
+
+    def __init__(self, profile: EmbedderProfile, files: Files):
+        self._profile, self._files = profile, files
+        self._embedder: Embedder | None = None
+
+    def __call__(self, row: dict) -> dict:
+        table = self._files.get_table(f"{row['group_id']}/revisions.parquet")
+        mask = table.column("is_rewritten").to_numpy()
+        table = table.drop_columns(["is_rewritten"])
+        if self._embedder is None:
+            self._embedder = Embedder(self._profile)
+        texts = table.column("semantic_text").filter(pa.array(mask)).to_pylist()
+        vectors = vectors_of(table).copy()
+        vectors[mask] = self._embedder.embed(texts)
+        index, dim = table.schema.get_field_index("vector"), vectors.shape[1]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
+        table = table.set_column(index, table.schema.field(index), column)
+        self._files.put_table(f"{row['group_id']}/records.parquet", table)
+        return row

@@ -1,0 +1,66 @@
+"""Verdicts that were paid for, and are never asked for again.
+
+They stand in the table `decisions`, in views that a rollback has left (the run that they were part of was
+undone, but the same question has the same answer), and staged by killed runs.
+"""
+
+import json
+
+import pyarrow as pa
+
+from cluster.consolidate.fold import UNITE, Verdict
+from cluster.consolidate.plan import Settings
+from cluster.store.files import Files
+from cluster.store.store import Store, in_lists
+
+STAGED_VERDICTS = pa.schema(
+    [("decision_id", pa.string()), ("user_id", pa.string()), ("verdict", pa.string())]
+)
+
+
+class Ledger:
+    """Verdicts on the memories of some users. Failed decisions are not among them: they are asked again."""
+
+    def __init__(self, store: Store, files: Files, settings: Settings, user_ids: list[str]):
+        self.united: set[str] = set()
+        self._verdicts: dict[str, Verdict] = staged_verdicts(files, settings.decider)
+        names = ["decision_id", "decider", "action", "text", "outcome", "reason", "raw"]
+        # The view that is read comes last: only what stands in it is known without a row of its own.
+        for run_id in (*settings.undone, settings.as_of):
+            for where in in_lists("user_id", user_ids):
+                for row in store.rows("decisions", names, where, run_id).to_pylist():
+                    if row["decider"] == settings.decider and row["outcome"] != "failed":
+                        text, about = row["text"] or "", {name: row[name] or "" for name in ("reason", "raw")}
+                        self._verdicts[row["decision_id"]] = Verdict(
+                            row["action"], row["outcome"], text, is_known=run_id == settings.as_of, **about
+                        )
+                    elif row["decider"] == UNITE and run_id == settings.as_of:
+                        self.united.add(row["decision_id"])
+
+    def get(self, decision_id: str) -> Verdict | None:
+        """The verdict, or None where it has to be asked for."""
+        return self._verdicts.get(decision_id)
+
+
+def undone_runs(store: Store) -> tuple[str, ...]:
+    """Runs from which rollbacks went back, oldest first, as far as their views are kept."""
+    runs = store.runs()
+    kept = {row["run_id"] for row in runs if json.loads(row["versions"])}
+    left = [json.loads(row["summary"] or "{}").get("from") for row in runs if row["job"] == "rollback"]
+    return tuple(run_id for run_id in dict.fromkeys(left) if run_id in kept)
+
+
+def verdicts_path(decider: str, batch: str = "") -> str:
+    return f"decided/{decider}/{batch}.parquet" if batch else f"decided/{decider}"
+
+
+def staged_verdicts(files: Files, decider: str) -> dict[str, Verdict]:
+    """decision id -> verdict of answers that are staged and not committed."""
+    found = {}
+    staging = Files(files.uri, "staging")
+    for path in staging.paths(verdicts_path(decider)):
+        for row in staging.get_table(path).to_pylist():
+            verdict = Verdict(**json.loads(row["verdict"]))
+            if verdict.outcome != "failed":
+                found[row["decision_id"]] = verdict
+    return found

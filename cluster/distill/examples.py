@@ -1,0 +1,194 @@
+"""Training examples: a segment and what a teacher said of it become what a student sees and has to answer.
+
+The prompt is the one that the profile gives its model when it encodes, and the answer is spelt as a decoder
+under the profile's schema spells it: a student must not have to learn another form than it will be held to.
+"""
+
+import json
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.backfill.stages import plan_path
+from cluster.distill.extractor import asking
+from cluster.distill.verifier import Refusal, states_something, verify
+from cluster.models.prompt import PromptBuilder
+from cluster.models.sources import tokenizer_folder
+from cluster.store.files import Files
+from schemas.profile import EncoderProfile
+from schemas.record import EncodedRecord
+from schemas.training import MESSAGE_TYPE
+
+CHECKED_SCHEMA = pa.schema(
+    [
+        ("segment_id", pa.string()),
+        ("user_id", pa.string()),
+        ("session_id", pa.string()),
+        ("verdict", pa.string()),
+        ("messages", pa.list_(MESSAGE_TYPE)),
+        ("completion", pa.string()),
+        ("records", pa.string()),
+        ("memory_types", pa.list_(pa.string())),
+        ("num_turns", pa.int32()),
+        ("num_turns_cited", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+        (
+            "refusals",
+            pa.list_(
+                pa.struct(
+                    [(name, pa.string()) for name in ("candidate", "reason", "detail")]
+                    + [("scores", pa.string())]
+                )
+            ),
+        ),
+    ]
+)
+"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking, or why it teaches
+nothing.
+`records` is JSON of all keys, for the judge; `completion` has those that the student writes."""
+
+
+def completion(records: list[EncodedRecord], fields: Sequence[str]) -> str:
+    """The answer as the profile's decoder spells it: its keys in its order, `, ` and `: ` between."""
+    rows = [record.model_dump() for record in records]
+    written = [{name: row[name] for name in fields} for row in rows]
+    return json.dumps({"records": written}, ensure_ascii=False)
+
+
+def examine(
+    segment: dict, text: str, complete: bool, refusal: str, profile: EncoderProfile
+) -> tuple[str, list[EncodedRecord], list[Refusal]]:
+    """A teacher's answer to a segment -> verdict, the records to be learned, what was refused and why."""
+    whole = {"refused": refusal, "cut_answer": "" if complete else "the answer reached its token limit"}
+    for reason, detail in whole.items():
+        if detail:
+            return reason, [], [Refusal(text, reason, detail)]
+    try:
+        candidates = json.loads(text)["records"]
+        if not isinstance(candidates, list):
+            raise ValueError("records is no list")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        detail = f"no JSON object with a list of records: {error}"
+        return "invalid_answer", [], [Refusal(text, "invalid_answer", detail)]
+    records, refused = verify(segment, candidates, profile)
+    if records:
+        return "records", records, refused
+    if refused:
+        return "nothing_left", [], refused
+    if said_so := states_something(segment):
+        detail = f"no records, but a user says: {said_so[:200]}"
+        return "empty_but_stated", [], [Refusal(text, "empty_but_stated", detail)]
+    return "empty", [], []
+
+
+class CheckStage:
+    """Actor: plan/BATCH and its answers -> checked/PART, rows of CHECKED_SCHEMA."""
+
+    def __init__(self, profile: EncoderProfile, files: Files, is_gold: bool = False):
+        from transformers import AutoTokenizer
+
+        self._profile, self._files, self._is_gold = profile, files, is_gold
+        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
+        self._prompt = PromptBuilder(profile, self._tokenizer)
+
+    def __call__(self, row: dict) -> dict:
+        answers = {
+            answer["segment_id"]: answer for answer in self._files.get_table(row["taught"]).to_pylist()
+        }
+        plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
+        rows = []
+        for segment in plan:
+            if segment["segment_id"] in answers:
+                rows.append(self._example(segment, answers[segment["segment_id"]]))
+                if not self._is_gold and (advice := asking(segment)):
+                    rows.append(self._row(advice, "asking", [], []))
+        self._files.put_rows(path := f"checked/{row['part_id']}.parquet", rows, CHECKED_SCHEMA)
+        return row | {
+            "checked": path,
+            "num_to_judge": sum(found["verdict"] == "records" for found in rows),
+        }
+
+    def _example(self, segment: dict, answer: dict) -> dict:
+        if self._is_gold:
+            # People who wrote it down have checked it; the rules would refuse much that they resolved.
+            found = [EncodedRecord.model_validate(item) for item in json.loads(answer["text"])["records"]]
+            return self._row(segment, "records" if found else "empty", found, [])
+        verdict, records, refused = examine(
+            segment, answer["text"], answer["complete"], answer["refusal"], self._profile
+        )
+        return self._row(segment, verdict, records, refused)
+
+    def _row(self, segment: dict, verdict: str, records: list, refused: list[Refusal]) -> dict:
+        messages = self._prompt.messages(segment["context"], segment["current"], segment["session_time"])
+        text = completion([self._as_shown(record) for record in records], self._profile.fields)
+        shown = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return {
+            **{name: segment[name] for name in ("segment_id", "user_id", "session_id")},
+            "verdict": verdict,
+            "messages": messages,
+            "completion": text,
+            "records": json.dumps([record.model_dump() for record in records], ensure_ascii=False),
+            "memory_types": [record.memory_type for record in records],
+            "num_turns": len(segment["current"]),
+            "num_turns_cited": len({index for record in records for index in record.evidence_turns}),
+            "prompt_tokens": num_tokens(self._tokenizer, shown),
+            "completion_tokens": num_tokens(self._tokenizer, text),
+            "refusals": [vars(refusal) for refusal in refused],
+        }
+
+    def _as_shown(self, record: EncodedRecord) -> EncodedRecord:
+        text, names = self._profile.shown(record.semantic_text), map(self._profile.shown, record.entities)
+        return record.model_copy(update={"semantic_text": text, "entities": list(names)})
+
+
+def num_tokens(tokenizer, text: str) -> int:
+    """Tokens of a text in which control tokens count as one."""
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+# --- duplicates -----------------------------------------------------------------------------------------
+
+NUM_HASHES, NUM_BANDS, SHINGLE_WORDS = 64, 16, 5
+"""MinHash over word shingles: 16 bands of 4 find pairs with a Jaccard similarity of 0.8 in 99.98 % of cases,
+of 0.5 in 64 %; what the bands propose is then measured on all 64 hashes."""
+
+_PRIME = (1 << 31) - 1
+_FACTORS = np.random.default_rng(0).integers(1, _PRIME, size=(NUM_HASHES, 2), dtype=np.int64)
+
+
+def signature(text: str) -> np.ndarray:
+    """MinHash of a text, int64[64]; case and white space do not count."""
+    words = text.casefold().split()
+    grams = {
+        zlib.crc32(" ".join(words[i : i + SHINGLE_WORDS]).encode()) & 0x7FFFFFFF
+        for i in range(max(1, len(words) - SHINGLE_WORDS + 1))
+    }
+    values = np.fromiter(grams, np.int64, len(grams))
+    # Products stay below 2**62.
+    return np.min((values[:, None] % _PRIME * _FACTORS[:, 0] + _FACTORS[:, 1]) % _PRIME, axis=0)
+
+
+def said(segment: dict) -> str:
+    """The current turns as one text, which makes two segments the same for a student."""
+    return "\n".join(f"{part['role']}: {part['text']}" for part in segment["current"])
+
+
+def duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
+    """Which rows of int64[n, 64] are near an earlier row that is kept, as bool[n]."""
+    is_duplicate = np.zeros(len(signatures), bool)
+    buckets: dict[bytes, list[int]] = {}
+    width = NUM_HASHES // NUM_BANDS
+    for row, values in enumerate(signatures):
+        keys = [
+            bytes([band]) + values[band * width : (band + 1) * width].tobytes() for band in range(NUM_BANDS)
+        ]
+        near = {other for key in keys for other in buckets.get(key, ())}
+        if any((values == signatures[other]).mean() >= threshold for other in near):
+            is_duplicate[row] = True
+            continue
+        for key in keys:
+            buckets.setdefault(key, []).append(row)
+    return is_duplicate

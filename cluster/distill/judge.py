@@ -1,0 +1,161 @@
+"""The judge: scores records on four dimensions, by a model on this cluster or behind an endpoint.
+
+judge = Judge(profile, Endpoint(...))            # or LocalModel(profile, scores_schema(), ...)
+judge.score([(segment, records), ...]) -> [Scores, "why there are none", or None where it was not asked]
+"""
+
+import functools
+import json
+import re
+
+import pyarrow as pa
+
+from cluster.backfill.stages import plan_path
+from cluster.models.endpoint import Ask, Endpoint, EndpointConfig, EndpointError
+from cluster.models.paid_answers import Answer, Responses, request_key
+from cluster.models.prompt import control_pattern
+from cluster.models.sources import model_folder
+from cluster.store.files import Files
+from schemas.judge import InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
+from schemas.profile import ModelProfile
+
+JUDGED_SCHEMA = pa.schema([(name, pa.string()) for name in ("segment_id", "reason", "detail", "scores")])
+"""`reason`: empty where the records passed, `judge` where they scored too low, `judge_failed` where no scores
+could be read; `scores` is JSON."""
+
+
+class LocalModel:
+    """A model on this actor that answers like an Endpoint. Loading waits for work."""
+
+    def __init__(self, profile: ModelProfile, schema: str, responses: Responses, engine: dict):
+        self.counts = {"num_asked": 0}
+        self._profile, self._responses = profile, responses
+        self._load = functools.cache(functools.partial(self._engine, profile, schema, engine))
+
+    @staticmethod
+    def _engine(profile: ModelProfile, schema: str, engine: dict):
+        from cluster.models.engine import VllmEngine
+
+        return VllmEngine(profile, schemas={0: schema}, **engine)
+
+    def ask(self, asks: list[Ask]) -> list[Answer]:
+        from cluster.models.engine import Request
+
+        answers = {ask.key: self._responses.get(ask.key) for ask in asks}
+        missing, requests = [], []
+        for ask in asks:
+            if answers[ask.key] is None:
+                tokenizer = self._load().tokenizer
+                text = tokenizer.apply_chat_template(ask.messages, tokenize=False, add_generation_prompt=True)
+                prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
+                if len(prompt) + ask.max_tokens > self._profile.max_model_len:
+                    answers[ask.key] = Answer("", refusal=f"prompt_too_long: {len(prompt)} tokens")
+                    continue
+                missing.append(ask)
+                requests.append(Request(prompt, 0))
+        self.counts["num_asked"] += len(missing)
+        replies = self._load().generate(requests) if requests else []
+        for ask, reply in zip(missing, replies, strict=True):
+            answers[ask.key] = Answer(reply.text, reply.complete, reply.prompt_tokens, reply.output_tokens)
+            self._responses.put(ask.key, answers[ask.key])
+        return [answers[ask.key] for ask in asks]
+
+
+class Judge:
+    """A rubric and a model that applies it."""
+
+    def __init__(self, profile: JudgeProfile, model: LocalModel | Endpoint):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model_folder(profile.base, profile.base_revision))
+        self._profile, self._model = profile, model
+        self._control = control_pattern(tokenizer, profile.user_template + "<TURNS>")
+        self.counts = model.counts
+
+    def score(self, answers: list[tuple[dict, list[dict]]]) -> list[Scores | str | None]:
+        """(segment, its records with local evidence) -> scores; a text says why there are none."""
+        asks = [self._ask(segment, records) for segment, records in answers]
+        return [None if answer is None else _read(answer) for answer in self._model.ask(asks)]
+
+    def _ask(self, segment: dict, records: list[dict]) -> Ask:
+        messages = self.messages(segment, records)
+        key = request_key(self._profile.fingerprint, messages)
+        return Ask(key, messages, json.loads(scores_schema()), self._profile.max_tokens)
+
+    def messages(self, segment: dict, records: list[dict]) -> list[dict]:
+        """The prompt as chat messages."""
+        turns = [f"[{i}] {part['role']}: {part['text']}" for i, part in enumerate(segment["current"])]
+        shown = [json.dumps(record, ensure_ascii=False) for record in records]
+        values = {"{current}": self._data("\n".join(turns)), "{records}": self._data("\n".join(shown))}
+        template = self._profile.user_template
+        # One pass: a brace in somebody's text is no field.
+        user = re.sub(r"\{current\}|\{records\}", lambda match: values[match[0]], template)
+        return [
+            {"role": "system", "content": self._profile.system_prompt},
+            {"role": "user", "content": user},
+        ]
+
+    def _data(self, text: str) -> str:
+        return (
+            self._control.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text) if self._control else text
+        )
+
+
+def _read(answer: Answer) -> Scores | str:
+    if answer.refusal:
+        return answer.refusal
+    try:
+        return parse_scores(answer.text)
+    except InvalidScores as error:
+        return f"{'invalid' if answer.complete else 'cut'} answer: {error}"
+
+
+def fingerprint(kind: str, profile: JudgeProfile, endpoint: EndpointConfig) -> str:
+    """Folder of a judge's answers in the ledger; the prompt is in each request's key."""
+    return profile.fingerprint if kind == "vllm" else endpoint.fingerprint
+
+
+class JudgeStage:
+    """Actor: checked/PART -> judged/PART, one row of JUDGED_SCHEMA for each segment with records.
+
+    What a cap or a failure left open has no row. `make` makes the judge inside the actor.
+    """
+
+    def __init__(self, files: Files, min_score: float, make):
+        self._files, self._min_score, self._make = files, min_score, make
+        self._judge: Judge | None = None
+
+    def __call__(self, row: dict) -> dict:
+        checked = self._files.get_table(
+            row["checked"], columns=["segment_id", "verdict", "records"]
+        ).to_pylist()
+        records = {
+            found["segment_id"]: json.loads(found["records"])
+            for found in checked
+            if found["verdict"] == "records"
+        }
+        plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
+        asked = [segment for segment in plan if segment["segment_id"] in records]
+        if self._judge is None:
+            self._judge = self._make()
+        before, error = dict(self._judge.counts), ""
+        try:
+            found = self._judge.score([(segment, records[segment["segment_id"]]) for segment in asked])
+        except EndpointError as failure:
+            found, error = [None] * len(asked), str(failure)
+        rows = [
+            {"segment_id": segment["segment_id"], **self._judged(scores)}
+            for segment, scores in zip(asked, found, strict=True)
+            if scores is not None
+        ]
+        path = f"judged/{row['part_id']}.parquet"
+        self._files.put_rows(path, rows, JUDGED_SCHEMA)
+        counts = {name: count - before.get(name, 0) for name, count in self._judge.counts.items()}
+        return row | {"judged": path, "judge_counts": json.dumps(counts), "error": row["error"] or error}
+
+    def _judged(self, scores: Scores | str) -> dict:
+        if isinstance(scores, str):
+            return {"reason": "judge_failed", "detail": scores, "scores": None}
+        passed = scores.weighted >= self._min_score
+        detail = "" if passed else f"weighted mean {scores.weighted:.2f} is below {self._min_score}"
+        return {"reason": "" if passed else "judge", "detail": detail, "scores": scores.model_dump_json()}

@@ -1,0 +1,221 @@
+"""Teachers: segments in, candidate records out, as the JSON that a student is to write.
+
+    rules   cluster.distill.extractor: deterministic, free, no model
+    gold    memories that people wrote down for these sessions
+    vllm    a profile on this cluster's actors, through the encoder, halving included
+    openai  a profile's prompt, sent to an OpenAI-compatible endpoint
+
+What costs goes through the ledger of cluster.models.paid_answers. Every teacher answers in the profile's
+own terms: evidence counts the segment's current turns from 0.
+"""
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+
+from cluster.backfill.stages import plan_path
+from cluster.distill.extractor import extract
+from cluster.language.words import words
+from cluster.models.endpoint import Ask, Budget, Endpoint, EndpointConfig, EndpointError
+from cluster.models.fingerprint import source_fingerprint
+from cluster.models.paid_answers import Answer, Responses
+from cluster.models.prompt import PromptBuilder
+from cluster.store.files import Files
+from schemas.profile import EncoderProfile
+from schemas.record import RECORD_FIELDS, answer_schema
+
+TAUGHT_SCHEMA = pa.schema(
+    [
+        ("segment_id", pa.string()),
+        ("text", pa.string()),
+        ("complete", pa.bool_()),
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("refusal", pa.string()),
+    ]
+)
+
+
+class RulesTeacher:
+    """The rule-based extractor, within the profile's limits."""
+
+    def __init__(self, profile: EncoderProfile):
+        self.counts = {}
+        self._limits = {
+            "max_records": profile.limits.max_records,
+            "max_text_chars": profile.limits.max_text_chars,
+        }
+
+    def teach(self, segments: list[dict]) -> list[Answer]:
+        found = (extract(segment, **self._limits) for segment in segments)
+        return [Answer(json.dumps({"records": records}, ensure_ascii=False)) for records in found]
+
+
+class GoldTeacher:
+    """Memories of a file, each given with the segment in whose current turns the last of its evidence lies.
+
+    `memories` are rows of memories.jsonl by session. The text learned is `said`, in the speaker's own words
+    of time; the runtime computes the date. A piece of a turn gives what most of a memory's words stand in.
+    """
+
+    def __init__(self, memories: dict[str, list[dict]], profile: EncoderProfile):
+        self.counts = {}
+        self._memories, self._limits = memories, profile.limits
+
+    def teach(self, segments: list[dict]) -> list[Answer]:
+        return [Answer(json.dumps({"records": self._records(s)}, ensure_ascii=False)) for s in segments]
+
+    def _records(self, segment: dict) -> list[dict]:
+        parts, found = segment["current"], []
+        for memory in self._memories.get(segment["session_id"], []):
+            evidence = [i for i, part in enumerate(parts) if part["turn_index"] in memory["evidence_turns"]]
+            if not evidence or parts[evidence[-1]]["turn_index"] != max(memory["evidence_turns"]):
+                continue
+            last = parts[evidence[-1]]
+            wanted = words(memory["said"]) - _FRAME
+            if _is_cut(segment, last) and 2 * len(wanted & words(last["text"])) < len(wanted):
+                continue
+            record = {name: memory[name] for name in RECORD_FIELDS} | {"semantic_text": memory["said"]}
+            record["entities"] = record["entities"][: self._limits.max_items]
+            found.append(record | {"evidence_turns": evidence})
+        found.sort(key=lambda record: record["evidence_turns"][-1])
+        return found[: self._limits.max_records]
+
+
+_FRAME = frozenset("user users s is are was has have a an the of in at to and".split())  # noqa: SIM905
+"""Words of a memory that its evidence need not have."""
+
+
+def _is_cut(segment: dict, part: dict) -> bool:
+    """Whether only a piece of the part's turn is in the segment."""
+    begun = {turn["turn_index"]: turn["content"] for turn in segment["turns"]}
+    return begun.get(part["turn_index"]) != part["text"]
+
+
+def read_gold(path: str) -> dict[str, list[dict]]:
+    """memories.jsonl of jobs.sample by session id."""
+    memories: dict[str, list[dict]] = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        memories.setdefault(row["session_id"], []).append(row)
+    return memories
+
+
+def rules_fingerprint() -> str:
+    """16 hex digits over the extractor's source, and that of all it reads with."""
+    return source_fingerprint("cluster.distill.extractor")
+
+
+class VllmTeacher:
+    """A profile's model on this actor. Answers are kept when their batch is done."""
+
+    def __init__(self, profile: EncoderProfile, responses: Responses, engine: dict):
+        self.counts = {"num_asked": 0}
+        self._responses = responses
+        self._load = functools.cache(functools.partial(self._encoder, profile, engine))
+
+    @staticmethod
+    def _encoder(profile: EncoderProfile, engine: dict):
+        from cluster.backfill.encoder import Encoder
+
+        return Encoder(profile, **engine)
+
+    def teach(self, segments: list[dict]) -> list[Answer]:
+        answers = {s["segment_id"]: self._responses.get(s["segment_id"]) for s in segments}
+        missing = [s for s in segments if answers[s["segment_id"]] is None]
+        # Loading waits for work: a run that was answered before never loads a model.
+        self.counts["num_asked"] += len(missing)
+        for segment, encoding in zip(missing, self._load().encode(missing) if missing else [], strict=True):
+            answer = Answer(
+                text=json.dumps({"records": local_records(segment, encoding.records)}, ensure_ascii=False),
+                complete=not encoding.rejections,
+                prompt_tokens=encoding.prompt_tokens,
+                output_tokens=encoding.output_tokens,
+            )
+            self._responses.put(segment["segment_id"], answer)
+            answers[segment["segment_id"]] = answer
+        return [answers[segment["segment_id"]] for segment in segments]
+
+
+def local_records(segment: dict, records: list[dict]) -> list[dict]:
+    """Encoded records, whose evidence names turns of the session, in terms of the segment's current turns."""
+    index_of: dict[int, int] = {}
+    for index, part in enumerate(segment["current"]):
+        index_of.setdefault(part["turn_index"], index)
+    return [
+        {name: record[name] for name in RECORD_FIELDS}
+        | {"evidence_turns": [index_of[turn] for turn in record["evidence_turns"]]}
+        for record in records
+    ]
+
+
+class OpenAITeacher:
+    """An endpoint, asked with a profile's prompt and held to its schema."""
+
+    def __init__(self, profile: EncoderProfile, config: EndpointConfig, responses: Responses, budget: Budget):
+        from transformers import AutoTokenizer
+
+        from cluster.models.sources import tokenizer_folder
+
+        self._profile = profile
+        # The base's tokenizer says what must not stand in a prompt's data; the endpoint renders the chat.
+        self._prompt = PromptBuilder(profile, AutoTokenizer.from_pretrained(tokenizer_folder(profile)))
+        self._endpoint = Endpoint(config, responses, budget)
+        self.counts = self._endpoint.counts
+
+    def teach(self, segments: list[dict]) -> list[Answer | None]:
+        return self._endpoint.ask([self._ask(segment) for segment in segments])
+
+    def _ask(self, segment: dict) -> Ask:
+        profile, current = self._profile, segment["current"]
+        return Ask(
+            key=segment["segment_id"],
+            messages=self._prompt.messages(segment["context"], current, segment["session_time"]),
+            schema=json.loads(answer_schema(len(current), profile.limits, profile.fields)),
+            max_tokens=profile.max_tokens,
+        )
+
+
+def fingerprint(kind: str, profile: EncoderProfile, endpoint: EndpointConfig) -> str:
+    """16 hex digits over everything that can change a paid teacher's answer to a segment."""
+    parts = [kind, profile.fingerprint, endpoint.fingerprint if kind == "openai" else ""]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def taught_path(part_id: str) -> str:
+    return f"taught/{part_id}.parquet"
+
+
+class TeachStage:
+    """Actor: plan/BATCH -> taught/PART, the answers to those of its segments that are wanted.
+
+    `make` makes the teacher inside the actor. What a cap or a failure left open has no row.
+    """
+
+    def __init__(self, files: Files, make):
+        self._files, self._make = files, make
+        self._teacher = None
+
+    def __call__(self, row: dict) -> dict:
+        if self._teacher is None:
+            self._teacher = self._make()
+        wanted = set(row["segment_ids"])
+        plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
+        segments = [segment for segment in plan if segment["segment_id"] in wanted]
+        before, error = dict(self._teacher.counts), ""
+        try:
+            answers = self._teacher.teach(segments)
+        except EndpointError as failure:
+            answers, error = [None] * len(segments), str(failure)
+        rows = [
+            {"segment_id": segment["segment_id"], **vars(answer)}
+            for segment, answer in zip(segments, answers, strict=True)
+            if answer is not None
+        ]
+        self._files.put_rows(path := taught_path(row["part_id"]), rows, TAUGHT_SCHEMA)
+        counts = {name: count - before.get(name, 0) for name, count in self._teacher.counts.items()}
+        left = len(segments) - len(rows)
+        return row | {"taught": path, "num_left": left, "teach_counts": json.dumps(counts), "error": error}

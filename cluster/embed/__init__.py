@@ -1,0 +1,1 @@
+"""Embedding: vectors of records, turns and questions."""

@@ -1,0 +1,33 @@
+"""Questions to a view of a store: their vectors, as the view was embedded, and what is found with them."""
+
+import numpy as np
+
+from cluster.embed.embedder import Embedder
+from cluster.evolvable.turns import load_evolvable, read_states
+from cluster.store.store import Store
+from schemas.profile import EmbedderProfile
+
+
+class QuestionEmbedder:
+    """Embeds questions about the users of one view of a store."""
+
+    def __init__(self, profile: EmbedderProfile, store: Store, as_of: str):
+        self._embedder, self._store, self._as_of = Embedder(profile), store, as_of
+        self._evolvable = load_evolvable(profile.turns) if profile.turns else None
+
+    def vectors(self, user_id: str, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """For each question `vector` and `turn_vector`, as Store.search takes them: float32, unit norm.
+
+        An evolvable embedder reads questions with the user's memory as of the view.
+        """
+        vectors = self._embedder.embed_queries(texts)
+        if self._evolvable is None:
+            return [(vector, None) for vector in vectors]
+        state = read_states(self._store, [user_id], self._as_of).get(user_id)
+        turn_vectors = self._evolvable.wavefront.queries([(state, text) for text in texts])
+        return list(zip(vectors, turn_vectors, strict=True))
+
+    def search(self, user_id: str, text: str, k: int, **settings) -> list[dict]:
+        """The view's hits for a question; `settings` are those of Store.search."""
+        ((vector, turn_vector),) = self.vectors(user_id, [text])
+        return self._store.search(user_id, text, vector, k, self._as_of, turn_vector=turn_vector, **settings)

@@ -1,0 +1,1 @@
+"""What is known of English: dates, numbers, claims, grammar, places."""

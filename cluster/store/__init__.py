@@ -1,0 +1,1 @@
+"""The store: tables, commits, leases, views, and what is read from them."""

@@ -1,0 +1,122 @@
+"""Whose fault it is that a process died: work leaves a marker before it is tried.
+
+A batch is tried as a whole once a run. Whoever finds that it was tried (it failed, or its process died) goes
+on part by part; a part at which MAX_DEATHS processes have died is to blame and not tried again. A process
+that went down with its node accuses nothing. The markers are a run's own: a run that was killed from outside
+accuses nobody.
+
+Where a worker is what is broken, its processes die at every part. So a part that some worker has done well
+(the run's *probe*) is tried first: a worker at which that fails too is to blame, and gives the batch back.
+"""
+
+import contextlib
+import functools
+import uuid
+from collections.abc import Callable, Iterator
+
+from cluster.store.files import Files
+
+MAX_DEATHS = 3
+"""Processes that may die at a part before it is to blame, and parts at which those of a worker may die, none
+done between, before the worker is."""
+
+
+class WorkerSick(Exception):
+    """This worker cannot do the work, whoever else can. The message says how that showed."""
+
+
+def this_node() -> str:
+    """Id of the cluster's node that this process runs on; empty outside a cluster."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+
+
+def dead_nodes() -> frozenset[str]:
+    """Ids of the cluster's nodes that are gone."""
+    import ray
+
+    if not ray.is_initialized():
+        return frozenset()
+    return frozenset(node["NodeID"] for node in ray.nodes() if not node["Alive"])
+
+
+class Attempts:
+    """One run's attempts at one batch, by a process on a node (not given: where this process runs)."""
+
+    def __init__(
+        self,
+        files: Files,
+        run: str,
+        batch_id: str,
+        *,
+        node: str | None = None,
+        dead_nodes: Callable[[], frozenset[str]] = dead_nodes,
+    ):
+        self.node = this_node() if node is None else node
+        self._files = files
+        # Asked only when somebody has died.
+        self._dead_nodes = functools.cache(dead_nodes)
+        self._run, self._folder = f"attempts/{run}", f"attempts/{run}/{batch_id}"
+
+    def first(self) -> bool:
+        """Whether nobody has tried the batch as a whole, but those who went down with their node."""
+        marker = f"{self._folder}/whole"
+        if self._files.create(marker, self.node.encode()):
+            return True
+        if self._is_of_the_living(marker):
+            return False
+        self._files.put(marker, self.node.encode())
+        return True
+
+    def give_back(self) -> None:
+        """Let the next worker try the batch as a whole again: nothing was wrong with it."""
+        self._files.delete([f"{self._folder}/whole"])
+
+    @contextlib.contextmanager
+    def alone(self, part: str) -> Iterator[bool]:
+        """Try one part of the batch; False for a part at which too many processes have died."""
+        if self.num_deaths(part) >= MAX_DEATHS:
+            yield False
+            return
+        marker = f"{self._folder}/parts/{part}/{uuid.uuid4().hex}"
+        self._files.put(marker, self.node.encode())
+        try:
+            yield True
+        except Exception:
+            self._files.delete([marker])
+            raise
+        self._files.delete([marker])
+
+    def num_deaths(self, part: str) -> int:
+        """Processes that died at this part, but for those whose node died."""
+        return sum(map(self._is_of_the_living, self._files.paths(f"{self._folder}/parts/{part}")))
+
+    def check_worker(self) -> None:
+        """WorkerSick when the processes of this node died at several parts, and it has done none."""
+        if self._files.exists(f"{self._folder}/done-{self.node}"):
+            return
+        markers = self._files.paths(f"{self._folder}/parts")
+        mine = [marker for marker in markers if self._files.get(marker) == self.node.encode()]
+        parts = {marker.rpartition("/")[0] for marker in mine}
+        if len(parts) >= MAX_DEATHS:
+            raise WorkerSick(f"its processes died {len(mine)} times, at {len(parts)} different inputs")
+
+    def done(self) -> None:
+        """Note that this node has done a part of the batch."""
+        self._files.create(f"{self._folder}/done-{self.node}", b"done")
+
+    # --- the run's probe ------------------------------------------------------------------------------
+
+    def offer_probe(self, name: str) -> None:
+        """Name what was done well; the run's first one stays."""
+        self._files.create(f"{self._run}/probe", name.encode())
+
+    def probe(self) -> str | None:
+        """What some worker of this run has done well; None before any has."""
+        found = self._files.get(f"{self._run}/probe")
+        return found.decode() if found else None
+
+    def _is_of_the_living(self, marker: str) -> bool:
+        node = self._files.get(marker)
+        return node is not None and node.decode() not in self._dead_nodes()

@@ -1,0 +1,250 @@
+"""Operations on a whole store: go back to a run, change the embedder, give up old runs.
+
+Each is written down as an intent and then applied by steps that can all be repeated, as every commit is
+(see cluster.store.store). The next head is the commit point here too.
+"""
+
+import json
+from datetime import timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.store.files import Files, delete_below, sizes_below
+from cluster.store.store import (
+    Store,
+    StoreError,
+    alone,
+    drop_old_versions,
+    make_indexes,
+    retag,
+    run_row,
+    run_rows,
+    settle,
+    settled,
+    staged_rows,
+    tag,
+    view_versions,
+)
+from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
+
+
+def apply(store: Store, intent: dict) -> None:
+    """Bring an intent of this module to its end, whatever of it is done already."""
+    {"rollback": _rollback, "reembed": _reembed, "compact": _compact}[intent["kind"]](store, intent)
+
+
+def publish(store: Store, new: list[dict], changed: list[dict]) -> None:
+    """The commit point: new rows of `runs`, and changed ones."""
+    store.publish(new, changed)
+
+
+def is_published(store: Store, intent: dict) -> bool:
+    return any(row["run_id"] == intent["run"]["run_id"] for row in store.runs())
+
+
+def openable(store: Store) -> list[dict]:
+    """Runs whose views are kept, oldest first."""
+    return [row for row in store.runs() if json.loads(row["versions"])]
+
+
+def tidy(table, store: Store) -> dict:
+    """Remove every version of a table that has no tag, with its files, and files of no version. Returns
+    counts.
+
+    Files are listed, then the lease is checked, then those of the list go that no version has: what another
+    writer makes, should this one be stopped here and go on after it, is not on the list.
+    """
+    folder = table.to_lance().uri
+    listed = {path: size for path, size in sizes_below(folder).items() if path.startswith(OF_VERSIONS)}
+    store.fence()
+    stats = table.to_lance().cleanup_old_versions(timedelta(0), error_if_tagged_old_versions=False)
+    kept, there = needed(table), sizes_below(folder)
+    left = {path for path in listed if path in there and "/".join(path.split("/")[:2]) not in kept}
+    delete_below(folder, left)
+    num_bytes = stats.bytes_removed + sum(listed[path] for path in left)
+    return {"num_versions": stats.old_versions, "num_bytes": num_bytes}
+
+
+OF_VERSIONS = ("data/", "_deletions/", "_indices/", "_transactions/")
+"""Where a table's versions have their files. Transactions are of use only while others write: a manifest
+holds its own."""
+
+
+def needed(table) -> set[str]:
+    """What versions of a table have of its folder: data files, lists of deleted rows, folders of indexes."""
+    found = set()
+    for version in [item["version"] for item in table.list_versions()]:
+        table.checkout(version)
+        dataset = table.to_lance()
+        for fragment in dataset.get_fragments():
+            found |= {f"data/{file.path}" for file in fragment.data_files()}
+            if deleted := fragment.deletion_file():
+                found.add(deleted)
+        segments = [segment for item in dataset.describe_indices() for segment in item.segments]
+        found |= {f"_indices/{segment.uuid}" for segment in segments}
+    table.checkout_latest()
+    return found
+
+
+def index(table, name: str) -> None:
+    """Index what has no index yet."""
+    make_indexes(table, name)
+
+
+# --- rollback -----------------------------------------------------------------------------------------
+
+
+def rollback(store: Store, run: dict, to: str) -> None:
+    """A new run whose view is that of run `to`. StoreError when that run is unknown or has expired.
+
+    `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
+    """
+    if to not in (left := [row["run_id"] for row in openable(store)]):
+        expired = to in [row["run_id"] for row in store.runs()]
+        problem = "its view has expired (jobs.compact keeps only the newest)" if expired else "no such run"
+        raise StoreError(f"--to {to}: {problem} in {store.uri}; choose one of {left}")
+    store.begin({"kind": "rollback", "run": run, "to": to})
+
+
+def _rollback(store: Store, intent: dict) -> None:
+    if is_published(store, intent):
+        return
+    run, versions, runs = intent["run"], {}, store.runs()
+    # Both views are pinned by version, so what a killed attempt did to the tables does not change the marks.
+    marks = rollback_marks(
+        now=store.rows("segments", SEGMENTS_SCHEMA.names),
+        then=store.rows("segments", SEGMENTS_SCHEMA.names, as_of=intent["to"]),
+        run_id=run["run_id"],
+    )
+    for name in TABLE_KEYS:
+        table = store.writable(name)
+        with alone(table):
+            table.checkout(view_versions(runs, name)[intent["to"]])
+            table.restore()
+        if name == "segments" and marks.num_rows:
+            with alone(table):
+                merge = table.merge_insert(TABLE_KEYS[name])
+                merge.when_matched_update_all().when_not_matched_insert_all().execute(marks)
+            settle(table, name)
+            drop_old_versions(table, view_versions(runs, name))
+        tag(table, run["run_id"])
+        versions[name] = table.version
+    publish(store, [run_row(run, versions)], [])
+
+
+def rollback_marks(*, now: pa.Table, then: pa.Table, run_id: str) -> pa.Table:
+    """Rows of SEGMENTS_SCHEMA that a rollback leaves for later backfills, see ROLLED_BACK and RESTORED.
+
+    `now` and `then` are the segments of the newest run and of the run gone back to.
+    """
+    now, then = (table.select(SEGMENTS_SCHEMA.names).filter(table.column("active")) for table in (now, then))
+    undone = now.filter(pc.invert(pc.is_in(now.column("segment_id"), then.column("segment_id"))))
+    undone = _filled(undone, outcome=ROLLED_BACK, run_id=run_id, num_records=0)
+    standing = now.filter(pc.not_equal(now.column("outcome"), RESTORED)).column("segment_id")
+    reopened = then.filter(pc.invert(pc.is_in(then.column("segment_id"), standing)))
+    return pa.concat_tables([undone, _filled(reopened, outcome=RESTORED)]).cast(SEGMENTS_SCHEMA)
+
+
+def _filled(table: pa.Table, **values) -> pa.Table:
+    for name, value in values.items():
+        position = table.schema.get_field_index(name)
+        field = table.schema.field(position)
+        table = table.set_column(position, field, pa.repeat(pa.scalar(value, field.type), table.num_rows))
+    return table
+
+
+# --- reembed ------------------------------------------------------------------------------------------
+
+
+def reembed(
+    store: Store, run: dict, dim: int, staged: dict[str, list[str]], turn_dim: int | None = None
+) -> None:
+    """A new run in which the tables of `staged` consist of these staged files (complete rows) alone.
+
+    The other tables keep their versions. `dim` is the length of the new vectors, which may be another, and
+    `turn_dim` that of the turns' vectors, if they differ.
+    """
+    store.begin({"kind": "reembed", "run": run, "dim": dim, "turn_dim": turn_dim, "staged": staged})
+
+
+def _reembed(store: Store, intent: dict) -> None:
+    if is_published(store, intent):
+        return
+    run, staging = intent["run"], Files(store.uri, "staging")
+    versions = json.loads(store.run()["versions"])
+    for name in TABLE_KEYS:
+        table = store.writable(name)
+        paths = intent["staged"].get(name)
+        if paths is not None:
+            schema = table_schemas(intent["dim"], intent["turn_dim"])[name]
+            batches = staged_rows(staging, paths, schema, run)
+            # One Lance commit takes the rows, the schema and the indexes of the old generation away.
+            with alone(table):
+                table.to_lance().insert(pa.RecordBatchReader.from_batches(schema, batches), mode="overwrite")
+                table.checkout_latest()
+            settle(table, name)
+        versions[name] = table.version
+        tag(table, run["run_id"])
+    publish(store, [run_row(run, versions)], [])
+
+
+# --- compact ------------------------------------------------------------------------------------------
+
+
+def compact(store: Store, run: dict, keep_runs: int) -> dict:
+    """Keep the views of the newest `keep_runs` runs; returns counts. Rows of `runs` stay, as history.
+
+    `run` is not added to `runs`, because no view changes; the newest run's view moves to the compacted files.
+    """
+    expired = [row["run_id"] for row in openable(store)[:-keep_runs]]
+    before = num_versions(store)
+    store.begin({"kind": "compact", "run": run, "expired": expired})
+    return {
+        "num_runs_expired": len(expired),
+        "num_runs_kept": len(openable(store)),
+        "num_versions_before": before,
+        "num_versions": num_versions(store),
+    }
+
+
+def num_versions(store: Store) -> int:
+    """Lance versions of all tables."""
+    return sum(len(store.head(name).list_versions()) for name in (*TABLE_KEYS, "runs"))
+
+
+def _compact(store: Store, intent: dict) -> None:
+    rows = {row["run_id"]: row for row in store.runs()}
+    newest, versions = store.run(), {}
+    for name in TABLE_KEYS:
+        table = store.writable(name)
+        settle(table, name)
+        drop_old_versions(table, view_versions(list(rows.values()), name))
+        versions[name] = table.version
+    # Tags only after the commit point: until then, the old versions are what readers look at.
+    changed = [newest | {"versions": json.dumps(versions)}]
+    changed += [rows[run_id] | {"versions": "{}"} for run_id in intent["expired"]]
+    publish(store, [], changed)
+    for name in TABLE_KEYS:
+        table = store.head(name)
+        for run_id in set(table.tags.list()) & set(intent["expired"]):
+            table.tags.delete(run_id)
+        retag(table, view_versions(store.runs(), name))
+        tidy(table, store)
+    settle_runs(store)
+
+
+def settle_runs(store: Store, changed: list[dict] | None = None) -> None:
+    """Compact `runs`, with these rows in place of those of their ids, and remove every version of it but the
+    one that readers see from now on."""
+    head, runs = store.head_now(), store.writable("runs")
+    if changed:
+        with alone(runs):
+            runs.merge_insert(["run_id"]).when_matched_update_all().execute(run_rows(changed))
+    with settled(runs):
+        # `optimize` leaves rows that are marked as deleted in their files when they are few.
+        runs.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
+        runs.checkout_latest()
+    if runs.version != head.versions["runs"]:
+        store.put_head(head.versions | {"runs": runs.version}, store.by)
+    tidy(runs, store)

@@ -1,0 +1,146 @@
+"""Which encoder, embedder and decider a run uses: those that its options name; else those that wrote the
+store, so that a release with other defaults changes no store by itself; else the defaults, for a new store.
+"""
+
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator
+
+from cluster.profiles import SHIPPED
+from jobs.common.cli import JobError, UsageError, say
+from jobs.common.run import load_profile
+from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
+
+DEFAULT = "default"
+"""Name of the profile of each kind that a new store gets."""
+
+WITHOUT_PACKAGE = "minilm"
+"""The embedder that a new store gets where the default's package is not installed: it is not made for every
+machine."""
+
+DEFAULT_DECIDER = "pairs"
+
+
+def choose_encoder(name: str | None, store) -> EncoderProfile:
+    """The encoder, resolved. JobError when the one that wrote the store can no longer be had."""
+    from cluster.models.sources import hashed_encoder, resolve_encoder
+
+    last = store.run()
+    if name or last is None:
+        return resolve_encoder(load_profile("encoders", name or DEFAULT, EncoderProfile))
+    runs = [run for run in store.runs() if run["encoder"] == last["encoder"]]
+    known = _candidates("encoders", EncoderProfile, store, runs, "encoder", "profile")
+    if found := _first(known, last["encoder"], hashed_encoder):
+        _say_kept("encoder", found, "--profile")
+        return resolve_encoder(found)
+    raise JobError(
+        f"encoder {last['encoder']}: it wrote this store, no --profile names another, and its profile or its "
+        "models are not to be found as they were; restore them, or go on with another by --profile NAME "
+        "--on-encoder-change keep (encode only what is new) or reencode (encode everything again)"
+    )
+
+
+def choose_embedder(name: str | None, store) -> EmbedderProfile:
+    """The embedder, resolved. JobError when the one that wrote the store can no longer be had."""
+    from cluster.models.sources import resolve_embedder
+
+    last = store.run()
+    if name or last is None:
+        return resolve_embedder(load_profile("embedders", name or default_embedder(), EmbedderProfile))
+    written = EmbedderProfile.model_validate_json(last["embedder_profile"])
+    known = [*_shipped("embedders", EmbedderProfile), written]
+    if found := _first(known, last["embedder"], resolve_embedder):
+        _say_kept("embedder", found, "--embedder")
+        return resolve_embedder(found)
+    raise JobError(
+        f"embedder {written.name!r} ({last['embedder']}): it wrote this store, no --embedder names another, "
+        f"and {written.model}, or what is made of a turn, is no longer as it was; restore it, name a "
+        "profile that has it with --embedder, or make the vectors anew with jobs.reembed"
+    )
+
+
+def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
+    """`rules` or `pairs` and None, or `model` and its profile, resolved; `config` has `decider` and
+    `decider_profile`."""
+    from cluster.models.sources import resolve_decider
+
+    runs = [run for run in store.runs() if run["job"] == "consolidate"]
+    settings = [json.loads(run["config"]) for run in runs]
+    kind = config.decider
+    if kind is None:
+        before = settings[-1].get("decider") if settings else None
+        kind = before or DEFAULT_DECIDER
+        if before:
+            say(f"[decider] {kind}, as in the last consolidation of this store; --decider names another")
+    if kind != "model":
+        return kind, None
+    asked = [run for run, one in zip(runs, settings, strict=True) if one.get("decider") == "model"]
+    if config.decider_profile is None and asked:
+        fingerprint = json.loads(asked[-1]["summary"]).get("decider")
+        known = _candidates("deciders", DeciderProfile, store, asked, "decider", "decider_profile")
+        if found := _first(known, fingerprint, resolve_decider):
+            _say_kept("decider", found, "--decider-profile")
+            return kind, resolve_decider(found)
+        say(f"[decider] {fingerprint}, of the last consolidation by a model, is not to be found as it was")
+    name = config.decider_profile or DEFAULT
+    return kind, resolve_decider(load_profile("deciders", name, DeciderProfile))
+
+
+def default_embedder() -> str:
+    """Name of the embedder that a new store gets on this machine."""
+    package = load_profile("embedders", DEFAULT, EmbedderProfile).model.removeprefix("package:")
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        say(f"[embedder] {WITHOUT_PACKAGE}: the default's package {package} is not installed on this machine")
+        return WITHOUT_PACKAGE
+    return DEFAULT
+
+
+def _candidates(folder: str, kind: type, store, runs: list[dict], key: str, setting: str) -> Iterator:
+    """Profiles that may have been used in these runs: what ships, what manifests keep under `key`, and what
+    their `setting` named. Ships first, because that says its name of today."""
+    from cluster.store.files import Files
+
+    yield from _shipped(folder, kind)
+    manifests = Files(store.uri, "runs")
+    for run in reversed(runs):
+        profile = (manifests.get_json(f"{run['run_id']}.json") or {}).get(key)
+        if isinstance(profile, dict) and (read := _read(kind.model_validate, profile)):
+            yield read
+    for name in dict.fromkeys(json.loads(run["config"]).get(setting) for run in reversed(runs)):
+        if name and (read := _read(load_profile, folder, name, kind)):
+            yield read
+
+
+def _shipped(folder: str, kind: type) -> Iterator:
+    """Profiles that need no model hub to be looked at."""
+    for path in sorted((SHIPPED / folder).glob("*.toml")):
+        profile = load_profile(folder, path.stem, kind)
+        if (profile.model if kind is EmbedderProfile else profile.base).startswith("package:"):
+            yield profile
+
+
+def _read(read: Callable, *arguments):
+    """A profile; None for one that this release cannot read."""
+    try:
+        return read(*arguments)
+    except (ValueError, UsageError):
+        return None
+
+
+def _first(profiles, fingerprint: str, resolve: Callable):
+    """The first profile that has this fingerprint now; None where none has."""
+    from cluster.models.sources import ModelError
+
+    for profile in profiles:
+        try:
+            if resolve(profile).fingerprint == fingerprint:
+                return profile
+        except ModelError:
+            continue
+    return None
+
+
+def _say_kept(what: str, profile, option: str) -> None:
+    say(f"[{what}] {profile.name}, which wrote this store; {option} names another")

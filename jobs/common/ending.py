@@ -1,0 +1,115 @@
+"""How a job ends, whatever ends it: the last line of stdout is JSON, and its manifest says how it ended.
+
+SIGTERM, which `ray job stop`, Kubernetes and machines that are taken away send, ends a job as Ctrl-C does:
+it is raised where the job is, and nothing is lost. A process that goes without a word (killed, out of memory;
+Ray ends a process whose cluster is gone, within a minute) cannot say so itself. For that a job with an open
+manifest has a *watcher*: a small process in a session of its own, which waits for the job to go, says the
+last line in its stead and closes the manifest.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+AGAIN = "run the same command again to go on"
+
+GONE = (
+    f"the process of the job was ended from outside (killed, out of memory, or its cluster is gone); {AGAIN}"
+)
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM. Whatever ends well after Ctrl-C ends well after this."""
+
+
+def raise_on_sigterm() -> None:
+    """From now on SIGTERM raises Interrupted in the main thread, once: a second must not break the end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Interrupted
+
+
+class Watcher:
+    """The job's side of its watcher. Started when the first manifest is open, if `stdout` was given."""
+
+    def __init__(self) -> None:
+        self._stdout: int | None = None
+        self._process: subprocess.Popen | None = None
+        self.run_id: str | None = None
+        """Of the last run that was opened."""
+
+    def speak_on(self, stdout: int) -> None:
+        """Where the last line belongs. Without this there is no watcher, as where Python calls a job."""
+        self._stdout = stdout
+
+    def opened(self, home: str, run_id: str) -> None:
+        self.run_id = run_id
+        if self._stdout is not None and self._process is None:
+            command = [sys.executable, "-c", "from jobs.common.ending import watch; watch()"]
+            # In a session of its own: what ends the job's processes together must not end it too.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=self._stdout, cwd=ROOT, start_new_session=True
+            )
+        self._tell({"opened": run_id, "home": home})
+
+    def closed(self, run_id: str) -> None:
+        self._tell({"closed": run_id})
+
+    def done(self) -> None:
+        """The job says its last line itself."""
+        self._tell({"done": True})
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.wait()
+        self._process, self._stdout = None, None
+
+    def _tell(self, message: dict) -> None:
+        if self._process is None:
+            return
+        try:
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            # Somebody ended the watcher; the job does without.
+            pass
+
+
+watcher = Watcher()
+
+
+def watch() -> None:
+    """The watcher: reads what the job tells it, and speaks only if the job goes without saying `done`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    homes: dict[str, str] = {}
+    last = {}
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "done" in message:
+            return
+        if "opened" in message:
+            homes[message["opened"]] = message["home"]
+            last = {"run_id": message["opened"]}
+        else:
+            homes.pop(message["closed"], None)
+    print(f"error: {GONE}", file=sys.stderr, flush=True)
+    print(json.dumps({"status": "failed", "error": GONE, **last}), flush=True)
+    for run_id, home in homes.items():
+        _close(home, run_id)
+
+
+def _close(home: str, run_id: str) -> None:
+    from cluster.store.files import Files
+
+    runs, path = Files(home, "runs"), f"{run_id}.json"
+    if manifest := runs.get_json(path):
+        runs.put_json(path, manifest | {"status": "interrupted", "error": GONE})

@@ -1,0 +1,253 @@
+"""What every job that writes a store shares: a run's identity, counts and manifest; profiles by name.
+
+A run's manifest is `_slowwave/runs/RUN.json` in the store: the summary, the whole config, the resolved
+profiles, the versions of the packages. It is there from the beginning, with the status `running`, and says at
+the end how the run ended: done, unchanged, dry_run, failed, interrupted.
+"""
+
+import contextlib
+import datetime as dt
+import functools
+import importlib.metadata
+import json
+import time
+import tomllib
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.profiles import SHIPPED
+from cluster.runtime import hide_secrets
+from jobs.common.cli import JobConfig, JobError, UsageError, say
+from jobs.common.ending import watcher
+from schemas.profile import EmbedderProfile
+from schemas.training import PROFILE_FILE
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+PACKAGES = ("ray", "lancedb", "pyarrow", "transformers")
+
+
+class Run:
+    """One run of a job on a store, or on another folder, as a context that ends its manifest.
+
+        with Run(...) as this:
+            ...
+            return this.finish("done")
+
+    A run that an exception ends has `failed`, one that Ctrl-C or SIGTERM ends `interrupted`.
+    """
+
+    def __init__(
+        self,
+        job: str,
+        config: JobConfig,
+        *,
+        encoder: str,
+        embedder: str,
+        profiles: dict | None = None,
+        writes: str = "store",
+    ):
+        """`encoder` and `embedder` are fingerprints; `profiles` goes into the manifest as it is. `writes` is
+        the setting that names the folder which the run writes and which keeps its manifest."""
+        self.writes = writes
+        self.job, self.config, self.profiles = job, config, profiles or {}
+        self.encoder, self.embedder = encoder, embedder
+        self.started_at, self.started_s = dt.datetime.now(dt.UTC), time.monotonic()
+        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        self.stages: dict[str, dict] = {}
+        self.counts: dict[str, int] = {}
+        self._is_finished = False
+        self._was_missing = "://" not in self.home and not Path(self.home).exists()
+
+    def __enter__(self) -> "Run":
+        try:
+            self._put(self._summary("running"))
+        except OSError as error:
+            option = f"--{self.writes} {self.home}"
+            raise UsageError(f"{option}: {error.strerror}; name a folder to write to") from None
+        watcher.opened(absolute(self.home), self.run_id)
+        return self
+
+    def __exit__(self, kind, error, _) -> None:
+        if isinstance(error, UsageError) and self._was_missing:
+            # Wrong usage is found before any work, and makes no folder.
+            self._unmake_home()
+        if not self._is_finished:
+            try:
+                self._end(
+                    self._summary("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"), error
+                )
+            except Exception as problem:
+                # What ended the run matters more than that its manifest could not say so.
+                say(f"[{self.job}] the manifest of run {self.run_id} could not be written: {problem}")
+
+    def _unmake_home(self) -> None:
+        """Take back the manifest and the folders that it made; what holds anything else stays."""
+        from cluster.store.files import Files
+
+        Files(self.home, "runs").delete([f"{self.run_id}.json"])
+        home = Path(self.home)
+        for folder in sorted((path for path in home.rglob("*") if path.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        with contextlib.suppress(OSError):
+            home.rmdir()
+        self._is_finished = True
+        watcher.closed(self.run_id)
+
+    @property
+    def home(self) -> str:
+        """The folder that the run writes."""
+        return str(getattr(self.config, self.writes))
+
+    @contextlib.contextmanager
+    def stage(self, name: str):
+        """Time a stage; what it is worth to know besides may be added to `stages[name]` later."""
+        started_s = time.monotonic()
+        yield
+        self.stages[name] = {"seconds": round(time.monotonic() - started_s, 2)}
+        self._put(self._summary("running"))
+        say(f"[{name}] {self.stages[name]['seconds']} s")
+
+    def row(self, embedder_profile: str) -> dict:
+        """A row of RUNS_SCHEMA, but for what only the commit knows."""
+        return {
+            "run_id": self.run_id,
+            "job": self.job,
+            "started_at": self.started_at.isoformat(),
+            "encoder": self.encoder,
+            "embedder": self.embedder,
+            "embedder_profile": embedder_profile,
+            "config": hide_secrets(self.config.model_dump_json()),
+            "summary": hide_secrets(json.dumps(self.counts)),
+        }
+
+    def finish(self, status: str) -> dict:
+        """The summary; also ends the run's manifest."""
+        summary = self._summary(status)
+        self._end(summary)
+        return summary
+
+    def _summary(self, status: str) -> dict:
+        return {
+            "run_id": self.run_id,
+            "status": status,
+            **self.counts,
+            "seconds": round(time.monotonic() - self.started_s, 2),
+            "stages": self.stages,
+            self.writes: getattr(self.config, self.writes),
+        }
+
+    def _end(self, summary: dict, error: BaseException | None = None) -> None:
+        # An unexpected error may quote what somebody said, and a manifest is kept: its kind must do.
+        told = str(error).partition("\n")[0] if isinstance(error, JobError) else type(error).__name__
+        self._put(summary | ({"error": told} if error else {}))
+        self._is_finished = True
+        watcher.closed(self.run_id)
+
+    def _put(self, summary: dict) -> None:
+        from cluster.store.files import Files
+
+        manifest = summary | {
+            "job": self.job,
+            "started_at": self.started_at,
+            "config": self.config.model_dump(mode="json"),
+            **self.profiles,
+            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        }
+        whole = json.loads(hide_secrets(json.dumps(manifest, default=str)))
+        Files(self.home, "runs").put_json(f"{self.run_id}.json", whole)
+
+
+def recorded(job: str, writes: str):
+    """Decorates the `run` of a job that writes another folder than a store: it leaves its manifest there."""
+
+    def decorate(run: Callable[[JobConfig], dict]) -> Callable[[JobConfig], dict]:
+        @functools.wraps(run)
+        def with_manifest(config: JobConfig) -> dict:
+            with Run(job, config, encoder="", embedder="", writes=writes) as this:
+                summary = run(config)
+                this.finish(summary.get("status", "done"))
+            return summary
+
+        return with_manifest
+
+    return decorate
+
+
+@contextlib.contextmanager
+def writing(uri: str, job: str):
+    """An existing store, for a job that writes it: yields (store, lease) with nothing left half done.
+
+    What the store, the lease or a model finds wrong is raised as JobError.
+    """
+    from cluster.models.sources import ModelError
+    from cluster.store.lease import Lease, LeaseHeld, LeaseLost
+    from cluster.store.store import Store, StoreError
+
+    try:
+        store = Store(absolute(uri))
+        with Lease(store.uri, job) as lease:
+            store.lease = lease
+            if finished := store.recover():
+                say(f"[{job}] finished run {finished}, which had been interrupted")
+            yield store, lease
+    except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
+        raise JobError(str(error)) from error
+
+
+def load_profile(folder: str, name: str, kind: type):
+    """A profile by name (cluster/profiles/FOLDER/NAME.toml), by the path of a TOML file, or by the folder
+    of an adapter that jobs.train made."""
+    path = Path(name) if name.endswith(".toml") else SHIPPED / folder / f"{name}.toml"
+    try:
+        if (beside := Path(name) / PROFILE_FILE).is_file():
+            path = beside
+            return kind.model_validate(json.loads(path.read_text()) | {"adapter": absolute(name)})
+        return kind.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        known = sorted(found.stem for found in (SHIPPED / folder).glob("*.toml"))
+        raise UsageError(f"{folder[:-1]} {name!r}: no such file {path}; known names: {known}") from None
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def question_embedder(store, view: dict, name: str | None = None):
+    """What embeds questions about a view, a row of `runs`: the embedder that wrote it, loaded.
+
+    `name`, a value of --embedder, says where that embedder is to be had now. JobError when it is another one.
+    """
+    from cluster.embed.questions import QuestionEmbedder
+    from cluster.models.sources import ModelError, resolve_embedder
+
+    profile = EmbedderProfile.model_validate_json(view["embedder_profile"])
+    given = load_profile("embedders", name, EmbedderProfile) if name else profile
+    try:
+        given = resolve_embedder(given)
+        if given.fingerprint == view["embedder"]:
+            return QuestionEmbedder(given, store, view["run_id"])
+    except ModelError as error:
+        raise JobError(f"embedder {given.name!r}: {error}") from error
+    if name:
+        raise JobError(
+            f"--embedder {name} ({given.fingerprint}): the vectors of run {view['run_id']} are of embedder "
+            f"{profile.name!r} ({view['embedder']}); leave the option out, or change them with jobs.reembed"
+        )
+    raise JobError(
+        f"embedder {profile.name!r}: its models, or what it makes of a turn, are no longer what wrote this "
+        "store; restore them, name a profile that has them with --embedder, or make the vectors anew with "
+        "jobs.reembed"
+    )
+
+
+def reranker_of(model: str | None):
+    """The reranker of an option; None where none is named."""
+    from cluster.models.reranker import Reranker
+
+    return Reranker(absolute(model) if Path(model).is_dir() else model) if model else None
+
+
+def absolute(path: str) -> str:
+    """A local path as every worker must see it; a URI stays."""
+    return path if "://" in path else str(Path(path).absolute())

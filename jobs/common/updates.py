@@ -1,0 +1,392 @@
+"""The flow of a consolidation, for jobs.consolidate and for jobs.backfill --consolidate.
+
+New memories are compared with older ones of the same user, a decider says what becomes of the older ones, and
+all changes are committed at once as revisions, tombstones and decisions.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import Field
+
+from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from jobs.common.choice import choose_decider
+from jobs.common.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.common.run import Run
+from schemas.profile import DeciderProfile, EmbedderProfile
+
+GROUP_MEMORIES = 50_000
+"""Memories of the users that one task compares: about 100 MB of vectors with 384 dimensions. One user is
+never divided."""
+
+FEEDING_JOBS = ("backfill", "restore")
+"""Jobs whose memories are new to a consolidation. What a rollback brought back is not: it would undo it."""
+
+
+class DeciderPool(PoolConfig):
+    """Actors that decide."""
+
+    max_num_seqs: int = Field(64, ge=1)
+    """Questions that vLLM decodes side by side."""
+    kv_cache_gib: int = Field(2, ge=1)
+    """Memory of the key-value cache on a CPU."""
+    gpu_memory: float = Field(0.85, gt=0, le=1)
+    """Share of a GPU's memory that vLLM takes."""
+
+
+class UpdateSettings(JobConfig):
+    """How memories are compared and decided."""
+
+    decider: Literal["rules", "pairs", "model"] | None = None
+    """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
+    labelled pairs. model: a language model. Not given: as in the store's last consolidation, pairs in its
+    first."""
+    decider_profile: str | None = None
+    """Profile of the model: a name in cluster/profiles/deciders, or a TOML file. Not given: that of the
+    store's last consolidation by a model, else `default`."""
+    min_similarity: float = Field(0.5, ge=-1, le=1)
+    """Least cosine of a pair; memories that name the same attribute are compared whatever theirs is."""
+    top_k: int = Field(10, ge=1, le=100)
+    """Newer memories that a target is compared with at most, by similarity."""
+    max_sources: int = Field(10, ge=1, le=50)
+    """Newer memories that one question shows at most."""
+    min_confidence: float = Field(0.5, ge=0, le=1)
+    """Updates and deletes of which the decider is less sure are refused."""
+    max_calls: int | None = Field(None, ge=0)
+    """A run that expects more model calls than this fails before the first one; a run that comes to need more
+    stops, keeps the answers, changes nothing, and goes on when it is run again."""
+    max_decider_tokens: int | None = Field(None, ge=0)
+    """The same for tokens, prompts and answers together."""
+    max_failed_fraction: float = Field(0.25, ge=0, le=1)
+    """The run ends as failed when a larger share of its decisions failed; what was decided is kept."""
+    batch_size: int = Field(256, ge=1)
+    """Questions per batch of a layer: what a crash can cost."""
+    decider_pool: DeciderPool = DeciderPool()
+    embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
+
+
+class UpdateConfig(UpdateSettings):
+    """Settings of one consolidation."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+    since: str | None = None
+    """Compare again what was written after this run, or `all`; not given: only what came after the last
+    consolidation with the same decider. It also asks for what a rollback took out."""
+    dry_run: bool = False
+    """Find candidates and count what deciding them costs; decide and change nothing."""
+    cluster: ClusterConfig = ClusterConfig()
+
+
+def consolidate(config: UpdateConfig, store, lease) -> dict:
+    """store -> groups of users -> candidate pairs -> decisions -> revisions -> one commit. Safe to repeat."""
+    from cluster.store.files import Files
+
+    last = store.run()
+    embedder = EmbedderProfile.model_validate_json(last["embedder_profile"])
+    kind, profile = choose_decider(config, store)
+    config = config.model_copy(update={"decider": kind})
+    if not config.dry_run:
+        restore(config, store, lease, embedder)
+    with new_run("consolidate", config, store, profile) as this:
+        connect(config.cluster)
+        files = Files(config.store, f"staging/consolidate/{this.run_id}")
+        # What a killed run had planned is of no use; the answers that it paid for lie elsewhere.
+        old = Files(config.store, "staging/consolidate")
+        old.delete(old.paths())
+        with this.stage("plan"):
+            groups, settings = plan(config, this, store, profile, files)
+        this.counts |= {"decider": settings.decider, "num_retried": len(settings.again)} | plan_counts(groups)
+        say(
+            "[plan] {num_new} new memories, {num_repeats} repeats, {num_targets} memories to decide about; "
+            "expected: {expected_calls} calls, {expected_tokens} tokens".format(**this.counts)
+        )
+        check_caps(config, this)
+        if config.dry_run:
+            files.delete(files.paths())
+            return this.finish("dry_run")
+        with this.stage("decide"):
+            done = decide(config, profile, settings, groups, files)
+        this.counts |= decide_counts(done)
+        if any(row["is_stopped"] for row in done):
+            files.delete(files.paths())
+            stop(config, this)
+        with this.stage("embed"):
+            embed(config, embedder, done, files)
+        with this.stage("publish"):
+            lease.check()
+            changed = publish(this, embedder, done, store)
+        # Not sooner: a commit that dies half way is finished from these files.
+        files.delete(files.paths())
+        if num_failed := this.counts["num_failed"]:
+            say(
+                f"{num_failed} of {this.counts['num_decisions']} decisions failed (table `decisions`, "
+                "outcome `failed`, with the reason); the next run asks for them again"
+            )
+            if num_failed > config.max_failed_fraction * this.counts["num_decisions"]:
+                say(f"max_failed_fraction={config.max_failed_fraction}: more than that failed")
+                return this.finish("failed")
+        return this.finish("done" if changed else "unchanged")
+
+
+def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | None = None) -> Run:
+    """A run that leaves encoder and embedder of the store as they are."""
+    last = store.run()
+    profiles = {"decider": profile.model_dump(mode="json") if profile else config.decider}
+    return Run(job, config, encoder=last["encoder"], embedder=last["embedder"], profiles=profiles)
+
+
+# --- the steps ----------------------------------------------------------------------------------------
+
+
+def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> None:
+    """Bring back, as a run of its own, what was decided for the sake of memories that are gone."""
+    from cluster.consolidate.grounds import restorable
+    from cluster.store.files import Files
+
+    with new_run("restore", config, store) as this:
+        unseen = unseen_runs(config, store, lambda run: run["job"] in ("consolidate", "restore"))
+        gone_by = None if unseen is None else frozenset(run["run_id"] for run in unseen)
+        rows = restorable(store, this.run_id, this.started_at, gone_by)
+        if rows is None:
+            return
+        this.counts["num_restored"] = sum(rows.column("active").to_pylist())
+        staging = Files(config.store, "staging")
+        staging.put_table(path := f"consolidate/{this.run_id}.parquet", rows)
+        lease.check()
+        store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces={"records": [path]})
+        staging.delete([path])
+        this.finish("done")
+        say(f"[restore] {this.counts['num_restored']} memories, because what had replaced them is gone")
+
+
+def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None, files):
+    """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
+    import ray
+
+    from cluster.consolidate.pairs import pairs_fingerprint
+    from cluster.consolidate.plan import Settings, plan_group
+    from cluster.consolidate.rules import rules_fingerprint
+    from cluster.consolidate.stages import estimate_group
+    from cluster.consolidate.verdicts import undone_runs
+
+    if profile:
+        fingerprint = profile.fingerprint
+    else:
+        fingerprint = pairs_fingerprint() if config.decider == "pairs" else rules_fingerprint()
+    new_runs, again = delta(config, store, fingerprint)
+    settings = Settings(
+        uri=store.uri,
+        as_of=store.run()["run_id"],
+        run_id=this.run_id,
+        started_at=this.started_at,
+        new_runs=new_runs,
+        again=frozenset(again),
+        undone=undone_runs(store),
+        decider=fingerprint,
+        **config.model_dump(
+            include={"min_similarity", "top_k", "max_sources", "min_confidence", "batch_size"}
+        ),
+    )
+    groups = group_users(store, settings)
+    if not groups:
+        return [], settings
+    shared = ray.put((groups, settings, files))
+
+    def step(row: dict) -> dict:
+        groups, settings, files = ray.get(shared)
+        group_id = f"{row['id']:06}"
+        found = plan_group(group_id, groups[row["id"]], settings, files)
+        if profile is not None:
+            found |= estimate_group(group_id, profile, settings, files)
+        return {"result": json.dumps(found)}
+
+    progress = Progress("plan", "groups of users", len(groups))
+    found = []
+    rows = ray.data.range(len(groups), override_num_blocks=len(groups)).map(step, num_cpus=1)
+    for row in rows.iter_rows():
+        found.append(json.loads(row["result"]))
+        progress.advance(1)
+    return sorted(found, key=lambda group: group["group_id"]), settings
+
+
+def delta(config: UpdateConfig, store, fingerprint: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    """Runs whose memories are new (None: all), and targets of failed decisions (record id -> user)."""
+    failed = f"outcome = 'failed' AND decider = '{fingerprint}'"
+    rows = store.rows("decisions", ["target_id", "user_id"], failed).to_pylist()
+    again = {row["target_id"]: row["user_id"] for row in rows}
+    unseen = unseen_runs(
+        config,
+        store,
+        lambda run: run["job"] == "consolidate" and json.loads(run["summary"]).get("decider") == fingerprint,
+    )
+    if unseen is None:
+        return None, again
+    # Asked for, what a consolidation or a rollback wrote is compared too.
+    return tuple(run["run_id"] for run in unseen if config.since or run["job"] in FEEDING_JOBS), again
+
+
+def unseen_runs(config: UpdateConfig, store, is_look: Callable[[dict], bool]) -> list[dict] | None:
+    """Runs after the last one that was a look, or after `since` where that is earlier; None: all."""
+    if config.since == "all":
+        return None
+    runs = store.runs()
+    ids = [run["run_id"] for run in runs]
+    first = max((number + 1 for number, run in enumerate(runs) if is_look(run)), default=0)
+    if config.since is not None:
+        if config.since not in ids:
+            raise UsageError(f"--since {config.since}: no such run in {store.uri}; it has {ids}, or say all")
+        first = min(first, ids.index(config.since) + 1)
+    return runs[first:]
+
+
+def group_users(store, settings) -> list[list[str]]:
+    """Users with something new, in groups of about GROUP_MEMORIES memories."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from cluster.consolidate.plan import is_new_mask
+
+    if settings.new_runs == () and not settings.again:
+        return []
+    rows = store.rows("records", ["record_id", "user_id", "run_id"], "active", settings.as_of)
+    touched = pc.unique(rows.column("user_id").filter(pa.array(is_new_mask(rows, settings))))
+    counts = pc.value_counts(rows.column("user_id").filter(pc.is_in(rows.column("user_id"), touched)))
+    users = sorted(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
+    number = np.cumsum([0, *(count for _, count in users)])[:-1] // GROUP_MEMORIES
+    groups: dict[int, list[str]] = {}
+    for (user_id, _), group in zip(users, number.tolist(), strict=True):
+        groups.setdefault(group, []).append(user_id)
+    return list(groups.values())
+
+
+def decide(
+    config: UpdateConfig, profile: DeciderProfile | None, settings, groups: list[dict], files
+) -> list[dict]:
+    """Planned groups -> deciders -> staged decisions and revisions: counts a group."""
+    import ray
+
+    from cluster.consolidate.budget import SharedBudget
+    from cluster.consolidate.stages import DecideStage
+
+    pending = [group for group in groups if group["num_targets"] or group["num_repeats"]]
+    if not pending:
+        return []
+    pool = config.decider_pool
+    engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
+    if profile is None:
+        # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
+        kind = config.decider
+        rows = dataset.map(lambda row: DecideStage(None, settings, files, engine, kind=kind)(row), num_cpus=1)
+    else:
+        budget = SharedBudget(config.max_calls, config.max_decider_tokens)
+        rows = dataset.map(
+            DecideStage,
+            fn_constructor_args=(profile, settings, files, engine, budget),
+            **actor_options(pool, encoder_gpus(pool)),
+        )
+    done = []
+    progress = Progress("decide", "targets", sum(group["num_targets"] for group in pending))
+    for row in rows.iter_rows():
+        done.append(row)
+        progress.advance(row["num_targets"], f"{row['num_deleted'] + row['num_rewritten']} changed")
+    return sorted(done, key=lambda row: row["group_id"])
+
+
+def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[dict], files) -> None:
+    """Groups with rewritten texts -> embedders -> staged rows with their own vectors."""
+    import ray
+
+    from cluster.consolidate.stages import EmbedRevisions
+
+    if rewritten := [row for row in done if row["num_rewritten"]]:
+        check_embedder(embedder)
+        ray.data.from_items(rewritten, override_num_blocks=len(rewritten)).map(
+            EmbedRevisions,
+            fn_constructor_args=(embedder, files),
+            **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
+        ).materialize()
+
+
+def check_embedder(profile: EmbedderProfile) -> None:
+    """A rewritten text must not get a vector of another model than its neighbours have."""
+    from cluster.models.sources import resolve_embedder
+
+    of_records = profile.model_copy(update={"turns": None})
+    if resolve_embedder(of_records).model_hash != profile.model_hash:
+        raise JobError(
+            f"embedder {profile.name!r}: the model {profile.model} is no longer the one that wrote this "
+            "store; restore that version of it, or change the store's vectors with jobs.reembed. Nothing was "
+            "changed, and answers of a model are kept"
+        )
+
+
+def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bool:
+    """Commit decisions and revisions as one run; False when there is nothing to commit."""
+    from cluster.consolidate.verdicts import verdicts_path
+    from cluster.store.files import Files
+
+    staging = Files(this.config.store, "staging")
+    folder = f"consolidate/{this.run_id}"
+    replaces = {
+        table: [f"{folder}/{row['group_id']}/{table}.parquet" for row in done if row[f"num_rows_{table}"]]
+        for table in ("decisions", "records")
+    }
+    if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
+        # A run without changes is committed too: it says what has been compared.
+        store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces=replaces)
+        staging.delete(staging.paths(verdicts_path(this.counts["decider"])))
+        return True
+    return False
+
+
+# --- checks and counts --------------------------------------------------------------------------------
+
+
+def plan_counts(groups: list[dict]) -> dict:
+    """For the summary. Calls and tokens are what the first look expects: a rewritten source may add some."""
+    names = (
+        *("num_users", "num_memories", "num_new", "num_pairs", "num_repeats", "num_targets"),
+        # Only a model's plan has these: rules cost nothing.
+        *("expected_calls", "expected_tokens"),
+    )
+    return {name: sum(group.get(name, 0) for group in groups) for name in names}
+
+
+def decide_counts(done: list[dict]) -> dict:
+    """Sums over the groups, for the summary."""
+    names = [
+        *("num_decisions", "num_decisions_known", "num_united", "num_deleted", "num_rewritten"),
+        *("num_refused", "num_failed", "num_calls", "spent_tokens"),
+        *("prompt_tokens", "cached_tokens", "output_tokens"),
+    ]
+    return {name: sum(row[name] for row in done) for name in names} | {
+        "num_layers": max((row["num_layers"] for row in done), default=0)
+    }
+
+
+def check_caps(config: UpdateSettings, this: Run) -> None:
+    """Before anything is paid."""
+    for cap, count, what in (
+        ("max_calls", "expected_calls", "calls"),
+        ("max_decider_tokens", "expected_tokens", "tokens"),
+    ):
+        limit = getattr(config, cap)
+        if limit is not None and this.counts[count] > limit and not getattr(config, "dry_run", False):
+            raise JobError(
+                f"{cap}={limit}: about {this.counts[count]} {what} are needed; raise the cap, take less with "
+                "--since, or raise --min-similarity. Nothing was asked and nothing was changed"
+            )
+
+
+def stop(config: UpdateSettings, this: Run) -> None:
+    """A cap was reached between two calls."""
+    caps = ", ".join(f"{cap}={getattr(config, cap)}" for cap in ("max_calls", "max_decider_tokens"))
+    raise JobError(
+        f"{caps}: reached after {this.counts['num_calls']} calls and {this.counts['spent_tokens']} tokens, "
+        "with questions left. Nothing was changed and the answers are kept: run the same command again to go "
+        "on from them, or raise the cap"
+    )

@@ -1,0 +1,43 @@
+"""The search of bytes for what was erased."""
+
+import json
+import os
+
+import pyarrow as pa
+import pytest
+
+from cluster.forget.proof import Traces, _stand_in, search
+from cluster.forget.rules import Subject
+from cluster.store.files import Files
+from cluster.store.store import Store
+from tests.unit.cluster.store.test_store import TEA, commit
+
+TEXTS = [f'User said "{number}" (über a+b)\nand left' for number in range(100)]
+
+
+@pytest.mark.parametrize("text", [TEXTS[0], TEXTS[99]])
+@pytest.mark.parametrize("form", [str, lambda text: json.dumps(text)], ids=["plain", "json"])
+def test_a_text_among_other_bytes_is_found_in_every_form(text, form):
+    noise = os.urandom(100_000)
+    assert not _stand_in(TEXTS, noise)
+    assert _stand_in(TEXTS, noise + form(text).encode() + noise)
+    assert not _stand_in(TEXTS, form(text).encode()[1:-2])
+
+
+def test_what_looks_like_a_pattern_is_taken_as_it_is():
+    assert _stand_in(["a.c+"], b"xxa.c+yy") and not _stand_in(["a.c+"], b"abcc")
+    assert not _stand_in([], b"anything") and not _stand_in(["a"], b"")
+
+
+def test_an_erased_id_within_another_user_s_id_in_work_in_progress_is_no_trace(tmp_path):
+    """Regression: the forgetting of customer-1 failed for as long as customer-10 was staged."""
+    store = Store(str(tmp_path), must_exist=False)
+    commit(store, "run1", TEA)
+    traces = Traces(Subject("customer-1", "session-1"), frozenset(), ("session-1", "customer-1"))
+    other = {"user_id": "customer-10", "session_id": "session-1", "text": "moon"}
+    staging = Files(store.uri, "staging")
+    staging.put_table("encoded/x/1.parquet", pa.Table.from_pylist([other]))
+    assert search(store, traces)["found"] == []
+    left = pa.Table.from_pylist([{"user_id": "customer-1", "text": "customer-1 it was"}])
+    staging.put_table("encoded/x/1.parquet", left)
+    assert search(store, traces)["found"] == ["_slowwave/staging/encoded/x/1.parquet: erased text or ids"]

