@@ -1,6 +1,7 @@
 """Good items, damaged at random: only what was damaged is lost."""
 
 import copy
+import itertools
 import json
 
 import pytest
@@ -74,7 +75,8 @@ def damaged(item: dict, draw) -> dict:
             holder = holder[key]
         kind = draw(st.sampled_from(["replace", "replace", "remove", "repeat"]))
         if kind == "replace":
-            holder[path[-1]] = draw(ODD)
+            # A copy: what is damaged next would change the strategy's own lists.
+            holder[path[-1]] = copy.deepcopy(draw(ODD))
         elif kind == "remove":
             del holder[path[-1]]
         elif isinstance(holder, list):
@@ -90,7 +92,9 @@ def test_damage_to_one_item_costs_no_other(tmp_path, data, format):
     first, second, third = items(format)
     whole, _ = read(tmp_path, format, [first, third], user_id="me")
     rows, notes = read(tmp_path, format, [first, damaged(second, data.draw), third], user_id="me")
-    assert [row for row in rows if row in whole] == whole
+    kept = [row for row in rows if row in whole]
+    # The damage may have made the second a copy of one of them.
+    assert [row for row, _ in itertools.groupby(kept)] == whole
     assert all(check_session(row) == row for row in rows)
     assert all(note.line_or_item == 2 for note in notes)
 
