@@ -37,6 +37,9 @@ class LoraSettings(_Settings):
     first_layer: int = Field(0, ge=0)
     """Blocks before this one get no adapter, and the backward pass ends at it: at half of the blocks a step
     costs a quarter less."""
+    start: str | None = None
+    """An adapter of this base and shape to go on with: a folder, a hub id, or shipped:NAME. Not given: a new
+    one."""
     quantize: Literal["none", "4bit"] = "none"
     """`4bit` keeps the base in NF4 (QLoRA, arXiv 2305.14314); needs CUDA and bitsandbytes."""
 
@@ -65,7 +68,8 @@ class Recipe(_Settings):
     max_length: int = Field(2048, ge=16)
     """Tokens of prompt and answer. Longer examples are left out and counted, never cut."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Of the frozen base and of the arithmetic; adapter weights are float32 while they are trained."""
+    """Of the frozen base and of the arithmetic; adapter weights are float32 while they are trained. On a CPU
+    that cannot compute in bfloat16 (no avx512_bf16 nor amx_bf16), float32 takes a third of the time."""
     gradient_checkpointing: bool = False
     """Compute activations twice to keep fewer of them."""
     eval_every_steps: int = Field(50, ge=1)

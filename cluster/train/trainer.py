@@ -97,6 +97,8 @@ def train_adapter(job: dict) -> None:
         ),
         callbacks=callbacks(recipe, output, answers),
     )
+    if lora.start and not resume:
+        go_on_with(lora.start, trainer.accelerator.unwrap_model(trainer.model))
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if not first:
         return
@@ -115,6 +117,25 @@ def train_adapter(job: dict) -> None:
         "stopped_early": trainer.state.global_step < trainer.state.max_steps,
     }
     (output / "result.json").write_text(json.dumps(counts))
+
+
+def go_on_with(start: str, model) -> None:
+    """Give the new adapter of a PEFT model the weights of another one. TrainingError where they do not fit."""
+    from peft import load_peft_weights, set_peft_model_state_dict
+
+    from cluster.models.sources import model_folder
+
+    weights = load_peft_weights(str(model_folder(start, None)), device="cpu")
+    try:
+        loaded = set_peft_model_state_dict(model, weights)
+        unfit = [*loaded.unexpected_keys, *(name for name in loaded.missing_keys if "lora_" in name)]
+    except RuntimeError as error:
+        unfit = [str(error)]
+    if unfit:
+        raise TrainingError(
+            f"lora.start={start!r}: its weights do not fit this base, rank and target_modules "
+            f"({unfit[0].splitlines()[0]}); give an adapter of this shape, or set these as it has them"
+        )
 
 
 def load_base(folder: Path, lora: LoraSettings, recipe: Recipe):

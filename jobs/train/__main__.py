@@ -47,7 +47,7 @@ def run(config: TrainConfig) -> dict:
             "data_hash": product.hash_data(config),
             "base_hash": source_hash(config.base, config.base_revision),
         }
-        if start := config.evolvable.start:
+        if start := config.evolvable.start or config.lora.start:
             hashes["start_hash"] = source_hash(start, None)
         key = training_key(config, hashes)
         if done := finished(output, key):

@@ -25,6 +25,7 @@ from cluster.train.trainer import (
     answer_trainer,
     arguments,
     check_can_quantize,
+    go_on_with,
     load_base,
     save_adapter,
 )
@@ -299,6 +300,26 @@ def test_the_adapter_is_a_peft_folder_that_fits_its_base(base, tokenizer, tmp_pa
     weights = load_file(folder / "adapter_model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
     PeftModel.from_pretrained(load_base(base, LoraSettings(), Recipe(dtype="float32")), folder)
+
+
+def test_a_training_goes_on_with_another_adapter(base, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    def adapted(rank: int):
+        config = LoraConfig(task_type="CAUSAL_LM", r=rank, target_modules=["q_proj", "v_proj"])
+        return get_peft_model(load_base(base, LoraSettings(), Recipe(dtype="float32")), config)
+
+    first, second = adapted(rank=4), adapted(rank=4)
+    with torch.no_grad():
+        for name, weight in first.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.25)
+    save_adapter(first, str(base), tmp_path / "adapter")
+    go_on_with(str(tmp_path / "adapter"), second)
+    learned = {name: weight for name, weight in second.named_parameters() if "lora_B" in name}
+    assert learned and all((weight == 0.25).all() for weight in learned.values())
+    with pytest.raises(TrainingError, match=r"lora\.start='.*': its weights do not fit this base, rank"):
+        go_on_with(str(tmp_path / "adapter"), adapted(rank=8))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is missing without a GPU")
