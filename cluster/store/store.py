@@ -346,8 +346,8 @@ class Store:
     def _candidates(
         self, name: str, user_id: str, text: str, asked: np.ndarray, k: int, as_of: str | None
     ) -> list[dict]:
-        """Rows of a table that are near by vector or share words, as cluster.store.ranking takes them; of records
-        also those that something else replaced."""
+        """Rows of a table that are near by vector or share words, as cluster.store.ranking takes them; of
+        records also those that something else replaced."""
         table = self.table(name, as_of)
         if table is None or not table.count_rows():
             return []

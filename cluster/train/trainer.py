@@ -120,7 +120,8 @@ def train_adapter(job: dict) -> None:
 
 
 def go_on_with(start: str, model) -> None:
-    """Give the new adapter of a PEFT model the weights of another one. TrainingError where they do not fit."""
+    """Give the new adapter of a PEFT model the weights of another one. TrainingError where they do not
+    fit."""
     from peft import load_peft_weights, set_peft_model_state_dict
 
     from cluster.models.sources import model_folder
