@@ -351,7 +351,7 @@ def _load(encoder: EncoderProfile, decider: DeciderProfile, device_map: str):
 
 
 def _sessions(number: int, topics: list, roles: set[str]):
-    """(session of one topic and sitting, source id of each turn) for cluster.backfill.segmenter."""
+    """(session of one topic and time, source id of each turn) for cluster.backfill.segmenter."""
     position = 0
     for topic, messages in enumerate(topics):
         sittings: dict[str, list[tuple[int, Mapping]]] = {}
