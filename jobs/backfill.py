@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
@@ -79,7 +80,7 @@ class BackfillConfig(ForgetKeyConfig):
     """Read only the archive's first sessions, each as it stands last."""
     dry_run: bool = False
     """Cut and count, encode nothing, write nothing that a reader sees."""
-    on_encoder_change: str = Field("fail", pattern="^(fail|keep|reencode)$")
+    on_encoder_change: Literal["fail", "keep", "reencode"] = "fail"
     """When the store was written by another encoder: fail, keep what is there and encode only what is new,
     or reencode everything."""
     mask_contacts: bool = False

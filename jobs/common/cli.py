@@ -5,8 +5,9 @@ A job is a frozen pydantic config, a `run(config) -> dict` and two lines of main
     if __name__ == "__main__":
         main(IngestConfig, run, __doc__)
 
-Every plain field of the config becomes an option (`num_sessions` -> `--num-sessions`); fields that are
-tables of their own are set in the TOML file that `--config` names. An option given wins over the file.
+Every plain field of the config becomes an option (`num_sessions` -> `--num-sessions`), and of a table in it
+too (`pool.max_size` -> `--pool.max-size`). `--config` names a TOML file; an option given wins over it. Fields
+without a fixed shape, such as variables of the environment, are set in the file alone.
 stderr carries progress, the last line of stdout is the summary as JSON, also where the job fails or is ended
 by Ctrl-C or SIGTERM.
 Exit codes: 0 done; 1 failed, ended by Ctrl-C or SIGTERM, or nothing found; 2 wrong usage. A process that was
@@ -15,6 +16,8 @@ killed has the code that its killer gives it (137 after kill -9); see jobs.commo
 
 import argparse
 import datetime as dt
+import difflib
+import inspect
 import json
 import os
 import re
@@ -24,10 +27,13 @@ import tomllib
 import traceback
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from enum import Enum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from cluster.runtime import hide_secrets, hide_variables
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
@@ -74,8 +80,7 @@ def main(
             watcher.done()
         show(json.dumps(summary, default=str))
     except UsageError as error:
-        say(f"error: {error}")
-        sys.exit(2)
+        _refuse(str(error))
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _answers().fileno())
@@ -134,55 +139,119 @@ def parse_config(
     config_class: type[JobConfig], doc: str, argv: list[str], command: str | None = None
 ) -> JobConfig:
     """Build the config from `--config` and options. Exits 2 with one line for each wrong value."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {command or _module_name(config_class)}",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    prog = f"python -m {command or _module_name(config_class)}"
+    parser = Parser(prog=prog, usage=f"{prog} [OPTIONS]", description=doc, epilog=ENDING)
     default_file = config_class.default_file
     shown = f" (default: {default_file.relative_to(Path(__file__).parents[2])})" if default_file else ""
-    parser.add_argument(
-        "--config",
-        metavar="FILE.toml",
-        default=default_file,
-        help=f"read settings from a TOML file; options win over it{shown}",
-    )
-    for name, field in config_class.model_fields.items():
-        kind = _option_kind(field.annotation)
-        if kind is None:
-            continue
-        default = (
-            "required" if field.is_required() else f"default: {field.get_default(call_default_factory=True)}"
-        )
-        options = {
-            "dest": name,
-            "default": argparse.SUPPRESS,
-            "help": _oneline(f"{field.description or ''} ({default})"),
-        }
-        flags = [f"--{name.replace('_', '-')}"]
-        if field.json_schema_extra and "short" in field.json_schema_extra:
-            flags.insert(0, field.json_schema_extra["short"])
-        if kind == "flag":
-            parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **options)
-        elif kind == "list":
-            parser.add_argument(*flags, nargs="+", metavar=name.upper(), **options)
-        else:
-            metavar = "{" + ",".join(kind) + "}" if isinstance(kind, tuple) else name.upper()
-            parser.add_argument(*flags, metavar=metavar, **options)
+    help = f"read settings from a TOML file; options win over it{shown}"
+    parser.add_argument("--config", metavar="FILE.toml", default=default_file, help=help)
+    _add_options(parser, parser, config_class)
     given = vars(parser.parse_args(argv))
     values = {}
     if path := given.pop("config", None):
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            parser.error(f"--config {path}: {error}; it must be a readable TOML file")
+            _refuse(f"--config {path}: {error}; it must be a readable TOML file")
+    for name, value in given.items():
+        _override(values, name, value, config_class)
     try:
-        return config_class.model_validate(values | given)
+        return config_class.model_validate(values)
     except ValidationError as error:
-        parser.error(
-            "\n".join(["wrong settings:"] + [_explain(config_class, item) for item in error.errors()])
-        )
+        _refuse("\n".join(["wrong settings:"] + [_explain(config_class, item) for item in error.errors()]))
+
+
+ENDING = """A switch that the file turns on is turned off by --no-NAME.
+Exit codes: 0 done; 1 failed, interrupted or nothing found; 2 wrong usage.
+Last line of stdout: the summary as JSON, {"status": "done", ...}; none after wrong usage."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviations, and says in one line what is wrong."""
+
+    def __init__(self, **options):
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=layout, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> typing.NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        words = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+        hints = "".join(_nearest(word, self._option_string_actions) for word in words)
+        _refuse(message + (hints or "; see --help"))
+
+
+def _refuse(message: str) -> typing.NoReturn:
+    say(f"error: {message}")
+    sys.exit(2)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The names that begin with this one, or end with it behind a table's; else those that resemble it."""
+    found = [one for one in known if one.startswith(name) or one.endswith(f".{name.lstrip('-')}")]
+    found = found or difflib.get_close_matches(name, known, cutoff=0.7)
+    return f"; did you mean {' or '.join(found[:4])}?" if found else ""
+
+
+def _add_options(parser: Parser, section, kind: type[BaseModel], default=None, path: str = "") -> None:
+    """Options for a class's plain settings, in a section of the help, then a section for each of its tables.
+    `default`: the table where nobody sets it."""
+    tables = {}
+    for name, field in kind.model_fields.items():
+        option, value = _option_kind(field.annotation), _default(kind, name, default)
+        if option is None or isinstance(option, type):
+            tables[path + name] = option, field, value
+        else:
+            _add_option(section, path + name, option, field, value)
+    for name, (table, field, value) in tables.items():
+        title = f"table [{name}]" + ("" if table else ", in the file alone")
+        text = inspect.cleandoc(field.description or getattr(table, "__doc__", None) or "")
+        section = parser.add_argument_group(title, text)
+        if table:
+            _add_options(parser, section, table, value, f"{name}.")
+
+
+def _add_option(section, name: str, kind: str | tuple[str, ...], field: FieldInfo, default) -> None:
+    flag = "--" + name.replace("_", "-")
+    flags = list(dict.fromkeys([(field.json_schema_extra or {}).get("short", flag), flag]))
+    shown = f" (default: {default})" if default or (default == 0 and default is not False) else ""
+    shown = " (required)" if default is PydanticUndefined else shown
+    help = " ".join(f"{field.description or ''}{shown}".split()).replace("%", "%%")
+    settings = {"dest": name, "default": argparse.SUPPRESS, "help": help}
+    if kind == "list":
+        settings |= {"nargs": "+", "metavar": "TEXT"}
+    elif kind != "flag":
+        settings["metavar"] = kind if isinstance(kind, str) else "{" + ",".join(kind) + "}"
+    elif default is True:
+        settings["action"] = argparse.BooleanOptionalAction
+    else:
+        # The help shows what changes the default, under one name; the others work.
+        hidden = settings | {"help": argparse.SUPPRESS}
+        off = [f"--no-{one[2:]}" for one in flags if one.startswith("--")]
+        section.add_argument(*off, action="store_false", **hidden)
+        for one in flags[1:]:
+            section.add_argument(one, action="store_true", **hidden)
+        flags, settings["action"] = flags[:1], "store_true"
+    section.add_argument(*flags, **settings)
+
+
+def _default(kind: type[BaseModel], name: str, table: BaseModel | None):
+    """A setting where nobody sets it: as the default of its table has it, else as its class has it."""
+    if isinstance(table, BaseModel):
+        return getattr(table, name)
+    return kind.model_fields[name].get_default(call_default_factory=True)
+
+
+def _override(values: dict, name: str, value, kind: type[BaseModel], default=None) -> None:
+    """Set one setting. Of its table everything else stays as the file has it, or, where the file has no such
+    table, as the default has it."""
+    first, _, rest = name.partition(".")
+    if not rest:
+        values[first] = value
+        return
+    default = None if first in values else _default(kind, first, default)
+    unset = default.model_dump(exclude_unset=True) if isinstance(default, BaseModel) else {}
+    if isinstance(table := values.setdefault(first, unset), dict):  # else the file is refused
+        _override(table, rest, value, _option_kind(kind.model_fields[first].annotation), default)
 
 
 def _explain(config_class: type[BaseModel], item: dict) -> str:
@@ -190,13 +259,14 @@ def _explain(config_class: type[BaseModel], item: dict) -> str:
     if not name:
         return f"  {item['msg']}"
     if item["type"] == "missing":
-        option = "" if len(item["loc"]) > 1 else f"pass --{name.replace('_', '-')} or "
-        return f"  {name}: not given; {option}set it in the config file"
+        ways = [f"pass --{name.replace('_', '-')}", "set it in the config file"]
+        return f"  {name}: not given; {' or '.join(ways if '.' not in name else ways[::-1])}"
     if item["type"] == "extra_forbidden":
         for part in item["loc"][:-1]:
-            config_class = config_class.model_fields[part].annotation
-        known = ", ".join(config_class.model_fields)
-        return f"  {name}={_shown(name, item)}: no such setting; known settings: {known}"
+            config_class = _option_kind(config_class.model_fields[part].annotation)
+        known = config_class.model_fields
+        nearest = _nearest(item["loc"][-1], known)
+        return f"  {name}={_shown(name, item)}: no such setting; known settings: {', '.join(known)}{nearest}"
     return f"  {name}={_shown(name, item)}: {item['msg']}"
 
 
@@ -210,24 +280,24 @@ def _shown(name: str, item: dict) -> str:
     return "**********" if _SECRET_SETTING.search(name) else hide_secrets(repr(item["input"]))
 
 
-def _option_kind(annotation) -> str | tuple | None:
-    """ "flag", "list", "value", a tuple of choices, or None when the field has no option."""
+_VALUES = {str: "TEXT", int: "INT", float: "FLOAT", Path: "PATH", dt.date: "DATE"}
+
+
+def _option_kind(annotation) -> str | tuple[str, ...] | type[BaseModel] | None:
+    """ "flag", "list", what a value is, a tuple of choices; the class of a table, or None for one without."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        kinds = [_option_kind(part) for part in typing.get_args(annotation) if part is not type(None)]
-        return kinds[0] if kinds else None
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     if typing.get_origin(annotation) is typing.Literal:
         return tuple(str(choice) for choice in typing.get_args(annotation))
     if typing.get_origin(annotation) in (list, tuple):
         return "list"
     if annotation is bool:
         return "flag"
-    if isinstance(annotation, type) and issubclass(annotation, str | int | float | Path | dt.date):
-        return "value"
-    return None
-
-
-def _oneline(text: str) -> str:
-    return " ".join(text.split()).replace("%", "%%")
+    if not isinstance(annotation, type) or issubclass(annotation, BaseModel):
+        return annotation if isinstance(annotation, type) else None
+    if issubclass(annotation, Enum):
+        return tuple(str(member.value) for member in annotation)
+    return next((value for kind, value in _VALUES.items() if issubclass(annotation, kind)), None)
 
 
 def _module_name(config_class: type) -> str:

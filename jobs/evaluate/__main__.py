@@ -10,11 +10,10 @@
 Every command writes report.json, report.md and a picture into the report folder; `COMMAND --help` teaches it.
 """
 
-import argparse
 import importlib
 import sys
 
-from jobs.common.cli import main
+from jobs.common.cli import Parser, main
 
 COMMANDS = {
     "encoder": "what several encoder profiles make of the same conversations: a leaderboard",
@@ -27,11 +26,7 @@ COMMANDS = {
 
 def command(argv: list[str]) -> str:
     """The command's name, the first argument. Exits 2 where there is none."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m jobs.evaluate", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help in COMMANDS.items():
         commands.add_parser(name, help=help, add_help=False)

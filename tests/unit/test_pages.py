@@ -102,11 +102,14 @@ class Job(typing.NamedTuple):
     parser: argparse.ArgumentParser
 
     def options(self) -> set[str]:
-        """Those that are its own, without the `--no-` of a switch and what stands for another name."""
-        return {f"--{action.dest.replace('_', '-')}" for action in self.parser._actions} - {
-            "--help",
-            "--config",
-        }
+        """Of its plain settings, without the `--no-` of a switch and what stands for another name."""
+        names = {action.dest for action in self.parser._actions if "." not in action.dest}
+        return {f"--{name.replace('_', '-')}" for name in names} - {"--help", "--config"}
+
+    def tables(self) -> set[str]:
+        """Settings that are tables."""
+        kinds = {name: cli._option_kind(field.annotation) for name, field in self.config.model_fields.items()}
+        return {name for name, kind in kinds.items() if kind is None or isinstance(kind, type)}
 
 
 class Parser(Exception):
@@ -268,9 +271,14 @@ def test_every_option_and_table_of_a_job_stands_in_its_section(name, command):
     else:
         missing = {option for option in job.options() if f"`{shown_as(option)}`" not in section}
     assert not missing, f"{name_of(JOBS)}: {name} {command or ''} does not name {sorted(missing)}"
-    fields = job.config.model_fields.items()
-    tables = {name for name, field in fields if cli._option_kind(field.annotation) is None}
-    assert not {table for table in tables if f"`[{table}]`" not in section}
+    assert not {table for table in job.tables() if f"`[{table}]`" not in section}
+
+
+@pytest.mark.parametrize(("name", "command"), all_jobs())
+def test_every_table_of_a_job_is_among_the_tables_of_a_config_file(name, command):
+    """With a page or a module where its settings are told, or with these themselves."""
+    section = re.search(r"^## Tables of a config file\n(.*?)^## ", JOBS.read_text("utf-8"), re.M | re.S)[1]
+    assert not {table for table in job_of(name, command).tables() if f"`[{table}]`" not in section}
 
 
 def shown_as(option: str) -> str:

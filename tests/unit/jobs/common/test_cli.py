@@ -51,6 +51,27 @@ class Config(JobConfig):
         return self
 
 
+class Room(BaseModel):
+    floor: int = 0
+    colour: Literal["red", "blue"] = "red"
+
+
+class Barn(BaseModel):
+    """Where they stand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    room: Room = Room(floor=2)
+
+
+class Wide(Config):
+    """One with a table in a table, and an option of another name."""
+
+    as_json: bool = Field(False, json_schema_extra={"short": "--json"})
+    barn: Barn = Barn(kind="wood")
+
+
 DOC = "Do something.\n\nMore about it: 100% of it."
 
 
@@ -64,10 +85,14 @@ def a_toml(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def refused(capsys, *argv: str) -> str:
-    """What stderr says behind the usage of a refused command line."""
+def wide(*argv: str) -> Wide:
+    return parse_config(Wide, DOC, list(argv))
+
+
+def refused(capsys, *argv: str, of: type[Config] = Config) -> str:
+    """What stderr says of a refused command line."""
     with pytest.raises(SystemExit) as caught:
-        parse(*argv)
+        parse_config(of, DOC, list(argv))
     assert caught.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -102,6 +127,67 @@ def test_tables_are_set_in_the_file(tmp_path):
     path = a_toml(tmp_path, 'archive = "é"\n[pool]\nsize = 3\nkind = "gpu"\n[env]\nA = "b"\n')
     config = parse("--config", path)
     assert (config.archive, config.pool, config.env) == ("é", Pool(size=3, kind="gpu"), {"A": "b"})
+
+
+# --- options of tables ----------------------------------------------------------------------------------
+
+
+def test_an_option_sets_one_setting_of_a_table_and_leaves_the_default_of_the_others():
+    config = wide("--archive", "x", "--pool.size", "8", "--barn.room.colour", "blue")
+    assert config.pool == Pool(size=8, kind="cpu")
+    assert config.barn == Barn(kind="wood", room=Room(floor=2, colour="blue"))
+
+
+def test_an_option_of_a_table_sets_nothing_that_was_not_set():
+    """A training tells what was set from what is as always."""
+    assert wide("--archive", "x", "--barn.room.colour", "red").barn.room.model_fields_set == {
+        "colour",
+        "floor",
+    }
+    assert wide("--archive", "x", "--barn.kind", "a").barn.model_fields_set == {"kind"}
+
+
+def test_an_option_sets_one_setting_of_a_table_and_leaves_those_of_the_file(tmp_path):
+    path = a_toml(tmp_path, 'archive = "x"\n[pool]\nsize = 3\nkind = "gpu"\n[barn]\nkind = "stone"\n')
+    config = wide("--config", path, "--pool.size=8", "--barn.room.colour", "blue")
+    assert config.pool == Pool(size=8, kind="gpu")
+    assert config.barn == Barn(kind="stone", room=Room(floor=2, colour="blue"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--pool.size", "0"], "pool.size='0': Input should be greater than or equal to 1"),
+        (["--barn.room.colour", "green"], "barn.room.colour='green': Input should be 'red' or 'blue'"),
+    ],
+    ids=["number", "choice"],
+)
+def test_a_bad_value_of_a_table_is_named_with_its_field(argv, message, capsys):
+    assert refused(capsys, "--archive", "x", *argv, of=Wide) == f"wrong settings:\n  {message}\n"
+
+
+def test_what_stands_in_the_file_where_a_table_belongs_is_refused_as_it_stands(tmp_path, capsys):
+    path = a_toml(tmp_path, 'archive = "x"\npool = 3\n')
+    assert "pool=3: Input should be a valid dictionary" in refused(
+        capsys, "--config", path, "--pool.size", "8"
+    )
+
+
+def test_a_table_that_says_too_little_names_the_option_too(tmp_path, capsys):
+    path = a_toml(tmp_path, 'archive = "x"\n[pool]\n')
+    message = refused(capsys, "--config", path, "--pool.size", "8")
+    assert "pool.kind: not given; set it in the config file or pass --pool.kind\n" in message
+
+
+def test_a_list_is_taken_word_by_word_whatever_its_words_hold():
+    """A comma or a bracket is part of a file's name, or of a requirement such as `ray[data]>=2,<3`."""
+    assert parse("--archive", "x", "--users", "a,b[c]>=2,<3", "[d]", "").users == ("a,b[c]>=2,<3", "[d]", "")
+
+
+def test_the_environment_sets_nothing(monkeypatch):
+    monkeypatch.setenv("NUM_WEEKS", "9")
+    monkeypatch.setenv("POOL", '{"size": 9}')
+    assert parse("--archive", "x") == Config(archive="x")
 
 
 # --- what is refused ------------------------------------------------------------------------------------
@@ -177,6 +263,44 @@ def test_an_unknown_option_is_refused(argv, capsys):
     assert "unrecognized arguments" in refused(capsys, "--archive", "x", *argv)
 
 
+@pytest.mark.parametrize(
+    ("argv", "nearest"),
+    [
+        (["--num", "3"], "--num-weeks"),
+        (["--num_weeks=3"], "--num-weeks"),
+        (["--shar", "3"], "--share"),
+        (["--verfy"], "--verify"),
+        (["--size", "3"], "--pool.size"),
+        (["--pool.siz", "3"], "--pool.size"),
+        (["--barn.room", "3"], "--barn.room.floor or --barn.room.colour"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_unknown_option_is_named_with_the_nearest_ones(argv, nearest, capsys):
+    message = refused(capsys, "--archive", "x", *argv, of=Wide)
+    assert message.startswith(f"unrecognized arguments: {' '.join(argv)}; did you mean {nearest}")
+
+
+def test_an_unknown_option_that_resembles_none_is_sent_to_the_help(capsys):
+    assert refused(capsys, "--archive", "x", "--zzz") == "unrecognized arguments: --zzz; see --help\n"
+
+
+def test_an_unknown_key_is_named_with_the_nearest_one(tmp_path, capsys):
+    path = a_toml(tmp_path, 'archive = "x"\nnum_week = 7\n[pool]\nkind = "a"\nsise = 3\n')
+    lines = refused(capsys, "--config", path).splitlines()
+    assert lines[1].endswith("known settings: size, kind; did you mean size?")
+    assert lines[2].endswith("; did you mean num_weeks?")
+
+
+@pytest.mark.parametrize("argv", [["--nosuch"], ["--num-weeks"], ["--num-weeks", "0"], ["--users"]])
+def test_what_is_refused_is_said_without_the_usage(argv, capsys):
+    with pytest.raises(SystemExit):
+        parse("--archive", "x", *argv)
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and "usage:" not in err
+    assert len(err.removeprefix("error: wrong settings:\n").splitlines()) == 1
+
+
 # --- help -----------------------------------------------------------------------------------------------
 
 
@@ -195,7 +319,31 @@ def test_help_shows_every_option_with_its_meaning_and_default(capsys):
     assert "Of 100%. (default: 0.5)" in shown
     assert "(default: 50%)" in shown
     assert "More about it: 100% of it." in shown
-    assert "--pool" not in shown
+    assert "--pool " not in shown and "--env" not in shown
+
+
+def helped(capsys) -> str:
+    with pytest.raises(SystemExit):
+        wide("--help")
+    return capsys.readouterr().out
+
+
+def test_help_names_the_tables_the_exit_codes_and_the_summary(capsys):
+    out = helped(capsys)
+    assert "\ntable [barn]:\n  Where they stand.\n" in out and "\ntable [barn.room]:\n" in out
+    assert "--barn.kind TEXT" in out and "--barn.room.colour {red,blue}" in out
+    assert "\ntable [env], in the file alone:\n" in out
+    assert "Exit codes: 0 done; 1 failed, interrupted or nothing found; 2 wrong usage." in out
+    assert 'the summary as JSON, {"status": "done", ...}' in out
+
+
+def test_help_shows_of_a_switch_what_changes_its_default(capsys):
+    out = helped(capsys)
+    assert "\n  --dry-run\n" in out and "--no-dry-run" not in out
+    assert "  --verify, --no-verify\n" in out and "(default: True)" in out
+    assert "\n  --json\n" in out
+    assert not [name for name in ("--no-json", "--as-json", "--no-as-json") if name in out]
+    assert "False" not in out and "None" not in out
 
 
 # --- how a job ends -------------------------------------------------------------------------------------
