@@ -35,6 +35,17 @@ def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str) -> s
 GATES = ("invented", "unsupported", "negation_lost", "not_speech", "nothing_said", "repeated")
 """Names of the gates of an encoder, see cluster.backfill.gates."""
 
+LANGUAGES = tuple(
+    """
+    ace af am an ar ary arz as az ba bcl be bg bn br bs ca crh cs cy da de dz el en eo es et eu ext fa
+    fi fo fr fuv fy ga gcf gcr gd gl gom grc gu gug guw ha hbo he hi hr ht hu hy id ig is it ja jv ka
+    kab kik kk km kn ko ku ky la lb lg lij ln lo lt ltg lv mg mk ml mn mr ms mt my ne nl nn no nso oc om
+    or pa pcm pl ps pt qu ro ru rw sa sdh se si sk sl sn so sq sr st sv sw ta te tg th tk tl tr tt ug uk
+    ur uz uzs vec vi vo wa wuu xh yo yue zh zu
+    """.split()  # noqa: SIM905
+)
+"""Codes of the languages that are told apart, see cluster.language.identify."""
+
 
 class PromptInWheel(_Frozen):
     """A prompt constant that lives in somebody else's package: read there, never copied here."""
@@ -111,7 +122,7 @@ class EncoderProfile(ModelProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = ModelProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
-    ADDED = frozenset({"gates", "dates", "min_confidence"})
+    ADDED = frozenset({"gates", "dates", "min_confidence", "languages"})
 
     system_prompt: str | None = None
     """Text of the system message."""
@@ -145,6 +156,9 @@ class EncoderProfile(ModelProfile):
     """Tokens of one answer."""
     required_role: Literal["user", "assistant"] | None = None
     """Segments in whose current turns nobody of this role speaks are not shown to the model: no records."""
+    languages: tuple[Literal[LANGUAGES], ...] = ()
+    """Codes of the languages that the model reads; empty for all. Segments whose current turns, those of
+    `required_role` if one is given, are surely in none of them are not shown to it: no records."""
     evidence_by: Literal["model", "words"] = "model"
     """Who says which turns a record rests on. `words`: the turn of `required_role` (of any role, if there is
     none) that shares most words with it, for small models, which copy well and count badly."""
@@ -188,7 +202,8 @@ class EncoderProfile(ModelProfile):
         return text.translate(str.maketrans(dict(self.shown_as)))
 
     def asks_about(self, segment: dict) -> bool:
-        """Whether the model is shown this row of SEGMENT_SCHEMA."""
+        """Whether somebody speaks in this row of SEGMENT_SCHEMA whom the model is to hear; the languages are
+        looked at by cluster.backfill.encoder.skipped."""
         return self.required_role is None or any(
             part["role"] == self.required_role for part in segment["current"]
         )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cluster.backfill.gates import refusal, repeated
+from cluster.backfill.gates import refusal, repeated, unread_language
 from cluster.language.dates import resolve
 from cluster.language.words import words
 from cluster.models.confidence import confidences
@@ -29,6 +29,9 @@ MIN_HALF_CHARS = 80
 
 MAX_NAME_CHARS = 64
 """Longer speaker names are ignored."""
+
+OTHER_LANGUAGE = "language"
+"""Reason of the refusal of a segment in a language that the profile does not read."""
 
 _USER = re.compile(r"\b(?:[Tt]he )?User\b|\b[Tt]he user\b")
 
@@ -63,18 +66,32 @@ class Encoding:
 
     outcome: str = "complete"
     """complete | split (halved, then complete) | partial (some part rejected) | rejected (nothing came) |
-    skipped (the profile asks nothing about such segments)."""
+    skipped (the profile asks nothing about such segments, see `skipped`)."""
     records: list[dict] = field(default_factory=list)
     """Where the profile sets `min_confidence` each has its `confidence` too, None if it is not known: for who
     chooses that bound. It is not staged, and so not stored."""
     rejections: list[dict] = field(default_factory=list)
     refusals: list[dict] = field(default_factory=list)
     """Records that a gate refused: its name as `reason`, `turns`, and the record as `raw`; `confidence` as
-    above."""
+    above. Of a segment that is skipped for its language the one refusal, with the language as `raw`."""
     num_calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+
+
+def skipped(segment: dict, profile: EncoderProfile) -> Encoding | None:
+    """The encoding of a row of SEGMENT_SCHEMA that the model is not asked about; None of all others.
+
+    It follows from what the segment's id is a hash of, and from the profile.
+    """
+    if not profile.asks_about(segment):
+        return Encoding(outcome="skipped")
+    if language := unread_language(segment, profile.languages, profile.required_role):
+        turns = sorted({part["turn_index"] for part in segment["current"]})
+        refused = {"reason": OTHER_LANGUAGE, "turns": turns, "raw": language}
+        return Encoding(outcome="skipped", refusals=[refused])
+    return None
 
 
 def encode(
@@ -86,12 +103,12 @@ def encode(
     batch: the segments first, then the halves of those that were cut.
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
-    encodings = [Encoding() for _ in segments]
+    encodings = [skipped(segment, profile) or Encoding() for segment in segments]
     found: list[list[_Told]] = [[] for _ in segments]
     open_pieces = [
         _Piece(i, segment["context"], segment["current"])
         for i, segment in enumerate(segments)
-        if profile.asks_about(segment)
+        if encodings[i].outcome != "skipped"
     ]
     while open_pieces:
         asked, requests, halves = [], [], []
@@ -148,8 +165,6 @@ def encode(
             encoding.outcome = "partial" if encoding.records else "rejected"
         elif encoding.num_calls > 1:
             encoding.outcome = "split"
-        elif not profile.asks_about(segment):
-            encoding.outcome = "skipped"
     return encodings
 
 

@@ -16,12 +16,14 @@ words.
 | `repeated`      | that another record of the same turns tells whole, in any language with spaces    |
 
 One more, `unsure`, looks at no words and needs no language: where a profile sets `min_confidence` it refuses
-what the model itself was not sure of. See cluster.models.confidence.
+what the model itself was not sure of. See cluster.models.confidence. And `language` refuses no record but a
+whole segment, before the model is asked about it.
 """
 
 import re
 from collections.abc import Iterable
 
+from cluster.language.identify import other_language
 from cluster.language.numbers import NUMBER, are_spoken_known, is_known_number, numbers_of
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -120,6 +122,16 @@ def refusal(text: str, evidence: Iterable[str], shown: Iterable[str], gates: Ite
     """
     evidence, shown = list(evidence), list(shown)
     return next((name for name in gates if name in GATES and GATES[name](text, evidence, shown)), "")
+
+
+def unread_language(segment: dict, languages: tuple[str, ...], role: str | None) -> str:
+    """The language of a row of SEGMENT_SCHEMA if it is surely none of `languages`; else empty, as without
+    any. What is said in this role decides; in any, if none is given."""
+    if not languages:
+        return ""
+    said = [part["text"] for part in segment["current"] if role in (None, part["role"])]
+    around = [part["text"] for part in segment["context"] + segment["current"]]
+    return other_language("\n".join(said), languages, "\n".join(around))
 
 
 def repeated(records: list[tuple[str, set[int]]]) -> set[int]:

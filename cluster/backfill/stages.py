@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.backfill.archive import BadRow, Unit, read_unit
-from cluster.backfill.encoder import Encoder, Encoding
+from cluster.backfill.encoder import OTHER_LANGUAGE, Encoder, Encoding, skipped
 from cluster.backfill.ledger import Ledger
 from cluster.backfill.redact import redact, redact_turns
 from cluster.backfill.segmenter import Offsets, cut_session, tokenizer_offsets
@@ -140,10 +140,12 @@ def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> di
     """Put the segments of a batch; its reference."""
     batch_id = hashlib.sha256("".join(s["segment_id"] for s in batch).encode()).hexdigest()[:24]
     files.put_rows(plan_path(batch_id), batch, SEGMENT_SCHEMA)
+    unasked = [skipped(segment, profile) for segment in batch]
     return {
         "batch_id": batch_id,
         "num_segments": len(batch),
-        "num_tokens": sum(s["num_tokens"] for s in batch if profile.asks_about(s)),
+        "num_other_language": sum(bool(one and one.refusals) for one in unasked),
+        "num_tokens": sum(s["num_tokens"] for s, one in zip(batch, unasked, strict=True) if one is None),
     }
 
 
@@ -239,7 +241,7 @@ class EncodeStage:
         self._folder = functools.partial(encoded_folder, profile.fingerprint)
         self._encoder: Encoder | None = None
         self._load_s = 0.0
-        self._asks_about = profile.asks_about
+        self._skipped = functools.partial(skipped, profile=profile)
         self._load = functools.partial(Encoder, profile, **engine)
         self._worker, self._patience_s, self._num_given_back = uuid.uuid4().hex, patience_s, 0
 
@@ -265,7 +267,9 @@ class EncodeStage:
             "num_segments_encoded": len(encoded_now),
             "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
             **{f"num_{name}": outcomes.count(name) for name in OUTCOMES},
-            "num_refused": sum(len(row.get("refusals") or []) for row in rows),
+            "num_refused": sum(
+                refusal["reason"] != OTHER_LANGUAGE for row in rows for refusal in row.get("refusals") or []
+            ),
             **{name: sum(row[name] for row in encoded_now) for name in counted},
             "encode_load_s": self._load_s,
             "encode_s": time.monotonic() - started_s - self._load_s,
@@ -296,10 +300,11 @@ class EncodeStage:
 
     def _encode(self, batch_id: str, segments: list[dict]) -> list[tuple[dict, Encoding]]:
         """Encode as one batch; where that fails, or killed this actor before, find out who is to blame."""
-        skipped = [(one, Encoding(outcome="skipped")) for one in segments if not self._asks_about(one)]
-        asked = [segment for segment in segments if self._asks_about(segment)]
+        found = [(segment, self._skipped(segment)) for segment in segments]
+        unasked = [(segment, encoding) for segment, encoding in found if encoding]
+        asked = [segment for segment, encoding in found if not encoding]
         if not asked:
-            return skipped
+            return unasked
         attempts = Attempts(self._files, self._attempt, batch_id)
         # Loading waits for work: a run with nothing to encode never loads a model.
         encoder = self._loaded(attempts)
@@ -307,11 +312,11 @@ class EncodeStage:
             try:
                 encodings = encoder.encode(asked)
                 attempts.offer_probe(batch_id)
-                return skipped + list(zip(asked, encodings, strict=True))
+                return unasked + list(zip(asked, encodings, strict=True))
             except Exception as error:
                 print(f"encoder: batch {batch_id} failed ({error}); going on segment by segment", flush=True)
         try:
-            return skipped + self._encode_each(batch_id, asked, encoder, attempts)
+            return unasked + self._encode_each(batch_id, asked, encoder, attempts)
         except WorkerSick:
             attempts.give_back()
             raise
@@ -372,7 +377,7 @@ class EncodeStage:
             if not is_harmless:
                 raise WorkerSick("its processes died on what had been encoded before")
             try:
-                encoder.encode([next(filter(self._asks_about, plan))])
+                encoder.encode([next(segment for segment in plan if not self._skipped(segment))])
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 raise WorkerSick(f"it fails on what had been encoded before, with {detail}") from error
@@ -512,13 +517,17 @@ def ledger_row(segment: dict) -> dict:
 
 
 def segment_rejections(segment: dict) -> list[dict]:
-    """Rows of the table `rejections`: parts of a segment that gave no complete answer, and records that a
-    gate refused."""
+    """Rows of the table `rejections`: parts of a segment that gave no complete answer, records that a gate
+    refused, and the segment itself where its language is not read."""
     unread = "turns {turns} gave no complete answer; retry with --retry-rejected"
     return [
         *_kept_aside(segment, segment["rejections"], "encoder", unread),
         *_kept_aside(segment, segment.get("refusals") or [], "gate", "a record of turns {turns} was refused"),
     ]
+
+
+_DETAILS = {OTHER_LANGUAGE: "turns {turns} are in {raw!r}, a language that the encoder does not read"}
+"""What is said of a reason, where it is not what the stage says of all."""
 
 
 def _kept_aside(segment: dict, found: list[dict], stage: str, detail: str) -> list[dict]:
@@ -533,7 +542,7 @@ def _kept_aside(segment: dict, found: list[dict], stage: str, detail: str) -> li
             "user_id": segment["user_id"],
             "session_id": segment["session_id"],
             "reason": rejection["reason"],
-            "detail": detail.format(turns=rejection["turns"]),
+            "detail": _DETAILS.get(rejection["reason"], detail).format(**rejection),
             "raw": rejection["raw"][:MAX_RAW_CHARS],
         }
         for index, rejection in enumerate(found)

@@ -15,6 +15,8 @@ class Plan:
     num_sessions: int = 0
     num_segments: int = 0
     num_pending: int = 0
+    num_other_language: int = 0
+    """Of these, segments in a language that the encoder does not read."""
     num_tokens: int = 0
     num_redactions: int = 0
     num_forgotten: int = 0
@@ -30,7 +32,8 @@ class Plan:
         self.batches += result["batches"]
         self.closed_segments += result["closed_segments"]
         self.num_pending += sum(batch["num_segments"] for batch in result["batches"])
-        self.num_tokens += sum(batch["num_tokens"] for batch in result["batches"])
+        for name in ("num_other_language", "num_tokens"):
+            setattr(self, name, getattr(self, name) + sum(batch[name] for batch in result["batches"]))
         if result["rejections"]:
             self.rejections += staging.get_table(result["rejections"]).to_pylist()
 
@@ -47,6 +50,7 @@ class Plan:
             "num_sessions_superseded": self.num_superseded,
             "num_segments": self.num_segments,
             "num_segments_closed": len(self.closed_segments),
+            "num_segments_other_language": self.num_other_language,
             "num_rejections": len(self.rejections),
             "num_rejections_known": self.known_rejections,
             "num_redactions": self.num_redactions,

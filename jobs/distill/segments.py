@@ -41,6 +41,7 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
     import ray
 
     from cluster.backfill.archive import inspect_file, plan_units
+    from cluster.backfill.encoder import skipped
     from cluster.backfill.ledger import Ledger
     from cluster.backfill.stages import cut_unit, plan_path
     from cluster.distill.examples import NUM_HASHES, duplicates, said, signature
@@ -71,7 +72,7 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
         for batch in result["batches"]:
             segments = arguments["files"].get_table(plan_path(batch["batch_id"])).to_pylist()
             num_cut += len(segments)
-            segments = [segment for segment in segments if profile.asks_about(segment)]
+            segments = [segment for segment in segments if not skipped(segment, profile)]
             ids.append([segment["segment_id"] for segment in segments])
             signatures += [signature(said(segment)) for segment in segments]
         result["num_not_shown"] = num_cut - len(signatures)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
     from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
+    from cluster.backfill.encoder import skipped
     from cluster.backfill.segmenter import cut_session, tokenizer_offsets
     from cluster.backfill.stages import _tokenizer
 
@@ -32,7 +33,7 @@ def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
         for session in read_unit(archive, unit):
             if isinstance(session, dict):
                 segments = cut_session(session, offsets, profile)
-                found += [segment for segment in segments if profile.asks_about(segment)]
+                found += [segment for segment in segments if not skipped(segment, profile)]
                 if len(found) >= num_segments:
                     return found[:num_segments]
     return found

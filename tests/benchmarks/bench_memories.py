@@ -2,11 +2,16 @@
 cluster.language.dates reads.
 
     python -m tests.benchmarks.bench_memories dates --people tune
+    python -m tests.benchmarks.bench_memories languages --people train tune --singles
     python -m tests.benchmarks.bench_memories plain corpus --profile default --people tune
     python -m tests.benchmarks.bench_memories corpus --profile default --min-confidence 0.5 0.6 --dump FILE
 
 dates: every memory of the English people as they wrote it, read by cluster.language.dates on the day of its
 session. Right is the day from which it holds; of those that only end, the day to which. No model.
+languages: of how many segments a profile that reads these languages (`--languages`, English if none are
+given) is not asked for their language, by what their people write as a rule. What is not as that language
+says is shown, to be judged by hand. `--singles` adds the single segments, of whose language nothing is noted:
+what is skipped of them is shown. No model.
 plain: twelve statements that leave no doubt, and twelve messages that state nothing, each alone and with an
 answer behind it. A statement is remembered if records say all that must be remembered of it, and deny or not
 as it does; a record that says none of it is invented, as is every record of the others.
@@ -27,7 +32,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from jobs.sample.written import SPLITS, Written, read_people
+from jobs.sample.written import SPLITS, Written, read_people, read_segments
+from schemas.profile import LANGUAGES
 
 PLAIN = {
     "My name is Anna.": "Anna",
@@ -92,6 +98,42 @@ def dates(args) -> None:
     print(f"{undated.total()} others: {undated['with a date']} get a date")
 
 
+# --- languages ------------------------------------------------------------------------------------------
+
+
+def languages(args) -> None:
+    from cluster.backfill.encoder import skipped
+    from cluster.models.sources import resolve_encoder
+    from jobs.common.run import load_profile
+    from schemas.profile import EncoderProfile
+
+    given = load_profile("encoders", args.profile, EncoderProfile)
+    profile = resolve_encoder(given.model_copy(update={"languages": tuple(args.languages)}))
+    found = people(args)
+    writes = {memory["user_id"]: memory["language"] for memory in found.memories}
+    sessions = found.sessions + (read_segments().sessions if args.singles else [])
+    segments = [one for one in cut(profile, sessions) if profile.asks_about(one)]
+    skipped(segments[0], profile)  # loads what tells languages apart
+    started_s = time.process_time()
+    unread = [bool(skipped(segment, profile)) for segment in segments]
+    seconds = time.process_time() - started_s
+    print(f"{len(segments)} segments, {len(segments) / seconds:,.0f} a second of processor time")
+    counts, wrong = Counter(), []
+    for segment, is_unread in zip(segments, unread, strict=True):
+        language = writes.get(segment["user_id"], "single segments")
+        counts[language, is_unread] += 1
+        # Of a person's language there may be other messages, so that each is worth a look.
+        if is_unread != (language not in (*args.languages, "single segments")):
+            wrong.append((language, is_unread, segment))
+    for language in dict.fromkeys(language for language, _ in counts):
+        num = counts[language, True] + counts[language, False]
+        print(f"{language}: {counts[language, True]} of {num} segments skipped")
+    for language, is_unread, segment in wrong:
+        said = " / ".join(part["text"] for part in segment["current"] if part["role"] == "user")
+        what = "skipped" if is_unread else "not skipped"
+        print(f"  {what}: {language}, {segment['user_id']}: {' '.join(said.split())[:100]}")
+
+
 # --- engines --------------------------------------------------------------------------------------------
 
 
@@ -112,11 +154,7 @@ def load(args):
 
 def encode(encoder, sessions: list[dict]) -> list[tuple[dict, object]]:
     """Segments of the sessions with their encodings; prints what they cost."""
-    from cluster.backfill.segmenter import cut_session
-    from cluster.backfill.stages import segment_offsets
-
-    offsets = segment_offsets(encoder.profile)
-    segments = [segment for session in sessions for segment in cut_session(session, offsets, encoder.profile)]
+    segments = cut(encoder.profile, sessions)
     started_s = time.monotonic()
     encodings = encoder.encode(segments)
     seconds = time.monotonic() - started_s
@@ -128,6 +166,14 @@ def encode(encoder, sessions: list[dict]) -> list[tuple[dict, object]]:
         f"{outcomes['split']} split, {outcomes['partial'] + outcomes['rejected']} with a rejection"
     )
     return list(zip(segments, encodings, strict=True))
+
+
+def cut(profile, sessions: list[dict]) -> list[dict]:
+    from cluster.backfill.segmenter import cut_session
+    from cluster.backfill.stages import segment_offsets
+
+    offsets = segment_offsets(profile)
+    return [segment for session in sessions for segment in cut_session(session, offsets, profile)]
 
 
 def bounds(args) -> list[float]:
@@ -208,7 +254,12 @@ def corpus(args, encoder) -> None:
     gold = [memory for memory in found.memories if memory["keys"]]
     pairs = encode(encoder, found.sessions)
     rows = [kept_row(segment, record) for segment, one in pairs for record in one.records]
-    refused = [refused_row(segment, item) for segment, one in pairs for item in one.refusals]
+    refused = [
+        refused_row(segment, item)
+        for segment, one in pairs
+        if one.outcome != "skipped"
+        for item in one.refusals
+    ]
     reasons = Counter(row["refused_by"] for row in refused)
     print(
         f"{len(rows)} records; refused: {', '.join(f'{n} {name}' for name, n in reasons.items()) or 'none'}"
@@ -228,14 +279,14 @@ def corpus(args, encoder) -> None:
 
 
 def people(args) -> Written:
-    """The people of the split, or those of them that are named."""
-    found = read_people((args.people,))
+    """The people of the splits, or those of them that are named."""
+    found = read_people(tuple(args.people))
     if not args.persons:
         return found
     names = set(args.persons.split(","))
     if unknown := names - {row["user_id"] for row in found.sessions}:
         raise SystemExit(
-            f"--persons {','.join(sorted(unknown))}: nobody of --people {args.people} is called so"
+            f"--persons {','.join(sorted(unknown))}: nobody of --people {' '.join(args.people)} is called so"
         )
     return Written(
         sessions=[row for row in found.sessions if row["user_id"] in names],
@@ -316,10 +367,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="+", choices=["dates", "plain", "corpus"])
+    parser.add_argument("parts", nargs="+", choices=["dates", "languages", "plain", "corpus"])
     parser.add_argument("--profile", default="default", help="name, TOML file or folder of an adapter")
-    parser.add_argument("--people", default="tune", choices=SPLITS)
+    parser.add_argument("--people", nargs="+", default=["tune"], choices=SPLITS)
     parser.add_argument("--persons", help="names of some of them, with commas")
+    parser.add_argument("--languages", nargs="+", default=["en"], choices=LANGUAGES, metavar="CODE")
+    parser.add_argument("--singles", action="store_true", help="the single segments too")
     parser.add_argument("--min-confidence", nargs="+", type=float, default=[], metavar="X")
     parser.add_argument("--dump", type=Path, metavar="FILE")
     parser.add_argument("--max-num-seqs", type=int, default=64)
@@ -330,6 +383,8 @@ def main() -> None:
         args.dump.touch()
     if "dates" in args.parts:
         dates(args)
+    if "languages" in args.parts:
+        languages(args)
     if {"plain", "corpus"} & set(args.parts):
         encoder = load(args)
         for name, part in (("plain", plain), ("corpus", corpus)):

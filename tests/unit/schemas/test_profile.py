@@ -71,6 +71,7 @@ CHANGES = {
     "examples": [Example(current="user: a", answer='{"records": []}')],
     "turn_template": "{index} {role}: {content}",
     "required_role": "user",
+    "languages": ("en",),
     "evidence_by": "words",
     "shown_as": (("“", '"'),),
     "no_previous": "-",
@@ -112,6 +113,16 @@ def test_the_fingerprint_sees_every_field_that_changes_an_answer():
 def test_settings_of_later_releases_change_no_fingerprint_until_they_are_used():
     """What was paid for stays paid for: this is what the first release made of the same profile."""
     assert PROFILE.fingerprint == "6194015cd23d3aeb"
+
+
+def test_a_profile_that_names_no_language_keeps_its_fingerprint():
+    assert changed(languages=()).fingerprint == PROFILE.fingerprint
+    assert changed(languages=("en",)).fingerprint != changed(languages=("de",)).fingerprint
+
+
+def test_a_language_is_named_by_a_code_that_is_told_apart():
+    with pytest.raises(ValueError, match=r"(?s)languages\.1.*Input should be .*'en'.*input_value='english'"):
+        EncoderProfile.model_validate(PROFILE.model_dump() | {"languages": ["de", "english"]})
 
 
 def test_the_fingerprint_sees_content_and_not_where_it_lies():

@@ -432,6 +432,46 @@ def test_a_segment_in_which_the_required_role_does_not_speak_costs_no_call():
     assert script.encode(advice)[0].outcome == "complete"
 
 
+SPANISH = "Vivo en Sevilla y trabajo de camarero."
+
+
+def test_a_segment_in_a_language_that_the_profile_does_not_read_costs_no_call_and_is_kept_aside():
+    profile = PROFILE.model_copy(update={"required_role": "user", "languages": ("en",)})
+    script = Script(default=answer(said("A.")))
+    foreign = a_segment(SPANISH, "Noted.", first_turn=4)
+    told, skipped = script.encode(a_segment("I live in Lyon.", SPANISH), foreign, profile=profile)
+    assert (told.outcome, told.num_calls, told.refusals) == ("complete", 1, [])
+    assert (skipped.outcome, skipped.num_calls, skipped.records) == ("skipped", 0, [])
+    assert skipped.refusals == [{"reason": "language", "turns": [4, 5], "raw": "es"}]
+    assert script.rounds == [[("I live in Lyon.", SPANISH)]]
+    for languages in ((), ("es",), ("en", "es")):
+        read = profile.model_copy(update={"languages": languages})
+        assert script.encode(foreign, profile=read)[0].outcome == "complete"
+
+
+def test_where_no_role_is_required_all_that_is_said_decides_about_the_language():
+    profile, script = PROFILE.model_copy(update={"languages": ("en",)}), Script(default=answer(said("A.")))
+    answered, alone = a_segment(SPANISH, "You live in Seville, then."), a_segment(SPANISH)
+    outcomes = [one.outcome for one in script.encode(answered, alone, profile=profile)]
+    assert outcomes == ["complete", "skipped"]
+
+
+def test_a_short_message_is_read_in_the_light_of_what_was_said_before():
+    profile = PROFILE.model_copy(update={"required_role": "user", "languages": ("en",)})
+    script = Script(default=answer(said("A.")))
+    asked = a_segment("buena idea", first_turn=2)
+    outcomes = [
+        one.outcome
+        for one in script.encode(
+            asked,
+            asked
+            | {"context": a_segment(f"{SPANISH} ¿Qué me recomiendas para el fin de semana?")["current"]},
+            profile=profile,
+        )
+    ]
+    assert outcomes == ["complete", "skipped"]
+
+
 def test_evidence_by_words_is_the_user_s_turn_that_says_it():
     profile = PROFILE.model_copy(update={"required_role": "user", "evidence_by": "words"})
     segment = a_segment(

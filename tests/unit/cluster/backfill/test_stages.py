@@ -99,6 +99,7 @@ def cut(
     batch_size=3,
     forgotten=NOTHING_FORGOTTEN,
     mask_contacts=False,
+    profile=PROFILE,
     **options,
 ):
     """Cut an archive of these rows; the results of its row groups."""
@@ -111,7 +112,7 @@ def cut(
         cut_unit(
             unit,
             archive=str(archive),
-            profile=PROFILE,
+            profile=profile,
             ledger=ledger or ledger_of([]),
             batch_size=batch_size,
             files=files,
@@ -734,6 +735,40 @@ def test_encoded_segments_become_rows_of_the_tables(files, batch, encoder, embed
         "encoder_error",
     )
     assert "--retry-rejected" in rejection["detail"]
+
+
+READS_ENGLISH = PROFILE.model_copy(update={"required_role": "user", "languages": ("en",)})
+SPANISH = "Vivo en Sevilla y trabajo de camarero."
+
+
+def test_a_segment_in_a_language_that_is_not_read_costs_nothing_and_keeps_its_turns(
+    tmp_path, files, encoder, embedder
+):
+    rows = [session(0, num_turns=1), session(1, turns=[turn(SPANISH), turn("¡Qué bien!", "assistant")])]
+    [result] = cut(tmp_path, files, rows, profile=READS_ENGLISH)
+    [batch], [read, unread] = result["batches"], planned(files, [result])
+    assert (batch["num_segments"], batch["num_other_language"]) == (2, 1)
+    assert batch["num_tokens"] == read["num_tokens"]
+
+    stage = EncodeStage(READS_ENGLISH, files, "attempt1", {}, {})
+    row = EmbedStage(READS_ENGLISH.fingerprint, EMBEDDER, files)(stage(batch))
+    assert encoder.calls == [[read["segment_id"]]]
+    assert (row["num_complete"], row["num_skipped"], row["num_refused"]) == (1, 1, 0)
+    assert (row["num_records"], row["num_turns"], row["num_rejections"]) == (1, 3, 0)
+    assert SPANISH in table(files, "turns", row).column("content").to_pylist()
+    [rejection] = table(files, "rejections", row).to_pylist()
+    assert (rejection["stage"], rejection["reason"], rejection["raw"]) == ("gate", "language", "es")
+    assert rejection["detail"] == "turns [0, 1] are in 'es', a language that the encoder does not read"
+    assert (rejection["source"], rejection["session_id"]) == (unread["segment_id"], "session1")
+
+    again = EncodeStage(READS_ENGLISH, files, "attempt2", {}, {})(batch)
+    assert (again["encoded"], again["num_segments_encoded"]) == (row["encoded"], 0)
+
+
+def test_a_batch_that_is_all_in_another_language_loads_no_model(tmp_path, files, encoder):
+    [result] = cut(tmp_path, files, [session(0, turns=[turn(SPANISH)])])
+    row = EncodeStage(READS_ENGLISH, files, "attempt1", {}, {})(result["batches"][0])
+    assert (row["num_segments"], row["num_skipped"], encoder.num_loads) == (1, 1, 0)
 
 
 def test_a_turn_is_embedded_behind_its_speaker_s_name(tmp_path, files, encoder, embedder):

@@ -33,6 +33,15 @@ def test_a_rejection_that_is_retried_in_vain_stands_once(tmp_path):
     assert row["run_id"] == "run2"
 
 
+def test_what_the_encoder_does_not_read_is_counted_before_it_is_asked():
+    plan, unit = Plan(), {"num_sessions": 1, "num_segments": 4, "num_redactions": 0, "num_forgotten": 0}
+    for num_other_language, num_tokens in ((1, 5), (2, 0)):
+        batch = {"num_segments": 2, "num_tokens": num_tokens, "num_other_language": num_other_language}
+        plan.add(unit | {"batches": [batch], "closed_segments": [], "rejections": ""}, None)
+    counts = plan.counts()
+    assert (counts["num_segments_other_language"], counts["input_tokens"], plan.num_pending) == (3, 5, 4)
+
+
 def test_rows_of_all_batches_are_committed():
     done = [{"tables": json.dumps({"turns": f"t{number}", "segments": f"s{number}"})} for number in (1, 2)]
     assert staged_tables(done) == ({"turns": ["t1", "t2"], "segments": ["s1", "s2"]}, {"rejections": []})
