@@ -19,7 +19,10 @@ from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, En
 ROOT = Path(__file__).parents[2]
 PARTS = ("schemas", "cluster", "jobs")
 MODULES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
-HEAVY = {"ray", "torch", "vllm", "transformers", "lancedb", "sentence_transformers", "peft", "outlines"}
+HEAVY = {
+    *("ray", "torch", "vllm", "transformers", "lancedb", "sentence_transformers", "peft", "outlines"),
+    *("polars", "huggingface_hub"),
+}
 
 
 def name_of(path: Path) -> str:
@@ -120,9 +123,7 @@ NETWORKS = {
 """Modules that define networks and so cannot be read without torch: imported inside functions themselves."""
 
 
-@pytest.mark.parametrize(
-    "package", ["ray", "torch", "transformers", "sentence_transformers", "peft", "outlines"]
-)
+@pytest.mark.parametrize("package", sorted(HEAVY - {"lancedb", "vllm"}))
 def test_heavy_packages_are_imported_inside_functions(package):
     at_import_time = {name for name, inside in importers(package).items() if False in inside}
     assert at_import_time <= NETWORKS
