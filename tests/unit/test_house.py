@@ -245,3 +245,10 @@ def test_without_a_config_the_shipped_default_is_what_runs(kind, folder, require
 def test_every_module_opens_with_its_purpose(path):
     source = path.read_text(encoding="utf-8")
     assert not source.strip() or ast.get_docstring(ast.parse(source)), f"{name_of(path)} has no docstring"
+
+
+def test_every_template_ships():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = patterns["tool"]["setuptools"]["package-data"]["jobs"]
+    shipped = {path for pattern in patterns for path in (ROOT / "jobs").glob(pattern)}
+    assert set((ROOT / "jobs").rglob("*.j2")) <= shipped

@@ -10,7 +10,6 @@ import pytest
 from jobs.common.cli import UsageError, parse_config
 from jobs.common.questions import Question
 from jobs.evaluate import decider, encoder, qa, retrieval
-from jobs.evaluate.report import markdown
 from jobs.evaluate.variants import load_variants
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
@@ -217,11 +216,3 @@ def test_answers_are_scored_and_cuts_counted():
     board = qa.board(rows)
     assert (board["exact"], board["judged"], board["unanswered"]) == (0.5, 1.0, 0.5)
     assert board["f1"] == pytest.approx((1 + 4 / 6) / 2)
-
-
-def test_tables_show_fractions_and_gaps():
-    assert markdown([{"a|b": 0.68254, "c": None, "d": "x|y"}]).splitlines() == [
-        "| a|b | c | d |",
-        "| --- | --- | --- |",
-        "| 0.683 | – | x\\|y |",
-    ]
