@@ -18,6 +18,7 @@ from schemas.profile import ModelProfile
 from schemas.training import (
     EVOLVABLE_COLUMNS,
     EVOLVABLE_SCHEMA,
+    MESSAGE_TYPE,
     PROFILE_FILE,
     REJECTED_SCHEMA,
     TRAINING_SCHEMA,
@@ -26,6 +27,18 @@ from schemas.training import (
 
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 LENGTHS = ("prompt_chars", "prompt_tokens", "completion_chars", "completion_tokens")
+DESCRIBED = pa.schema(
+    [
+        *(("user_id", pa.string()), ("session_id", pa.string()), ("label", pa.string())),
+        *(
+            ("messages", pa.list_(MESSAGE_TYPE)),
+            ("completion", pa.string()),
+            ("kinds", pa.list_(pa.string())),
+        ),
+        *(("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64())),
+    ]
+)
+"""Columns of the examples of any task that the card counts."""
 
 
 @dataclass
@@ -195,21 +208,18 @@ def describe(examples: list[dict]) -> dict:
     """Sizes and distributions of one part."""
     import polars as pl
 
-    ids, kinds, content = ("user_id", "session_id"), pl.List(pl.String), pl.Struct({"content": pl.String})
-    schema = dict.fromkeys((*ids, "label", "completion"), pl.String) | {"kinds": kinds}
-    schema |= {"messages": pl.List(content), "prompt_tokens": pl.Int64, "completion_tokens": pl.Int64}
-    chars = pl.element().struct.field("content").str.len_chars().cast(pl.Int64)
-    rows = pl.DataFrame(examples, schema).with_columns(
+    chars = pl.element().struct.field("content").str.len_chars()
+    rows = pl.from_arrow(pa.Table.from_pylist(examples, DESCRIBED)).with_columns(
         prompt_chars=pl.col("messages").list.eval(chars).list.sum(),
         completion_chars=pl.col("completion").str.len_chars(),
     )
     return {
         "num_examples": rows.height,
         "num_users": rows["user_id"].n_unique(),
-        "num_sessions": rows.n_unique(ids),
+        "num_sessions": rows.n_unique(["user_id", "session_id"]),
         "labels": counts(rows["label"]),
         "kinds": counts(rows["kinds"].explode().drop_nulls()),
-        **{name: quantiles(rows[name]) for name in LENGTHS},
+        **{name: quantiles(rows[name].cast(pl.Int64)) for name in LENGTHS},
     }
 
 
