@@ -1,6 +1,7 @@
 """What happened to memories: the life of one, and what one run has over another. Rows in, plain dicts out."""
 
 import json
+from collections import defaultdict
 
 import pyarrow as pa
 
@@ -68,13 +69,13 @@ def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:
     decisions = store.rows("decisions", DECISIONS_SCHEMA.names, of_user, as_of).to_pylist()
     texts = {(row["record_id"], row["revision"]): row["semantic_text"] for row in rows}
     said = {(turn["user_id"], turn["session_id"], turn["turn_index"]): turn for turn in turns}
-    found = []
-    for record_id in ids:
-        revisions = sorted(
-            (row for row in rows if row["record_id"] == record_id), key=lambda row: row["revision"]
-        )
-        part = [row for row in decisions if record_id in (row["target_id"], *row["source_ids"])]
-        found.append(life(revisions, part, texts=texts, said=said))
+    revisions, part = defaultdict(list), defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["revision"]):
+        revisions[row["record_id"]].append(row)
+    for row in decisions:
+        for record_id in {row["target_id"], *row["source_ids"]}:
+            part[record_id].append(row)
+    found = [life(revisions[record_id], part[record_id], texts=texts, said=said) for record_id in ids]
     return sorted(found, key=lambda item: (str(item["revisions"][0]["session_time"]), item["record_id"]))
 
 
