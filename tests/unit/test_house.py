@@ -247,8 +247,9 @@ def test_every_module_opens_with_its_purpose(path):
     assert not source.strip() or ast.get_docstring(ast.parse(source)), f"{name_of(path)} has no docstring"
 
 
-def test_every_template_ships():
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = patterns["tool"]["setuptools"]["package-data"]["jobs"]
+def test_templates_and_data_of_jobs_ship():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["jobs"]
     shipped = {path for pattern in patterns for path in (ROOT / "jobs").glob(pattern)}
-    assert set((ROOT / "jobs").rglob("*.j2")) <= shipped
+    for suffix in ("j2", "jsonl", "toml"):
+        assert set((ROOT / "jobs").rglob(f"*.{suffix}")) <= shipped
