@@ -1,4 +1,4 @@
-"""Differences of two views: a join finds what a comparison row by row finds."""
+"""Differences of two views, and lives of memories."""
 
 import datetime as dt
 
@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.consolidate.fold import UNITE
-from cluster.consolidate.history import COMPARED, diff
+from cluster.consolidate.history import CLOSING, COMPARED, diff, lives
+from cluster.store.store import Store
 from schemas.store import DECISIONS_SCHEMA, records_schema
+from tests.unit.cluster.store.test_store import commit, digest, segment
 
 SCHEMA = pa.schema([records_schema(1).field(name) for name in COMPARED])
 
@@ -113,3 +115,43 @@ def test_a_view_from_before_the_first_record_has_none_of_the_memories():
     nothing, one = pa.schema([]).empty_table(), pa.Table.from_pylist([row], SCHEMA)
     assert [entry["record_id"] for entry in diff(nothing, one, nothing)["added"]] == ["a"]
     assert [entry["record_id"] for entry in diff(one, nothing, nothing)["removed"]] == ["a"]
+
+
+# --- in a store -----------------------------------------------------------------------------------------
+
+TEA = segment("s1", "I like tea, and cats.", records=["Ann likes tea.", "Ann likes cats."])
+COFFEE = segment("s2", "Coffee for me now.", session="t", records=["Ann likes coffee."])
+BOB = segment("s3", "I like tea.", user="bob", records=["Bob likes tea."])
+TEA_ID, COFFEE_ID = digest("s1", "Ann likes tea."), digest("s2", "Ann likes coffee.")
+IGNORED = dict.fromkeys(DECISIONS_SCHEMA.names) | {
+    **{"decision_id": "d1", "user_id": "ann", "target_id": TEA_ID, "target_revision": 1, "run_id": "run2"},
+    **{"source_ids": [COFFEE_ID], "source_revisions": [1], "action": "ignore", "outcome": "applied"},
+}
+
+
+def written(path) -> Store:
+    store = Store(str(path), must_exist=False)
+    commit(store, "run1", TEA, BOB)
+    commit(store, "run2", COFFEE | {"decisions": [IGNORED]})
+    return store
+
+
+def test_the_tables_of_two_runs_are_compared_as_the_store_gives_them(tmp_path):
+    store = written(tmp_path / "store")
+    before, after = (store.rows("records", COMPARED, as_of=run) for run in ("run1", "run2"))
+    found = diff(before, after, store.rows("decisions", CLOSING))
+    assert [entry["after"] for entry in found.pop("added")] == ["Ann likes coffee."]
+    assert not any(found.values())
+    assert [entry["before"] for entry in diff(after, before)["removed"]] == ["Ann likes coffee."]
+
+
+def test_a_life_has_its_own_turns_and_the_decisions_it_took_part_in(tmp_path):
+    store = written(tmp_path / "store")
+    found = {life["revisions"][0]["semantic_text"]: life for life in lives(store, where="user_id = 'ann'")}
+    assert sorted(found) == ["Ann likes cats.", "Ann likes coffee.", "Ann likes tea."]
+    assert [len(found[text]["decisions"]) for text in sorted(found)] == [0, 1, 1]
+    (decision,) = found["Ann likes coffee."]["decisions"]
+    assert decision["target"] == {"record_id": TEA_ID, "revision": 1, "text": "Ann likes tea."}
+    assert [one["text"] for one in decision["sources"]] == ["Ann likes coffee."]
+    (turn,) = found["Ann likes coffee."]["revisions"][0]["evidence"]
+    assert (turn["session_id"], turn["content"]) == ("t", "Coffee for me now.")
