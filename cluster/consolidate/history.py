@@ -1,10 +1,16 @@
 """What happened to memories: the life of one, and what one run has over another. Rows in, plain dicts out."""
 
 import json
+from collections import defaultdict
+
+import pyarrow as pa
 
 from cluster.consolidate.fold import UNITE
 from cluster.store.store import Store, quote
 from schemas.store import DECISIONS_SCHEMA, records_schema
+
+Rows = pa.Table | list[dict]
+"""Rows of a table of the store, as the store gives them or one by one."""
 
 RECORD_COLUMNS = [name for name in records_schema(1).names if name != "vector"]
 _SHOWN = ("role", "speaker", "content", "time", "session_time")
@@ -15,8 +21,22 @@ DECISION_COLUMNS = [
     *("prompt_tokens", "cached_tokens", "output_tokens", "decided_at", "run_id"),
 ]
 
-CHANGES = ("added", "returned", "rewritten", "supported", "superseded", "removed")
-"""Kinds of changes between two runs, see `diff`."""
+COMPARED = [
+    *("record_id", "revision", "user_id", "session_time", "semantic_text", "evidence", "active"),
+    *("decision_id", "closed_reason", "closed_run_id"),
+]
+CLOSING = ["target_id", "target_revision", "source_ids", "source_revisions", "action", "outcome"]
+"""Columns of records and of decisions that `diff` reads."""
+
+CHANGES = {
+    "added": (),
+    "returned": (),
+    "rewritten": ("decision_id",),
+    "supported": ("decision_id",),
+    "superseded": ("closed_reason", "closed_run_id", "by"),
+    "removed": ("closed_reason", "closed_run_id"),
+}
+"""Kinds of changes between two runs, see `diff`, and what each says besides which memory and which texts."""
 
 BY_DECISION = ("delete", "update", UNITE)
 """Values of `closed_reason` that name the action of a decision."""
@@ -49,13 +69,13 @@ def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:
     decisions = store.rows("decisions", DECISIONS_SCHEMA.names, of_user, as_of).to_pylist()
     texts = {(row["record_id"], row["revision"]): row["semantic_text"] for row in rows}
     said = {(turn["user_id"], turn["session_id"], turn["turn_index"]): turn for turn in turns}
-    found = []
-    for record_id in ids:
-        revisions = sorted(
-            (row for row in rows if row["record_id"] == record_id), key=lambda row: row["revision"]
-        )
-        part = [row for row in decisions if record_id in (row["target_id"], *row["source_ids"])]
-        found.append(life(revisions, part, texts=texts, said=said))
+    revisions, part = defaultdict(list), defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["revision"]):
+        revisions[row["record_id"]].append(row)
+    for row in decisions:
+        for record_id in {row["target_id"], *row["source_ids"]}:
+            part[record_id].append(row)
+    found = [life(revisions[record_id], part[record_id], texts=texts, said=said) for record_id in ids]
     return sorted(found, key=lambda item: (str(item["revisions"][0]["session_time"]), item["record_id"]))
 
 
@@ -95,55 +115,81 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
     }
 
 
-def diff(before: list[dict], after: list[dict], decisions: list[dict] = ()) -> dict[str, list[dict]]:
-    """What the view `after` has over the view `before`; rows with RECORD_COLUMNS, closed ones included.
+def diff(before: Rows, after: Rows, decisions: Rows = ()) -> dict[str, list[dict]]:
+    """What the view `after` has over the view `before`: rows with COMPARED, closed ones included, and
+    decisions with CLOSING. Give tables: to make dicts of rows takes longer than to compare them.
 
     added: active memories that `before` did not know; returned: known there, but closed; rewritten: active
     in both, the text is another; supported: same text, other evidence; superseded: closed by a decision, with
     the memories (`by`) for which it was, as far as `decisions` (those of `after`) tell; removed: closed
     because its segment was replaced (`closed_reason`), or gone with its row (None).
     """
-    closing = {
-        (row["target_id"], row["target_revision"]): row
-        for row in decisions
-        if row["outcome"] == "applied" and row["action"] != "ignore"
+    import polars as pl
+
+    old, new = (_frame(rows, records_schema(1), COMPARED) for rows in (before, after))
+    was, now = (rows.filter("active").unique("record_id", keep="last") for rows in (old, new))
+    newest = new.sort("revision", descending=True, maintain_order=True).unique("record_id", keep="first")
+    known = ("record_id", "user_id", "session_time", "evidence")
+    both = (
+        was.select(*known, before="semantic_text")
+        .join(now.select(*known, "decision_id", after="semantic_text"), "record_id", "full", coalesce=True)
+        .join(newest.select("record_id", "revision", "closed_reason", "closed_run_id"), "record_id", "left")
+        .join(_reasons(new, decisions), ["record_id", "revision"], "left")
+        .with_columns(pl.col("by").fill_null([]))
+    )
+    is_new, is_gone = pl.col("user_id").is_null(), pl.col("user_id_right").is_null()
+    is_known = pl.col("record_id").is_in(old["record_id"].implode())
+    is_decided = pl.col("closed_reason").is_in(BY_DECISION).fill_null(False)
+    has_text = pl.col("before").eq_missing(pl.col("after"))
+    has_evidence = pl.col("evidence").eq_missing(pl.col("evidence_right"))
+    kinds = {
+        "added": is_new & ~is_known,
+        "returned": is_new & is_known,
+        "rewritten": ~is_new & ~is_gone & ~has_text,
+        "supported": ~is_new & ~is_gone & has_text & ~has_evidence,
+        "superseded": is_gone & is_decided,
+        "removed": is_gone & ~is_decided,
     }
-    texts = {(row["record_id"], row["revision"]): row["semantic_text"] for row in after}
-    old_ids = {row["record_id"] for row in before}
-    old = {row["record_id"]: row for row in before if row["active"]}
-    new = {row["record_id"]: row for row in after if row["active"]}
-    last: dict[str, dict] = {}
-    for row in after:
-        if row["record_id"] not in last or row["revision"] > last[row["record_id"]]["revision"]:
-            last[row["record_id"]] = row
-    changes: dict[str, list[dict]] = {kind: [] for kind in CHANGES}
-    for record_id in sorted(old.keys() | new.keys()):
-        was, now = old.get(record_id), new.get(record_id)
-        entry = {
-            "record_id": record_id,
-            "user_id": (was or now)["user_id"],
-            "session_time": (was or now)["session_time"],
-            "before": was and was["semantic_text"],
-            "after": now and now["semantic_text"],
-        }
-        if was is None:
-            changes["returned" if record_id in old_ids else "added"].append(entry)
-        elif now is None:
-            end = last.get(record_id, {})
-            entry |= {name: end.get(name) for name in ("closed_reason", "closed_run_id")}
-            if end.get("closed_reason") in BY_DECISION:
-                decision = closing.get(
-                    (record_id, end["revision"]), {"source_ids": [], "source_revisions": []}
-                )
-                sources = zip(decision["source_ids"], decision["source_revisions"], strict=True)
-                by = [{"record_id": one[0], "revision": one[1], "text": texts.get(one)} for one in sources]
-                changes["superseded"].append(entry | {"by": by})
-            else:
-                changes["removed"].append(entry)
-        elif was["semantic_text"] != now["semantic_text"]:
-            changes["rewritten"].append(entry | {"decision_id": now["decision_id"]})
-        elif was["evidence"] != now["evidence"]:
-            changes["supported"].append(entry | {"decision_id": now["decision_id"]})
-    for entries in changes.values():
-        entries.sort(key=lambda entry: (entry["user_id"], str(entry["session_time"]), entry["record_id"]))
-    return changes
+    owner, time = (
+        pl.when(is_new).then(f"{name}_right").otherwise(name).alias(name)
+        for name in ("user_id", "session_time")
+    )
+    return {
+        kind: both.filter(is_of_kind)
+        .select("record_id", owner, time, "before", "after", *CHANGES[kind])
+        .sort("user_id", "session_time", "record_id", nulls_last=True)
+        .to_dicts()
+        for kind, is_of_kind in kinds.items()
+    }
+
+
+def _reasons(records, decisions: Rows):
+    """`by` for each `record_id` and `revision` that a decision has closed; frames of polars."""
+    import polars as pl
+
+    texts = records.unique(["record_id", "revision"], keep="last")
+    return (
+        _frame(decisions, DECISIONS_SCHEMA, CLOSING)
+        .filter(pl.col("outcome") == "applied", pl.col("action") != "ignore")
+        .unique(["target_id", "target_revision"], keep="last")
+        .select("source_ids", "source_revisions", record_id="target_id", revision="target_revision")
+        .filter(pl.col("source_ids").list.len() > 0)
+        .explode("source_ids", "source_revisions")
+        .join(
+            texts.select(source_ids="record_id", source_revisions="revision", text="semantic_text"),
+            ["source_ids", "source_revisions"],
+            "left",
+            maintain_order="left",
+        )
+        .group_by("record_id", "revision", maintain_order=True)
+        .agg(by=pl.struct(record_id="source_ids", revision="source_revisions", text="text"))
+    )
+
+
+def _frame(rows: Rows, schema: pa.Schema, columns: list[str]):
+    """These columns as a frame of polars. Where a store has no such table yet, its rows have no column."""
+    import polars as pl
+
+    if not isinstance(rows, pa.Table):
+        rows = pa.Table.from_pylist(list(rows), pa.schema([schema.field(name) for name in columns]))
+    return pl.from_arrow((rows if rows.num_columns else schema.empty_table()).select(columns))

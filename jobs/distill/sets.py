@@ -11,12 +11,14 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from cluster.runtime import hide_secrets
+from jobs.common.markdown import render
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import deidentified
 from schemas.profile import ModelProfile
 from schemas.training import (
     EVOLVABLE_COLUMNS,
     EVOLVABLE_SCHEMA,
+    MESSAGE_TYPE,
     PROFILE_FILE,
     REJECTED_SCHEMA,
     TRAINING_SCHEMA,
@@ -24,6 +26,19 @@ from schemas.training import (
 )
 
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+LENGTHS = ("prompt_chars", "prompt_tokens", "completion_chars", "completion_tokens")
+DESCRIBED = pa.schema(
+    [
+        *(("user_id", pa.string()), ("session_id", pa.string()), ("label", pa.string())),
+        *(
+            ("messages", pa.list_(MESSAGE_TYPE)),
+            ("completion", pa.string()),
+            ("kinds", pa.list_(pa.string())),
+        ),
+        *(("prompt_tokens", pa.int64()), ("completion_tokens", pa.int64())),
+    ]
+)
+"""Columns of the examples of any task that the card counts."""
 
 
 @dataclass
@@ -164,14 +179,14 @@ def write(
     _put(config.output, "card.md", hide_secrets(card_text(card)).encode())
     whole = json.dumps(card, indent=1, ensure_ascii=False, default=str)
     _put(config.output, "card.json", hide_secrets(whole).encode())
-    counts = {
+    summary = {
         "num_train": len(parts["train"]),
         "num_validation": len(parts["validation"]),
         "num_empty": sum(example["label"] == "empty" for part in parts.values() for example in part),
         "num_rejected": len(found.rejected),
         "num_left_out": sum(found.left_out.values()),
     }
-    return counts, data_hash
+    return summary, data_hash
 
 
 def chats(examples: list[dict]) -> str:
@@ -191,52 +206,67 @@ def write_profile(config: DistillConfig, student: ModelProfile) -> None:
 
 def describe(examples: list[dict]) -> dict:
     """Sizes and distributions of one part."""
+    import polars as pl
+
+    chars = pl.element().struct.field("content").str.len_chars()
+    rows = pl.from_arrow(pa.Table.from_pylist(examples, DESCRIBED)).with_columns(
+        prompt_chars=pl.col("messages").list.eval(chars).list.sum(),
+        completion_chars=pl.col("completion").str.len_chars(),
+    )
     return {
-        "num_examples": len(examples),
-        "num_users": len({example["user_id"] for example in examples}),
-        "num_sessions": len({(example["user_id"], example["session_id"]) for example in examples}),
-        "labels": dict(Counter(example["label"] for example in examples).most_common()),
-        "kinds": dict(Counter(kind for example in examples for kind in example["kinds"]).most_common()),
-        "prompt_chars": quantiles([sum(len(m["content"]) for m in e["messages"]) for e in examples]),
-        "prompt_tokens": quantiles([example["prompt_tokens"] for example in examples]),
-        "completion_chars": quantiles([len(example["completion"]) for example in examples]),
-        "completion_tokens": quantiles([example["completion_tokens"] for example in examples]),
+        "num_examples": rows.height,
+        "num_users": rows["user_id"].n_unique(),
+        "num_sessions": rows.n_unique(["user_id", "session_id"]),
+        "labels": counts(rows["label"]),
+        "kinds": counts(rows["kinds"].explode().drop_nulls()),
+        **{name: quantiles(rows[name].cast(pl.Int64)) for name in LENGTHS},
     }
 
 
-def quantiles(values: list[int]) -> dict[str, int]:
-    """Minimum, 5, 25, 50, 75, 95 %, maximum and sum."""
-    if not values:
+def counts(values) -> dict[str, int]:
+    """How often each value of a polars series occurs, the most frequent first."""
+    found = values.to_frame("value").group_by("value", maintain_order=True).len("count")
+    return dict(found.sort("count", descending=True, maintain_order=True).iter_rows())
+
+
+def quantiles(values) -> dict[str, int]:
+    """Minimum, 5, 25, 50, 75, 95 %, maximum and sum of a polars series of integers."""
+    if not len(values):
         return {}
-    ordered = sorted(values)
+    ordered = values.sort()
     shown = {f"p{round(q * 100)}": ordered[round(q * (len(ordered) - 1))] for q in QUANTILES}
-    return shown | {"sum": sum(ordered)}
+    return shown | {"sum": ordered.sum()}
 
 
 def card_text(card: dict) -> str:
     """The card in Markdown."""
-    lines = [f"# Training set: {card['task']}", ""]
-    for name, value in card.items():
-        if not isinstance(value, dict):
-            lines.append(f"- {name}: {value}")
-    for name in ("coverage", "left_out", "rejected"):
-        lines += ["", f"## {name.replace('_', ' ').capitalize()}", "", "| what | count |", "|---|---|"]
-        lines += [f"| {what} | {count} |" for what, count in card[name].items()]
-    columns = list(card["parts"])
-    lines += ["", "## Sizes", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for what in ("num_examples", "num_users", "num_sessions"):
-        lines.append(f"| {what} | {' | '.join(str(card['parts'][part][what]) for part in columns)} |")
+    parts = card["parts"]
+    sizes = [
+        {"": what} | {part: values[what] for part, values in parts.items()}
+        for what in ("num_examples", "num_users", "num_sessions")
+    ]
     for group in ("labels", "kinds"):
-        for what in sorted({key for part in columns for key in card["parts"][part][group]}):
-            counts = " | ".join(str(card["parts"][part][group].get(what, 0)) for part in columns)
-            lines.append(f"| {group.removesuffix('s')} {what} | {counts} |")
-    names = [f"p{round(q * 100)}" for q in QUANTILES] + ["sum"]
-    lines += ["", "## Lengths", "", f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for part in columns:
-        for what in ("prompt_chars", "prompt_tokens", "completion_chars", "completion_tokens"):
-            if values := card["parts"][part][what]:
-                lines.append(f"| {part} {what} | {' | '.join(str(values[name]) for name in names)} |")
-    return "\n".join(lines) + "\n"
+        sizes += [
+            {"": f"{group.removesuffix('s')} {what}"}
+            | {part: values[group].get(what, 0) for part, values in parts.items()}
+            for what in sorted({what for values in parts.values() for what in values[group]})
+        ]
+    return render(
+        "distill/card.md.j2",
+        task=card["task"],
+        facts={name: value for name, value in card.items() if not isinstance(value, dict)},
+        counted={
+            title: [{"what": what, "count": count} for what, count in card[name].items()]
+            for name, title in (("coverage", "Coverage"), ("left_out", "Left out"), ("rejected", "Rejected"))
+        },
+        sizes=sizes,
+        lengths=[
+            {"": f"{part} {what}"} | values[what]
+            for part, values in parts.items()
+            for what in LENGTHS
+            if values[what]
+        ],
+    )
 
 
 def _put(output: str, name: str, data: bytes) -> None:

@@ -267,22 +267,21 @@ def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: M
 
 def board(examples: list[dict], decisions: list) -> dict:
     """One line of the table. None where there is nothing to measure."""
+    import polars as pl
+
     from cluster.consolidate.decider import invented
     from cluster.evaluate.scoring import exact_match, mean, token_f1
 
     pairs = list(zip(examples, decisions, strict=True))
-    right = [float(made is not None and made.action == example["label"]) for example, made in pairs]
+    right = [(e["label"], made is not None and made.action == e["label"]) for e, made in pairs]
+    rows = pl.DataFrame(right, {"label": pl.String, "right": pl.Boolean}, orient="row")
+    by_label = dict(rows.group_by("label").agg(pl.col("right").mean()).iter_rows())
     updates = [(example, made) for example, made in pairs if made is not None and made.action == "update"]
     both = [(example["text"], made.updated_text) for example, made in updates if example["label"] == "update"]
     return {
         "questions": len(pairs),
-        "accuracy": mean(right),
-        **{
-            action: mean(
-                hit for hit, (example, _) in zip(right, pairs, strict=True) if example["label"] == action
-            )
-            for action in ACTIONS
-        },
+        "accuracy": rows["right"].mean(),
+        **{action: by_label.get(action) for action in ACTIONS},
         "stability": mean(float(made is not None) for made in decisions),
         "invention_rate": mean(
             float(bool(invented(made.updated_text, example["question"]))) for example, made in updates

@@ -130,7 +130,6 @@ def measure(rows: list[dict], gold: list[dict]) -> dict:
     users = {row["user_id"] for row in gold}
     rows = [row for row in rows if row["user_id"] in users]
     first = [row for row in rows if row["revision"] == 1]
-    active = [row for row in rows if row["active"]]
     memories = [_memory(row) for row in gold]
     result = score([_record(row) for row in first], memories)
     by_id = {row["memory_id"]: row for row in gold}
@@ -147,28 +146,26 @@ def measure(rows: list[dict], gold: list[dict]) -> dict:
     dated = [(r["temporal"], m["temporal"]) for r, m in pairs if m["temporal"]["t_valid_from"]]
     same = [made["t_valid_from"] == wanted["t_valid_from"] for made, wanted in dated]
     other = [bool(made["t_valid_from"]) and not right for (made, _), right in zip(dated, same, strict=True)]
+    active: dict[str, list[dict]] = {user_id: [] for user_id in users}
+    for row in rows:
+        if row["active"]:
+            active[row["user_id"]].append(row)
+
+    def stating(memory: dict) -> list[dict]:
+        """Active records that say so, in the same polarity."""
+        text, keys = memory["semantic_text"], memory["keys"]
+        return [
+            record
+            for record in active[memory["user_id"]]
+            if denies(record["semantic_text"]) == denies(text) and holds_keys(record["semantic_text"], keys)
+        ]
+
     # A record that was united with others rests on more turns than the memory's own: its words decide.
-    current = [row for row in gold if row["status"] == "current" and row["is_must"]]
-    lasting = [
-        any(
-            record["user_id"] == row["user_id"]
-            and denies(record["semantic_text"]) == denies(row["semantic_text"])
-            and holds_keys(record["semantic_text"], row["keys"])
-            for record in active
-        )
-        for row in current
-    ]
-    outdated = [row for row in gold if row["status"] == "superseded" and row["is_must"]]
+    lasting = [bool(stating(row)) for row in gold if row["is_must"] and row["status"] == "current"]
     stale = [
-        any(
-            record["user_id"] == row["user_id"]
-            and not record["temporal"]["t_valid_to"]
-            and _rests_on(record, row)
-            and denies(record["semantic_text"]) == denies(row["semantic_text"])
-            and holds_keys(record["semantic_text"], row["keys"])
-            for record in active
-        )
-        for row in outdated
+        any(not record["temporal"]["t_valid_to"] and _rests_on(record, row) for record in stating(row))
+        for row in gold
+        if row["is_must"] and row["status"] == "superseded"
     ]
     return result | {
         "current_active": mean(lasting),

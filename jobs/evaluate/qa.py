@@ -27,6 +27,9 @@ from jobs.evaluate.variants import load_variants
 from schemas.archive import who
 from schemas.profile import AnswererProfile
 
+GROUPS = ("profile", "retrieval", "question_type")
+MEASURES = ("exact", "f1", "judged", "unanswered")
+
 MAX_HIT_CHARS = 600
 """Of a raw turn, so much is shown."""
 
@@ -194,23 +197,26 @@ def assess(questions: list[Question], replies: list[dict], verdicts: list[float 
     return rows
 
 
-def board(rows: list[dict]) -> dict:
-    from cluster.evaluate.scoring import mean
-
-    measures = ("exact", "f1", "judged", "unanswered")
-    return {"questions": len(rows), **{name: mean(row[name] for row in rows) for name in measures}}
+def board(answers) -> dict:
+    """Means over answers: rows of `assess`, or a frame of them."""
+    rows = _frame(answers)
+    return {"questions": rows.height, **rows.select(MEASURES).mean().row(0, named=True)}
 
 
 def by_type(answers: list[dict]) -> dict:
     """profile, retrieval -> question type -> measures."""
     found: dict[str, dict] = {}
-    for name in sorted({(row["profile"], row["retrieval"]) for row in answers}):
-        mine = [row for row in answers if (row["profile"], row["retrieval"]) == name]
-        found[f"{name[0]}, retrieval {name[1]}"] = {
-            kind: board([row for row in mine if row["question_type"] == kind])
-            for kind in sorted({row["question_type"] for row in mine})
-        }
+    for (profile, retrieval, kind), part in (
+        _frame(answers).sort(GROUPS).group_by(GROUPS, maintain_order=True)
+    ):
+        found.setdefault(f"{profile}, retrieval {retrieval}", {})[kind] = board(part)
     return found
+
+
+def _frame(answers):
+    import polars as pl
+
+    return pl.DataFrame(answers, dict.fromkeys(GROUPS, pl.String) | dict.fromkeys(MEASURES, pl.Float64))
 
 
 def draw(figure, boards: list[dict]) -> None:

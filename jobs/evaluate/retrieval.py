@@ -171,21 +171,19 @@ def measure(question: Question, ranked) -> dict:
 
 def summarise(rows: list[dict]) -> dict:
     """Means over the questions of a view, overall and by question type."""
-    asked = [row for row in rows if row["turns"]]
-    types = sorted({row["question_type"] for row in asked})
-    by_type = {kind: means([row for row in asked if row["question_type"] == kind]) for kind in types}
-    return {"num_questions_without_rows": len(rows) - len(asked), **means(asked), "by_type": by_type}
+    import polars as pl
 
-
-def means(rows: list[dict]) -> dict:
-    from cluster.evaluate.scoring import mean
-
-    with_evidence = [row for row in rows if row["turns"]["mrr"] is not None]
-    measures = rows[0]["turns"]
+    asked = pl.DataFrame([row for row in rows if row["turns"]], infer_schema_length=None)
+    means = [
+        pl.len().alias("num_questions"),
+        pl.col("turns").struct.field("mrr").count().alias("num_questions_with_evidence"),
+        *(pl.struct(pl.col(name).struct.field("*").mean()).alias(name) for name in LISTS),
+    ]
+    by_type = asked.group_by("question_type").agg(means).sort("question_type").to_dicts()
     return {
-        "num_questions": len(rows),
-        "num_questions_with_evidence": len(with_evidence),
-        **{name: {key: mean(row[name][key] for row in rows) for key in measures} for name in LISTS},
+        "num_questions_without_rows": len(rows) - asked.height,
+        **asked.select(means).row(0, named=True),
+        "by_type": {part.pop("question_type"): part for part in by_type},
     }
 
 

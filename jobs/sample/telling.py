@@ -4,9 +4,8 @@ import datetime as dt
 import random
 from collections.abc import Callable
 
-from jobs.sample import phrases
 from jobs.sample.people import Decks, Mention, Session, User, spoken, with_article
-from jobs.sample.phrases import Topic
+from jobs.sample.phrases import PHRASES, Topic
 
 THIRD_VALUE_SHARE = 0.35
 CHANGED_PREFERENCE_SHARE = 0.25
@@ -59,9 +58,9 @@ def tell_all(*, rng: random.Random, decks: Decks, user: User, num_weeks: int, pa
         told = tell(topic, num_values, "other words" if repeated and number == repeated else "")
         if number == user.index % len(chains):
             _tell_lookalike(rng=rng, user=user, topic=topic, told=told)
-    constraint = shared if shared.memory_type == "constraint" else decks.deal(phrases.CONSTRAINTS)
+    constraint = shared if shared.memory_type == "constraint" else decks.deal(PHRASES.constraints)
     tell(constraint, 1, "" if user.index % 2 else "same words")
-    preference = shared if shared.memory_type == "preference" else decks.deal(phrases.PREFERENCES)
+    preference = shared if shared.memory_type == "preference" else decks.deal(PHRASES.preferences)
     tell(preference, 1 + (rng.random() < CHANGED_PREFERENCE_SHARE))
     if len(user.talks()) > 3:
         _tell_event(rng=rng, decks=decks, user=user, is_moved=user.index % 4 == 1)
@@ -70,7 +69,7 @@ def tell_all(*, rng: random.Random, decks: Decks, user: User, num_weeks: int, pa
 
 
 def _topic(key: str) -> Topic:
-    topics = (*phrases.CHANGING, *phrases.PREFERENCES, *phrases.CONSTRAINTS)
+    topics = (*PHRASES.changing, *PHRASES.preferences, *PHRASES.constraints)
     return next(topic for topic in topics if topic.key == key)
 
 
@@ -87,8 +86,8 @@ def _echoes(*, partner: User | None, shared: Topic) -> dict[str, Mention | str]:
 
 def _chains(*, user: User, shared: Topic) -> list[Topic]:
     """The facts that change: the city, and two of the others in turn, so that every kind occurs."""
-    others = phrases.CHANGING[1:]
-    chains = [phrases.CHANGING[0], *(others[(2 * user.index + step) % len(others)] for step in range(2))]
+    others = PHRASES.changing[1:]
+    chains = [PHRASES.changing[0], *(others[(2 * user.index + step) % len(others)] for step in range(2))]
     chains = chains[: max(1, len(user.talks()) // 2)]
     if shared.memory_type == "fact" and shared not in chains:
         chains[1:] = [*chains[1:2], shared] if len(chains) > 2 else [shared]
@@ -98,14 +97,14 @@ def _chains(*, user: User, shared: Topic) -> list[Topic]:
 def _tell_more(*, rng: random.Random, decks: Decks, user: User, tell: Callable[..., list[Mention]]) -> None:
     """Facts, events and crafts until the sessions are full; long worlds have more to tell."""
     target = int(sum(session.num_exchanges for session in user.talks()) * FULL_SHARE)
-    spare = [*phrases.STABLE, *phrases.PREFERENCES, *phrases.CONSTRAINTS, *phrases.CHANGING]
+    spare = [*PHRASES.stable, *PHRASES.preferences, *PHRASES.constraints, *PHRASES.changing]
     while len(user.mentions) < target:
         kind = rng.random()
         known = [mention.topic for mention in user.mentions if mention.topic]
         left = [topic for topic in spare if topic not in known]
         if kind < 0.4 and left:
             topic = rng.choice(left)
-            tell(topic, 2 if topic in phrases.CHANGING else 1)
+            tell(topic, 2 if topic in PHRASES.changing else 1)
         elif kind < 0.8:
             is_moved = rng.random() < MOVED_EVENT_SHARE
             _tell_event(rng=rng, decks=decks, user=user, is_moved=is_moved)
@@ -276,7 +275,7 @@ def _tell_event(*, rng: random.Random, decks: Decks, user: User, is_moved: bool)
     sessions = _free_sessions(rng=rng, user=user, num=2 if is_moved else 1)
     is_moved = len(sessions) == 2
     is_deadline = not is_moved and rng.random() < 0.15
-    template = decks.deal(phrases.DEADLINES if is_deadline else phrases.EVENT_LABELS)
+    template = decks.deal(PHRASES.deadlines if is_deadline else PHRASES.event_labels)
     label, entities = _fill(decks=decks, user=user, template=template)
     fact_key = user.new_key(f"{'deadline' if is_deadline else 'event'} {label}")
     if fact_key[-1].isdigit():
@@ -289,15 +288,15 @@ def _tell_event(*, rng: random.Random, decks: Decks, user: User, is_moved: bool)
         # Still ahead when it is moved.
         date = last + dt.timedelta(days=rng.randint(4, 16))
         when = f"on {spoken(date, today)}"
-    says, semantic, asks = phrases.EVENT_SAYS, "User has {alabel} on {date}.", phrases.EVENT_ASKS
+    says, semantic, asks = PHRASES.event_says, "User has {alabel} on {date}.", PHRASES.event_asks
     if is_deadline:
-        says, semantic = phrases.DEADLINE_SAYS, "User's {label} is due by {date}."
-        asks = phrases.DEADLINE_ASKS
+        says, semantic = PHRASES.deadline_says, "User's {label} is due by {date}."
+        asks = PHRASES.deadline_asks
     elif not is_moved and rng.random() < PAST_EVENT_SHARE:
         when, days = rng.choice(DAYS_AGO[1:])
         date = today - dt.timedelta(days=days)
-        says, semantic = phrases.EVENT_PAST_SAYS, "User had {alabel} on {date}."
-        asks = phrases.EVENT_PAST_ASKS
+        says, semantic = PHRASES.event_past_says, "User had {alabel} on {date}."
+        asks = PHRASES.event_past_asks
 
     def tell(says: tuple[str, ...], semantic: str, date: dt.date, session: Session) -> Mention:
         words = {"label": label, "alabel": with_article(label), "when": when}
@@ -324,7 +323,7 @@ def _tell_event(*, rng: random.Random, decks: Decks, user: User, is_moved: bool)
     first = tell(says, semantic, date, sessions[0])
     if is_moved:
         later = date + dt.timedelta(days=rng.randint(2, 10))
-        second = tell(phrases.EVENT_MOVED_SAYS, "User's {label} was moved to {date}.", later, sessions[1])
+        second = tell(PHRASES.event_moved_says, "User's {label} was moved to {date}.", later, sessions[1])
         second.supersedes, first.is_superseded = first, True
 
 
@@ -333,13 +332,13 @@ def _tell_event(*, rng: random.Random, decks: Decks, user: User, is_moved: bool)
 
 def _tell_procedure(*, rng: random.Random, decks: Decks, user: User) -> None:
     session = _free_sessions(rng=rng, user=user, num=1)[0]
-    task, template = decks.deal(phrases.PROCEDURES)
+    task, template = decks.deal(PHRASES.procedures)
     steps, entities = _fill(decks=decks, user=user, template=template)
     mention = _mention(
         rng=rng,
         session=session,
-        asks=phrases.PROCEDURE_ASKS,
-        say=rng.choice(phrases.PROCEDURE_SAYS).format(task=task, v=steps),
+        asks=PHRASES.procedure_asks,
+        say=rng.choice(PHRASES.procedure_says).format(task=task, v=steps),
         fact_key=user.new_key(f"procedure {task}"),
         memory_type="procedure",
         value=steps,
@@ -355,13 +354,13 @@ def _tell_procedure(*, rng: random.Random, decks: Decks, user: User) -> None:
 
 def _tell_failure(*, rng: random.Random, decks: Decks, user: User) -> None:
     session = _free_sessions(rng=rng, user=user, num=1)[0]
-    thing, template = decks.deal(phrases.FAILURES)
+    thing, template = decks.deal(PHRASES.failures)
     trigger, entities = _fill(decks=decks, user=user, template=template)
     mention = _mention(
         rng=rng,
         session=session,
-        asks=phrases.FAILURE_ASKS,
-        say=rng.choice(phrases.FAILURE_SAYS).format(thing=thing, v=trigger),
+        asks=PHRASES.failure_asks,
+        say=rng.choice(PHRASES.failure_says).format(thing=thing, v=trigger),
         fact_key=user.new_key(f"failure {thing}"),
         memory_type="failure_pattern",
         value=trigger,
@@ -377,14 +376,14 @@ def _tell_failure(*, rng: random.Random, decks: Decks, user: User) -> None:
 def _tell_tool(*, rng: random.Random, decks: Decks, user: User) -> None:
     """What a tool can do: reported by the user, or looked up by the assistant."""
     session = _free_sessions(rng=rng, user=user, num=1)[0]
-    tool = decks.deal(phrases.TOOL_NAMES)
-    task, template = decks.deal(phrases.TOOLS)
+    tool = decks.deal(PHRASES.tool_names)
+    task, template = decks.deal(PHRASES.tools)
     ability, _ = _fill(decks=decks, user=user, template=template)
     mention = _mention(
         rng=rng,
         session=session,
-        asks=phrases.TOOL_USER_ASKS,
-        say=rng.choice(phrases.TOOL_SAYS).format(tool=tool, v=ability),
+        asks=PHRASES.tool_user_asks,
+        say=rng.choice(PHRASES.tool_says).format(tool=tool, v=ability),
         fact_key=user.new_key(f"tool {tool} {task}"),
         memory_type="tool_affordance",
         value=ability,
@@ -395,8 +394,8 @@ def _tell_tool(*, rng: random.Random, decks: Decks, user: User) -> None:
         noun=f"what {tool} can do when asked to {task}",
     )
     if rng.random() < LOOKED_UP_SHARE:
-        mention.text = rng.choice(phrases.TOOL_QUESTIONS).format(tool=tool, task=task)
-        mention.reply = rng.choice(phrases.TOOL_ANSWERS).format(tool=tool, v=ability)
+        mention.text = rng.choice(PHRASES.tool_questions).format(tool=tool, task=task)
+        mention.reply = rng.choice(PHRASES.tool_answers).format(tool=tool, v=ability)
         mention.source_role, mention.is_alone = "assistant", True
     user.place(mention, session)
 
@@ -413,16 +412,16 @@ def _mention(
     say = say[0].upper() + say[1:]
     text = f"{say} {ask}" if rng.random() < 0.65 else f"{ask} {say}"
     if rng.random() < 0.2:
-        text = f"{rng.choice(phrases.OPENERS)} {text}"
+        text = f"{rng.choice(PHRASES.openers)} {text}"
     if rng.random() < 0.3:
-        reply = f"{rng.choice(phrases.ACKNOWLEDGEMENTS)} {reply}"
+        reply = f"{rng.choice(PHRASES.acknowledgements)} {reply}"
     return Mention(say=say, ask=ask, text=text, reply=reply, **fields)
 
 
 def _fill(*, decks: Decks, user: User, template: str) -> tuple[str, list[str]]:
     """Fill the slots of a template. Cities, names and employers are entities, and not used again."""
-    named = {"city": phrases.CITIES, "name": phrases.FIRST_NAMES, "employer": phrases.EMPLOYERS}
-    plain = {"hour": phrases.HOURS, "number": phrases.NUMBERS}
+    named = {"city": PHRASES.cities, "name": PHRASES.first_names, "employer": PHRASES.employers}
+    plain = {"hour": PHRASES.hours, "number": PHRASES.numbers}
     slots = {slot: decks.deal(table, user.used) for slot, table in named.items() if f"{{{slot}}}" in template}
     entities = list(slots.values())
     user.used += entities

@@ -3,8 +3,8 @@
 import random
 from dataclasses import dataclass, field
 
-from jobs.sample import phrases
 from jobs.sample.people import Decks, Mention, Session
+from jobs.sample.phrases import PHRASES
 
 MAX_EXCHANGES = 4
 """A user turn and its reply make one exchange: no session is longer than eight turns."""
@@ -41,10 +41,10 @@ def write_turns(*, rng: random.Random, decks: Decks, session: Session) -> None:
 def _advice(*, rng: random.Random, decks: Decks, num_exchanges: int) -> list[_Exchange]:
     """A general question, a follow-up, thanks: as many of them as there is room for."""
     # The table holds pairs of lines: a question and its follow-up.
-    number = decks.deal(tuple(range(0, len(phrases.ADVICE), 2)))
-    (question, answer), (follow_up, second) = phrases.ADVICE[number : number + 2]
+    number = decks.deal(tuple(range(0, len(PHRASES.advice), 2)))
+    (question, answer), (follow_up, second) = PHRASES.advice[number : number + 2]
     if rng.random() < 0.5:
-        question = f"{rng.choice(phrases.ADVICE_OPENERS)} {question[0].lower()}{question[1:]}"
+        question = f"{rng.choice(PHRASES.advice_openers)} {question[0].lower()}{question[1:]}"
     exchanges = [
         _Exchange(text=question, reply=answer),
         _Exchange(text=follow_up, reply=second),
@@ -54,7 +54,7 @@ def _advice(*, rng: random.Random, decks: Decks, num_exchanges: int) -> list[_Ex
 
 
 def _thanks(rng: random.Random) -> _Exchange:
-    text, reply = rng.choice(phrases.THANKS)
+    text, reply = rng.choice(PHRASES.thanks)
     return _Exchange(text=text, reply=reply)
 
 
@@ -112,7 +112,7 @@ def _must_merge(*, rng: random.Random, exchanges: list[_Exchange], room: int) ->
 def _merge(*, rng: random.Random, exchanges: list[_Exchange]) -> None:
     first, second = [exchange for exchange in exchanges if _is_single(exchange)][:2]
     one, two = first.mentions[0], second.mentions[0]
-    first.text = f"{one.say} {one.ask} {rng.choice(phrases.JOINERS)} {two.say}"
+    first.text = f"{one.say} {one.ask} {rng.choice(PHRASES.joiners)} {two.say}"
     first.mentions.append(two)
     exchanges.remove(second)
 
@@ -121,7 +121,7 @@ def _type_secret(
     *, rng: random.Random, exchanges: list[_Exchange], kind: str, secret: str, is_full: bool
 ) -> None:
     """Half of the secrets stand in a turn with something to remember, the others in a turn of their own."""
-    template, reply = rng.choice(phrases.SECRET_SAYS[kind])
+    template, reply = rng.choice(PHRASES.secret_says[kind])
     said = template.format(s=secret)
     hosts = [exchange for exchange in exchanges if exchange.is_open]
     if hosts and (is_full or rng.random() < 0.5):

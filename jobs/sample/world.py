@@ -9,8 +9,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from jobs.sample import phrases
 from jobs.sample.people import Decks, Mention, Session, User
+from jobs.sample.phrases import PHRASES, combine
 from jobs.sample.questions import question_rows
 from jobs.sample.secret_shapes import SECRET_KINDS, make_secret
 from jobs.sample.telling import tell_all
@@ -46,7 +46,7 @@ def build_world(*, seed: int, num_users: int, num_weeks: int) -> World:
     rng = random.Random(seed)
     decks = Decks(rng)
     world = World()
-    names = phrases.combine(phrases.FIRST_NAMES, phrases.LAST_NAMES)
+    names = combine(PHRASES.first_names, PHRASES.last_names)
     width = max(2, len(str(num_users - 1)))
     secret_kinds = _secret_kinds(num_users)
     asked_at = dt.datetime.combine(START + dt.timedelta(weeks=num_weeks), dt.time(9), dt.UTC)

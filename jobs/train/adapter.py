@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.common.cli import UsageError
-from jobs.train.cards import hub_line, recipe_of, table
+from jobs.common.markdown import render
+from jobs.train.cards import front_matter
 from jobs.train.config import TrainConfig
 from schemas.training import PROFILE_FILE
 
@@ -109,40 +110,18 @@ def measured(metrics: list[dict], result: dict) -> dict[str, float]:
 
 def card(manifest: dict) -> str:
     """The adapter's README, with the front matter that model hubs read."""
-    config = manifest["config"]
-    lora = config["lora"]
-    blocks = f" from block {lora['first_layer']}" if lora["first_layer"] else ""
-    facts = {
-        "base": f"{config['base']} ({manifest['base_hash']})",
-        "data": f"{manifest['num_examples']} examples, {manifest['num_tokens']} tokens, of which "
-        f"{manifest['num_learned_tokens']} learned; {manifest['num_validation']} for validation; "
-        f"{manifest['data_hash']}",
-        "LoRA": f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}, "
-        f"{', '.join(lora['target_modules'])}{blocks}; {manifest['num_parameters']} parameters",
-        "recipe": recipe_of(manifest),
-        "kept": f"step {manifest['best_step']}, the one with the lowest validation loss",
-        "licence": config["licence"],
-    }
+    config, task = manifest["config"], manifest["task"]
     scores = {
         name.removeprefix("validation_").replace("_", " "): value
         for name, value in manifest.items()
         if name.startswith("validation_")
     }
-    num_answers = min(config["recipe"]["num_answers"], manifest["num_validation"])
-    return f"""---
-license: {config["licence"]}
-{hub_line(config)}library_name: peft
-tags: [lora, slowwave, {manifest["task"]}]
-pipeline_tag: text-generation
----
-# LoRA adapter: {manifest["task"]}
-
-Trained by Slowwave's `jobs.train`.
-
-{table(facts, "training", "")}
-
-{table(scores, "on validation", "")}
-
-*Complete*, *valid* and *exact* are shares of {num_answers} answers that were given greedily and without a
-grammar: ended by themselves, readable as an answer of the task, equal to the expected text.
-"""
+    return render(
+        "train/adapter.md.j2",
+        **manifest,
+        front_matter=front_matter(
+            config, library_name="peft", tags=["lora", "slowwave", task], pipeline_tag="text-generation"
+        ),
+        scores=scores,
+        num_answers=min(config["recipe"]["num_answers"], manifest["num_validation"]),
+    )

@@ -1,27 +1,11 @@
 """What the cards of adapters and of evolvable models share."""
 
 
-def hub_line(config: dict) -> str:
-    """Line of the front matter that names the base, for a base that a hub has; `config` is the manifest's."""
+def front_matter(config: dict, **more) -> str:
+    """What model hubs read of a card, as YAML: the licence, the base where a hub has it, and more fields of
+    huggingface_hub.ModelCardData. `config` is the manifest's."""
+    from huggingface_hub import ModelCardData
+
     is_of_hub = not config["base"].startswith(("package:", "/", "."))
-    return f"base_model: {config['base']}\n" if is_of_hub else ""
-
-
-def recipe_of(manifest: dict, what: str = "") -> str:
-    """How it was trained; `what` says of what a batch is."""
-    config, recipe = manifest["config"], manifest["config"]["recipe"]
-    batch = f"{recipe['batch_size']} x {recipe['accumulation']} x {config['workers']['num_workers']}{what}"
-    return (
-        f"{manifest['num_steps']} steps of {batch}, learning rate {recipe['learning_rate']} "
-        f"({recipe['schedule']}, warm-up {recipe['warmup']}), {recipe['dtype']}, seed {recipe['seed']}"
-    )
-
-
-def table(values: dict, left: str, right: str) -> str:
-    """A Markdown table of two columns."""
-    lines = [
-        f"| {left} | {right} |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in values.items()),
-    ]
-    return "\n".join(lines)
+    base = {"base_model": config["base"]} if is_of_hub else {}
+    return ModelCardData(license=config["licence"], **base, **more).to_yaml()

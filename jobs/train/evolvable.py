@@ -5,15 +5,16 @@ from pathlib import Path
 
 from cluster.train.settings import EvolvableSettings, TrainingError
 from jobs.common.cli import UsageError
+from jobs.common.markdown import render
 from jobs.common.run import absolute
-from jobs.train.cards import hub_line, recipe_of, table
+from jobs.train.cards import front_matter
 from jobs.train.config import TrainConfig
 from schemas.evolvable import EvolvableShape
 from schemas.training import hash_rows
 
 NAME = "model"
 
-MEASURES = ("recall_at_10", "recall_at_5", "mrr")
+MEASURES = {"recall_at_10": "recall@10", "recall_at_5": "recall@5", "mrr": "MRR"}
 
 CURVES = (
     ("contrastive loss", (("contrastive_loss", "training"), ("eval_contrastive_loss", "validation"))),
@@ -104,52 +105,26 @@ def measured(metrics: list[dict], result: dict) -> dict:
 def card(manifest: dict) -> str:
     """The model's README, with the front matter that model hubs read."""
     config = manifest["config"]
-    settings, lora = EvolvableSettings(**config["evolvable"]), config["lora"]
-    through = f"{settings.bptt_chunks} chunks" if settings.bptt_chunks else "all chunks"
+    settings = EvolvableSettings(**config["evolvable"])
     start = f"last projection fitted to {settings.whiten} conversations" if settings.whiten else "identity"
     if settings.start:
         start = f"{Path(settings.start).name} ({manifest['start_hash']})"
-    facts = {
-        "base": f"{config['base']} ({manifest['base_hash']})",
-        "data": f"{manifest['num_examples']} questions to {manifest['num_conversations']} conversations; for "
-        f"validation {manifest['num_validation']} to {manifest['num_validation_conversations']}; "
-        f"{manifest['data_hash']}",
-        "memory": f"{settings.num_latents} latents a turn, {settings.num_words} of them words, queue of "
-        f"{settings.queue_capacity}, chunks of {settings.max_chunk_turns} turns or "
-        f"{settings.max_chunk_tokens} tokens, turns of at most {settings.max_turn_tokens} tokens",
-        "adapters": f"two, rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}, "
-        f"{', '.join(lora['target_modules'])}; {manifest['num_parameters']} parameters with the projections",
-        "loss": f"language model x {settings.lm_weight} + contrastive x {settings.contrastive_weight}, "
-        f"temperature {settings.temperature}, gradients through {through}",
-        "recipe": f"{recipe_of(manifest, ' conversations')}; start: {start}; projections at "
-        f"{settings.projection_rate} of the learning rate",
-        "licence": config["licence"],
+    evaluations = {
+        "at the start": manifest["at_start"],
+        "whitened": manifest.get("whitened"),
+        "trained": manifest["trained"],
+        "trained, read with an empty queue": manifest["without_queue"],
+        f"{settings.baseline}, static": manifest.get("baseline"),
     }
-    rows = {"at the start": manifest["at_start"]}
-    if "whitened" in manifest:
-        rows["whitened"] = manifest["whitened"]
-    rows["trained"] = manifest["trained"]
-    rows["trained, read with an empty queue"] = manifest["without_queue"]
-    if "baseline" in manifest:
-        rows[f"{settings.baseline}, static"] = manifest["baseline"]
-    lines = [
-        "---",
-        f"license: {config['licence']}",
-        f"{hub_line(config)}tags: [embeddings, evolvable, slowwave]",
-        "---",
-        "# Evolvable embedder",
-        "",
-        "Trained by Slowwave's `jobs.train`, for `cluster.evolvable.embedder.EvolvableEmbedder.load`.",
-        "",
-        table(facts, "training", ""),
-        "",
-        f"On validation, {manifest['mean_candidates']} turns to choose from in the mean:",
-        "",
-        "| | recall@10 | recall@5 | MRR |",
-        "|---|---|---|---|",
-        *(
-            f"| {name} | {' | '.join(f'{values[measure]:.3f}' for measure in MEASURES)} |"
-            for name, values in rows.items()
-        ),
-    ]
-    return "\n".join(lines) + "\n"
+    return render(
+        "train/evolvable.md.j2",
+        **manifest,
+        front_matter=front_matter(config, tags=["embeddings", "evolvable", "slowwave"]),
+        settings=settings,
+        start=start,
+        evaluations=[
+            {"": name} | {shown: values[measure] for measure, shown in MEASURES.items()}
+            for name, values in evaluations.items()
+            if values
+        ],
+    )

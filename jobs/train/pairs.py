@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import Field
 
 from jobs.common.cli import JobConfig, UsageError, main, say
+from jobs.common.markdown import render
 
 CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
 
@@ -252,26 +253,7 @@ def measure(model, examples: list[Example]) -> dict[str, str]:
 
 def card(summary: dict) -> str:
     """README.md of the folder, as the training can write it; measurements elsewhere are added by hand."""
-    counts = ", ".join(f"{num} {label}" for label, num in sorted(summary["num_train"].items()))
-    tune = "\n".join(f"| {label} | {share} |" for label, share in summary["tune"].items())
-    return f"""---
-license: apache-2.0
----
-# pairs: what a newer memory does to an older one
-
-A softmax over features of the wording of two memories (`cluster.consolidate.pair_features`), learned by
-`python -m jobs.train.pairs`. No language model, no GPU.
-
-Learned from {counts}: the written corpus's pairs, and the people of its part `train`. Keeps that nobody
-labelled (memories of one person that resemble each other, and the same said of somebody else) count less.
-The thresholds ({summary["min_delete"]} for a delete, {summary["min_unite"]} for a unite) were chosen on the
-pairs of the part `tune`, so that none of its keeps is touched and hardly any of its memories that merely
-resemble each other; the figures below are of these pairs, by the model alone, and therefore kind to it.
-
-| label | decided so |
-|---|---|
-{tune}
-"""
+    return render("train/pairs.md.j2", **summary)
 
 
 if __name__ == "__main__":

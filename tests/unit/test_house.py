@@ -19,7 +19,10 @@ from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, En
 ROOT = Path(__file__).parents[2]
 PARTS = ("schemas", "cluster", "jobs")
 MODULES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
-HEAVY = {"ray", "torch", "vllm", "transformers", "lancedb", "sentence_transformers", "peft", "outlines"}
+HEAVY = {
+    *("ray", "torch", "vllm", "transformers", "lancedb", "sentence_transformers", "peft", "outlines"),
+    *("polars", "huggingface_hub"),
+}
 
 
 def name_of(path: Path) -> str:
@@ -120,9 +123,7 @@ NETWORKS = {
 """Modules that define networks and so cannot be read without torch: imported inside functions themselves."""
 
 
-@pytest.mark.parametrize(
-    "package", ["ray", "torch", "transformers", "sentence_transformers", "peft", "outlines"]
-)
+@pytest.mark.parametrize("package", sorted(HEAVY - {"lancedb", "vllm"}))
 def test_heavy_packages_are_imported_inside_functions(package):
     at_import_time = {name for name, inside in importers(package).items() if False in inside}
     assert at_import_time <= NETWORKS
@@ -244,3 +245,11 @@ def test_without_a_config_the_shipped_default_is_what_runs(kind, folder, require
 def test_every_module_opens_with_its_purpose(path):
     source = path.read_text(encoding="utf-8")
     assert not source.strip() or ast.get_docstring(ast.parse(source)), f"{name_of(path)} has no docstring"
+
+
+def test_templates_and_data_of_jobs_ship():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["jobs"]
+    shipped = {path for pattern in patterns for path in (ROOT / "jobs").glob(pattern)}
+    for suffix in ("j2", "jsonl", "toml"):
+        assert set((ROOT / "jobs").rglob(f"*.{suffix}")) <= shipped

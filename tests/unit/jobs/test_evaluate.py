@@ -9,8 +9,7 @@ import pytest
 
 from jobs.common.cli import UsageError, parse_config
 from jobs.common.questions import Question
-from jobs.evaluate import decider, encoder, qa, retrieval
-from jobs.evaluate.report import markdown
+from jobs.evaluate import decider, encoder, memories, qa, retrieval
 from jobs.evaluate.variants import load_variants
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
@@ -219,9 +218,79 @@ def test_answers_are_scored_and_cuts_counted():
     assert board["f1"] == pytest.approx((1 + 4 / 6) / 2)
 
 
-def test_tables_show_fractions_and_gaps():
-    assert markdown([{"a|b": 0.68254, "c": None, "d": "x|y"}]).splitlines() == [
-        "| a|b | c | d |",
-        "| --- | --- | --- |",
-        "| 0.683 | – | x\\|y |",
+def test_types_of_questions_are_told_apart_by_profile_and_retrieval():
+    measures = dict(zip(qa.MEASURES, (1.0, 0.5, None, 0.0), strict=True))
+    answers = [
+        {"profile": profile, "retrieval": retrieval, "question_type": kind, "answer": "a"} | measures
+        for profile, retrieval, kind in [
+            ("p", "on", "z"),
+            ("p", "off", "z"),
+            ("p", "on", "a"),
+            ("p", "on", "z"),
+        ]
     ]
+    answers[-1] = answers[-1] | {"exact": 0.0, "judged": 1.0}
+    found = qa.by_type(answers)
+    assert list(found) == ["p, retrieval off", "p, retrieval on"]
+    assert list(found["p, retrieval on"]) == ["a", "z"]
+    assert found["p, retrieval on"]["a"] == {"questions": 1} | measures
+    two = {"questions": 2, "exact": 0.5, "f1": 0.5, "judged": 1.0, "unanswered": 0.0}
+    assert found["p, retrieval on"]["z"] == two
+
+
+# --- memories -------------------------------------------------------------------------------------------
+
+
+def gold(memory_id, text, *, status="current", **more):
+    return {
+        "memory_id": memory_id,
+        "user_id": "u",
+        "session_id": "s",
+        "semantic_text": text,
+        "keys": [[text.split()[-1].strip(".")]],
+        "entities": [],
+        "evidence_turns": [0],
+        "temporal": {"t_valid_from": "2026-01-01"},
+        "status": status,
+        "is_must": True,
+    } | more
+
+
+def record(record_id, text, **more):
+    return {
+        "record_id": record_id,
+        "revision": 1,
+        "user_id": "u",
+        "semantic_text": text,
+        "entities": [],
+        "temporal": {"t_valid_from": "2026-01-01", "t_valid_to": ""},
+        "evidence": [{"session_id": "s", "turn_index": 0}],
+        "active": True,
+    } | more
+
+
+def test_a_memory_lasts_where_an_active_record_of_its_user_says_the_same():
+    memory, other = gold("m", "User lives in Rome."), gold("n", "User has a cat.", user_id="v")
+    said = record("r", "User lives in Rome.")
+    for rows, share in [
+        ([said], 0.5),
+        ([said | {"active": False}], 0.0),
+        ([said | {"user_id": "v"}], 0.0),
+        ([record("r", "User does not live in Rome.")], 0.0),
+        ([record("r", "User's home is Rome.", evidence=[{"session_id": "x", "turn_index": 9}])], 0.5),
+    ]:
+        assert memories.measure(rows, [memory, other])["current_active"] == share, rows
+
+
+def test_an_outdated_memory_is_active_where_a_record_that_rests_on_its_turns_has_no_end():
+    memory = gold("m", "User lives in Rome.", status="superseded")
+    said = record("r", "User lives in Rome.")
+    elsewhere = [{"session_id": "x", "turn_index": 9}]
+    ended = {"t_valid_from": "", "t_valid_to": "2026-02-01"}
+    for rows, share in [
+        ([said], 1.0),
+        ([said | {"temporal": ended}], 0.0),
+        ([said | {"evidence": elsewhere}], 0),
+    ]:
+        found = memories.measure(rows, [memory])
+        assert (found["outdated_active"], found["current_active"]) == (share, None), rows

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.common.cli import UsageError
 from jobs.sample.__main__ import SampleConfig, run
-from jobs.sample.phrases import CHANGING
+from jobs.sample.phrases import PHRASES
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS, check_session
 from schemas.record import MEMORY_TYPES, SOURCE_ROLES, RecordLimits, read_record
 
@@ -149,7 +149,9 @@ def test_contradictions_are_told_after_what_they_contradict(sample):
         valid_from = memory["temporal"]["t_valid_from"]
         assert valid_from >= old["session_time"][:10], "holds before the old value was last said to hold"
     changed = {memory["fact_key"].split("/")[1] for memory in superseding}
-    assert {topic.key for topic in CHANGING} <= changed, "every kind of changing fact changes somewhere"
+    assert {topic.key for topic in PHRASES.changing} <= changed, (
+        "every kind of changing fact changes somewhere"
+    )
 
 
 def test_some_facts_have_three_values(sample):
