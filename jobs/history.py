@@ -100,16 +100,13 @@ def memories(store, config: HistoryConfig) -> tuple[dict, list[str]]:
 def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """What changed from run `against` to run `run`."""
     from cluster.backfill.redact import shown_rows
-    from cluster.consolidate.history import RECORD_COLUMNS, diff
+    from cluster.consolidate.history import CLOSING, COMPARED, diff
     from cluster.store.store import quote
-    from schemas.store import DECISIONS_SCHEMA
 
     against = config.against or run_before(store, config.run)
     where = f"user_id = {quote(config.user_id)}" if config.user_id else None
-    before, after = (
-        store.rows("records", RECORD_COLUMNS, where, as_of).to_pylist() for as_of in (against, config.run)
-    )
-    decisions = store.rows("decisions", DECISIONS_SCHEMA.names, where, config.run).to_pylist()
+    before, after = (store.rows("records", COMPARED, where, as_of) for as_of in (against, config.run))
+    decisions = store.rows("decisions", CLOSING, where, config.run)
     found = shown_rows(diff(before, after, decisions))
     lines = [f"run {config.run} against {against}"]
     for kind, entries in found.items():
