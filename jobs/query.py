@@ -17,7 +17,7 @@ from typing import Literal
 from pydantic import Field
 
 from jobs.common.cli import JobConfig, JobError, main, show
-from jobs.common.run import absolute, question_embedder, reranker_of
+from jobs.common.run import absolute, named_embedder, reranker_of
 from jobs.common.terminal import one_line
 from schemas.archive import who
 
@@ -55,38 +55,29 @@ class QueryConfig(JobConfig):
 def run(config: QueryConfig) -> dict:
     """Print the hits on stdout, best first, and return the summary."""
     from cluster.backfill.redact import shown_rows
-    from cluster.store.store import Store, StoreError
+    from cluster.memory import Memories
+    from cluster.models.sources import ModelError
+    from cluster.store.store import StoreError
 
+    models = {"embedder": named_embedder(config.embedder), "reranker": reranker_of(config.reranker)}
+    asked = config.model_dump(include={"text", "k", "kind", "at", "asked_on"})
     try:
-        # Whatever is published meanwhile, all answers are of one run.
-        store = Store(absolute(config.store)).snapshot()
-        view = store.run(config.as_of)
-        hits = shown_rows(search(store, view, config))
-    except StoreError as error:
+        with Memories(absolute(config.store), **models) as memories:
+            as_of = config.as_of or memories.run_id
+            found = memories.search(config.user_id, **asked, as_of=as_of)
+    except (ModelError, StoreError) as error:
         raise JobError(str(error)) from error
+    hits = shown_rows([dict(hit.row) for hit in found])
     if not config.as_json:
         for hit in hits:
             show(one_line(line(hit)))
     return {
         "status": "done",
         "store": config.store,
-        "as_of": view["run_id"],
+        "as_of": as_of,
         "num_hits": len(hits),
         **({"hits": hits} if config.as_json else {}),
     }
-
-
-def search(store, view: dict, config: QueryConfig) -> list[dict]:
-    """Embed the question with the store's own embedder, and search."""
-    return question_embedder(store, view, config.embedder).search(
-        config.user_id,
-        config.text,
-        config.k,
-        kind=config.kind,
-        at=config.at,
-        asked_on=config.asked_on or config.at or dt.datetime.now(dt.UTC).date(),
-        rerank=reranker_of(config.reranker),
-    )
 
 
 def line(hit: dict) -> str:

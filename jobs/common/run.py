@@ -218,27 +218,18 @@ def question_embedder(store, view: dict, name: str | None = None):
 
     `name`, a value of --embedder, says where that embedder is to be had now. JobError when it is another one.
     """
-    from cluster.embed.questions import QuestionEmbedder
-    from cluster.models.sources import ModelError, resolve_embedder
+    from cluster.embed.questions import QuestionEmbedder, embedder_of
+    from cluster.models.sources import ModelError
 
-    profile = EmbedderProfile.model_validate_json(view["embedder_profile"])
-    given = load_profile("embedders", name, EmbedderProfile) if name else profile
     try:
-        given = resolve_embedder(given)
-        if given.fingerprint == view["embedder"]:
-            return QuestionEmbedder(given, store, view["run_id"])
+        return QuestionEmbedder(embedder_of(view, named_embedder(name)), store, view["run_id"])
     except ModelError as error:
-        raise JobError(f"embedder {given.name!r}: {error}") from error
-    if name:
-        raise JobError(
-            f"--embedder {name} ({given.fingerprint}): the vectors of run {view['run_id']} are of embedder "
-            f"{profile.name!r} ({view['embedder']}); leave the option out, or change them with jobs.reembed"
-        )
-    raise JobError(
-        f"embedder {profile.name!r}: its models, or what it makes of a turn, are no longer what wrote this "
-        "store; restore them, name a profile that has them with --embedder, or make the vectors anew with "
-        "jobs.reembed"
-    )
+        raise JobError(str(error)) from error
+
+
+def named_embedder(name: str | None) -> EmbedderProfile | None:
+    """The profile of an option --embedder; None where it is not given."""
+    return load_profile("embedders", name, EmbedderProfile) if name else None
 
 
 def reranker_of(model: str | None):

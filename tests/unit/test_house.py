@@ -89,6 +89,7 @@ FLOORS = (
     ("forget",),
     ("backfill",),
     ("consolidate",),
+    ("memory",),
     ("distill",),
     ("evaluate",),
     ("train",),

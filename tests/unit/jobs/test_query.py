@@ -1,9 +1,11 @@
 """What a hit looks like to a person."""
 
 import datetime as dt
+from typing import NamedTuple
 
 import pytest
 
+from cluster.memory import Memories
 from cluster.store import store as store_module
 from jobs import history, query
 from jobs.common.cli import parse_config
@@ -73,6 +75,12 @@ HITS = [
 ]
 
 
+class FoundRow(NamedTuple):
+    """What jobs.query takes of a hit."""
+
+    row: dict
+
+
 class OneRun:
     """A store as jobs.query opens it."""
 
@@ -89,8 +97,8 @@ class OneRun:
 @pytest.mark.parametrize("as_json", [False, True])
 def test_ids_and_speakers_that_look_like_secrets_are_in_no_answer(monkeypatch, capsys, as_json):
     """Neither in lines nor in JSON. The store needs ids as they are, and speakers of older stores are so."""
-    monkeypatch.setattr(store_module, "Store", OneRun)
-    monkeypatch.setattr(query, "search", lambda store, view, config: HITS)
+    monkeypatch.setattr("cluster.memory.Store", OneRun)
+    monkeypatch.setattr(Memories, "search", lambda memories, user, **asked: [FoundRow(hit) for hit in HITS])
     summary = query.run(QueryConfig(store="s", user_id=KEY, text="?", as_json=as_json))
     said = f"{capsys.readouterr().out}{summary}"
     assert KEY not in said and said.count("[redacted:api_key]") >= 3
