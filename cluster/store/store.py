@@ -152,6 +152,8 @@ class Store:
         self.files = Files(self.uri, "commit")
         self.heads = Heads(self.uri)
         self._frozen: Head | None = None
+        self._frozen_runs: list[dict] | None = None
+        """Runs of the frozen head, once they have been read: every table of a view is looked up in them."""
         self._planned: int | None = None
         """Number of the head that this writer's work builds on, from `recover` on."""
         self._number, self.by, self.intent = 0, "", ""
@@ -228,7 +230,11 @@ class Store:
     def runs(self) -> list[dict]:
         """Finished runs, oldest first."""
         head = self.head_now()
-        return [] if head is None else self._runs(head)
+        if head is None or self._frozen is None:
+            return [] if head is None else self._runs(head)
+        if self._frozen_runs is None:
+            self._frozen_runs = self._runs(head)
+        return list(self._frozen_runs)
 
     def _runs(self, head: Head) -> list[dict]:
         return _in_order(self._at("runs", head.versions["runs"]).to_arrow().to_pylist())
