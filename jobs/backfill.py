@@ -2,7 +2,7 @@
 
     python -m jobs.backfill --archive DIR --store URI
     python -m jobs.backfill --archive DIR --store URI --dry-run      # what it would cost
-    python -m jobs.backfill --archive DIR --store URI --consolidate  # the nightly job
+    python -m jobs.backfill --archive DIR --store URI --consolidate  # and what jobs.consolidate does
     ray job submit --working-dir . -- python -m jobs.backfill --archive s3://... --store s3://...
 
 Reads Parquet archives (jobs.ingest and jobs.sample make them), cuts sessions into segments, encodes each

@@ -1,8 +1,9 @@
-"""The night after an operation: a backfill of the same archive brings back neither what was forgotten nor
-what was rolled back, and asks no model for it."""
+"""Nights: the nightly job, ended and run again; and a backfill in the night after an operation, which brings
+back neither what was forgotten nor what was rolled back, and asks no model for it."""
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,7 +16,8 @@ from jobs.forget import run as forget
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback
 from schemas.store import table_schemas
-from tests.e2e.conftest import job
+from tests.e2e.conftest import ENCODER, finish, job, start, wait_until
+from tests.e2e.test_backfill import session, write_archive
 from tests.e2e.test_kills import assert_same, content, traces
 
 pytestmark = pytest.mark.engine
@@ -88,3 +90,32 @@ def after_an_empty_night(store: Path, folder: Path) -> str:
     new.commit(run, old.dim(), inserts=inserts)
     staging.delete(staging.paths())
     return run["run_id"]
+
+
+def test_a_night_that_was_ended_goes_on_and_the_next_one_finds_nothing_new(tmp_path):
+    said = (
+        session("ann", "s1", "I live in Lyon.", "Nice."),
+        session("ann", "s2", "My dog is Rex.", "Good dog."),
+    )
+    archive, store = write_archive(tmp_path / "archive", "a.parquet", list(said)), tmp_path / "store"
+    config = tmp_path / "night.toml"
+    config.write_text(f'profile = "{ENCODER}"\n[consolidation]\ndecider = "rules"\n')
+    night = ("jobs.nightly", "--archive", archive, "--store", store, "--config", config, "--keep-runs", "1")
+
+    process = start(*night)
+    wait_until(process, lambda: list((store / "_slowwave" / "runs").glob("*.json")))
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process)
+    assert (ended.code, ended.summary["status"]) == (1, "failed")
+    assert "interrupted by SIGTERM; run the same command again" in ended.summary["error"]
+
+    first = job(*night).summary
+    assert first["backfill"]["num_segments_encoded"] == first["backfill"]["num_segments"] > 0
+    assert first["consolidate"]["num_new"] == first["backfill"]["num_records"]
+    assert (first["status"], first["compact"]["num_runs_kept"]) == ("done", 1)
+    assert [row["job"] for row in Store(str(store)).runs()] == ["backfill", "consolidate"]
+
+    second = job(*night).summary
+    parts = ("backfill", "consolidate", "compact")
+    assert [second[name]["status"] for name in parts] == ["unchanged", "unchanged", "done"]
+    assert second["backfill"]["num_segments_encoded"] == second["compact"]["num_runs_expired"] == 0

@@ -1,0 +1,93 @@
+"""Nightly: what is new in an archive becomes memories, these update older ones, and the store stays small.
+
+    python -m jobs.nightly --archive DIR --store URI
+    python -m jobs.nightly --archive DIR --store URI --keep-runs 30     # also keep only the newest 30 views
+    python -m jobs.nightly --archive DIR --store URI --config FILE.toml
+    ray job submit --working-dir . -- python -m jobs.nightly --archive s3://... --store s3://...
+
+Runs jobs.backfill, then jobs.consolidate, then, with --keep-runs, jobs.compact, in one process. The first of
+them that fails ends the night. Run the same command again after a crash or a failure: what was done is not
+done again. Its settings are those of a backfill, and [consolidation] in the config file.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from pydantic import Field
+
+from cluster.runtime import hide_secrets
+from jobs.backfill import BackfillConfig
+from jobs.backfill import run as backfill
+from jobs.common.cli import FAILURES, JobError, UsageError, main, say
+from jobs.common.run import absolute, load_profile
+from jobs.compact import CompactConfig
+from jobs.compact import run as compact
+from jobs.consolidate import ConsolidateConfig
+from jobs.consolidate import run as consolidate
+from schemas.profile import DeciderProfile
+
+
+class NightlyConfig(BackfillConfig):
+    """Settings of a night."""
+
+    consolidate: bool = True
+    """Compare the new memories with the older ones, as jobs.consolidate does."""
+    keep_runs: int | None = Field(None, ge=1)
+    """How many of the newest views stay, as in jobs.compact. Not given: all."""
+
+
+def run(config: NightlyConfig) -> dict:
+    """Run the night's jobs and return their summaries in one. Safe to repeat at any time."""
+    started_s = time.monotonic()
+    if name := config.consolidation.decider_profile:
+        # What is named and not there is wrong usage, before anything is paid for.
+        load_profile("deciders", name, DeciderProfile)
+    parts: dict[str, dict] = {}
+    failure = {}
+    for name, part in parts_of(config):
+        try:
+            parts[name] = part()
+        except JobError as error:
+            if isinstance(error, UsageError) and not parts:
+                raise
+            say(f"error: {error}")
+            failure = {"failed": name, "error": hide_secrets(str(error))}
+            break
+        if parts[name]["status"] in FAILURES:
+            failure = {"failed": name}
+            break
+    statuses = {part["status"] for part in parts.values()}
+    return {
+        "status": "failed" if failure else statuses.pop() if len(statuses) == 1 else "done",
+        **failure,
+        "store": config.store,
+        **parts,
+        "seconds": round(time.monotonic() - started_s, 2),
+    }
+
+
+def parts_of(config: NightlyConfig) -> Iterator[tuple[str, Callable[[], dict]]]:
+    """Name and call of each job of the night, in their order; asked for one by one, as the store grows."""
+    own = {name: getattr(config, name) for name in BackfillConfig.model_fields}
+    yield "backfill", lambda: backfill(BackfillConfig(**own | {"consolidate": False}))
+    if config.dry_run or not has_memories(config.store):
+        return
+    if config.consolidate:
+        settings = {
+            name: getattr(config.consolidation, name) for name in type(config.consolidation).model_fields
+        }
+        update = ConsolidateConfig(store=config.store, cluster=config.cluster, **settings)
+        yield "consolidate", lambda: consolidate(update)
+    if config.keep_runs:
+        yield "compact", lambda: compact(CompactConfig(store=config.store, keep_runs=config.keep_runs))
+
+
+def has_memories(uri: str) -> bool:
+    """Whether a run has ended in the store; of an empty archive none has."""
+    from cluster.store.store import Store
+
+    return Store(absolute(uri), must_exist=False).run() is not None
+
+
+if __name__ == "__main__":
+    main(NightlyConfig, run, __doc__)

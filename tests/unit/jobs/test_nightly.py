@@ -1,0 +1,127 @@
+"""The night: which jobs run, with which settings, and what its summary says. The three jobs are scripted."""
+
+import pytest
+
+from jobs import nightly
+from jobs.backfill import BackfillConfig
+from jobs.common.cli import FAILURES, JobError, UsageError, parse_config
+from jobs.nightly import NightlyConfig
+
+JOBS = ("backfill", "consolidate", "compact")
+CONFIG = NightlyConfig(archive="a", store="s", keep_runs=3)
+
+
+class Night:
+    """In the place of the three jobs: keeps what each was given, and does what `does` says of it."""
+
+    def __init__(self):
+        self.given, self.has_memories = {}, True
+        self.does = dict.fromkeys(JOBS, "done")
+
+    def job(self, name):
+        def run(config):
+            self.given[name] = config
+            if isinstance(self.does[name], BaseException):
+                raise self.does[name]
+            return {"status": self.does[name], "run_id": f"run of {name}"}
+
+        return run
+
+
+@pytest.fixture
+def night(monkeypatch):
+    night = Night()
+    for name in JOBS:
+        monkeypatch.setattr(nightly, name, night.job(name))
+    monkeypatch.setattr(nightly, "has_memories", lambda uri: night.has_memories)
+    return night
+
+
+def test_a_night_is_a_backfill_a_consolidation_and_a_compaction_in_this_order(night):
+    summary = nightly.run(CONFIG)
+    assert list(night.given) == [name for name in summary if name in JOBS] == list(JOBS)
+    assert summary["status"] == "done" and summary["store"] == "s"
+    assert {name: summary[name]["run_id"] for name in JOBS} == {name: f"run of {name}" for name in JOBS}
+
+
+def test_nothing_is_compacted_unless_asked_for_and_consolidation_can_be_left_out(night):
+    assert "compact" not in nightly.run(NightlyConfig(archive="a", store="s"))
+    nightly.run(NightlyConfig(archive="a", store="s", consolidate=False, keep_runs=2))
+    assert night.given["compact"].keep_runs == 2
+    assert "consolidate" not in nightly.run(NightlyConfig(archive="a", store="s", consolidate=False))
+
+
+def test_each_job_gets_its_settings_from_one_file_which_a_backfill_reads_too(night, tmp_path):
+    path = tmp_path / "night.toml"
+    path.write_text(
+        "archive = 'a'\nstore = 's'\nmask_contacts = true\n[encoder_pool]\nbatch_size = 5\n"
+        "[consolidation]\ndecider = 'rules'\ntop_k = 4\n[cluster]\nnum_cpus = 3\n"
+    )
+    options = ["--config", str(path)]
+    nightly.run(parse_config(NightlyConfig, "A night.", [*options, "--keep-runs", "9"]))
+    backfill, update, compact = (night.given[name] for name in JOBS)
+    assert backfill == parse_config(BackfillConfig, "A job.", options)
+    assert (update.decider, update.top_k, update.store, update.cluster.num_cpus) == ("rules", 4, "s", 3)
+    assert (compact.store, compact.keep_runs) == ("s", 9)
+
+
+@pytest.mark.parametrize("failing", JOBS)
+def test_the_first_job_that_fails_ends_the_night_which_tells_what_was_done_before(night, failing, capsys):
+    night.does[failing] = JobError("cluster=gone: start it, s3://user:hunter2@bucket")
+    summary = nightly.run(CONFIG)
+    before = JOBS[: JOBS.index(failing)]
+    assert [name for name in summary if name in JOBS] == list(before)
+    assert list(night.given) == [*before, failing]
+    assert summary["status"] in FAILURES and summary["failed"] == failing
+    assert "cluster=gone" in summary["error"] and "hunter2" not in f"{summary}{capsys.readouterr().err}"
+
+
+def test_a_job_that_says_itself_that_it_failed_ends_the_night_with_its_summary(night):
+    night.does["consolidate"] = "failed"
+    summary = nightly.run(CONFIG)
+    assert (summary["status"], summary["failed"], summary["consolidate"]["status"]) == (
+        "failed",
+        "consolidate",
+        "failed",
+    )
+    assert "compact" not in night.given
+
+
+def test_a_night_in_which_nothing_was_to_be_done_is_unchanged(night):
+    night.does |= {"backfill": "unchanged", "consolidate": "unchanged"}
+    config = NightlyConfig(archive="a", store="s")
+    assert nightly.run(config)["status"] == "unchanged"
+    # As after a night that was killed between the two.
+    night.does["consolidate"] = "done"
+    assert nightly.run(config)["status"] == "done"
+
+
+def test_a_dry_run_only_counts_what_the_backfill_would_cost(night):
+    night.does["backfill"] = "dry_run"
+    assert nightly.run(CONFIG.model_copy(update={"dry_run": True}))["status"] == "dry_run"
+    assert list(night.given) == ["backfill"]
+
+
+def test_an_empty_archive_leaves_nothing_to_consolidate(night):
+    night.does["backfill"], night.has_memories = "unchanged", False
+    assert nightly.run(CONFIG)["status"] == "unchanged"
+    assert list(night.given) == ["backfill"]
+
+
+def test_wrong_usage_is_found_before_anything_is_paid_for(night):
+    config = NightlyConfig(
+        archive="a", store="s", consolidation={"decider": "model", "decider_profile": "none"}
+    )
+    with pytest.raises(UsageError, match="decider 'none'"):
+        nightly.run(config)
+    assert night.given == {}
+    night.does["backfill"] = UsageError("--archive a: no such folder")
+    with pytest.raises(UsageError, match="no such folder"):
+        nightly.run(CONFIG)
+
+
+def test_what_is_interrupted_is_not_gone_on_with(night):
+    night.does["backfill"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        nightly.run(CONFIG)
+    assert list(night.given) == ["backfill"]
