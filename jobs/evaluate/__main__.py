@@ -1,4 +1,4 @@
-"""Measure what encoders, memories, deciders and answers are worth, on questions and data with known answers.
+"""Evaluate: what encoders, memories, deciders and answers are worth, on data with known answers.
 
     python -m jobs.evaluate encoder --archive DIR --profiles default default:base --report DIR
     python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR

@@ -1,4 +1,4 @@
-"""Entry point of `python -m jobs.ingest`."""
+"""Ingest: chat logs, exports and benchmarks become an archive."""
 
 import jobs.ingest
 from jobs.common.cli import main
