@@ -1,4 +1,4 @@
-# Two commands: `make backfill` runs the main job on the sample archive, `make test` the tests.
+# Two commands: `make backfill` runs the nightly job on the sample archive, `make test` the tests.
 # Both set up .venv first: CPU builds, or vLLM's GPU build where nvidia-smi is found.
 
 PYTHON ?= python3
@@ -47,16 +47,18 @@ setup: .venv/.ready-$(EXTRA)
 	@touch $@
 	@echo "[setup] done"
 
+# A command, shown as one types it with .venv activated, and run.
+run = @echo '$$ python -m $(1)'; $(BIN)/python -m $(1)
+
 sample: setup
-	$(BIN)/python -m jobs.sample --archive $(DATA)/sample
+	$(call run,jobs.sample --archive $(DATA)/sample)
 
 backfill: sample
-	$(BIN)/python -m jobs.backfill --archive $(DATA)/sample --store $(DATA)/store
-	@echo; echo '$$ python -m jobs.query --user-id darlene-lubbock --text "Which hospital employs me?"'
-	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id darlene-lubbock \
-	  --text "Which hospital employs me?" -k 5
-	@echo; echo '$$ python -m jobs.query --user-id anoush-halifax --text "Which street am I on?"'
-	@$(BIN)/python -m jobs.query --store $(DATA)/store --user-id anoush-halifax --text "Which street am I on?" -k 5
+	$(call run,jobs.nightly --archive $(DATA)/sample --store $(DATA)/store)
+	@echo
+	$(call run,jobs.query --store $(DATA)/store --user-id darlene-lubbock --text "Which hospital employs me?" -k 5)
+	@echo
+	$(call run,jobs.query --store $(DATA)/store --user-id anoush-halifax --text "Which street am I on?" -k 5)
 
 # Tests share the cores, but for those that start an engine: it wants all of them. A worker's end-to-end tests share
 # one Ray cluster, and those of a file what they set up.

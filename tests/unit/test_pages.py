@@ -9,6 +9,7 @@ import ast
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 import tomllib
 import typing
@@ -242,6 +243,24 @@ def test_a_config_file_on_a_page_is_read(page, monkeypatch):
                 problems.append(str(error))
         else:
             pytest.fail(f"{name_of(page)}: nothing reads\n{block}\n" + "\n".join(problems))
+
+
+def test_the_transcript_on_the_front_page_has_the_commands_that_make_shows_and_runs():
+    """All of them, in their order, and what make shows is what it runs."""
+    asked = ["make", "--dry-run", "--no-print-directory", "DATA=data", "backfill"]
+    recipe = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = re.findall(r"echo '\$ (python -m jobs\.[^']*)'", recipe)
+    assert re.findall(r"\.venv/bin/(python -m jobs\..*)", recipe) == printed
+    (transcript,) = [
+        block for _, block in blocks(FRONT.read_text("utf-8")) if block.startswith("$ make backfill\n")
+    ]
+    assert re.findall(r"^\$ (python .*)", transcript, re.MULTILINE) == printed
+    assert [command.split()[2] for command in printed] == [
+        "jobs.sample",
+        "jobs.nightly",
+        "jobs.query",
+        "jobs.query",
+    ]
 
 
 # --- what must be named ---------------------------------------------------------------------------------
