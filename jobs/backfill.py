@@ -20,15 +20,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
 from jobs.common.choice import choose_embedder, choose_encoder
 from jobs.common.cli import JobError, Progress, UsageError, main, say
+from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, in_order, staged_tables
 from jobs.common.run import Run, absolute, load_profile
 from jobs.common.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
 from jobs.common.updates import UpdateConfig, UpdateSettings, consolidate
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.endpoint import EndpointConfig
+from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
 
 NUM_REASONS = 3
@@ -39,6 +41,10 @@ PATIENCE_S = 30
 
 MAX_BLOCKS = 4096
 """Blocks of a dataset of references: enough for any cluster, few enough for the driver."""
+
+
+OF_DECIDERS = ("decided/", "answers/decider/", "asked/decider/")
+"""Staged files that a consolidation has paid for and goes on from, whatever is published meanwhile."""
 
 
 class EncoderPool(PoolConfig):
@@ -93,10 +99,15 @@ class BackfillConfig(ForgetKeyConfig):
     """The run fails when a larger share of sessions, of segments, or of users is rejected."""
     max_input_tokens: int | None = Field(None, ge=1)
     """The run fails before any encoder call when it would read more tokens of conversation than this."""
+    max_cost: float | None = Field(None, ge=0)
+    """What an encoder behind an endpoint may cost, in the currency of its prices, what killed runs paid
+    included. A run that reaches it publishes nothing and ends as `stopped`; with a higher cap it goes on."""
     consolidate: bool = False
     """Afterwards compare the new memories with the older ones, as jobs.consolidate does."""
     consolidation: UpdateSettings = UpdateSettings()
     """Settings of that."""
+    endpoint: EndpointConfig = EndpointConfig()
+    """Settings that go over the encoder profile's own, where its model is behind an endpoint."""
     encoder_pool: EncoderPool = EncoderPool()
     embedder_pool: EmbedderPool = EmbedderPool()
     cluster: ClusterConfig = ClusterConfig()
@@ -116,7 +127,9 @@ def run(config: BackfillConfig) -> dict:
         ("embedders", config.embedder, EmbedderProfile),
     ):
         if name:
-            load_profile(folder, name, kind)
+            profile = load_profile(folder, name, kind)
+            if kind is EncoderProfile:
+                at_endpoint(profile, config.endpoint, config.max_cost)
     try:
         files = list_files(config.archive)
     except ArchiveError as error:
@@ -127,12 +140,12 @@ def run(config: BackfillConfig) -> dict:
             store = Store(config.store, must_exist=False, lease=lease)
             if finished := store.recover():
                 say(f"[backfill] finished the commit of run {finished}, which had been interrupted")
-            encoder = choose_encoder(config.profile, store)
+            encoder = choose_encoder(config.profile, store, config.endpoint, config.max_cost)
             embedder = choose_embedder(config.embedder, store)
             summary = backfill(config, files, encoder, embedder, store, lease)
-            if config.consolidate and not config.dry_run and store.run():
-                settings = config.consolidation.model_dump()
-                update = UpdateConfig(store=config.store, cluster=config.cluster, **settings)
+            is_stopped = summary["status"] == "stopped"
+            if config.consolidate and not config.dry_run and not is_stopped and store.run():
+                update = consolidation_of(config)
                 summary["consolidation"] = consolidate(update, store, lease)
                 if summary["consolidation"]["status"] == "failed":
                     summary["status"] = "failed"
@@ -141,10 +154,22 @@ def run(config: BackfillConfig) -> dict:
         raise JobError(str(error)) from error
 
 
+def consolidation_of(config: BackfillConfig) -> UpdateConfig:
+    """What jobs.consolidate is to do. A decider behind an endpoint is asked at the encoder's, if there is no
+    table [consolidation.endpoint]."""
+    settings = config.consolidation.model_dump(exclude_unset=True)
+    name = config.consolidation.decider_profile
+    if name and "endpoint" not in settings and load_profile("deciders", name, DeciderProfile).endpoint:
+        settings["endpoint"] = config.endpoint.model_dump(exclude_unset=True)
+    return UpdateConfig(store=config.store, cluster=config.cluster, **settings)
+
+
 def backfill(
     config: BackfillConfig, files: list[str], encoder: EncoderProfile, embedder: EmbedderProfile, store, lease
 ):
     """archive -> units -> batches of segments -> records with vectors -> one commit."""
+    from cluster.models.endpoint import CapReached
+
     with Run(
         "backfill",
         config,
@@ -164,8 +189,12 @@ def backfill(
         if config.dry_run:
             return this.finish("dry_run")
 
-        with this.stage("encode"):
-            done = encode_and_embed(config, encoder, embedder, plan)
+        try:
+            with this.stage("encode"), paying(this, encoder, config.store, "encoder"):
+                done = encode_and_embed(config, encoder, embedder, plan)
+        except CapReached as cap:
+            say(f"[encode] {cap}")
+            return this.finish("stopped")
         this.stages["encode"] |= encode_times(done)
         this.counts |= plan.counts() | batch_counts(done)
         this.counts["num_rejections"] += sum(row["num_rejections"] for row in done)
@@ -259,9 +288,10 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
     the order of the plan.
 
     What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
-    nobody can do it.
+    nobody can do it, CapReached when the cap does not suffice for all.
     """
     from cluster.backfill.stages import segments_paid
+    from cluster.models.endpoint import CapReached
     from cluster.store.files import Files
 
     if not plan.batches:
@@ -271,13 +301,16 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
     attempt, spent, tokens = uuid.uuid4().hex, {}, 0
     workers = Workers(config.encoder_pool.min_size)
     progress = Progress("encode", "segments", plan.num_pending)
-    done, left, failure, is_hopeless = [], plan.batches, "", False
+    done, left, failure, is_hopeless, cap = [], plan.batches, "", False, ""
     while left and not is_hopeless:
         num_before = len(done)
         for row in encoding_pass(config, encoder, embedder, left, files, paid, attempt):
             cost = spent.setdefault(row["batch_id"], Counter())
             cost.update({name: row[name] for name in SPENT})
             tokens += row["prompt_tokens"] + row["output_tokens"]
+            if row["is_stopped"]:
+                cap = row["failure"]
+                continue
             if row["failure"]:
                 failure = row["failure"]
                 say(f"[encode] a worker gave batch {row['batch_id']} back: {failure}")
@@ -289,6 +322,12 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
             elapsed_s = time.monotonic() - progress.started_s
             progress.advance(row["num_segments"], f"{tokens / elapsed_s:,.0f} tokens/s")
         is_hopeless |= len(done) == num_before
+        if cap:
+            raise CapReached(
+                f"max_cost={config.max_cost}: reached, with {len(plan.batches) - len(done)} of "
+                f"{len(plan.batches)} batches left ({cap}). Nothing was published, and what was answered is "
+                "kept: run the same command with a higher cap to go on"
+            )
         ids = {row["batch_id"] for row in done}
         left = [batch for batch in left if batch["batch_id"] not in ids]
     if left:
@@ -313,15 +352,14 @@ def encoding_pass(
 
     from cluster.backfill.stages import EmbedStage, EncodeStage
 
-    pool = config.encoder_pool
-    engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    pool, num_gpus, engine = workers(encoder, config.encoder_pool, config.store, "encoder", config.max_cost)
     patience_s = PATIENCE_S if pool.max_size > 1 else 0
     dataset = (
         ray.data.from_items(batches, override_num_blocks=min(len(batches), MAX_BLOCKS))
         .map(
             EncodeStage,
             fn_constructor_args=(encoder, files, attempt, paid, engine, patience_s),
-            **actor_options(pool, encoder_gpus(pool)),
+            **actor_options(pool, num_gpus),
         )
         .map(
             EmbedStage,
@@ -382,7 +420,7 @@ def publish(
         closed_segments=plan.closed_segments,
         turn_dim=turn_dim,
     )
-    staged = staging.paths()
+    staged = [path for path in staging.paths() if not path.startswith(OF_DECIDERS)]
     # Listed while the lease was held: what another job stages later is not on the list.
     store.fence()
     staging.delete(staged)

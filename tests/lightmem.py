@@ -57,7 +57,7 @@ class Entries:
 class Scripted:
     """Stands in for the engine: a record for each sentence of the user's, as an encoder would write it."""
 
-    def __init__(self, encoder, decider, device_map):
+    def __init__(self, encoder, device_map):
         from transformers import AutoTokenizer
 
         from cluster.models.sources import tokenizer_folder

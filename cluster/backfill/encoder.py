@@ -7,6 +7,7 @@ invalid answer is never "no memories".
 cluster.models.engine has the engines.
 """
 
+import functools
 import hashlib
 import re
 import time
@@ -17,11 +18,11 @@ from cluster.backfill.gates import refusal, repeated, unread_language
 from cluster.language.dates import resolve
 from cluster.language.words import words
 from cluster.models.confidence import confidences
-from cluster.models.engine import Generate, Request, TransformersEngine, VllmEngine
-from cluster.models.prompt import PromptBuilder
+from cluster.models.engine import Generate, Request, make_engine
+from cluster.models.prompt import PromptBuilder, num_tokens
 from schemas.identity import joined
 from schemas.profile import EncoderProfile
-from schemas.record import EncodedRecord, InvalidAnswer, parse_answer
+from schemas.record import EncodedRecord, InvalidAnswer, RecordLimits, answer_schema, parse_answer
 
 MIN_HALF_CHARS = 80
 """A single turn whose half would be shorter is not halved."""
@@ -99,7 +100,7 @@ def encode(
 ) -> list[Encoding]:
     """Rows of SEGMENT_SCHEMA -> their encodings, in order.
 
-    `prompt(context, current, session_time)` gives token ids. Each round sends everything that is open as one
+    `prompt(context, current, session_time)` gives a Prompt. Each round sends everything that is open as one
     batch: the segments first, then the halves of those that were cut.
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
@@ -114,22 +115,26 @@ def encode(
         asked, requests, halves = [], [], []
         for piece in open_pieces:
             session_time = segments[piece.owner]["session_time"]
-            ids = prompt(piece.context, piece.current, session_time)
+            asks = prompt(piece.context, piece.current, session_time)
             # Counted in parts the text fitted; joined it may not. The older context goes first.
-            while piece.context and len(ids) > max_prompt_tokens:
+            while piece.context and num_tokens(asks) > max_prompt_tokens:
                 piece.context = piece.context[len(piece.context) // 2 + 1 :]
-                ids = prompt(piece.context, piece.current, session_time)
-            if len(ids) > max_prompt_tokens:
+                asks = prompt(piece.context, piece.current, session_time)
+            if num_tokens(asks) > max_prompt_tokens:
                 halves += _halve_or_reject(piece, "prompt_too_long", "", encodings[piece.owner], profile)
             else:
                 asked.append(piece)
-                requests.append(Request(ids, len(piece.current)))
+                requests.append(Request(asks, _schema(len(piece.current), profile.limits, profile.fields)))
         for piece, reply in zip(asked, generate(requests) if requests else [], strict=True):
             encoding = encodings[piece.owner]
             encoding.num_calls += 1
             encoding.prompt_tokens += reply.prompt_tokens
             encoding.cached_tokens += reply.cached_tokens
             encoding.output_tokens += reply.output_tokens
+            if reply.refusal:
+                reason, _, told = reply.refusal.partition(": ")
+                halves += _halve_or_reject(piece, reason, told, encoding, profile)
+                continue
             try:
                 records = parse_answer(reply.text, len(piece.current))
             except InvalidAnswer as error:
@@ -166,6 +171,11 @@ def encode(
         elif encoding.num_calls > 1:
             encoding.outcome = "split"
     return encodings
+
+
+@functools.lru_cache(maxsize=256)
+def _schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...]) -> str:
+    return answer_schema(num_turns, limits, fields)
 
 
 def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
@@ -307,8 +317,7 @@ class Encoder:
     def __init__(self, profile: EncoderProfile, **engine_options):
         started_s = time.monotonic()
         self.profile = profile
-        engine = {"vllm": VllmEngine, "transformers": TransformersEngine}[profile.engine]
-        self.engine = engine(profile, **engine_options)
+        self.engine = make_engine(profile, **engine_options)
         self.prompt = PromptBuilder(profile, self.engine.tokenizer)
         self.load_s = time.monotonic() - started_s
 

@@ -28,6 +28,7 @@ from cluster.backfill.redact import redact, redact_turns
 from cluster.backfill.segmenter import Offsets, cut_session, tokenizer_offsets
 from cluster.embed.embedder import TEXTS, Embedder
 from cluster.forget.forgotten import WITHHELD, Forgotten
+from cluster.models.endpoint import CapReached
 from cluster.models.sources import tokenizer_folder
 from cluster.store.attempts import Attempts, WorkerSick
 from cluster.store.files import Files
@@ -225,7 +226,8 @@ class EncodeStage:
 
     `paid` maps ids of segments that an earlier, differently cut batch has encoded to the path of the answer.
     A worker that cannot encode gives the batch back: the result's `failure` says why, empty otherwise. First
-    it waits `patience_s`, twice as long each time, so that others get the next batches.
+    it waits `patience_s`, twice as long each time, so that others get the next batches. Where a cap is
+    reached, the result `is_stopped` and `failure` says so.
     """
 
     def __init__(
@@ -243,15 +245,21 @@ class EncodeStage:
         self._load_s = 0.0
         self._skipped = functools.partial(skipped, profile=profile)
         self._load = functools.partial(Encoder, profile, **engine)
+        self._cap_reached = ""
         self._worker, self._patience_s, self._num_given_back = uuid.uuid4().hex, patience_s, 0
 
     def __call__(self, row: dict) -> dict:
-        started_s, self._load_s, failure = time.monotonic(), 0.0, ""
+        started_s, self._load_s, failure = time.monotonic(), 0.0, self._cap_reached
+        path, rows, encoded_now = "", [], []
         try:
-            path, rows, encoded_now = self._encoded(row["batch_id"])
+            # Behind a cap nothing is begun, and what is in flight comes to its end.
+            if not self._cap_reached:
+                path, rows, encoded_now = self._encoded(row["batch_id"])
             self._num_given_back = 0
+        except CapReached as cap:
+            failure = self._cap_reached = str(cap)
         except WorkerSick as sick:
-            path, rows, encoded_now, failure = "", [], [], str(sick)
+            failure = str(sick)
             # Whatever is wrong with it, a new one may be well.
             self._encoder = None
             time.sleep(min(self._patience_s * 2**self._num_given_back, MAX_WAIT_S))
@@ -262,6 +270,7 @@ class EncodeStage:
             "batch_id": row["batch_id"],
             "encoded": path,
             "failure": failure,
+            "is_stopped": bool(self._cap_reached),
             "worker": self._worker,
             "num_segments": len(rows),
             "num_segments_encoded": len(encoded_now),
@@ -313,11 +322,14 @@ class EncodeStage:
                 encodings = encoder.encode(asked)
                 attempts.offer_probe(batch_id)
                 return unasked + list(zip(asked, encodings, strict=True))
+            except (CapReached, WorkerSick):
+                attempts.give_back()
+                raise
             except Exception as error:
                 print(f"encoder: batch {batch_id} failed ({error}); going on segment by segment", flush=True)
         try:
             return unasked + self._encode_each(batch_id, asked, encoder, attempts)
-        except WorkerSick:
+        except (CapReached, WorkerSick):
             attempts.give_back()
             raise
 
@@ -350,6 +362,8 @@ class EncodeStage:
                     continue
                 try:
                     (encoding,) = encoder.encode([segment])
+                except (CapReached, WorkerSick):
+                    raise
                 except Exception as error:
                     errors.append(f"{type(error).__name__}: {error}")
                     encodings.append((segment, _failed(segment, "encoder_error", errors[-1])))
@@ -378,6 +392,8 @@ class EncodeStage:
                 raise WorkerSick("its processes died on what had been encoded before")
             try:
                 encoder.encode([next(segment for segment in plan if not self._skipped(segment))])
+            except CapReached:
+                raise
             except Exception as error:
                 detail = f"{type(error).__name__}: {error}"
                 raise WorkerSick(f"it fails on what had been encoded before, with {detail}") from error

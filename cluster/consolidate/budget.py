@@ -1,10 +1,6 @@
 """What a run may still ask of a model: one count of calls and tokens, shared by all its deciders."""
 
 
-class CapReached(Exception):
-    """The run's cap is reached; what was answered until now is staged."""
-
-
 class Budget:
     """Calls and tokens that are left; None is without limit."""
 

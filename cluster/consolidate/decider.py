@@ -1,7 +1,7 @@
 """The decider that asks a model, and the guards that stand behind every decider.
 
 The other decider, which needs no model, is cluster.consolidate.rules. `ModelDecider` asks a language model
-under a constrained schema, through the engine that the encoder uses. A verdict that cannot be had is
+under a constrained schema, through the engines that the encoder uses. A verdict that cannot be had is
 `failed`, is retried by the next run, and is never taken for "ignore".
 """
 
@@ -11,7 +11,10 @@ import traceback
 from collections.abc import Callable
 
 from cluster.consolidate.fold import Question, Verdict
-from cluster.models.engine import Reply, Request
+from cluster.models.endpoint import CapReached
+from cluster.models.engine import Reply, Request, make_engine
+from cluster.models.prompt import Prompt, as_prompt, control_pattern, num_tokens
+from cluster.store.attempts import WorkerSick
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile
 
@@ -92,15 +95,12 @@ class DeciderPrompt:
     """
 
     def __init__(self, profile: DeciderProfile, tokenizer):
-        from cluster.models.prompt import control_pattern
-
         self._profile, self._tokenizer = profile, tokenizer
         self._control = control_pattern(tokenizer, profile.system_prompt + profile.user_template)
 
-    def __call__(self, question: Question, num_sources: int | None = None) -> list[int]:
-        """Token ids; with `num_sources`, only that many of the newest sources are shown."""
-        text = self.text(question, num_sources)
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+    def __call__(self, question: Question, num_sources: int | None = None) -> Prompt:
+        """As the engine takes it; with `num_sources`, only that many of the newest sources are shown."""
+        return as_prompt(self.messages(question, num_sources), self._tokenizer)
 
     def text(self, question: Question, num_sources: int | None = None) -> str:
         """The prompt as text, chat template applied."""
@@ -137,12 +137,9 @@ class ModelDecider:
     `num_calls` how many prompts were sent, second tries included."""
 
     def __init__(self, profile: DeciderProfile, **engine_options):
-        from cluster.models.engine import VllmEngine
-
         started_s = time.monotonic()
         self.profile, self.fingerprint = profile, profile.fingerprint
-        schemas = {0: decision_schema(profile.limits)}
-        self.engine = VllmEngine(profile, schemas=schemas, **engine_options)
+        self.engine = make_engine(profile, **engine_options)
         self.prompt = DeciderPrompt(profile, self.engine.tokenizer)
         self.load_s = time.monotonic() - started_s
         self.num_calls = 0
@@ -169,32 +166,33 @@ def expected_tokens(profile: DeciderProfile, question: Question) -> int:
 def ask(
     questions: list[Question],
     generate: Callable[[list[Request]], list[Reply]],
-    prompt: Callable[..., list[int]],
+    prompt: Callable[..., Prompt],
     profile: DeciderProfile,
 ) -> list[Verdict]:
     """Questions -> verdicts, in order. Pure but for `generate`.
 
     Too long a prompt loses its oldest sources. A cut or invalid answer is asked for once more with the newest
     source alone, which is what most often decides; what fails again is `failed`, with the raw text. An engine
-    that raises fails the question that makes it raise, not its neighbours.
+    that raises fails the question that makes it raise, not its neighbours; CapReached, and WorkerSick where
+    the engine can answer nobody, are raised.
     """
     verdicts: list[Verdict | None] = [None] * len(questions)
     tokens = [[0, 0, 0] for _ in questions]
-    limit = profile.max_model_len - profile.max_tokens
+    limit, schema = profile.max_model_len - profile.max_tokens, decision_schema(profile.limits)
     open_ones = [(number, len(question.sources)) for number, question in enumerate(questions)]
     for is_last in (False, True):
         asked, requests = [], []
         for number, num_sources in open_ones:
-            ids = prompt(questions[number], num_sources)
-            while len(ids) > limit and num_sources > 1:
+            asks = prompt(questions[number], num_sources)
+            while num_tokens(asks) > limit and num_sources > 1:
                 num_sources = (num_sources + 1) // 2
-                ids = prompt(questions[number], num_sources)
-            if len(ids) > limit:
-                reason = f"prompt_too_long: {len(ids)} tokens, the limit is {limit}"
+                asks = prompt(questions[number], num_sources)
+            if num_tokens(asks) > limit:
+                reason = f"prompt_too_long: {num_tokens(asks)} tokens, the limit is {limit}"
                 verdicts[number] = Verdict("", "failed", reason=reason)
                 continue
             asked.append((number, num_sources))
-            requests.append(Request(ids, 0))
+            requests.append(Request(asks, schema))
         open_ones = []
         for (number, _), reply in zip(asked, _generate(generate, requests), strict=True):
             if isinstance(reply, Exception):
@@ -203,9 +201,12 @@ def ask(
             spent = (reply.prompt_tokens, reply.cached_tokens, reply.output_tokens)
             tokens[number] = [sum(pair) for pair in zip(tokens[number], spent, strict=True)]
             try:
+                if reply.refusal:
+                    raise InvalidDecision(reply.refusal)
                 decision = parse_decision(reply.text)
             except InvalidDecision as error:
-                reason = f"{'invalid' if reply.complete else 'cut'}_answer: {error}"
+                kind = "invalid_answer" if reply.complete else "cut_answer"
+                reason = reply.refusal or f"{kind}: {error}"
                 verdicts[number] = Verdict("", "failed", reason=reason, raw=reply.text)
                 if not is_last:
                     open_ones.append((number, 1))
@@ -225,12 +226,16 @@ def _generate(generate, requests: list[Request]) -> list[Reply | Exception]:
         return []
     try:
         return generate(requests)
+    except (CapReached, WorkerSick):
+        raise
     except Exception:
         traceback.print_exc()
     replies = []
     for request in requests:
         try:
             replies += generate([request])
+        except (CapReached, WorkerSick):
+            raise
         except Exception as error:
             replies.append(error)
     return replies

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from cluster.consolidate.budget import Budget, CapReached, SharedBudget
+from cluster.consolidate.budget import Budget, SharedBudget
 from cluster.consolidate.decider import ModelDecider, expected_tokens, guard
 from cluster.consolidate.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
 from cluster.consolidate.pairs import PairDecider
@@ -20,6 +20,8 @@ from cluster.consolidate.plan import TEMPORAL_NAMES, Settings, load_memories, lo
 from cluster.consolidate.rules import Rules
 from cluster.consolidate.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
 from cluster.embed.embedder import Embedder
+from cluster.models.endpoint import CapReached
+from cluster.store.attempts import WorkerSick
 from cluster.store.files import Files
 from cluster.store.store import MAX_IN, Store, in_lists
 from schemas.profile import DeciderProfile, EmbedderProfile
@@ -63,7 +65,8 @@ class DecideStage:
     """Actor, or a task: group -> decisions and revisions, staged. Without a profile one of WITHOUT_MODEL
     decides, by its name.
 
-    A group for which the budget does not suffice comes back with `is_stopped`, its answers staged.
+    A group for which the budget does not suffice comes back with `is_stopped`, its answers staged; `cap` says
+    so where it is the one on costs. `failure` says why the decider can decide nothing now, empty otherwise.
     """
 
     def __init__(
@@ -86,10 +89,16 @@ class DecideStage:
 
     def __call__(self, row: dict) -> dict:
         self._spent = dict.fromkeys(self._spent, 0)
+        ended = {"is_stopped": False, "cap": "", "failure": ""}
         try:
-            return row | self._decide(row) | self._spent | {"is_stopped": False}
-        except CapReached:
-            return row | dict.fromkeys(COUNTS, 0) | self._spent | {"is_stopped": True}
+            counts = self._decide(row)
+        except CapReached as cap:
+            counts = dict.fromkeys(COUNTS, 0)
+            ended |= {"is_stopped": True, "cap": str(cap)}
+        except WorkerSick as error:
+            counts = dict.fromkeys(COUNTS, 0)
+            ended["failure"] = str(error)
+        return row | counts | self._spent | ended
 
     def _decide(self, row: dict) -> dict:
         settings, group_id = self._settings, row["group_id"]

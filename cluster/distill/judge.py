@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from cluster.backfill.stages import plan_path
 from cluster.models.endpoint import Ask, Endpoint, EndpointConfig, EndpointError
+from cluster.models.engine import Request, VllmEngine
 from cluster.models.paid_answers import Answer, Responses, request_key
-from cluster.models.prompt import control_pattern
+from cluster.models.prompt import as_prompt, control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
 from schemas.judge import InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
@@ -29,30 +30,20 @@ class LocalModel:
 
     def __init__(self, profile: ModelProfile, schema: str, responses: Responses, engine: dict):
         self.counts = {"num_asked": 0}
-        self._profile, self._responses = profile, responses
-        self._load = functools.cache(functools.partial(self._engine, profile, schema, engine))
-
-    @staticmethod
-    def _engine(profile: ModelProfile, schema: str, engine: dict):
-        from cluster.models.engine import VllmEngine
-
-        return VllmEngine(profile, schemas={0: schema}, **engine)
+        self._profile, self._schema, self._responses = profile, schema, responses
+        self._load = functools.cache(functools.partial(VllmEngine, profile, **engine))
 
     def ask(self, asks: list[Ask]) -> list[Answer]:
-        from cluster.models.engine import Request
-
         answers = {ask.key: self._responses.get(ask.key) for ask in asks}
         missing, requests = [], []
         for ask in asks:
             if answers[ask.key] is None:
-                tokenizer = self._load().tokenizer
-                text = tokenizer.apply_chat_template(ask.messages, tokenize=False, add_generation_prompt=True)
-                prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
+                prompt = as_prompt(ask.messages, self._load().tokenizer)
                 if len(prompt) + ask.max_tokens > self._profile.max_model_len:
                     answers[ask.key] = Answer("", refusal=f"prompt_too_long: {len(prompt)} tokens")
                     continue
                 missing.append(ask)
-                requests.append(Request(prompt, 0))
+                requests.append(Request(prompt, self._schema))
         self.counts["num_asked"] += len(missing)
         replies = self._load().generate(requests) if requests else []
         for ask, reply in zip(missing, replies, strict=True):

@@ -5,6 +5,7 @@ import json
 import time
 
 from cluster.models.engine import Reply, Request, VllmEngine
+from cluster.models.prompt import as_prompt
 from schemas.profile import ModelProfile
 
 
@@ -17,9 +18,9 @@ class Answering:
     """
 
     def __init__(self, profile: ModelProfile, schema: str | None, engine: dict, conversations):
-        self._profile, self._conversations = profile, conversations
+        self._profile, self._schema, self._conversations = profile, schema, conversations
         # Loading waits for work.
-        self._load = functools.cache(functools.partial(VllmEngine, profile, schemas={0: schema}, **engine))
+        self._load = functools.cache(functools.partial(VllmEngine, profile, **engine))
 
     def __call__(self, row: dict) -> dict:
         import ray
@@ -32,7 +33,7 @@ class Answering:
             replies.append(Reply("", False, 0, 0, 0))
             if ids is not None:
                 asked.append(len(replies) - 1)
-                requests.append(Request(ids, 0))
+                requests.append(Request(ids, self._schema))
         started_s = time.monotonic()
         for number, reply in zip(asked, engine.generate(requests) if requests else [], strict=True):
             replies[number] = reply
@@ -43,8 +44,7 @@ class Answering:
 def fitting(candidates: list[list[dict]], tokenizer, limit: int) -> list[int] | None:
     """Token ids of the first conversation of at most `limit` tokens; None where all are longer."""
     for messages in candidates:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = as_prompt(messages, tokenizer)
         if len(ids) <= limit:
             return ids
     return None

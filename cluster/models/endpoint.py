@@ -5,16 +5,14 @@ says. What it gives up is left open: the next run asks again. Caps hold before a
 """
 
 import asyncio
-import hashlib
-import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.models.paid_answers import Answer, Responses
+from cluster.store.attempts import WorkerSick
+from schemas.endpoint import EndpointConfig
 
 CHARS_A_TOKEN = 3
 """For reserving a prompt's price before it is known; English has about four."""
@@ -23,47 +21,28 @@ MAX_FAILURES = 8
 """After so many requests in a row that failed for good, the endpoint is taken for gone."""
 
 
-class EndpointError(RuntimeError):
+TOO_LONG = re.compile(
+    r"context.?length|context.?window|maximum context|max_model_len|prompt is too long|input is too long"
+    r"|too many (?:input )?tokens|reduce the length",
+    re.IGNORECASE,
+)
+"""How endpoints say that a prompt has too many tokens."""
+
+_FILTERED = re.compile(r"content.?(?:filter|policy|management)|safety|moderation", re.IGNORECASE)
+"""How endpoints say that they do not like what a prompt is about."""
+
+
+def is_about_request(refusal: str) -> bool:
+    """Whether what was refused is this request and not the way in which all are made."""
+    return bool(TOO_LONG.search(refusal) or _FILTERED.search(refusal))
+
+
+class EndpointError(WorkerSick):
     """The endpoint cannot be used as configured, or is gone. What it answered before is kept."""
 
 
-class EndpointConfig(BaseModel):
-    """An OpenAI-compatible endpoint, and what its tokens cost."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    base_url: str = ""
-    """For example https://api.example.com/v1, or http://127.0.0.1:8000/v1 of a `vllm serve`."""
-    model: str = ""
-    """The model's name at the endpoint."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; an endpoint without keys needs none."""
-    concurrency: int = Field(16, ge=1)
-    """Requests in flight; also the most that a kill can leave in doubt."""
-    timeout_s: float = Field(120.0, gt=0)
-    """Of one request."""
-    max_retries: int = Field(6, ge=0)
-    """Of one request, after 429, 5xx, a time-out or a lost connection."""
-    temperature: float = Field(0.0, ge=0)
-    response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How the answer is held to its schema, as far as the endpoint can."""
-    token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """How this endpoint calls the limit of an answer's tokens."""
-    extra_body: dict = {}
-    """Fields of the request that only this endpoint knows."""
-    prompt_price: float = Field(0.0, ge=0)
-    """Price of a million prompt tokens, in any currency."""
-    output_price: float = Field(0.0, ge=0)
-    """Price of a million answer tokens, in the same currency."""
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over what can change an answer; where the endpoint lies is no part of it."""
-        shown = self.model_dump(include={"model", "temperature", "response_format", "extra_body"})
-        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
-
-    def cost(self, prompt_tokens: int, output_tokens: int) -> float:
-        return (prompt_tokens * self.prompt_price + output_tokens * self.output_price) / 1e6
+class CapReached(Exception):
+    """The run's cap is reached; what was answered until now is kept."""
 
 
 @dataclass
@@ -118,7 +97,8 @@ class Ask:
 
     key: str
     messages: list[dict]
-    schema: dict
+    schema: dict | None
+    """None: the answer is plain text."""
     max_tokens: int
 
 
@@ -134,6 +114,9 @@ class Endpoint:
         self.config, self.responses, self.budget = config, responses, budget
         self.counts = Counter(dict.fromkeys(COUNTS, 0))
         self.last_error = ""
+        self.is_unavailable = False
+        """Whether the last answer was that none can be had: no connection, no time, 429, 502 and the like. A
+        500 may be the fault of the one request."""
         self._failures_in_a_row = 0
 
     def ask(self, asks: list[Ask]) -> list[Answer | None]:
@@ -144,8 +127,9 @@ class Endpoint:
         if any(ask.key in self.responses.in_doubt for ask in asks):
             self.responses.refresh()
         answers = [self.responses.get(ask.key) for ask in asks]
-        missing = [ask for ask, answer in zip(asks, answers, strict=True) if answer is None]
-        found = asyncio.run(self._ask_all(missing)) if missing else {}
+        # Two who ask the same are asked for once.
+        missing = {ask.key: ask for ask, answer in zip(asks, answers, strict=True) if answer is None}
+        found = asyncio.run(self._ask_all(list(missing.values()))) if missing else {}
         return [
             found.get(ask.key) if answer is None else answer
             for ask, answer in zip(asks, answers, strict=True)
@@ -184,8 +168,7 @@ class Endpoint:
 
         if self._failures_in_a_row >= MAX_FAILURES:
             raise EndpointError(self.last_error)
-        num_chars = sum(len(message["content"]) for message in ask.messages)
-        most = (num_chars // CHARS_A_TOKEN, ask.max_tokens)
+        most = (_num_tokens(ask.messages), ask.max_tokens)
         reserved = (sum(most), self.config.cost(*most))
         if not await self.budget.reserve(*reserved):
             self.counts["num_capped"] += 1
@@ -198,24 +181,27 @@ class Endpoint:
             answer = await self._send(client, ask)
             spent = (answer.prompt_tokens, answer.output_tokens)
             self.responses.put(ask.key, answer)
-            self._failures_in_a_row = 0
+            self._failures_in_a_row, self.is_unavailable = 0, False
             return answer
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             # Costs nothing and is not kept: another setting may mend it.
-            self._fail(error)
+            if not is_about_request(refusal := _short(error)):
+                self._fail(error)
             self.responses.not_answered(ask.key)
-            return Answer("", refusal=_short(error))
+            return Answer("", refusal=refusal)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             self.responses.not_answered(ask.key)
             self._failures_in_a_row = MAX_FAILURES
             self.last_error = (
                 f"{self.config.base_url}, model {self.config.model!r}: {_short(error)}; check base_url, "
-                f"model and the key in {self.config.api_key_env}"
+                f"model and the key in {self.config.api_key_env}; workers of a running cluster have it where "
+                "pass_env of [cluster] names it"
             )
             raise EndpointError(self.last_error) from None
         except openai.OpenAIError as error:
             self.counts["num_failed"] += 1
             self._fail(error)
+            self.is_unavailable = getattr(error, "status_code", None) != 500
             if not isinstance(error, openai.APIConnectionError):
                 # After a time-out or a lost connection the server may have answered all the same.
                 self.responses.not_answered(ask.key)
@@ -225,22 +211,16 @@ class Endpoint:
 
     def _fail(self, error: Exception) -> None:
         self._failures_in_a_row += 1
+        count = min(self._failures_in_a_row, MAX_FAILURES)
         self.last_error = (
-            f"{self.config.base_url}: {MAX_FAILURES} requests in a row failed, the last with "
-            f"{_short(error)}; mend it and run again"
+            f"{self.config.base_url}: {count} requests in a row failed, the last with {_short(error)}; mend "
+            "it and run again"
         )
 
     async def _send(self, client, ask: Ask) -> Answer:
-        formats = {
-            "json_schema": {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": ask.schema, "strict": True},
-            },
-            "json_object": {"type": "json_object"},
-        }
         options = {self.config.token_limit_field: ask.max_tokens}
-        if wanted := formats.get(self.config.response_format):
-            options["response_format"] = wanted
+        if ask.schema and self.config.response_format != "none":
+            options["response_format"] = self._format(ask.schema)
         done = await client.chat.completions.create(
             model=self.config.model,
             messages=ask.messages,
@@ -250,14 +230,59 @@ class Endpoint:
             extra_headers={"Idempotency-Key": ask.key},
             **options,
         )
+        if not getattr(done, "choices", None):
+            self.responses.not_answered(ask.key)
+            raise EndpointError(
+                f"{self.config.base_url}: it answers, but not with a chat completion; check base_url, which "
+                "often ends in /v1"
+            )
         choice, usage = done.choices[0], done.usage
+        text = choice.message.content or ""
         return Answer(
-            text=choice.message.content or "",
+            text=text,
             complete=choice.finish_reason != "length",
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            output_tokens=usage.completion_tokens if usage else 0,
+            # A cap holds at servers too that do not say what they count.
+            prompt_tokens=usage.prompt_tokens if usage else _num_tokens(ask.messages),
+            output_tokens=usage.completion_tokens if usage else len(text) // CHARS_A_TOKEN + 1,
             refusal=choice.message.refusal or "",
         )
+
+    def _format(self, schema: dict) -> dict:
+        if self.config.response_format == "json_object":
+            return {"type": "json_object"}
+        schema = schema if self.config.schema_bounds else without_bounds(schema)
+        return {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema, "strict": True},
+        }
+
+
+BOUNDS = frozenset(
+    ("minLength", "maxLength", "pattern", "minItems", "maxItems", "minimum", "maximum", "default")
+)
+"""Keywords of a JSON schema that strict endpoints may not know."""
+
+
+def without_bounds(schema):
+    """A JSON schema with BOUNDS left out and a type beside every enum, as such endpoints want it."""
+    if isinstance(schema, list):
+        return [without_bounds(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {}
+    for key, value in schema.items():
+        if key == "properties":
+            found[key] = {name: without_bounds(item) for name, item in value.items()}
+        elif key not in BOUNDS:
+            found[key] = value if key in ("enum", "const") else without_bounds(value)
+    if "enum" in found and all(isinstance(item, float | int) for item in found["enum"]):
+        found.setdefault("type", "number")
+    return found
+
+
+def _num_tokens(messages: list[dict]) -> int:
+    """Tokens of a prompt, estimated."""
+    return sum(len(message["content"]) for message in messages) // CHARS_A_TOKEN
 
 
 def _short(error: Exception) -> str:

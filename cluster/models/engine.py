@@ -1,27 +1,47 @@
-"""Engines: prompts in, answers out. Whoever asks a model on this machine asks it through one of them.
+"""Engines: prompts in, answers out. Whoever asks a model asks it through one of them.
 
-`VllmEngine` is vLLM in this process, one code path on CPU and GPU. `TransformersEngine` is transformers and
-outlines, one request at a time, the reference that the other is compared with.
+    vllm          VllmEngine: vLLM in this process, one code path on CPU and GPU
+    transformers  TransformersEngine: transformers and outlines, one request at a time, the reference that the
+                  other is compared with
+    openai        OpenAIEngine: an OpenAI-compatible endpoint, with a ledger of paid answers
+
+All have `generate(requests) -> replies`, in order, and `tokenizer`, by which `cluster.models.prompt` makes
+their prompts: None where the engine takes chat messages.
 """
 
 import contextlib
 import functools
+import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cluster.models.confidence import Token, pieces
+from cluster.models.endpoint import (
+    TOO_LONG,
+    Ask,
+    Budget,
+    CapReached,
+    Endpoint,
+    EndpointError,
+    is_about_request,
+)
+from cluster.models.paid_answers import Answer, Responses, request_key
+from cluster.models.prompt import Prompt
 from cluster.models.sources import adapter_folder, base_folder
-from schemas.profile import EncoderProfile, ModelProfile
-from schemas.record import answer_model, answer_schema
+from cluster.store.files import Files
+from schemas.profile import AskedProfile, EncoderProfile, ModelProfile
 
 
 @dataclass(frozen=True)
 class Request:
-    """One call: prompt token ids, and how many current turns the answer may cite (0 for a decision)."""
+    """One call."""
 
-    prompt: list[int]
-    num_turns: int
+    prompt: Prompt
+    schema: str | None
+    """JSON schema that the answer is held to; None for plain text."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +57,32 @@ class Reply:
     """The text's tokens with their log-probabilities, where the engine was asked for them."""
     repeats: bool = False
     """The model said the same over and over, and was stopped: what came before is all that it had to say."""
+    refusal: str = ""
+    """`REASON: text` where the request itself was refused, so that there is no answer: `prompt_too_long`, or
+    `refused`."""
 
 
 Generate = Callable[[list[Request]], list[Reply]]
+
+
+class Engine(Protocol):
+    """What every engine has."""
+
+    tokenizer: object | None
+
+    def generate(self, requests: list[Request]) -> list[Reply]: ...
+
+
+def make_engine(profile: AskedProfile, **options) -> Engine:
+    """The engine that the profile names. Options are the engine's own: see its class."""
+    engines = {"vllm": VllmEngine, "transformers": TransformersEngine, "openai": OpenAIEngine}
+    if profile.engine == "openai" and "files" not in options:
+        raise ValueError(
+            f"profile {profile.name!r}: its model is behind an endpoint, which only jobs.backfill and "
+            "jobs.consolidate ask; name a profile with another engine"
+        )
+    return engines[profile.engine](profile, **options)
+
 
 REPETITION = {"min_pattern_size": 12, "max_pattern_size": 120, "min_count": 2}
 """Tokens that come twice in a row: a record or two again, or a few words over and over. No true answer has
@@ -50,8 +93,7 @@ profile has the gate `repeated`, which would refuse what comes twice."""
 class VllmEngine:
     """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share.
 
-    `schemas` are JSON schemas by `Request.num_turns`, None for plain text; not given, those of an encoder's
-    answers. Where an encoder's profile sets `min_confidence` replies have their `tokens`. vLLM masks what the
+    Where an encoder's profile sets `min_confidence` replies have their `tokens`. vLLM masks what the
     grammar forbids before it takes the logarithms, and applies a repetition penalty after: they are of the
     model's distribution over what the grammar allows at that place. Within a text that is nearly everything;
     where the grammar leaves no choice they are 0.
@@ -61,7 +103,6 @@ class VllmEngine:
         self,
         profile: ModelProfile,
         *,
-        schemas: dict[int, str | None] | None = None,
         max_num_seqs: int = 64,
         kv_cache_gib: int = 2,
         gpu_memory: float = 0.85,
@@ -99,11 +140,6 @@ class VllmEngine:
         )
         self.tokenizer = self.llm.get_tokenizer()
         self._lora = LoRARequest("adapter", 1, str(adapter_folder(profile))) if per_request else None
-        if schemas is None:
-            schemas = {
-                num_turns: answer_schema(num_turns, profile.limits, profile.fields)
-                for num_turns in range(1, profile.max_turns + 1)
-            }
         self._measures = getattr(profile, "min_confidence", None) is not None
         # Of a token's rank, which comes with its log-probability, vLLM compiles the count. On a CPU nothing
         # else is compiled, and this would need a C++ compiler.
@@ -113,22 +149,24 @@ class VllmEngine:
         asked = {"logprobs": 0, "flat_logprobs": True} if self._measures else {}
         if "repeated" in getattr(profile, "gates", ()):
             asked["repetition_detection"] = RepetitionDetectionParams(**REPETITION)
-        self._params = {
-            num_turns: SamplingParams(
+
+        @functools.cache
+        def params(schema: str | None) -> SamplingParams:
+            return SamplingParams(
                 temperature=0.0,
                 max_tokens=profile.max_tokens,
                 repetition_penalty=profile.repetition_penalty,
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
                 **asked,
             )
-            for num_turns, schema in schemas.items()
-        }
+
+        self._params = params
 
     def generate(self, requests: list[Request]) -> list[Reply]:
         with self._stance():
             outputs = self.llm.generate(
                 [{"prompt_token_ids": request.prompt} for request in requests],
-                [self._params[request.num_turns] for request in requests],
+                [self._params(request.schema) for request in requests],
                 lora_request=self._lora,
                 use_tqdm=False,
             )
@@ -179,12 +217,12 @@ class TransformersEngine:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self._profile = profile
         outlines_model = outlines.from_transformers(model.eval(), self.tokenizer)
-        self._generators = {
-            num_turns: outlines.Generator(
-                outlines_model, answer_model(num_turns, profile.limits, profile.fields)
-            )
-            for num_turns in range(1, profile.max_turns + 1)
-        }
+
+        @functools.cache
+        def generator(schema: str):
+            return outlines.Generator(outlines_model, outlines.json_schema(schema))
+
+        self._generator = generator
 
     def generate(self, requests: list[Request]) -> list[Reply]:
         return [self._one(request) for request in requests]
@@ -193,7 +231,7 @@ class TransformersEngine:
         options = {"max_new_tokens": self._profile.max_tokens, "do_sample": False}
         if self._profile.repetition_penalty != 1.0:
             options["repetition_penalty"] = self._profile.repetition_penalty
-        text = self._generators[request.num_turns](
+        text = self._generator(request.schema)(
             self.tokenizer.decode(request.prompt, clean_up_tokenization_spaces=False), **options
         )
         num_tokens = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -203,4 +241,70 @@ class TransformersEngine:
             prompt_tokens=len(request.prompt),
             cached_tokens=0,
             output_tokens=num_tokens,
+        )
+
+
+_FENCED = re.compile(r"\s*```\w*\s*\n(.*?)\n\s*```\s*", re.DOTALL)
+
+
+class Unanswered(RuntimeError):
+    """The endpoint fails at a request, while it answers others."""
+
+
+class OpenAIEngine:
+    """The model behind a profile's endpoint. No answer is paid twice: it lies in `files` under `role`.
+
+    CapReached when no more may be spent; EndpointError (a WorkerSick) when the endpoint is gone or refuses
+    all; Unanswered when it fails at a request. What else was answered is kept then too.
+    """
+
+    tokenizer = None
+
+    def __init__(self, profile: AskedProfile, *, files: Files, role: str, max_cost: float | None = None):
+        config, responses = profile.endpoint, Responses(files, role, profile.fingerprint)
+        self._has_answered = responses.num_answers > 0
+        # What killed runs have paid counts: this one goes on from their answers.
+        budget = Budget(max_cost=max_cost, cost=config.cost(*responses.spent))
+        self._endpoint = Endpoint(config, responses, budget)
+        self._max_tokens = profile.max_tokens
+
+    def generate(self, requests: list[Request]) -> list[Reply]:
+        num_capped = self._endpoint.counts["num_capped"]
+        answers = self._endpoint.ask([self._ask(request) for request in requests])
+        refusals = [answer.refusal for answer in answers if answer and not answer.prompt_tokens]
+        self._has_answered |= any(answer and not answer.refusal for answer in answers)
+        config = self._endpoint.config
+        if None in answers:
+            if self._endpoint.counts["num_capped"] > num_capped:
+                raise CapReached(
+                    f"max_cost: {self._endpoint.budget.cost:.6g} are spent, and no further request fits"
+                )
+            raise (EndpointError if self._endpoint.is_unavailable else Unanswered)(self._endpoint.last_error)
+        odd = [refusal for refusal in refusals if not is_about_request(refusal)]
+        if odd and not self._has_answered:
+            raise EndpointError(
+                f"{config.base_url}, model {config.model!r}: it refuses what is asked, with {odd[0]}; check "
+                "model, response_format, schema_bounds, token_limit_field and extra_body of [endpoint]"
+            )
+        return [self._reply(answer) for answer in answers]
+
+    def _ask(self, request: Request) -> Ask:
+        messages = request.prompt.messages
+        schema = json.loads(request.schema) if request.schema else None
+        return Ask(request_key(messages, schema, self._max_tokens), messages, schema, self._max_tokens)
+
+    @staticmethod
+    def _reply(answer: Answer) -> Reply:
+        refusal = ""
+        if answer.refusal:
+            is_too_long = not answer.prompt_tokens and TOO_LONG.search(answer.refusal)
+            refusal = f"{'prompt_too_long' if is_too_long else 'refused'}: {answer.refusal}"
+        fenced = _FENCED.fullmatch(answer.text)
+        return Reply(
+            text=fenced[1] if fenced else answer.text,
+            complete=answer.complete,
+            prompt_tokens=answer.prompt_tokens,
+            cached_tokens=0,
+            output_tokens=answer.output_tokens,
+            refusal=refusal,
         )

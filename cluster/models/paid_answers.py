@@ -47,6 +47,11 @@ class Responses:
         self.in_doubt = asked - self._paths.keys()
         """Keys of requests that were in flight when an earlier run was killed."""
 
+    @property
+    def num_answers(self) -> int:
+        """Answers of this fingerprint."""
+        return len(self._paths)
+
     def refresh(self) -> None:
         """List the ledger again: workers of a killed run may have kept an answer meanwhile."""
         prompt_tokens = output_tokens = 0

@@ -5,13 +5,51 @@ broken up in the prompt (never in what is stored), so that hostile text cannot c
 """
 
 import re
+from dataclasses import dataclass
 
 from schemas.profile import EncoderProfile
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A prompt as messages `{role, content}`, for an engine behind which somebody else renders them."""
+
+    messages: list[dict]
+
+
+Prompt = list[int] | Chat
+"""What an engine is given: token ids, the chat template applied, or the messages."""
+
+
+def as_prompt(messages: list[dict], tokenizer) -> Prompt:
+    """Messages as token ids; as they are where the engine has no tokenizer."""
+    if tokenizer is None:
+        return Chat(messages)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def num_tokens(prompt: Prompt) -> int:
+    """Tokens of a prompt; 0 for a chat, which its engine alone can count."""
+    return 0 if isinstance(prompt, Chat) else len(prompt)
+
+
+FOREIGN_CONTROL = (
+    r"<\|[^|<>\s]{1,40}\|>",
+    r"<｜[^｜<>\s]{1,40}｜>",
+    r"</?s>",
+    r"\[/?INST\]",
+    r"<</?SYS>>",
+    r"<(?:bos|eos|pad|start_of_turn|end_of_turn)>",
+)
+"""How the control tokens of common models look, for prompts to a model whose tokenizer is not here."""
 
 
 def control_pattern(tokenizer, template: str) -> re.Pattern | None:
     """What must not stand in a prompt's data: the tokenizer's control tokens and the template's own tags."""
     tags = {f"<{slash}{name}>" for name in re.findall(r"</?([A-Za-z]\w*)>", template) for slash in ("", "/")}
+    if tokenizer is None:
+        return re.compile("|".join([*map(re.escape, sorted(tags)), *FOREIGN_CONTROL]), re.IGNORECASE)
     # The tokenizer reads more as control tokens than those that have a role in its configuration.
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     control = sorted({*tags, *special, *tokenizer.all_special_tokens}, key=len, reverse=True)
@@ -19,7 +57,7 @@ def control_pattern(tokenizer, template: str) -> re.Pattern | None:
 
 
 class PromptBuilder:
-    """Builds prompts for one profile and tokenizer."""
+    """Builds prompts for one profile and the tokenizer of its engine, None where that takes messages."""
 
     def __init__(self, profile: EncoderProfile, tokenizer):
         self._profile = profile
@@ -28,10 +66,9 @@ class PromptBuilder:
         self._user = profile.user_template
         self._control = control_pattern(tokenizer, self._user + self._system + profile.session_date_template)
 
-    def __call__(self, context: list[dict], current: list[dict], session_time) -> list[int]:
-        """Token ids of the prompt for parts `{role, text}`."""
-        text = self.text(context, current, session_time)
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+    def __call__(self, context: list[dict], current: list[dict], session_time) -> Prompt:
+        """The prompt for parts `{role, text}`."""
+        return as_prompt(self.messages(context, current, session_time), self._tokenizer)
 
     def text(self, context: list[dict], current: list[dict], session_time) -> str:
         """The prompt as text, chat template applied."""

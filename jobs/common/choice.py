@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 
 from cluster.profiles import SHIPPED
 from jobs.common.cli import JobError, UsageError, say
+from jobs.common.endpoints import at_endpoint
 from jobs.common.run import load_profile
+from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 
 DEFAULT = "default"
@@ -20,19 +22,24 @@ machine."""
 
 DEFAULT_DECIDER = "pairs"
 
+NO_ENDPOINT = EndpointConfig()
 
-def choose_encoder(name: str | None, store) -> EncoderProfile:
+
+def choose_encoder(
+    name: str | None, store, endpoint: EndpointConfig = NO_ENDPOINT, max_cost: float | None = None
+) -> EncoderProfile:
     """The encoder, resolved. JobError when the one that wrote the store can no longer be had."""
     from cluster.models.sources import hashed_encoder, resolve_encoder
 
     last = store.run()
     if name or last is None:
-        return resolve_encoder(load_profile("encoders", name or DEFAULT, EncoderProfile))
+        profile = load_profile("encoders", name or DEFAULT, EncoderProfile)
+        return resolve_encoder(at_endpoint(profile, endpoint, max_cost))
     runs = [run for run in store.runs() if run["encoder"] == last["encoder"]]
     known = _candidates("encoders", EncoderProfile, store, runs, "encoder", "profile")
     if found := _first(known, last["encoder"], hashed_encoder):
         _say_kept("encoder", found, "--profile")
-        return resolve_encoder(found)
+        return resolve_encoder(at_endpoint(found, endpoint, max_cost))
     raise JobError(
         f"encoder {last['encoder']}: it wrote this store, no --profile names another, and its profile or its "
         "models are not to be found as they were; restore them, or go on with another by --profile NAME "
@@ -60,8 +67,7 @@ def choose_embedder(name: str | None, store) -> EmbedderProfile:
 
 
 def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
-    """`rules` or `pairs` and None, or `model` and its profile, resolved; `config` has `decider` and
-    `decider_profile`."""
+    """`rules` or `pairs` and None, or `model` and its profile, resolved; `config` is an UpdateSettings."""
     from cluster.models.sources import resolve_decider
 
     runs = [run for run in store.runs() if run["job"] == "consolidate"]
@@ -73,6 +79,8 @@ def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
         if before:
             say(f"[decider] {kind}, as in the last consolidation of this store; --decider names another")
     if kind != "model":
+        if config.endpoint.model_fields_set or config.max_cost is not None:
+            raise UsageError(f"[endpoint], max_cost: decider {kind!r} asks no model; pass --decider model")
         return kind, None
     asked = [run for run, one in zip(runs, settings, strict=True) if one.get("decider") == "model"]
     if config.decider_profile is None and asked:
@@ -80,10 +88,11 @@ def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
         known = _candidates("deciders", DeciderProfile, store, asked, "decider", "decider_profile")
         if found := _first(known, fingerprint, resolve_decider):
             _say_kept("decider", found, "--decider-profile")
-            return kind, resolve_decider(found)
+            return kind, resolve_decider(at_endpoint(found, config.endpoint, config.max_cost))
         say(f"[decider] {fingerprint}, of the last consolidation by a model, is not to be found as it was")
     name = config.decider_profile or DEFAULT
-    return kind, resolve_decider(load_profile("deciders", name, DeciderProfile))
+    profile = load_profile("deciders", name, DeciderProfile)
+    return kind, resolve_decider(at_endpoint(profile, config.endpoint, config.max_cost))
 
 
 def default_embedder() -> str:

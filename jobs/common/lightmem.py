@@ -28,7 +28,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.common.run import load_profile
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EncoderProfile
-from schemas.record import answer_schema
 
 MODEL_NAME = "local_hf_lora"
 
@@ -121,7 +120,7 @@ class LightMemManager:
     @property
     def engine(self):
         if self._engine is None:
-            self._engine = _load(self.encoder, self.decider, self.settings.device_map)
+            self._engine = _load(self.encoder, self.settings.device_map)
         return self._engine
 
     @property
@@ -243,19 +242,19 @@ class LightMemManager:
 
     def _decide_text(self, system_prompt: str, user_prompt: str) -> dict | None:
         from cluster.models.engine import Request
+        from cluster.models.prompt import as_prompt
 
         messages = [{"role": "system", "content": system_prompt}, {"role": "user", "content": user_prompt}]
         usage, reason, raw = _usage(), "", ""
         # Greedy decoding would repeat itself: the second time the answer is asked for in other words.
         for retry in ("", "\n\nAnswer with one JSON object and nothing else."):
             messages[1]["content"] = user_prompt + retry
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            ids = as_prompt(messages, self.tokenizer)
             limit = self.encoder.max_model_len - self.encoder.max_tokens
             if len(ids) > limit:
                 reason = f"prompt_too_long: {len(ids)} tokens, the limit is {limit}; raise max_seq_len"
                 break
-            (reply,) = self.engine.generate([Request(ids, 0)])
+            (reply,) = self.engine.generate([Request(ids, decision_schema(self.decider.limits))])
             _count(usage, reply)
             raw = reply.text
             try:
@@ -335,7 +334,7 @@ def _profiles(settings: LightMemConfig) -> tuple[EncoderProfile, DeciderProfile]
     return encoder, resolve_decider(decider)
 
 
-def _load(encoder: EncoderProfile, decider: DeciderProfile, device_map: str):
+def _load(encoder: EncoderProfile, device_map: str):
     import torch
 
     from cluster.models.engine import VllmEngine
@@ -343,11 +342,7 @@ def _load(encoder: EncoderProfile, decider: DeciderProfile, device_map: str):
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if device_map not in ("auto", found):
         raise ValueError(f"device_map={device_map!r}: the engine runs on {found} here; use auto")
-    schemas = {
-        num_turns: answer_schema(num_turns, encoder.limits, encoder.fields)
-        for num_turns in range(1, encoder.max_turns + 1)
-    }
-    return VllmEngine(encoder, schemas=schemas | {0: decision_schema(decider.limits)})
+    return VllmEngine(encoder)
 
 
 def _sessions(number: int, topics: list, roles: set[str]):

@@ -10,10 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect, encoder_gpus
+from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
 from jobs.common.choice import choose_decider
 from jobs.common.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.common.endpoints import paying, workers
 from jobs.common.run import Run
+from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile
 
 GROUP_MEMORIES = 50_000
@@ -58,10 +60,15 @@ class UpdateSettings(JobConfig):
     stops, keeps the answers, changes nothing, and goes on when it is run again."""
     max_decider_tokens: int | None = Field(None, ge=0)
     """The same for tokens, prompts and answers together."""
+    max_cost: float | None = Field(None, ge=0)
+    """What a decider behind an endpoint may cost, in the currency of its prices, what killed runs paid
+    included. A run that reaches it changes nothing and ends as `stopped`; with a higher cap it goes on."""
     max_failed_fraction: float = Field(0.25, ge=0, le=1)
     """The run ends as failed when a larger share of its decisions failed; what was decided is kept."""
     batch_size: int = Field(256, ge=1)
     """Questions per batch of a layer: what a crash can cost."""
+    endpoint: EndpointConfig = EndpointConfig()
+    """Settings that go over the decider profile's own, where its model is behind an endpoint."""
     decider_pool: DeciderPool = DeciderPool()
     embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
 
@@ -106,12 +113,12 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
         if config.dry_run:
             files.delete(files.paths())
             return this.finish("dry_run")
-        with this.stage("decide"):
+        with this.stage("decide"), paying(this, profile, config.store, "decider"):
             done = decide(config, profile, settings, groups, files)
         this.counts |= decide_counts(done)
-        if any(row["is_stopped"] for row in done):
+        if any(row["is_stopped"] or row["failure"] for row in done):
             files.delete(files.paths())
-            stop(config, this)
+            return stop(config, this, done)
         with this.stage("embed"):
             embed(config, embedder, done, files)
         with this.stage("publish"):
@@ -274,19 +281,20 @@ def decide(
     pending = [group for group in groups if group["num_targets"] or group["num_repeats"]]
     if not pending:
         return []
-    pool = config.decider_pool
-    engine = pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
     dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
     if profile is None:
         # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
         kind = config.decider
-        rows = dataset.map(lambda row: DecideStage(None, settings, files, engine, kind=kind)(row), num_cpus=1)
+        rows = dataset.map(lambda row: DecideStage(None, settings, files, {}, kind=kind)(row), num_cpus=1)
     else:
+        pool, num_gpus, engine = workers(
+            profile, config.decider_pool, config.store, "decider", config.max_cost
+        )
         budget = SharedBudget(config.max_calls, config.max_decider_tokens)
         rows = dataset.map(
             DecideStage,
             fn_constructor_args=(profile, settings, files, engine, budget),
-            **actor_options(pool, encoder_gpus(pool)),
+            **actor_options(pool, num_gpus),
         )
     done = []
     progress = Progress("decide", "targets", sum(group["num_targets"] for group in pending))
@@ -338,7 +346,8 @@ def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bo
     if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
         # A run without changes is committed too: it says what has been compared.
         store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces=replaces)
-        staging.delete(staging.paths(verdicts_path(this.counts["decider"])))
+        paid = (verdicts_path(this.counts["decider"]), "answers/decider", "asked/decider")
+        staging.delete(path for folder in paid for path in staging.paths(folder))
         return True
     return False
 
@@ -382,8 +391,17 @@ def check_caps(config: UpdateSettings, this: Run) -> None:
             )
 
 
-def stop(config: UpdateSettings, this: Run) -> None:
-    """A cap was reached between two calls."""
+def stop(config: UpdateSettings, this: Run, done: list[dict]) -> dict:
+    """No more can be decided: the summary where the cap on costs is reached; JobError where another one is,
+    or where the model cannot be asked."""
+    if failure := next((row["failure"] for row in done if row["failure"]), ""):
+        raise JobError(f"decide: {failure}. Nothing was changed, and what was answered is kept")
+    if cap := next((row["cap"] for row in done if row["cap"]), ""):
+        say(
+            f"[decide] max_cost={config.max_cost}: reached, with questions left ({cap}). Nothing was "
+            "changed, and what was answered is kept: run the same command with a higher cap to go on"
+        )
+        return this.finish("stopped")
     caps = ", ".join(f"{cap}={getattr(config, cap)}" for cap in ("max_calls", "max_decider_tokens"))
     raise JobError(
         f"{caps}: reached after {this.counts['num_calls']} calls and {this.counts['spent_tokens']} tokens, "

@@ -62,13 +62,17 @@ def _ask_engine(archive: str, profile, num_segments: int) -> tuple:
     """(encoder, replies, result) of one call to the profile's engine, without Ray."""
     from cluster.backfill.encoder import Encoder
     from cluster.models.engine import Request
+    from schemas.record import answer_schema
 
     segments = segments_of(archive, profile, num_segments)
     started_s = time.monotonic()
     encoder = Encoder(profile, max_num_seqs=num_segments)
     load_s = time.monotonic() - started_s
     requests = [
-        Request(encoder.prompt(s["context"], s["current"], s["session_time"]), len(s["current"]))
+        Request(
+            encoder.prompt(s["context"], s["current"], s["session_time"]),
+            answer_schema(len(s["current"]), profile.limits, profile.fields),
+        )
         for s in segments
     ]
     started_s = time.monotonic()

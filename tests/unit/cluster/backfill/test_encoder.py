@@ -5,7 +5,6 @@ import datetime as dt
 import json
 import math
 import re
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from cluster.backfill.encoder import MIN_HALF_CHARS, encode, record_id
 from cluster.models.engine import Reply
 from schemas.profile import EncoderProfile
+from schemas.record import answer_schema
 from schemas.store import encoded_schema
 
 PROFILE = EncoderProfile(
@@ -54,6 +54,7 @@ class Script:
         self.rounds: list[list[tuple[str, ...]]] = []
         self.contexts: list[tuple[str, ...]] = []
         self.times = []
+        self.profile = PROFILE
 
     def prompt(self, context, current, session_time):
         self.times.append(session_time)
@@ -64,7 +65,9 @@ class Script:
         texts = [request.prompt[0] for request in requests]
         self.contexts += [context for context, _ in texts]
         self.rounds.append([current for _, current in texts])
-        assert all(request.num_turns == len(request.prompt[0][1]) for request in requests)
+        for request in requests:
+            num_turns = len(request.prompt[0][1])
+            assert request.schema == answer_schema(num_turns, self.profile.limits, self.profile.fields)
         return [self.reply(current) for _, current in texts]
 
     def reply(self, current):
@@ -72,6 +75,7 @@ class Script:
         return Reply(text, text.endswith("]}"), prompt_tokens=100, cached_tokens=60, output_tokens=7)
 
     def encode(self, *segments, profile=PROFILE):
+        self.profile = profile
         return encode(list(segments), self.generate, self.prompt, profile)
 
 
@@ -390,7 +394,7 @@ def test_every_turn_is_answered_for_once_or_rejected(sizes, seed, max_splits):
     def reply(current):
         if current not in cache:
             records = [said(text[:20], index) for index, text in enumerate(current)]
-            cache[current] = SimpleNamespace(
+            cache[current] = Reply(
                 text=seed.choice([answer(*records), answer(*records), cut(), "{"]),
                 complete=seed.choice([True, False]),
                 prompt_tokens=1,

@@ -8,10 +8,14 @@ import pytest
 from cluster.models.sources import hashed_encoder, resolve_decider, resolve_embedder
 from cluster.profiles import SHIPPED
 from cluster.store.files import Files
+from cluster.store.store import Store
+from jobs.backfill import BackfillConfig, consolidation_of
 from jobs.common import choice
 from jobs.common.choice import choose_decider, choose_embedder, choose_encoder
-from jobs.common.cli import JobError
+from jobs.common.cli import JobError, UsageError, parse_config
 from jobs.common.run import load_profile
+from jobs.common.updates import UpdateSettings
+from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from tests.release import EMBEDDER, ENCODER, ENCODER_PROFILE, add_run, release_store
 
@@ -21,8 +25,8 @@ def store(tmp_path):
     return release_store(tmp_path / "store")
 
 
-def asked(decider: str | None = None, decider_profile: str | None = None) -> SimpleNamespace:
-    return SimpleNamespace(decider=decider, decider_profile=decider_profile)
+def asked(decider: str | None = None, decider_profile: str | None = None, **settings) -> UpdateSettings:
+    return UpdateSettings(decider=decider, decider_profile=decider_profile, **settings)
 
 
 def test_what_the_first_release_wrote_by_default_ships_with_the_same_fingerprints():
@@ -120,3 +124,87 @@ def test_without_options_a_store_is_consolidated_as_the_last_time(store, capsys)
     add_run(store, "consolidate", {"decider": "rules", "decider_profile": "default"})
     assert choose_decider(asked(), store) == ("rules", None)
     assert choose_decider(asked("model"), store) == ("model", mine)
+
+
+# --- models behind an endpoint ---------------------------------------------------------------------------
+
+THERE = EndpointConfig(base_url="http://there/v1", model="m", prompt_price=1.0)
+
+
+def test_a_table_endpoint_goes_over_the_shipped_profile(tmp_path):
+    store = Store(str(tmp_path / "new"), must_exist=False)
+    encoder = choose_encoder("openai", store, EndpointConfig(model="m"))
+    assert (encoder.endpoint.base_url, encoder.endpoint.model) == ("http://127.0.0.1:8000/v1", "m")
+    moved = choose_encoder("openai", store, THERE, max_cost=1.0)
+    assert (moved.endpoint.base_url, moved.fingerprint) == ("http://there/v1", encoder.fingerprint)
+    kind, decider = choose_decider(asked("model", "openai", endpoint=THERE), store)
+    assert (kind, decider.model_name) == ("model", "m")
+
+
+def test_a_store_that_an_endpoint_wrote_goes_on_at_that_endpoint(store):
+    mine = choose_encoder("openai", store, THERE)
+    add_run(store, "backfill", {"profile": "openai"}, encoder=mine.fingerprint)
+    Files(store.uri, "runs").put_json("night-1.json", {"encoder": mine.model_dump(mode="json")})
+    assert choose_encoder(None, store) == mine
+    elsewhere = choose_encoder(None, store, EndpointConfig(base_url="http://elsewhere/v1"))
+    assert elsewhere.endpoint == mine.endpoint.model_copy(update={"base_url": "http://elsewhere/v1"})
+    assert elsewhere.fingerprint == mine.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint", "max_cost", "message"),
+    [
+        (
+            "openai",
+            EndpointConfig(),
+            None,
+            r"model='': profile 'openai' .*set model in the table \[endpoint\]",
+        ),
+        ("openai", EndpointConfig(base_url="", model="m"), None, "base_url='': profile 'openai'"),
+        ("openai", EndpointConfig(model="m"), 2.0, "max_cost=2.0: it caps nothing without prices"),
+        ("default", THERE, None, r"\[endpoint\].*profile 'default' asks a model on the cluster's workers"),
+        (
+            "default",
+            EndpointConfig(),
+            2.0,
+            "max_cost: profile 'default' asks a model on the cluster's workers",
+        ),
+    ],
+)
+def test_an_endpoint_that_cannot_be_asked_as_configured_is_wrong_usage(
+    store, name, endpoint, max_cost, message
+):
+    with pytest.raises(UsageError, match=message):
+        choose_encoder(name, store, endpoint, max_cost)
+
+
+def test_a_decider_without_a_model_takes_no_endpoint_and_no_cap_on_costs(store):
+    for settings in ({"endpoint": THERE}, {"max_cost": 1.0}):
+        with pytest.raises(UsageError, match="decider 'pairs' asks no model; pass --decider model"):
+            choose_decider(asked("pairs", **settings), store)
+
+
+def test_an_endpoint_can_be_set_by_options_alone():
+    options = ["--archive", "a", "--store", "s", "--endpoint.model", "m", "--endpoint.prompt-price", "0.5"]
+    given = parse_config(BackfillConfig, "A job.", options).endpoint
+    assert given.model_dump(exclude_unset=True) == {"model": "m", "prompt_price": 0.5}
+
+
+def test_a_nightly_run_asks_decider_and_encoder_at_one_endpoint():
+    config = BackfillConfig.model_validate(
+        {
+            "archive": "a",
+            "store": "s",
+            "endpoint": {"model": "m", "output_price": 2.0},
+            "consolidation": {"decider": "model", "decider_profile": "openai"},
+        }
+    )
+    assert consolidation_of(config).endpoint.model_dump(exclude_unset=True) == {
+        "model": "m",
+        "output_price": 2.0,
+    }
+    other = config.consolidation.model_copy(update={"endpoint": EndpointConfig(model="n")})
+    own = config.model_copy(update={"consolidation": other})
+    assert consolidation_of(own).endpoint == EndpointConfig(model="n")
+    local = config.consolidation.model_copy(update={"decider_profile": "default"})
+    assert consolidation_of(config.model_copy(update={"consolidation": local})).endpoint == EndpointConfig()

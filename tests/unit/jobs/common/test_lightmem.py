@@ -34,7 +34,7 @@ class Tokenizer:
 
 
 class Engine:
-    """Answers from a function of (prompt, number of current turns); remembers the batches."""
+    """Answers from a function of (prompt, schema); remembers the batches."""
 
     tokenizer = Tokenizer()
 
@@ -45,7 +45,7 @@ class Engine:
         self.batches.append(len(requests))
         replies = []
         for request in requests:
-            answer = self.answer("".join(request.prompt), request.num_turns)
+            answer = self.answer("".join(request.prompt), request.schema)
             text = answer if isinstance(answer, str) else json.dumps(answer)
             replies.append(Reply(text, not text.endswith("~"), 10, 0, 5))
         return replies
@@ -80,7 +80,7 @@ def entry(entry_id, memory, time, **links):
     return {"id": entry_id, "payload": {"memory": memory, "time_stamp": time, "update_queue": queue}}
 
 
-def remember(prompt, num_turns):
+def remember(prompt, schema):
     """One record for each current turn that says "I"."""
     shown = prompt.rsplit("<CURRENT_TURNS>", 1)[-1]
     turns = re.findall(r"\[(\d+)\] (\w+): (.*)", shown)
@@ -134,7 +134,7 @@ def test_a_plain_list_of_messages_is_one_call():
 
 def test_a_call_that_gives_nothing_is_none_and_is_kept_as_failure():
     """LightMem's own managers return an empty list here, and the memory is lost without a word."""
-    made = manager(lambda prompt, num_turns: "no JSON" if "Oslo" in prompt else remember(prompt, num_turns))
+    made = manager(lambda prompt, schema: "no JSON" if "Oslo" in prompt else remember(prompt, schema))
     good, bad = made.meta_text_extract([[[message(0, "I have a cat.")]], [[message(2, "I live in Oslo.")]]])
     assert [fact["fact"] for fact in good["cleaned_result"]] == ["I have a cat."]
     assert bad is None
@@ -142,9 +142,7 @@ def test_a_call_that_gives_nothing_is_none_and_is_kept_as_failure():
 
 
 def test_nothing_to_remember_is_an_answer():
-    (result,) = manager(lambda prompt, num_turns: {"records": []}).meta_text_extract(
-        [[[message(0, "Hello!")]]]
-    )
+    (result,) = manager(lambda prompt, schema: {"records": []}).meta_text_extract([[[message(0, "Hello!")]]])
     assert result["cleaned_result"] == []
 
 
@@ -163,7 +161,7 @@ ROME = entry("b", "User moved to Rome and lives there now.", "2024-06-01T10:00:0
 
 
 def decision(action, text="", confidence=0.9):
-    return lambda prompt, num_turns: {"action": action, "updated_text": text, "confidence": confidence}
+    return lambda prompt, schema: {"action": action, "updated_text": text, "confidence": confidence}
 
 
 def test_a_decision_has_lightmems_keys():
@@ -190,7 +188,7 @@ def test_only_later_memories_may_change_one():
 def test_the_prompt_shows_candidates_by_date():
     seen = []
 
-    def answer(prompt, num_turns):
+    def answer(prompt, schema):
         seen.append(prompt)
         return {"action": "ignore", "updated_text": "", "confidence": 0.9}
 
@@ -207,7 +205,7 @@ def test_an_invented_update_is_refused_with_its_reason():
 
 
 def test_an_unreadable_decision_is_none_and_never_ignore():
-    made = manager(lambda prompt, num_turns: '{"action": "del~')
+    made = manager(lambda prompt, schema: '{"action": "del~')
     assert made._call_update_llm("", OSLO, [ROME]) is None
     assert "cut_answer" in made.failures[0]["reason"]
     assert made.engine.batches == [1, 1]
@@ -222,7 +220,7 @@ def test_rules_decide_without_a_model():
 def test_two_texts_are_asked_as_they_are():
     seen = []
 
-    def answer(prompt, num_turns):
+    def answer(prompt, schema):
         seen.append(prompt)
         good = {"action": "update", "new_memory": "User lives in Rome."}
         return f"Sure: {json.dumps(good)}" if len(seen) == 2 else "I cannot"

@@ -1,0 +1,68 @@
+"""Models behind an endpoint, for jobs that write a store: settings, workers, and what was paid."""
+
+import contextlib
+
+from cluster.runtime import PoolConfig, encoder_gpus
+from jobs.common.cli import UsageError
+from jobs.common.run import Run
+from schemas.endpoint import EndpointConfig
+from schemas.profile import AskedProfile
+
+
+def at_endpoint(profile: AskedProfile, given: EndpointConfig, max_cost: float | None) -> AskedProfile:
+    """The profile with those settings of `[endpoint]` that a config gives. UsageError where that, or a cap on
+    what it costs, cannot work."""
+    if profile.engine != "openai":
+        if given.model_fields_set or max_cost is not None:
+            raise UsageError(
+                f"[endpoint], max_cost: profile {profile.name!r} asks a model on the cluster's workers; name "
+                "a profile with engine 'openai', as the shipped 'openai' is, or leave them out"
+            )
+        return profile
+    endpoint = profile.endpoint.model_dump() | given.model_dump(exclude_unset=True)
+    endpoint = EndpointConfig.model_validate(endpoint)
+    for name in ("base_url", "model"):
+        if not getattr(endpoint, name):
+            raise UsageError(
+                f"{name}='': profile {profile.name!r} asks a model behind an endpoint; set {name} in the "
+                "table [endpoint] of --config or of the profile"
+            )
+    if max_cost is not None and not endpoint.has_prices:
+        raise UsageError(
+            f"max_cost={max_cost}: it caps nothing without prices; set prompt_price and output_price in the "
+            "table [endpoint]"
+        )
+    return profile.model_copy(update={"endpoint": endpoint})
+
+
+def workers(
+    profile: AskedProfile, pool: PoolConfig, store: str, role: str, max_cost: float | None
+) -> tuple[PoolConfig, float, dict]:
+    """Pool, GPUs of an actor, and options of the engine. `role` names its answers in the ledger."""
+    from cluster.store.files import Files
+
+    if profile.engine == "openai":
+        # One actor keeps the cap, and has as many requests in flight as are wanted.
+        pool = pool.model_copy(update={"min_size": 1, "max_size": 1})
+        return pool, 0.0, {"files": Files(store, "staging"), "role": role, "max_cost": max_cost}
+    return pool, encoder_gpus(pool), pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+
+
+@contextlib.contextmanager
+def paying(this: Run, profile: AskedProfile | None, store: str, role: str):
+    """Count for the summary, however the work ends: tokens and `cost` of all answers that no run has
+    published yet, and `num_in_doubt`, the requests that were in flight when an earlier run was killed."""
+    from cluster.models.paid_answers import Responses
+    from cluster.store.files import Files
+
+    if profile is None or profile.engine != "openai":
+        yield
+        return
+    files = Files(store, "staging")
+    this.counts["num_in_doubt"] = len(Responses(files, role, profile.fingerprint).in_doubt)
+    try:
+        yield
+    finally:
+        spent = Responses(files, role, profile.fingerprint).spent
+        this.counts |= dict(zip(("prompt_tokens", "output_tokens"), spent, strict=True))
+        this.counts["cost"] = round(profile.endpoint.cost(*spent), 6)

@@ -1,0 +1,63 @@
+"""Where a model behind an OpenAI-compatible endpoint is asked, how, and what its tokens cost."""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class EndpointConfig(BaseModel):
+    """An OpenAI-compatible endpoint, and what its tokens cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    base_url: str = ""
+    """For example https://api.example.com/v1, or http://127.0.0.1:8000/v1 of a `vllm serve`."""
+    model: str = ""
+    """The model's name at the endpoint."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; an endpoint without keys needs none."""
+    concurrency: int = Field(16, ge=1)
+    """Requests in flight; also the most that a kill can leave in doubt."""
+    timeout_s: float = Field(120.0, gt=0)
+    """Of one request."""
+    max_retries: int = Field(6, ge=0)
+    """Of one request, after 429, 5xx, a time-out or a lost connection."""
+    temperature: float = Field(0.0, ge=0)
+    response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How the answer is held to its schema, as far as the endpoint can."""
+    schema_bounds: bool = True
+    """The schema says how long texts and lists may be and how a date looks. False for endpoints whose strict
+    schemas know no such keywords, as OpenAI's own."""
+    token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """How this endpoint calls the limit of an answer's tokens."""
+    extra_body: dict = {}
+    """Fields of the request that only this endpoint knows."""
+    prompt_price: float = Field(0.0, ge=0)
+    """Price of a million prompt tokens, in any currency."""
+    output_price: float = Field(0.0, ge=0)
+    """Price of a million answer tokens, in the same currency."""
+
+    def __hash__(self) -> int:
+        # A table has none of its own, and profiles are keys of caches.
+        return hash(self.model_dump_json())
+
+    @property
+    def deciding(self) -> dict:
+        """The settings that can change an answer; where the endpoint lies is none of them."""
+        shown = self.model_dump(include={"model", "temperature", "response_format", "extra_body"})
+        # Not there before a release knew it: what was paid for until then stays paid for.
+        return shown if self.schema_bounds else shown | {"schema_bounds": False}
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over what can change an answer."""
+        return hashlib.sha256(json.dumps(self.deciding, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def has_prices(self) -> bool:
+        return bool(self.prompt_price or self.output_price)
+
+    def cost(self, prompt_tokens: int, output_tokens: int) -> float:
+        return (prompt_tokens * self.prompt_price + output_tokens * self.output_price) / 1e6
