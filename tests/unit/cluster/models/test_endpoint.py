@@ -1,5 +1,6 @@
 """An endpoint is asked once for each answer, backs off when told to, and stops at its caps."""
 
+import gc
 import json
 
 import pytest
@@ -68,6 +69,14 @@ def test_a_dead_endpoint_is_given_up_with_a_word(tmp_path):
         ):
             client(tmp_path, server, max_retries=0).ask(asks(30))
         assert len(server.requests) <= MAX_FAILURES + 4
+
+
+def test_of_requests_that_fail_together_one_error_is_raised_and_none_is_logged(tmp_path, caplog):
+    with served.Endpoint(lambda messages: "{}", num_refused=10**6, refusal=401) as server:
+        with pytest.raises(EndpointError):
+            client(tmp_path, server, concurrency=8).ask(asks(8))
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_refused_key_fails_at_once(tmp_path):
