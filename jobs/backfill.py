@@ -130,6 +130,7 @@ def run(config: BackfillConfig) -> dict:
             profile = load_profile(folder, name, kind)
             if kind is EncoderProfile:
                 at_endpoint(profile, config.endpoint, config.max_cost)
+    update = consolidation_of(config) if config.consolidate else None
     try:
         files = list_files(config.archive)
     except ArchiveError as error:
@@ -144,8 +145,7 @@ def run(config: BackfillConfig) -> dict:
             embedder = choose_embedder(config.embedder, store)
             summary = backfill(config, files, encoder, embedder, store, lease)
             is_stopped = summary["status"] == "stopped"
-            if config.consolidate and not config.dry_run and not is_stopped and store.run():
-                update = consolidation_of(config)
+            if update and not config.dry_run and not is_stopped and store.run():
                 summary["consolidation"] = consolidate(update, store, lease)
                 if summary["consolidation"]["status"] == "failed":
                     summary["status"] = "failed"
@@ -154,14 +154,18 @@ def run(config: BackfillConfig) -> dict:
         raise JobError(str(error)) from error
 
 
-def consolidation_of(config: BackfillConfig) -> UpdateConfig:
+def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateConfig) -> UpdateConfig:
     """What jobs.consolidate is to do. A decider behind an endpoint is asked at the encoder's, if there is no
-    table [consolidation.endpoint]."""
+    table [consolidation.endpoint]. UsageError for a decider that is named and cannot be asked."""
     settings = config.consolidation.model_dump(exclude_unset=True)
     name = config.consolidation.decider_profile
-    if name and "endpoint" not in settings and load_profile("deciders", name, DeciderProfile).endpoint:
+    profile = load_profile("deciders", name, DeciderProfile) if name else None
+    if profile and profile.endpoint and "endpoint" not in settings:
         settings["endpoint"] = config.endpoint.model_dump(exclude_unset=True)
-    return UpdateConfig(store=config.store, cluster=config.cluster, **settings)
+    update = kind(store=config.store, cluster=config.cluster, **settings)
+    if profile and update.decider == "model":
+        at_endpoint(profile, update.endpoint, update.max_cost)
+    return update
 
 
 def backfill(

@@ -6,8 +6,9 @@
     ray job submit --working-dir . -- python -m jobs.nightly --archive s3://... --store s3://...
 
 Runs jobs.backfill, then jobs.consolidate, then, with --keep-runs, jobs.compact, in one process. The first of
-them that fails ends the night. Run the same command again after a crash or a failure: what was done is not
-done again. Its settings are those of a backfill, and [consolidation] in the config file.
+them that fails, or that is stopped by its cap on costs, ends the night. Run the same command again after a
+crash or a failure: what was done is not done again. Its settings are those of a backfill, and [consolidation]
+in the config file.
 """
 
 import time
@@ -16,15 +17,14 @@ from collections.abc import Callable, Iterator
 from pydantic import Field
 
 from cluster.runtime import hide_secrets
-from jobs.backfill import BackfillConfig
+from jobs.backfill import BackfillConfig, consolidation_of
 from jobs.backfill import run as backfill
 from jobs.common.cli import FAILURES, JobError, UsageError, main, say
-from jobs.common.run import absolute, load_profile
+from jobs.common.run import absolute
 from jobs.compact import CompactConfig
 from jobs.compact import run as compact
 from jobs.consolidate import ConsolidateConfig
 from jobs.consolidate import run as consolidate
-from schemas.profile import DeciderProfile
 
 
 class NightlyConfig(BackfillConfig):
@@ -39,12 +39,11 @@ class NightlyConfig(BackfillConfig):
 def run(config: NightlyConfig) -> dict:
     """Run the night's jobs and return their summaries in one. Safe to repeat at any time."""
     started_s = time.monotonic()
-    if name := config.consolidation.decider_profile:
-        # What is named and not there is wrong usage, before anything is paid for.
-        load_profile("deciders", name, DeciderProfile)
+    # What is named and not there is wrong usage, before anything is paid for.
+    update = consolidation_of(config, ConsolidateConfig)
     parts: dict[str, dict] = {}
     failure = {}
-    for name, part in parts_of(config):
+    for name, part in parts_of(config, update):
         try:
             parts[name] = part()
         except JobError as error:
@@ -56,7 +55,11 @@ def run(config: NightlyConfig) -> dict:
         if parts[name]["status"] in FAILURES:
             failure = {"failed": name}
             break
+        if parts[name]["status"] == "stopped":
+            break
     statuses = {part["status"] for part in parts.values()}
+    if "stopped" in statuses:
+        statuses = {"stopped"}
     return {
         "status": "failed" if failure else statuses.pop() if len(statuses) == 1 else "done",
         **failure,
@@ -66,17 +69,13 @@ def run(config: NightlyConfig) -> dict:
     }
 
 
-def parts_of(config: NightlyConfig) -> Iterator[tuple[str, Callable[[], dict]]]:
+def parts_of(config: NightlyConfig, update: ConsolidateConfig) -> Iterator[tuple[str, Callable[[], dict]]]:
     """Name and call of each job of the night, in their order; asked for one by one, as the store grows."""
     own = {name: getattr(config, name) for name in BackfillConfig.model_fields}
     yield "backfill", lambda: backfill(BackfillConfig(**own | {"consolidate": False}))
     if config.dry_run or not has_memories(config.store):
         return
     if config.consolidate:
-        settings = {
-            name: getattr(config.consolidation, name) for name in type(config.consolidation).model_fields
-        }
-        update = ConsolidateConfig(store=config.store, cluster=config.cluster, **settings)
         yield "consolidate", lambda: consolidate(update)
     if config.keep_runs:
         yield "compact", lambda: compact(CompactConfig(store=config.store, keep_runs=config.keep_runs))

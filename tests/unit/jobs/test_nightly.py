@@ -87,6 +87,25 @@ def test_a_job_that_says_itself_that_it_failed_ends_the_night_with_its_summary(n
     assert "compact" not in night.given
 
 
+@pytest.mark.parametrize("stopping", ["backfill", "consolidate"])
+def test_a_cap_on_costs_ends_the_night_which_can_be_gone_on_with(night, stopping):
+    night.does[stopping] = "stopped"
+    assert nightly.run(CONFIG)["status"] == "stopped"
+    assert list(night.given) == list(JOBS[: JOBS.index(stopping) + 1])
+
+
+def test_one_endpoint_serves_the_whole_night(night):
+    asked = {"model": "m", "prompt_price": 1.0}
+    decides = {"decider": "model", "decider_profile": "openai", "max_cost": 2.0}
+    night_by_endpoint = {"archive": "a", "store": "s", "profile": "openai", "consolidation": decides}
+    nightly.run(NightlyConfig.model_validate(night_by_endpoint | {"endpoint": asked, "max_cost": 5.0}))
+    backfill, update = night.given["backfill"], night.given["consolidate"]
+    assert [job.endpoint.model_dump(exclude_unset=True) for job in (backfill, update)] == [asked, asked]
+    assert (backfill.max_cost, update.max_cost) == (5.0, 2.0)
+    with pytest.raises(UsageError, match="model='': profile 'openai'"):
+        nightly.run(NightlyConfig.model_validate(night_by_endpoint))
+
+
 def test_a_night_in_which_nothing_was_to_be_done_is_unchanged(night):
     night.does |= {"backfill": "unchanged", "consolidate": "unchanged"}
     config = NightlyConfig(archive="a", store="s")
