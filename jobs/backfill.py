@@ -10,25 +10,25 @@ segment into memory records, embeds records and turns, and commits all of it at 
 crash or with new sessions: what was paid for is never paid for again.
 """
 
-import json
-import pickle
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
+from cluster.runtime import PoolConfig, Progress, Stage, is_local, run_stage
 from jobs.common.choice import choose_embedder, choose_encoder
-from jobs.common.cli import JobError, Progress, UsageError, main, say
+from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, in_order, staged_tables
-from jobs.common.run import Run, absolute, load_profile
+from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
+from jobs.common.run import Run, StagesConfig, absolute, check_engine, connect, load_profile
 from jobs.common.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
 from jobs.common.updates import UpdateConfig, UpdateSettings, consolidate
+from schemas.carriers import ArchiveFile, Batch, EmbeddedBatch, InspectedFile, UnitCut, UsersRead
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
@@ -38,9 +38,6 @@ NUM_REASONS = 3
 
 PATIENCE_S = 30
 """What a sick worker waits first, before it takes another batch from others that are well."""
-
-MAX_BLOCKS = 4096
-"""Blocks of a dataset of references: enough for any cluster, few enough for the driver."""
 
 
 OF_DECIDERS = ("decided/", "answers/decider/", "asked/decider/")
@@ -68,7 +65,7 @@ class EmbedderPool(PoolConfig):
     """Users whose turns one call of an actor reads, with an evolvable embedder; what a crash can cost."""
 
 
-class BackfillConfig(ForgetKeyConfig):
+class BackfillConfig(ForgetKeyConfig, StagesConfig):
     """Settings of a backfill."""
 
     archive: str
@@ -110,7 +107,6 @@ class BackfillConfig(ForgetKeyConfig):
     """Settings that go over the encoder profile's own, where its model is behind an endpoint."""
     encoder_pool: EncoderPool = EncoderPool()
     embedder_pool: EmbedderPool = EmbedderPool()
-    cluster: ClusterConfig = ClusterConfig()
 
 
 def run(config: BackfillConfig) -> dict:
@@ -162,7 +158,7 @@ def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateCo
     profile = load_profile("deciders", name, DeciderProfile) if name else None
     if profile and profile.endpoint and "endpoint" not in settings:
         settings["endpoint"] = config.endpoint.model_dump(exclude_unset=True)
-    update = kind(store=config.store, cluster=config.cluster, **settings)
+    update = kind(store=config.store, local=config.local, cluster=config.cluster, **settings)
     if profile and update.decider == "model":
         at_endpoint(profile, update.endpoint, update.max_cost)
     return update
@@ -182,7 +178,9 @@ def backfill(
         profiles={"encoder": encoder.model_dump(mode="json"), "embedder": embedder.model_dump(mode="json")},
     ) as this:
         check_compatible(config, encoder, embedder, store)
-        connect(config.cluster)
+        connect(config.runs_on)
+        if not config.dry_run:
+            check_engine(encoder)
 
         with this.stage("inspect"):
             inspected = inspect(config, files)
@@ -201,8 +199,8 @@ def backfill(
             return this.finish("stopped")
         this.stages["encode"] |= encode_times(done)
         this.counts |= plan.counts() | batch_counts(done)
-        this.counts["num_rejections"] += sum(row["num_rejections"] for row in done)
-        num_rejected = sum(row["num_segments_rejected"] for row in done)
+        this.counts["num_rejections"] += sum(batch.num_rejections for batch in done)
+        num_rejected = sum(batch.num_segments_rejected for batch in done)
         check_rejected(config, this, "segments", num_rejected, plan.num_pending)
 
         read = []
@@ -219,23 +217,16 @@ def backfill(
 # --- the steps ----------------------------------------------------------------------------------------
 
 
-def inspect(config: BackfillConfig, files: list[str]) -> list[dict]:
-    """Footers and keys of the archive's files, see cluster.backfill.archive.inspect_file."""
-    import ray
+def inspect(config: BackfillConfig, files: list[str]) -> list[InspectedFile]:
+    """Footers and keys of the archive's files."""
+    from cluster.backfill.archive import inspect
 
-    from cluster.backfill.archive import inspect_file
-
-    def step(row: dict) -> dict:
-        return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
-
-    rows = ray.data.from_items(files, override_num_blocks=min(len(files), MAX_BLOCKS)).map(step)
-    return [pickle.loads(row["found"]) for row in rows.iter_rows()]
+    stage = Stage(inspect, {"archive": config.archive})
+    return list(run_stage([ArchiveFile(path) for path in files], stage))
 
 
-def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[dict]) -> Plan:
+def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[InspectedFile]) -> Plan:
     """Sessions -> segments that are not paid for yet, staged as batches."""
-    import ray
-
     from cluster.backfill.archive import plan_units
     from cluster.backfill.ledger import Ledger
     from cluster.backfill.stages import cut_unit, rejection_row
@@ -247,49 +238,49 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
         retry_rejected=config.retry_rejected,
         include_rolled_back=config.include_rolled_back,
     )
-    shared = ray.put(
+    staging, units = Files(config.store, "staging"), plan_units(inspected, config.limit_sessions)
+    stage = Stage(
+        cut_unit,
         {
-            "units": (units := plan_units(inspected, config.limit_sessions)),
             "archive": config.archive,
             "profile": encoder,
             "ledger": ledger,
             "batch_size": config.encoder_pool.batch_size,
-            "files": Files(config.store, "staging"),
+            "files": staging,
             "forgotten": read_forgotten(config, config.store),
             "mask_contacts": config.mask_contacts,
-        }
+        },
     )
-
-    def step(row: dict) -> dict:
-        arguments = dict(ray.get(shared))
-        unit = arguments.pop("units")[row["id"]]
-        return {"result": json.dumps(cut_unit(unit, **arguments))}
-
     plan = Plan(num_superseded=sum(len(unit.superseded) for unit in units))
-    num_unreadable = sum(len(found["bad"]) for found in inspected)
+    num_unreadable = sum(len(found.bad) for found in inspected)
     plan.num_rows = sum(unit.num_rows_read for unit in units) + num_unreadable
-    plan.rejections = [rejection_row(bad) for found in inspected for bad in found["bad"]]
-    progress = Progress("cut", "sessions", plan.num_rows - num_unreadable)
-    ids: dict[str, list[str]] = {}
-    if units:
-        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(step)
-        for row in rows.iter_rows():
-            result = json.loads(row["result"])
-            plan.add(result, Files(config.store, "staging"))
-            ids[result["unit_id"]] = [batch["batch_id"] for batch in result["batches"]]
-            progress.advance(
-                result["num_sessions"] + result["num_rejections"], f"{plan.num_pending:,} segments to encode"
-            )
+    plan.rejections = [rejection_row(bad) for found in inspected for bad in found.bad]
+    num_to_encode = 0
+
+    def note(result: UnitCut) -> str:
+        nonlocal num_to_encode
+        num_to_encode += sum(batch.num_segments for batch in result.batches)
+        return f"{num_to_encode:,} segments to encode"
+
     # What is committed in the archive's order is known to have come in so.
-    plan.batches = in_order(plan.batches, [one for unit in units for one in ids[unit.unit_id]])
+    for result in run_stage(
+        units,
+        stage,
+        progress=Progress("cut", "sessions", plan.num_rows - num_unreadable),
+        count=lambda result: result.num_sessions + result.num_rejections,
+        note=note,
+        in_order=True,
+    ):
+        plan.add(result, staging)
     found, plan.rejections = plan.rejections, []
     plan.reject(found, store)
     return plan
 
 
-def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: Plan):
-    """Batches -> encoder actors -> embedder actors -> staged rows of the tables. Returns counts a batch, in
-    the order of the plan.
+def encode_and_embed(
+    config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, plan: Plan
+) -> list[EmbeddedBatch]:
+    """Batches -> encoder actors -> embedder actors -> staged rows of the tables, in the order of the plan.
 
     What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
     nobody can do it, CapReached when the cap does not suffice for all.
@@ -301,30 +292,27 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
     if not plan.batches:
         return []
     files = Files(config.store, "staging")
-    paid = segments_paid(files, encoder.fingerprint, {batch["batch_id"] for batch in plan.batches})
-    attempt, spent, tokens = uuid.uuid4().hex, {}, 0
-    workers = Workers(config.encoder_pool.min_size)
+    paid = segments_paid(files, encoder.fingerprint, {batch.batch_id for batch in plan.batches})
+    attempt, spent = uuid.uuid4().hex, {}
+    given_back = Workers(config.encoder_pool.min_size)
     progress = Progress("encode", "segments", plan.num_pending)
     done, left, failure, is_hopeless, cap = [], plan.batches, "", False, ""
     while left and not is_hopeless:
         num_before = len(done)
-        for row in encoding_pass(config, encoder, embedder, left, files, paid, attempt):
-            cost = spent.setdefault(row["batch_id"], Counter())
-            cost.update({name: row[name] for name in SPENT})
-            tokens += row["prompt_tokens"] + row["output_tokens"]
-            if row["is_stopped"]:
-                cap = row["failure"]
+        for result in encoding_pass(config, encoder, embedder, left, files, paid, attempt, progress):
+            cost = spent.setdefault(result.batch_id, Counter())
+            cost.update({name: getattr(result, name) for name in SPENT})
+            if result.is_stopped:
+                cap = result.failure
                 continue
-            if row["failure"]:
-                failure = row["failure"]
-                say(f"[encode] a worker gave batch {row['batch_id']} back: {failure}")
-                if is_hopeless := workers.has_given_back(row["worker"]):
+            if result.failure:
+                failure = result.failure
+                say(f"[encode] a worker gave batch {result.batch_id} back: {failure}")
+                if is_hopeless := given_back.has_given_back(result.worker):
                     break
                 continue
-            workers.has_done()
-            done.append({**row, **cost})
-            elapsed_s = time.monotonic() - progress.started_s
-            progress.advance(row["num_segments"], f"{tokens / elapsed_s:,.0f} tokens/s")
+            given_back.has_done()
+            done.append(replace(result, **cost))
         is_hopeless |= len(done) == num_before
         if cap:
             raise CapReached(
@@ -332,54 +320,62 @@ def encode_and_embed(config: BackfillConfig, encoder: EncoderProfile, embedder: 
                 f"{len(plan.batches)} batches left ({cap}). Nothing was published, and what was answered is "
                 "kept: run the same command with a higher cap to go on"
             )
-        ids = {row["batch_id"] for row in done}
-        left = [batch for batch in left if batch["batch_id"] not in ids]
+        ids = {result.batch_id for result in done}
+        left = [batch for batch in left if batch.batch_id not in ids]
     if left:
         raise JobError(
             f"encode: no worker can do what is left, {len(left)} of {len(plan.batches)} batches; the last "
             f"gave up because {failure}. Mend that and run the command again: what was encoded is kept"
         )
-    return in_order(done, [batch["batch_id"] for batch in plan.batches])
+    places = {batch.batch_id: place for place, batch in enumerate(plan.batches)}
+    return sorted(done, key=lambda result: places[result.batch_id])
 
 
 def encoding_pass(
     config: BackfillConfig,
     encoder: EncoderProfile,
     embedder: EmbedderProfile,
-    batches: list[dict],
+    batches: list[Batch],
     files,
     paid: dict[str, str],
     attempt: str,
-) -> Iterator[dict]:
+    progress: Progress,
+) -> Iterator[EmbeddedBatch]:
     """Results of the embed stage, one a batch, as they come."""
-    import ray
-
     from cluster.backfill.stages import EmbedStage, EncodeStage
 
-    pool, num_gpus, engine = workers(encoder, config.encoder_pool, config.store, "encoder", config.max_cost)
-    patience_s = PATIENCE_S if pool.max_size > 1 else 0
-    dataset = (
-        ray.data.from_items(batches, override_num_blocks=min(len(batches), MAX_BLOCKS))
-        .map(
-            EncodeStage,
-            fn_constructor_args=(encoder, files, attempt, paid, engine, patience_s),
-            **actor_options(pool, num_gpus),
-        )
-        .map(
-            EmbedStage,
-            fn_constructor_args=(encoder.fingerprint, embedder, files),
-            **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
-        )
+    pool, engine = workers(encoder, config.encoder_pool, config.store, "encoder", config.max_cost)
+    encode = {
+        "profile": encoder,
+        "files": files,
+        "attempt": attempt,
+        "paid": paid,
+        "engine": engine,
+        "patience_s": PATIENCE_S if pool.max_size > 1 and not is_local() else 0,
+    }
+    embed = {"encoder": encoder.fingerprint, "profile": embedder, "files": files}
+    tokens, started_s = 0, time.monotonic()
+
+    def note(result: EmbeddedBatch) -> str:
+        nonlocal tokens
+        tokens += result.prompt_tokens + result.output_tokens
+        return f"{tokens / (time.monotonic() - started_s):,.0f} tokens/s"
+
+    return run_stage(
+        batches,
+        Stage(EncodeStage, encode, pool, wants_gpu=True),
+        Stage(EmbedStage, embed, config.embedder_pool),
+        progress=progress,
+        count=lambda result: 0 if result.failure else result.num_segments,
+        note=note,
     )
-    yield from dataset.iter_rows()
 
 
 def read_turns(
-    config: BackfillConfig, embedder: EmbedderProfile, store, plan: Plan, done: list[dict], this: Run
-) -> list[dict]:
+    config: BackfillConfig, embedder: EmbedderProfile, store, plan: Plan, done: list[EmbeddedBatch], this: Run
+) -> list[UsersRead]:
     """Turns with vectors and memories of all users of whom anything changed, for an evolvable embedder."""
-    batches = [row | {"path": json.loads(row["tables"])["turns"]} for row in done if row["num_turns"]]
-    users = changed_users(store, batches, plan.closed_segments)
+    users = changed_users(store, done, plan.closed_segments)
     read = read_users(store, embedder, users, config.embedder_pool)
     this.counts |= counts_of(read)
     num_users = len(all_users(store, "turns", "active") | users.keys())
@@ -392,7 +388,12 @@ def read_turns(
 
 
 def publish(
-    this: Run, embedder: EmbedderProfile, plan: Plan, done: list[dict], read: list[dict], store
+    this: Run,
+    embedder: EmbedderProfile,
+    plan: Plan,
+    done: list[EmbeddedBatch],
+    read: list[UsersRead],
+    store,
 ) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
     from cluster.embed.embedder import Embedder
@@ -400,7 +401,7 @@ def publish(
     from cluster.store.files import Files
 
     staging = Files(this.config.store, "staging")
-    has_news = any(row["num_turns"] or row["num_states"] for row in read)
+    has_news = any(part.num_turns or part.num_states for part in read)
     if not (done or plan.closed_segments or plan.rejections or has_news):
         staging.delete(staging.paths("turns"))
         return False
@@ -408,10 +409,10 @@ def publish(
     if plan.rejections:
         staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
         replaces["rejections"].append(path)
-    dim = max((row["dim"] for row in done), default=0) or store.dim() or Embedder(embedder).dim
+    dim = max((batch.dim for batch in done), default=0) or store.dim() or Embedder(embedder).dim
     turn_dim = dim
     if embedder.turns:
-        turn_dim = max((row["dim"] for row in read), default=0) or store.turn_dim()
+        turn_dim = max((part.dim for part in read), default=0) or store.turn_dim()
         turn_dim = turn_dim or load_evolvable(embedder.turns).dim
         turns, changed = paths_of(read)
         inserts |= turns

@@ -13,14 +13,15 @@ no memory has seen, then have no vectors.
 Afterwards jobs.backfill goes on with the new embedder by itself: a store has one.
 """
 
-import json
+from collections.abc import Iterator
 
 from pydantic import Field
 
-from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
-from jobs.common.cli import JobConfig, JobError, Progress, main
-from jobs.common.run import Run, load_profile, writing
+from cluster.runtime import PoolConfig, Progress, Stage, run_stage
+from jobs.common.cli import JobError, main
+from jobs.common.run import Run, StagesConfig, connect, load_profile, writing
 from jobs.common.turns import all_users, counts_of, paths_of, read_users, rejection_rows
+from schemas.carriers import EmbeddedSlice, TableSlice, UsersRead
 from schemas.profile import EmbedderProfile
 
 
@@ -34,7 +35,7 @@ class EmbedderPool(PoolConfig):
     """Users whose turns one call of an actor reads, with an evolvable embedder."""
 
 
-class ReembedConfig(JobConfig):
+class ReembedConfig(StagesConfig):
     """Settings of a new vector generation."""
 
     store: str
@@ -44,7 +45,6 @@ class ReembedConfig(JobConfig):
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)
     """The run fails when an evolvable embedder cannot read the turns of a larger share of the users."""
     embedder_pool: EmbedderPool = EmbedderPool()
-    cluster: ClusterConfig = ClusterConfig()
 
 
 def run(config: ReembedConfig) -> dict:
@@ -75,15 +75,15 @@ def run(config: ReembedConfig) -> dict:
                 clean(staging)
                 return this.finish("unchanged")
             with this.stage("embed"):
-                done = embed(config, profile, store, batches)
-            this.counts["num_rows_embedded"] = sum(row["num_rows_embedded"] for row in done)
-            staged = {name: [row["path"] for row in done if row["table"] == name] for name in tables}
-            dim = max((row["dim"] for row in done), default=0) or Embedder(profile).dim
+                done = list(embed(config, profile, store, batches))
+            this.counts["num_rows_embedded"] = sum(part.num_rows_embedded for part in done)
+            staged = {name: [part.path for part in done if part.table == name] for name in tables}
+            dim = max((part.dim for part in done), default=0) or Embedder(profile).dim
             turn_dim, staged["states"] = dim, []
             if profile.turns:
                 with this.stage("turns"):
                     found = read(config, profile, store, this)
-                turn_dim = max((row["dim"] for row in found), default=0) or load_evolvable(profile.turns).dim
+                turn_dim = max((part.dim for part in found), default=0) or load_evolvable(profile.turns).dim
                 inserts, replaces = paths_of(found)
                 staged |= {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
             lease.check()
@@ -97,9 +97,9 @@ def clean(staging) -> None:
     staging.delete(staging.paths("reembed") + staging.paths("turns"))
 
 
-def read(config: ReembedConfig, profile: EmbedderProfile, store, this: Run) -> list[dict]:
+def read(config: ReembedConfig, profile: EmbedderProfile, store, this: Run) -> list[UsersRead]:
     """The turns of all users through an evolvable embedder. JobError when too many users cannot be read."""
-    connect(config.cluster)
+    connect(config.runs_on)
     users = {user_id: {"turns": [], "closed": []} for user_id in all_users(store, "turns")}
     found = read_users(store, profile, users, config.embedder_pool, anew=True)
     this.counts |= (counts := counts_of(found))
@@ -113,29 +113,23 @@ def read(config: ReembedConfig, profile: EmbedderProfile, store, this: Run) -> l
     return found
 
 
-def embed(config: ReembedConfig, profile: EmbedderProfile, store, batches: list[dict]) -> list[dict]:
+def embed(
+    config: ReembedConfig, profile: EmbedderProfile, store, batches: list[TableSlice]
+) -> Iterator[EmbeddedSlice]:
     """Batches of rows -> embedder actors -> staged files of complete rows, in the order of the tables."""
-    import ray
-
     from cluster.embed.reembed import ReembedStage
     from cluster.store.files import Files
 
-    if not batches:
-        return []
-    connect(config.cluster)
-    pool = config.embedder_pool
-    items = [{"item": json.dumps(batch)} for batch in batches]
-    rows = ray.data.from_items(items, override_num_blocks=min(len(items), 4096)).map(
-        ReembedStage,
-        fn_constructor_args=(store.uri, profile, Files(store.uri, "staging")),
-        **actor_options(pool, pool.num_gpus or 0),
+    if batches:
+        connect(config.runs_on)
+    arguments = {"uri": store.uri, "profile": profile, "files": Files(store.uri, "staging")}
+    return run_stage(
+        batches,
+        Stage(ReembedStage, arguments, config.embedder_pool),
+        progress=Progress("embed", "rows", sum(batch.num_rows for batch in batches)),
+        count=lambda part: part.num_rows,
+        in_order=True,
     )
-    progress = Progress("embed", "rows", sum(batch["num_rows"] for batch in batches))
-    done = []
-    for row in rows.iter_rows():
-        done.append(row)
-        progress.advance(row["num_rows"])
-    return sorted(done, key=lambda row: row["number"])
 
 
 if __name__ == "__main__":

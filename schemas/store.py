@@ -63,6 +63,9 @@ _RECORD = [
     ("evidence_turns", pa.list_(pa.int32())),
     ("source_role", pa.string()),
 ]
+RECORD_TYPE = pa.struct(_RECORD[1:])
+"""A record as the encoder gave it, in the order of schemas.record.EncodedRecord."""
+
 _REJECTION = pa.struct([("reason", pa.string()), ("turns", pa.list_(pa.int32())), ("raw", pa.string())])
 
 

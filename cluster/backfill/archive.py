@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
+from schemas.carriers import ArchiveFile, BadRow, InspectedFile, RowGroup
 
 REQUIRED = ("user_id", "session_id", "turns")
 
@@ -68,18 +69,6 @@ class Unit:
         return hashlib.sha256(f"{self.path}\0{self.row_group}".encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """A row, row group or file that cannot be used."""
-
-    source: str
-    reason: str
-    detail: str
-    raw: str = ""
-    user_id: str | None = None
-    session_id: str | None = None
-
-
 def list_files(archive: str) -> list[str]:
     """Parquet files under a folder or object-store URI, sorted; not those that begin with `_` or `.`."""
     try:
@@ -102,35 +91,37 @@ def list_files(archive: str) -> list[str]:
     return sorted(paths)
 
 
-def inspect_file(archive: str, path: str) -> dict:
-    """What a file holds, from its footer and its key columns.
+def inspect(file: ArchiveFile, *, archive: str) -> InspectedFile:
+    """Stage: `inspect_file`."""
+    return inspect_file(archive, file.path)
 
-    Returns `units` (list of (row_group, first_row, keys: bytes[num_rows * 16])) and `bad` (list of BadRow).
-    """
+
+def inspect_file(archive: str, path: str) -> InspectedFile:
+    """What a file holds, from its footer and its key columns."""
     try:
         file = _parquet(archive, path)
     except Exception as error:  # pyarrow raises OSError, ArrowInvalid and more for broken footers
-        return {"path": path, "units": [], "bad": [BadRow(path, "unreadable_file", _message(error))]}
+        return InspectedFile(path, bad=(BadRow(path, "unreadable_file", _message(error)),))
     missing = [name for name in REQUIRED if name not in file.schema_arrow.names]
     if missing:
         detail = f"columns {missing} are missing; expected\n{ARCHIVE_SCHEMA}\nfound\n{file.schema_arrow}"
-        return {"path": path, "units": [], "bad": [BadRow(path, "wrong_schema", detail)]}
-    units, bad, first_row = [], [], 0
+        return InspectedFile(path, bad=(BadRow(path, "wrong_schema", detail),))
+    groups, bad, first_row = [], [], 0
     for row_group in range(file.num_row_groups):
         num_rows = file.metadata.row_group(row_group).num_rows
         try:
             check_group(file, row_group, ARCHIVE_SCHEMA.names)
             keys = unpacked(file, row_group, ["user_id", "session_id"])
-            units.append((row_group, first_row, b"".join(map(_keys, keys))))
+            groups.append(RowGroup(row_group, first_row, b"".join(map(_keys, keys))))
         except Exception as error:
             source = f"{path}:rows {first_row}-{first_row + num_rows - 1}"
             reason = "oversized_rows" if isinstance(error, Oversized) else "unreadable_rows"
             bad.append(BadRow(source, reason, _message(error)))
         first_row += num_rows
-    return {"path": path, "units": units, "bad": bad}
+    return InspectedFile(path, tuple(groups), tuple(bad))
 
 
-def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list[Unit]:
+def plan_units(inspected: list[InspectedFile], limit_sessions: int | None = None) -> list[Unit]:
     """Units in archive order that have a row of the archive's first `limit_sessions` sessions.
 
     An archive only grows: of a session that stands more than once, the last one by path and row counts, also
@@ -138,11 +129,11 @@ def plan_units(inspected: list[dict], limit_sessions: int | None = None) -> list
     same ones are read however much was added to them.
     """
     units, unit_keys = [], []
-    for found in sorted(inspected, key=lambda item: item["path"]):
-        for row_group, first_row, keys in found["units"]:
-            keys = np.frombuffer(keys, dtype="S16")
+    for found in sorted(inspected, key=lambda file: file.path):
+        for group in found.row_groups:
+            keys = np.frombuffer(group.keys, dtype="S16")
             if len(keys):
-                units.append(Unit(found["path"], row_group, first_row, len(keys)))
+                units.append(Unit(found.path, group.row_group, group.first_row, len(keys)))
                 unit_keys.append(keys)
     if not units:
         return []
@@ -326,4 +317,5 @@ def _value_bytes(array: pa.Array) -> np.ndarray:
 
 
 def _message(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    return text.encode("utf-8", "backslashreplace").decode()

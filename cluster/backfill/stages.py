@@ -10,7 +10,6 @@ Rows of the tables go by a hash of the answers that they were made from. That is
 import collections
 import functools
 import hashlib
-import json
 import re
 import time
 import traceback
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cluster.backfill.archive import BadRow, Unit, read_unit
+from cluster.backfill.archive import Unit, read_unit
 from cluster.backfill.encoder import OTHER_LANGUAGE, Encoder, Encoding, skipped
 from cluster.backfill.ledger import Ledger
 from cluster.backfill.redact import redact, redact_turns
@@ -33,6 +32,7 @@ from cluster.models.sources import tokenizer_folder
 from cluster.store.attempts import Attempts, WorkerSick
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, known_columns, put_as_content
+from schemas.carriers import BadRow, Batch, EmbeddedBatch, EncodedBatch, UnitCut
 from schemas.identity import joined
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import (
@@ -75,11 +75,10 @@ def cut_unit(
     forgotten: Forgotten = NOTHING_FORGOTTEN,
     leave_out: Callable[[dict], str] | None = None,
     mask_contacts: bool = False,
-) -> dict:
-    """Read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
+) -> UnitCut:
+    """Stage: read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
 
     `leave_out` gives the reason why a session, as the archive has it, is not wanted; empty where it is.
-    Returns counts, `batches` (one reference each) and `closed_segments` (ids that the archive no longer has).
     """
     offsets = segment_offsets(profile)
     pending, batches, closed, bad, left_out = [], [], [], [], collections.Counter()
@@ -123,31 +122,31 @@ def cut_unit(
     rejections = f"rejections/{unit.unit_id}.parquet"
     if bad:
         files.put_rows(rejections, [rejection_row(row) for row in bad], REJECTIONS_SCHEMA)
-    return {
-        "unit_id": unit.unit_id,
-        "num_sessions": num_sessions,
-        "num_segments": num_segments,
-        "num_redactions": num_redactions,
-        "num_forgotten": num_forgotten,
-        "left_out": left_out,
-        "num_rejections": len(bad),
-        "rejections": rejections if bad else "",
-        "batches": batches,
-        "closed_segments": closed,
-    }
+    return UnitCut(
+        unit_id=unit.unit_id,
+        num_sessions=num_sessions,
+        num_segments=num_segments,
+        num_redactions=num_redactions,
+        num_forgotten=num_forgotten,
+        left_out=dict(left_out),
+        num_rejections=len(bad),
+        rejections=rejections if bad else "",
+        batches=tuple(batches),
+        closed_segments=tuple(closed),
+    )
 
 
-def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> dict:
+def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> Batch:
     """Put the segments of a batch; its reference."""
     batch_id = hashlib.sha256("".join(s["segment_id"] for s in batch).encode()).hexdigest()[:24]
     files.put_rows(plan_path(batch_id), batch, SEGMENT_SCHEMA)
     unasked = [skipped(segment, profile) for segment in batch]
-    return {
-        "batch_id": batch_id,
-        "num_segments": len(batch),
-        "num_other_language": sum(bool(one and one.refusals) for one in unasked),
-        "num_tokens": sum(s["num_tokens"] for s, one in zip(batch, unasked, strict=True) if one is None),
-    }
+    return Batch(
+        batch_id,
+        num_segments=len(batch),
+        num_tokens=sum(s["num_tokens"] for s, one in zip(batch, unasked, strict=True) if one is None),
+        num_other_language=sum(bool(one and one.refusals) for one in unasked),
+    )
 
 
 def segment_offsets(profile: EncoderProfile) -> Offsets:
@@ -222,12 +221,12 @@ def _answers(files: Files, path: str, columns: list[str] | None = None) -> dict[
 
 
 class EncodeStage:
-    """Actor: plan/BATCH -> encoded/ENCODER/BATCH/, one file of answers, which the result names in `encoded`.
+    """Actor: plan/BATCH -> encoded/ENCODER/BATCH/, one file of answers.
 
     `paid` maps ids of segments that an earlier, differently cut batch has encoded to the path of the answer.
-    A worker that cannot encode gives the batch back: the result's `failure` says why, empty otherwise. First
-    it waits `patience_s`, twice as long each time, so that others get the next batches. Where a cap is
-    reached, the result `is_stopped` and `failure` says so.
+    A worker that cannot encode gives the batch back: the result's `failure` says why. First it waits
+    `patience_s`, twice as long each time, so that others get the next batches. Where a cap is reached, the
+    result `is_stopped` and `failure` says so.
     """
 
     def __init__(
@@ -248,13 +247,13 @@ class EncodeStage:
         self._cap_reached = ""
         self._worker, self._patience_s, self._num_given_back = uuid.uuid4().hex, patience_s, 0
 
-    def __call__(self, row: dict) -> dict:
+    def __call__(self, batch: Batch) -> EncodedBatch:
         started_s, self._load_s, failure = time.monotonic(), 0.0, self._cap_reached
         path, rows, encoded_now = "", [], []
         try:
             # Behind a cap nothing is begun, and what is in flight comes to its end.
             if not self._cap_reached:
-                path, rows, encoded_now = self._encoded(row["batch_id"])
+                path, rows, encoded_now = self._encoded(batch.batch_id)
             self._num_given_back = 0
         except CapReached as cap:
             failure = self._cap_reached = str(cap)
@@ -266,23 +265,23 @@ class EncodeStage:
             self._num_given_back += 1
         outcomes = [row["outcome"] for row in rows]
         counted = ("prompt_tokens", "cached_tokens", "output_tokens", "num_calls")
-        return {
-            "batch_id": row["batch_id"],
-            "encoded": path,
-            "failure": failure,
-            "is_stopped": bool(self._cap_reached),
-            "worker": self._worker,
-            "num_segments": len(rows),
-            "num_segments_encoded": len(encoded_now),
-            "num_segments_rejected": sum(outcome in ("partial", "rejected") for outcome in outcomes),
+        return EncodedBatch(
+            batch_id=batch.batch_id,
+            encoded=path,
+            failure=failure,
+            is_stopped=bool(self._cap_reached),
+            worker=self._worker,
+            num_segments=len(rows),
+            num_segments_encoded=len(encoded_now),
+            num_segments_rejected=sum(outcome in ("partial", "rejected") for outcome in outcomes),
             **{f"num_{name}": outcomes.count(name) for name in OUTCOMES},
-            "num_refused": sum(
+            num_refused=sum(
                 refusal["reason"] != OTHER_LANGUAGE for row in rows for refusal in row.get("refusals") or []
             ),
             **{name: sum(row[name] for row in encoded_now) for name in counted},
-            "encode_load_s": self._load_s,
-            "encode_s": time.monotonic() - started_s - self._load_s,
-        }
+            encode_load_s=self._load_s,
+            encode_s=time.monotonic() - started_s - self._load_s,
+        )
 
     def _encoded(self, batch_id: str) -> tuple[str, list[dict], list[dict]]:
         """Path of the batch's answers, the answers, and those among them that were paid for now."""
@@ -437,8 +436,7 @@ _EMBEDDED = ("num_records", "num_turns", "num_rejections")
 class EmbedStage:
     """Actor: answers of a batch -> rows of the store's tables, with vectors, without the run's columns.
 
-    They lie in tables/ENCODER-EMBEDDER/HASH/, where HASH is of the answers: of others, there are others. The
-    result names the files in `tables`, as JSON: table -> path, those without rows left out.
+    They lie in tables/ENCODER-EMBEDDER/HASH/, where HASH is of the answers: of others, there are others.
     """
 
     def __init__(self, encoder: str, profile: EmbedderProfile, files: Files):
@@ -447,17 +445,17 @@ class EmbedStage:
         self._embedder: Embedder | None = None
         self._load_s = 0.0
 
-    def __call__(self, row: dict) -> dict:
+    def __call__(self, batch: EncodedBatch) -> EmbeddedBatch:
         started_s, self._load_s = time.monotonic(), 0.0
-        result = {"tables": "{}", "users": "[]", "dim": 0, **dict.fromkeys(_EMBEDDED, 0)}
-        if not row["failure"]:
+        found = vars(batch)
+        if not batch.failure:
             try:
-                result |= self._embedded(Path(row["encoded"]).stem.rpartition("-")[2], row["encoded"])
+                found = found | self._embedded(Path(batch.encoded).stem.rpartition("-")[2], batch.encoded)
             except Exception as error:
                 traceback.print_exc()
-                result["failure"] = f"it cannot embed: {type(error).__name__}: {error}"
-        times = {"embed_load_s": self._load_s, "embed_s": time.monotonic() - started_s - self._load_s}
-        return row | result | times
+                found = found | {"failure": f"it cannot embed: {type(error).__name__}: {error}"}
+        embed_s = time.monotonic() - started_s - self._load_s
+        return EmbeddedBatch(**found, embed_load_s=self._load_s, embed_s=embed_s)
 
     def _embedded(self, key: str, path: str) -> dict:
         sealed = self._sealed.find(key)
@@ -471,9 +469,8 @@ class EmbedStage:
             # What a gate refused is kept beside them, but it is no failure.
             counts["num_rejections"] = sum(len(segment["rejections"]) for segment in segments)
             sealed = self._sealed.put(key, tables, dim=self._embedder.dim, **counts)
-        tables = sealed.pop("tables")
-        users = self._users(tables.get("turns")) if self._profile.turns else []
-        return sealed | {"tables": json.dumps(tables), "users": json.dumps(users)}
+        users = self._users(sealed["tables"].get("turns")) if self._profile.turns else []
+        return sealed | {"users": tuple(users)}
 
     def _users(self, path: str | None) -> list[str]:
         if path is None:

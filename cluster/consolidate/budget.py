@@ -1,5 +1,7 @@
 """What a run may still ask of a model: one count of calls and tokens, shared by all its deciders."""
 
+from cluster.runtime import is_local
+
 
 class Budget:
     """Calls and tokens that are left; None is without limit."""
@@ -24,6 +26,11 @@ class Budget:
         """Count what calls cost beyond what was taken for them: second tries, longer answers."""
         self.calls_left -= num_calls
         self.tokens_left -= num_tokens
+
+
+def budget_for_all(max_calls: int | None, max_tokens: int | None) -> "Budget | SharedBudget":
+    """A budget for all deciders of a run, wherever they work."""
+    return (Budget if is_local() else SharedBudget)(max_calls, max_tokens)
 
 
 class SharedBudget:

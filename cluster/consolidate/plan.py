@@ -25,6 +25,7 @@ from cluster.consolidate.fold import Memory, Pair
 from cluster.language.claims import statement_key
 from cluster.store.files import Files
 from cluster.store.store import Store, in_lists
+from schemas.carriers import PlannedGroup, UserGroup
 from schemas.store import EVIDENCE, TEMPORAL, TIME
 
 PLANNED = pa.schema(
@@ -80,12 +81,12 @@ _LOADED = [
 ]
 
 
-def plan_group(group_id: str, user_ids: list[str], settings: Settings, files: Files) -> dict:
-    """Candidates of a group of users, staged; returns counts."""
+def plan_group(group: UserGroup, *, settings: Settings, files: Files) -> PlannedGroup:
+    """Stage: candidates of a group of users, staged."""
     store = Store(settings.uri)
     records = pa.concat_tables(
         store.rows("records", _LOADED, f"{users} AND active", settings.as_of)
-        for users in in_lists("user_id", user_ids)
+        for users in in_lists("user_id", group.user_ids)
     )
     records = with_ingestion(records, settings.started_at)
     records = records.take(pa.array(total_order(records)))
@@ -97,17 +98,17 @@ def plan_group(group_id: str, user_ids: list[str], settings: Settings, files: Fi
     highest = _highest_revisions(store, planned, settings)
     planned = planned.append_column("turn", pa.array(own_turns(planned), pa.int64()))
     planned = planned.append_column("last_revision", pa.array(highest, pa.int32()))
-    files.put_table(f"{group_id}/memories.parquet", planned.select(PLANNED.names).cast(PLANNED))
-    files.put_table(f"{group_id}/pairs.parquet", pairs)
-    return {
-        "group_id": group_id,
-        "num_users": len(user_ids),
-        "num_memories": records.num_rows,
-        "num_new": int(is_new.sum()),
-        "num_pairs": pairs.num_rows,
-        "num_repeats": num_repeats,
-        "num_targets": pc.count_distinct(pairs.column("target")).as_py(),
-    }
+    files.put_table(f"{group.group_id}/memories.parquet", planned.select(PLANNED.names).cast(PLANNED))
+    files.put_table(f"{group.group_id}/pairs.parquet", pairs)
+    return PlannedGroup(
+        group_id=group.group_id,
+        num_users=len(group.user_ids),
+        num_memories=records.num_rows,
+        num_new=int(is_new.sum()),
+        num_pairs=pairs.num_rows,
+        num_repeats=num_repeats,
+        num_targets=pc.count_distinct(pairs.column("target")).as_py(),
+    )
 
 
 def is_new_mask(records: pa.Table, settings: Settings) -> np.ndarray:

@@ -7,8 +7,8 @@ again.
 """
 
 import hashlib
-import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -16,7 +16,14 @@ from cluster.consolidate.budget import Budget, SharedBudget
 from cluster.consolidate.decider import ModelDecider, expected_tokens, guard
 from cluster.consolidate.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
 from cluster.consolidate.pairs import PairDecider
-from cluster.consolidate.plan import TEMPORAL_NAMES, Settings, load_memories, load_pairs, vectors_of
+from cluster.consolidate.plan import (
+    TEMPORAL_NAMES,
+    Settings,
+    load_memories,
+    load_pairs,
+    plan_group,
+    vectors_of,
+)
 from cluster.consolidate.rules import Rules
 from cluster.consolidate.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
 from cluster.embed.embedder import Embedder
@@ -24,13 +31,24 @@ from cluster.models.endpoint import CapReached
 from cluster.store.attempts import WorkerSick
 from cluster.store.files import Files
 from cluster.store.store import MAX_IN, Store, in_lists
+from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.profile import DeciderProfile, EmbedderProfile
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
 
-def estimate_group(group_id: str, profile: DeciderProfile, settings: Settings, files: Files) -> dict:
-    """Calls and tokens that deciding a planned group would cost, if all it asks for were ignored."""
-    memories, cost = load_memories(group_id, files), {"expected_calls": 0, "expected_tokens": 0}
+def plan_for_model(
+    group: UserGroup, *, profile: DeciderProfile, settings: Settings, files: Files
+) -> PlannedGroup:
+    """Stage: `plan_group`, and what a model would cost."""
+    return estimate_group(plan_group(group, settings=settings, files=files), profile, settings, files)
+
+
+def estimate_group(
+    group: PlannedGroup, profile: DeciderProfile, settings: Settings, files: Files
+) -> PlannedGroup:
+    """With the calls and tokens that deciding the group would cost, if all it asks for were ignored."""
+    memories = load_memories(group.group_id, files)
+    cost = {"expected_calls": 0, "expected_tokens": 0}
     user_ids = sorted({memory.user_id for memory in memories})
     known = Ledger(Store(settings.uri), files, settings, user_ids)
 
@@ -44,25 +62,22 @@ def estimate_group(group_id: str, profile: DeciderProfile, settings: Settings, f
             answers.append(verdict or Verdict("ignore"))
         return answers
 
-    pairs = load_pairs(group_id, files)
+    pairs = load_pairs(group.group_id, files)
     fold(memories, pairs, count, decider=settings.decider, max_sources=settings.max_sources)
-    return cost
-
-
-COUNTS = (
-    *("num_layers", "num_decisions", "num_decisions_known", "num_rows_decisions", "num_rows_records"),
-    *("num_united", "num_deleted", "num_rewritten", "num_refused", "num_failed"),
-    *("prompt_tokens", "cached_tokens", "output_tokens"),
-)
-"""What DecideStage counts of a group."""
+    return replace(group, **cost)
 
 
 WITHOUT_MODEL = {"rules": Rules, "pairs": PairDecider}
 """Deciders that need no profile: nothing of them has to be started, and they cost nothing."""
 
 
+def decide_group(group: PlannedGroup, *, settings: Settings, files: Files, kind: str) -> DecidedGroup:
+    """Stage: DecideStage with one of WITHOUT_MODEL, of which there is nothing to keep loaded."""
+    return DecideStage(None, settings, files, {}, kind=kind)(group)
+
+
 class DecideStage:
-    """Actor, or a task: group -> decisions and revisions, staged. Without a profile one of WITHOUT_MODEL
+    """Actor: group -> decisions and revisions, staged. Without a profile one of WITHOUT_MODEL
     decides, by its name.
 
     A group for which the budget does not suffice comes back with `is_stopped`, its answers staged; `cap` says
@@ -87,21 +102,19 @@ class DecideStage:
         self._load: Callable = lambda: ModelDecider(profile, **engine)
         self._spent = {"num_calls": 0, "spent_tokens": 0}
 
-    def __call__(self, row: dict) -> dict:
+    def __call__(self, group: PlannedGroup) -> DecidedGroup:
         self._spent = dict.fromkeys(self._spent, 0)
-        ended = {"is_stopped": False, "cap": "", "failure": ""}
+        ended: dict[str, object] = {}
         try:
-            counts = self._decide(row)
+            counts = self._decide(group.group_id)
         except CapReached as cap:
-            counts = dict.fromkeys(COUNTS, 0)
-            ended |= {"is_stopped": True, "cap": str(cap)}
+            counts, ended = {}, {"is_stopped": True, "cap": str(cap)}
         except WorkerSick as error:
-            counts = dict.fromkeys(COUNTS, 0)
-            ended["failure"] = str(error)
-        return row | counts | self._spent | ended
+            counts, ended = {}, {"failure": str(error)}
+        return DecidedGroup(**vars(group), **counts, **self._spent, **ended)
 
-    def _decide(self, row: dict) -> dict:
-        settings, group_id = self._settings, row["group_id"]
+    def _decide(self, group_id: str) -> dict[str, int]:
+        settings = self._settings
         memories, store = load_memories(group_id, self._files), Store(settings.uri)
         user_ids = sorted({memory.user_id for memory in memories})
         ledger = Ledger(store, self._files, settings, user_ids)
@@ -188,7 +201,7 @@ class DecideStage:
                 {
                     "decision_id": decision_id,
                     "user_id": question.target.user_id,
-                    "verdict": json.dumps(vars(verdict)),
+                    "verdict": vars(verdict),
                 }
                 for decision_id, question, verdict in zip(ids, questions, verdicts, strict=True)
             ]
@@ -262,8 +275,8 @@ class EmbedRevisions:
         self._profile, self._files = profile, files
         self._embedder: Embedder | None = None
 
-    def __call__(self, row: dict) -> dict:
-        table = self._files.get_table(f"{row['group_id']}/revisions.parquet")
+    def __call__(self, group: DecidedGroup) -> DecidedGroup:
+        table = self._files.get_table(f"{group.group_id}/revisions.parquet")
         mask = table.column("is_rewritten").to_numpy()
         table = table.drop_columns(["is_rewritten"])
         if self._embedder is None:
@@ -274,5 +287,5 @@ class EmbedRevisions:
         index, dim = table.schema.get_field_index("vector"), vectors.shape[1]
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
         table = table.set_column(index, table.schema.field(index), column)
-        self._files.put_table(f"{row['group_id']}/records.parquet", table)
-        return row
+        self._files.put_table(f"{group.group_id}/records.parquet", table)
+        return group

@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from cluster.consolidate.fold import UNITE, Verdict
 from cluster.consolidate.plan import Settings
+from cluster.runtime.rows import arrow_type
 from cluster.store.files import Files
 from cluster.store.store import Store, in_lists
 
 STAGED_VERDICTS = pa.schema(
-    [("decision_id", pa.string()), ("user_id", pa.string()), ("verdict", pa.string())]
+    [("decision_id", pa.string()), ("user_id", pa.string()), ("verdict", arrow_type(Verdict))]
 )
 
 
@@ -60,7 +61,9 @@ def staged_verdicts(files: Files, decider: str) -> dict[str, Verdict]:
     staging = Files(files.uri, "staging")
     for path in staging.paths(verdicts_path(decider)):
         for row in staging.get_table(path).to_pylist():
-            verdict = Verdict(**json.loads(row["verdict"]))
+            # Earlier releases staged JSON, and what was paid for then counts as well.
+            told = row["verdict"] if isinstance(row["verdict"], dict) else json.loads(row["verdict"])
+            verdict = Verdict(**told)
             if verdict.outcome != "failed":
                 found[row["decision_id"]] = verdict
     return found

@@ -6,19 +6,24 @@ under the profile's schema spells it: a student must not have to learn another f
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from cluster.backfill.stages import plan_path
+from cluster.backfill.archive import Unit
+from cluster.backfill.encoder import skipped
+from cluster.backfill.ledger import Ledger
+from cluster.backfill.stages import cut_unit, plan_path
 from cluster.distill.extractor import asking
 from cluster.distill.verifier import Refusal, states_something, verify
 from cluster.models.prompt import PromptBuilder
 from cluster.models.sources import tokenizer_folder
 from cluster.store.files import Files
+from schemas.carriers import CheckedPart, ShownSegments, ShownUnit, TaughtPart
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
+from schemas.store import SEGMENTS_SCHEMA
 from schemas.training import MESSAGE_TYPE
 
 CHECKED_SCHEMA = pa.schema(
@@ -84,6 +89,36 @@ def examine(
     return "empty", [], []
 
 
+def cut_for_student(
+    unit: Unit,
+    *,
+    archive: str,
+    profile: EncoderProfile,
+    batch_size: int,
+    files: Files,
+    leave_out: Callable[[dict], str],
+) -> ShownUnit:
+    """Stage: `cut_unit` of everything, and signatures of the segments that the student is shown."""
+    result = cut_unit(
+        unit,
+        archive=archive,
+        profile=profile,
+        ledger=Ledger.of(SEGMENTS_SCHEMA.empty_table()),
+        batch_size=batch_size,
+        files=files,
+        leave_out=leave_out,
+    )
+    shown = []
+    for batch in result.batches:
+        segments = files.get_table(plan_path(batch.batch_id)).to_pylist()
+        segments = [segment for segment in segments if not skipped(segment, profile)]
+        ids = tuple(segment["segment_id"] for segment in segments)
+        signatures = np.array([signature(said(segment)) for segment in segments], "i4")
+        shown.append(ShownSegments(batch.batch_id, ids, signatures.tobytes()))
+    num_cut = sum(batch.num_segments for batch in result.batches)
+    return ShownUnit(result, tuple(shown), num_cut - sum(len(batch.segment_ids) for batch in shown))
+
+
 class CheckStage:
     """Actor: plan/BATCH and its answers -> checked/PART, rows of CHECKED_SCHEMA."""
 
@@ -94,22 +129,18 @@ class CheckStage:
         self._tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
         self._prompt = PromptBuilder(profile, self._tokenizer)
 
-    def __call__(self, row: dict) -> dict:
-        answers = {
-            answer["segment_id"]: answer for answer in self._files.get_table(row["taught"]).to_pylist()
-        }
-        plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
+    def __call__(self, part: TaughtPart) -> CheckedPart:
+        answers = {answer["segment_id"]: answer for answer in self._files.get_table(part.taught).to_pylist()}
+        plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
         rows = []
         for segment in plan:
             if segment["segment_id"] in answers:
                 rows.append(self._example(segment, answers[segment["segment_id"]]))
                 if not self._is_gold and (advice := asking(segment)):
                     rows.append(self._row(advice, "asking", [], []))
-        self._files.put_rows(path := f"checked/{row['part_id']}.parquet", rows, CHECKED_SCHEMA)
-        return row | {
-            "checked": path,
-            "num_to_judge": sum(found["verdict"] == "records" for found in rows),
-        }
+        self._files.put_rows(path := f"checked/{part.part_id}.parquet", rows, CHECKED_SCHEMA)
+        num_to_judge = sum(found["verdict"] == "records" for found in rows)
+        return CheckedPart(**vars(part), checked=path, num_to_judge=num_to_judge)
 
     def _example(self, segment: dict, answer: dict) -> dict:
         if self._is_gold:

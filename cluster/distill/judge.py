@@ -17,6 +17,7 @@ from cluster.models.paid_answers import Answer, Responses, request_key
 from cluster.models.prompt import as_prompt, control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
+from schemas.carriers import CheckedPart, JudgedPart
 from schemas.judge import InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
 from schemas.profile import ModelProfile
 
@@ -116,16 +117,15 @@ class JudgeStage:
         self._files, self._min_score, self._make = files, min_score, make
         self._judge: Judge | None = None
 
-    def __call__(self, row: dict) -> dict:
-        checked = self._files.get_table(
-            row["checked"], columns=["segment_id", "verdict", "records"]
-        ).to_pylist()
+    def __call__(self, part: CheckedPart) -> JudgedPart:
+        columns = ["segment_id", "verdict", "records"]
+        checked = self._files.get_table(part.checked, columns=columns).to_pylist()
         records = {
             found["segment_id"]: json.loads(found["records"])
             for found in checked
             if found["verdict"] == "records"
         }
-        plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
+        plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
         asked = [segment for segment in plan if segment["segment_id"] in records]
         if self._judge is None:
             self._judge = self._make()
@@ -139,10 +139,11 @@ class JudgeStage:
             for segment, scores in zip(asked, found, strict=True)
             if scores is not None
         ]
-        path = f"judged/{row['part_id']}.parquet"
+        path = f"judged/{part.part_id}.parquet"
         self._files.put_rows(path, rows, JUDGED_SCHEMA)
         counts = {name: count - before.get(name, 0) for name, count in self._judge.counts.items()}
-        return row | {"judged": path, "judge_counts": json.dumps(counts), "error": row["error"] or error}
+        known = vars(part) | {"error": part.error or error}
+        return JudgedPart(**known, judged=path, judge_counts=counts)
 
     def _judged(self, scores: Scores | str) -> dict:
         if isinstance(scores, str):

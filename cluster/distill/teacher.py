@@ -24,6 +24,7 @@ from cluster.models.fingerprint import source_fingerprint
 from cluster.models.paid_answers import Answer, Responses
 from cluster.models.prompt import PromptBuilder
 from cluster.store.files import Files
+from schemas.carriers import Part, TaughtPart
 from schemas.profile import EncoderProfile
 from schemas.record import RECORD_FIELDS, answer_schema
 
@@ -199,11 +200,11 @@ class TeachStage:
         self._files, self._make = files, make
         self._teacher = None
 
-    def __call__(self, row: dict) -> dict:
+    def __call__(self, part: Part) -> TaughtPart:
         if self._teacher is None:
             self._teacher = self._make()
-        wanted = set(row["segment_ids"])
-        plan = self._files.get_table(plan_path(row["batch_id"])).to_pylist()
+        wanted = set(part.segment_ids)
+        plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
         segments = [segment for segment in plan if segment["segment_id"] in wanted]
         before, error = dict(self._teacher.counts), ""
         try:
@@ -215,7 +216,8 @@ class TeachStage:
             for segment, answer in zip(segments, answers, strict=True)
             if answer is not None
         ]
-        self._files.put_rows(path := taught_path(row["part_id"]), rows, TAUGHT_SCHEMA)
+        self._files.put_rows(path := taught_path(part.part_id), rows, TAUGHT_SCHEMA)
         counts = {name: count - before.get(name, 0) for name, count in self._teacher.counts.items()}
-        left = len(segments) - len(rows)
-        return row | {"taught": path, "num_left": left, "teach_counts": json.dumps(counts), "error": error}
+        return TaughtPart(
+            **vars(part), taught=path, num_left=len(segments) - len(rows), teach_counts=counts, error=error
+        )

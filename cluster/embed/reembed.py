@@ -10,19 +10,19 @@ from cluster.embed.embedder import TEXTS, Embedder
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, key_of
 from cluster.store.store import Store
+from schemas.carriers import EmbeddedSlice, TableSlice
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas
 
 
-def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -> list[dict]:
-    """Slices of the newest run's tables: `number`, `table`, `version`, `offset`, `num_rows`."""
+def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -> list[TableSlice]:
+    """Slices of the newest run's tables."""
     versions, batches = json.loads(store.run()["versions"]), []
     for name in tables:
         num_rows = store.table(name).count_rows()
         for offset in range(0, num_rows, batch_size):
-            place = {"table": name, "version": versions[name], "offset": offset}
             count = min(batch_size, num_rows - offset)
-            batches.append({"number": len(batches), **place, "num_rows": count})
+            batches.append(TableSlice(len(batches), name, versions[name], offset, count))
     return batches
 
 
@@ -37,9 +37,9 @@ class ReembedStage:
         self._sealed = Sealed(files, f"reembed/{profile.fingerprint}")
         self._embedder: Embedder | None = None
 
-    def __call__(self, row: dict) -> dict:
-        batch, started_s = json.loads(row["item"]), time.monotonic()
-        rows, name = self._read(batch), batch["table"]
+    def __call__(self, batch: TableSlice) -> EmbeddedSlice:
+        started_s = time.monotonic()
+        rows, name = self._read(batch), batch.table
         key, num_embedded = key_of(name, listed := rows.to_pylist()), 0
         sealed = self._sealed.find(key)
         if sealed is None:
@@ -49,22 +49,22 @@ class ReembedStage:
             with_vectors = self._with_vectors(rows, name, vectors)
             sealed = self._sealed.put(key, {name: with_vectors}, dim=self._embedder.dim)
             num_embedded = rows.num_rows
-        return {
-            "number": batch["number"],
-            "table": name,
-            "path": sealed["tables"][name],
-            "num_rows": rows.num_rows,
-            "num_rows_embedded": num_embedded,
-            "dim": sealed["dim"],
-            "embed_s": time.monotonic() - started_s,
-        }
+        return EmbeddedSlice(
+            number=batch.number,
+            table=name,
+            path=sealed["tables"][name],
+            num_rows=rows.num_rows,
+            num_rows_embedded=num_embedded,
+            dim=sealed["dim"],
+            embed_s=time.monotonic() - started_s,
+        )
 
-    def _read(self, batch: dict) -> pa.Table:
-        table = self._store.head(batch["table"])
-        table.checkout(batch["version"])
+    def _read(self, batch: TableSlice) -> pa.Table:
+        table = self._store.head(batch.table)
+        table.checkout(batch.version)
         columns = [name for name in table.schema.names if name != "vector"]
         scanner = table.to_lance().scanner(
-            columns=columns, offset=batch["offset"], limit=batch["num_rows"], scan_in_order=True
+            columns=columns, offset=batch.offset, limit=batch.num_rows, scan_in_order=True
         )
         return scanner.to_table()
 

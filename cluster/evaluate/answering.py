@@ -1,44 +1,74 @@
 """Chat messages in, answers out: a model as it is served, for measuring it."""
 
 import functools
-import json
 import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import pyarrow as pa
 
 from cluster.models.engine import Reply, Request, VllmEngine
 from cluster.models.prompt import as_prompt
 from schemas.profile import ModelProfile
+from schemas.training import MESSAGE_TYPE
+
+Conversation = list[list[dict]]
+"""Of a conversation, a list of `{role, content}`, candidates, longest first: the first that fits is asked."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Conversations that are asked together."""
+
+    conversations: Annotated[tuple[Conversation, ...], pa.list_(pa.list_(pa.list_(MESSAGE_TYPE)))]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A reply; empty and not complete where no candidate of the conversation fits."""
+
+    text: str = ""
+    complete: bool = False
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The replies, one a conversation, and the seconds that the engine took."""
+
+    replies: tuple[Said, ...]
+    seconds: float
 
 
 class Answering:
-    """Actor: {batch} -> {replies, seconds} as JSON. The model is loaded with the first batch.
+    """Actor: conversations -> replies. The model is loaded with the first batch."""
 
-    `conversations` is a Ray reference to batches of conversations, each a list of `{role, content}` or, where
-    a prompt may be too long, several of them, longest first: the first that fits is asked. None fits: the
-    reply is empty and not complete.
-    """
-
-    def __init__(self, profile: ModelProfile, schema: str | None, engine: dict, conversations):
-        self._profile, self._schema, self._conversations = profile, schema, conversations
+    def __init__(self, profile: ModelProfile, schema: str | None, engine: dict):
+        self._profile, self._schema = profile, schema
         # Loading waits for work.
         self._load = functools.cache(functools.partial(VllmEngine, profile, **engine))
 
-    def __call__(self, row: dict) -> dict:
-        import ray
-
+    def __call__(self, batch: Asked) -> Answered:
         engine = self._load()
         limit = self._profile.max_model_len - self._profile.max_tokens
         replies, asked, requests = [], [], []
-        for candidates in ray.get(self._conversations)[row["batch"]]:
+        for candidates in batch.conversations:
             ids = fitting(candidates, engine.tokenizer, limit)
-            replies.append(Reply("", False, 0, 0, 0))
+            replies.append(Said())
             if ids is not None:
                 asked.append(len(replies) - 1)
                 requests.append(Request(ids, self._schema))
         started_s = time.monotonic()
         for number, reply in zip(asked, engine.generate(requests) if requests else [], strict=True):
-            replies[number] = reply
-        result = {"replies": [vars(reply) for reply in replies], "seconds": time.monotonic() - started_s}
-        return {"batch": row["batch"], "result": json.dumps(result)}
+            replies[number] = _said(reply)
+        return Answered(tuple(replies), time.monotonic() - started_s)
+
+
+def _said(reply: Reply) -> Said:
+    tokens = (reply.prompt_tokens, reply.cached_tokens, reply.output_tokens)
+    return Said(reply.text, reply.complete, *tokens)
 
 
 def fitting(candidates: list[list[dict]], tokenizer, limit: int) -> list[int] | None:

@@ -20,10 +20,13 @@ Without a judge the scores are proxies by rule, and comparable with nobody else'
   evidence_alignment  share that names and counts nothing beyond its evidence, and repeats no other
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import pyarrow as pa
 
 from cluster.backfill.encoder import Encoder, Encoding
 from cluster.distill.extractor import extract
@@ -33,6 +36,7 @@ from cluster.language.words import words
 from schemas.judge import WEIGHTS, Scores
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
+from schemas.store import RECORD_TYPE, SEGMENT_SCHEMA
 
 SAME = 0.75
 """Share of a statement's words that a record has which holds it."""
@@ -40,52 +44,108 @@ SAME = 0.75
 _NAME_OR_NUMBER = re.compile(r"\b(?:[A-Z][\w'’-]+|\d[\d.,:/-]*)")
 
 
+@dataclass(frozen=True)
+class TrialBatch:
+    """Segments to be encoded. `alone` times every one by itself: latency, where a batch gives throughput."""
+
+    segments: Annotated[tuple[dict, ...], pa.list_(pa.struct(list(SEGMENT_SCHEMA)))]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The measures of one segment, see above."""
+
+    segment_id: str
+    schema_ok: bool
+    complete: bool
+    states_something: str
+    """What a user says that is worth a record; empty where nothing is."""
+    num_statements: int
+    num_statements_held: int
+    num_records: int
+    num_refused: int
+    failure: str
+    scores: dict[str, float] | None
+    """None where there is nothing to score."""
+    prompt_tokens: int
+    output_tokens: int
+    records: Annotated[tuple[dict, ...], pa.list_(RECORD_TYPE)]
+    """With evidence counted within the segment."""
+    rejected: tuple[str, ...]
+    cited: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a batch. `seconds`: of each segment when alone, else of the batch."""
+
+    rows: tuple[Assessment, ...]
+    seconds: tuple[float, ...]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class AnswersToJudge:
+    """Of some segments the current turns and the records, with evidence counted within the segment."""
+
+    current: Annotated[tuple[list, ...], pa.list_(SEGMENT_SCHEMA.field("current").type)]
+    records: Annotated[tuple[list, ...], pa.list_(pa.list_(RECORD_TYPE))]
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """Scores of one answer, or why there are none; neither where the judge was not asked."""
+
+    scores: dict[str, float] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class JudgedAnswers:
+    """Of each answer its scores."""
+
+    answers: tuple[AnswerScores, ...]
+
+
 class Trial:
-    """Actor: {batch, alone} -> {rows, seconds} as JSON. The model is loaded with the first batch.
+    """Actor: segments -> what the encoder makes of them. The model is loaded with the first batch."""
 
-    `alone` times every segment of the batch by itself: latency, where a whole batch gives throughput.
-    """
-
-    def __init__(self, profile: EncoderProfile, engine: dict, batches):
-        """`batches` is a Ray reference to lists of rows of SEGMENT_SCHEMA."""
-        self._profile, self._options, self._batches = profile, engine, batches
+    def __init__(self, profile: EncoderProfile, engine: dict):
+        self._profile, self._options = profile, engine
         self._encoder: Encoder | None = None
 
-    def __call__(self, row: dict) -> dict:
-        import ray
-
-        segments = ray.get(self._batches)[row["batch"]]
+    def __call__(self, batch: TrialBatch) -> Tried:
+        segments = list(batch.segments)
         if self._encoder is None:
             self._encoder = Encoder(self._profile, **self._options)
             # The first call computes the prefix that all later ones share.
             self._encoder.encode(segments[:1])
-        encodings, seconds = timed(segments, self._encoder.encode, row["alone"])
+        encodings, seconds = timed(segments, self._encoder.encode, batch.alone)
         rows = [
             assess(segment, encoding, self._profile)
             for segment, encoding in zip(segments, encodings, strict=True)
         ]
-        return {"batch": row["batch"], "result": json.dumps({"rows": rows, "seconds": seconds})}
+        return Tried(tuple(rows), tuple(seconds), batch.alone)
 
 
 class Judging:
-    """Actor: {batch} -> {scores} as JSON: of each answer its scores, or why there are none.
+    """Actor: answers -> their scores. `make` makes a cluster.distill.judge.Judge where it works."""
 
-    `make` makes a cluster.distill.judge.Judge where it works; `answers` is a Ray reference to batches of
-    (segment, records with local evidence).
-    """
+    def __init__(self, make: Callable):
+        self._make, self._judge = make, None
 
-    def __init__(self, make: Callable, answers):
-        self._make, self._answers, self._judge = make, answers, None
-
-    def __call__(self, row: dict) -> dict:
-        import ray
-
+    def __call__(self, batch: AnswersToJudge) -> JudgedAnswers:
         self._judge = self._judge or self._make()
-        found = self._judge.score(ray.get(self._answers)[row["batch"]])
-        scores = [
-            score.model_dump(include=set(WEIGHTS)) if isinstance(score, Scores) else score for score in found
-        ]
-        return {"batch": row["batch"], "scores": json.dumps(scores)}
+        segments = [{"current": current} for current in batch.current]
+        found = self._judge.score(list(zip(segments, batch.records, strict=True)))
+        return JudgedAnswers(tuple(map(_answer_scores, found)))
+
+
+def _answer_scores(found: Scores | str | None) -> AnswerScores:
+    if isinstance(found, Scores):
+        return AnswerScores({name: float(getattr(found, name)) for name in WEIGHTS})
+    return AnswerScores(reason=found or "")
 
 
 def timed(segments: list[dict], encode, alone: bool) -> tuple[list[Encoding], list[float]]:
@@ -98,8 +158,8 @@ def timed(segments: list[dict], encode, alone: bool) -> tuple[list[Encoding], li
     return encodings, seconds
 
 
-def assess(segment: dict, encoding: Encoding, profile: EncoderProfile) -> dict:
-    """The measures of one segment; `scores` is None where there is nothing to score."""
+def assess(segment: dict, encoding: Encoding, profile: EncoderProfile) -> Assessment:
+    """The measures of one segment."""
     records = [_local(segment, record) for record in encoding.records]
     kept, _ = verify(segment, [record.model_dump() for record in records], profile)
     states = states_something(segment)
@@ -110,22 +170,22 @@ def assess(segment: dict, encoding: Encoding, profile: EncoderProfile) -> dict:
         failure = "missed"
     elif records and not kept:
         failure = "refused"
-    return {
-        "segment_id": segment["segment_id"],
-        "schema_ok": not encoding.rejections,
-        "complete": encoding.outcome in ("complete", "skipped"),
-        "states_something": states,
+    return Assessment(
+        segment_id=segment["segment_id"],
+        schema_ok=not encoding.rejections,
+        complete=encoding.outcome in ("complete", "skipped"),
+        states_something=states,
         **statements(segment, records),
-        "num_records": len(records),
-        "num_refused": len(records) - len(kept),
-        "failure": failure,
-        "scores": proxies(segment, records, profile) if records and not failure else None,
-        "prompt_tokens": encoding.prompt_tokens,
-        "output_tokens": encoding.output_tokens,
-        "records": [record.model_dump() for record in records],
-        "rejected": [rejection["raw"] for rejection in encoding.rejections],
-        "cited": sorted({turn for record in encoding.records for turn in record["evidence_turns"]}),
-    }
+        num_records=len(records),
+        num_refused=len(records) - len(kept),
+        failure=failure,
+        scores=proxies(segment, records, profile) if records and not failure else None,
+        prompt_tokens=encoding.prompt_tokens,
+        output_tokens=encoding.output_tokens,
+        records=tuple(record.model_dump() for record in records),
+        rejected=tuple(rejection["raw"] for rejection in encoding.rejections),
+        cited=tuple(sorted({turn for record in encoding.records for turn in record["evidence_turns"]})),
+    )
 
 
 def statements(segment: dict, records: list[EncodedRecord]) -> dict[str, int]:

@@ -11,7 +11,6 @@ backfill.
 import functools
 import hashlib
 import itertools
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from cluster.store.attempts import Attempts
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, key_of, known_columns
 from cluster.store.store import Store, in_lists
+from schemas.carriers import UnreadUser, UsersRead, UsersToRead
 from schemas.profile import EmbedderProfile, EvolvableProfile
 from schemas.store import STATES_SCHEMA, turns_schema
 
@@ -46,7 +46,7 @@ def load_evolvable(profile: EvolvableProfile):
     )
 
 
-def read_states(store: Store, user_ids: list[str], as_of: str | None = None) -> dict[str, State]:
+def read_states(store: Store, user_ids: Sequence[str], as_of: str | None = None) -> dict[str, State]:
     """Memories of these users in a view; a user whose turns have not been read has none."""
     states = {}
     for where in in_lists("user_id", user_ids):
@@ -121,8 +121,7 @@ class TurnStage:
     HASH is of all that they are made from: what a killed run has staged is good for any later one that wants
     the same.
 
-    An item names `users`, staged files with new `turns` of theirs (without vectors), and ids of segments of
-    theirs that are to be `closed`. With `anew`, all rows of the users are read out of the store and staged
+    With `anew`, all rows of the users are read out of the store and staged
     complete, closed ones without vectors, since no memory has seen these; stored memories count for nothing.
     """
 
@@ -133,11 +132,9 @@ class TurnStage:
         self._anew, self._columns = anew, [name for name in _COLUMNS if anew or name not in _LIFE]
         self._embedder = None
 
-    def __call__(self, row: dict) -> dict:
-        """Counts; `key` of the staged folder; `dim`; `tables` (name -> path) and `rejections` (user_id,
-        detail), as JSON."""
-        item, started_s = json.loads(row["item"]), time.monotonic()
-        users, closed = self._users(item)
+    def __call__(self, wanted: UsersToRead) -> UsersRead:
+        started_s = time.monotonic()
+        users, closed = self._users(wanted)
         key, num_now = self._key(users, closed), 0
         sealed = self._sealed.find(key)
         # What has failed is tried again.
@@ -147,16 +144,15 @@ class TurnStage:
                 self._embedder = load_evolvable(self._profile.turns)
             sealed = self._stage(key, users, closed)
             num_now = sealed["num_turns_embedded"]
-        tables = sealed.pop("tables")
-        failed = tables.pop("rejections", None)
+        failed = sealed["tables"].pop("rejections", None)
         rejections = self._files.get_table(failed).to_pylist() if failed else []
-        return sealed | {
-            "key": key,
-            "tables": json.dumps(tables),
-            "rejections": json.dumps(rejections),
-            "num_turns_embedded_now": num_now,
-            "embed_s": time.monotonic() - started_s,
-        }
+        return UsersRead(
+            key=key,
+            **sealed,
+            rejections=tuple(UnreadUser(**row) for row in rejections),
+            num_turns_embedded_now=num_now,
+            embed_s=time.monotonic() - started_s,
+        )
 
     def _stage(self, key: str, users: list[UserTurns], closed: list[dict]) -> dict:
         turns, states, rejections = [row | {"vector": None} for row in closed], [], []
@@ -240,19 +236,19 @@ class TurnStage:
 
     # --- what is read ---------------------------------------------------------------------------------
 
-    def _users(self, item: dict) -> tuple[list[UserTurns], list[dict]]:
-        """The item's users, and closed rows of theirs that are to be staged as well."""
-        of_user: dict[str, dict[str, dict]] = {user_id: {} for user_id in item["users"]}
-        gone, closed = set(item["closed"]), []
-        for where in in_lists("user_id", item["users"]):
+    def _users(self, wanted: UsersToRead) -> tuple[list[UserTurns], list[dict]]:
+        """These users, and closed rows of theirs that are to be staged as well."""
+        of_user: dict[str, dict[str, dict]] = {user_id: {} for user_id in wanted.users}
+        gone, closed = set(wanted.closed), []
+        for where in in_lists("user_id", wanted.users):
             for row in self._rows("turns", self._columns, where if self._anew else f"active AND {where}"):
                 if self._anew and not row["active"]:
                     closed.append(row)
                 elif row["segment_id"] not in gone:
                     of_user[row["user_id"]][row["turn_id"]] = row
-        states = {} if self._anew else read_states(self._store, item["users"])
+        states = {} if self._anew else read_states(self._store, wanted.users)
         new_ids = {user_id: set(turns) if self._anew else set() for user_id, turns in of_user.items()}
-        for path in item["turns"]:
+        for path in wanted.turns:
             for row in self._files.get_table(path).to_pylist():
                 if row["user_id"] in of_user:
                     of_user[row["user_id"]][row["turn_id"]] = row

@@ -157,7 +157,7 @@ class Endpoint:
             tasks = [asyncio.create_task(one(ask)) for ask in asks]
             # When one raises, what is in flight is paid for all the same: hear it out, and keep it.
             await asyncio.wait(tasks)
-            # Of several errors one is raised. The others are looked at too: asyncio logs those that nobody saw.
+            # Of several errors one is raised; asyncio logs those that nobody has looked at.
             failed = [error for task in tasks if (error := task.exception())]
             if failed:
                 raise failed[0]

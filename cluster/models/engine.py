@@ -11,6 +11,7 @@ their prompts: None where the engine takes chat messages.
 
 import contextlib
 import functools
+import io
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from cluster.models.endpoint import (
 from cluster.models.paid_answers import Answer, Responses, request_key
 from cluster.models.prompt import Prompt
 from cluster.models.sources import adapter_folder, base_folder
+from cluster.runtime import tick
 from cluster.store.files import Files
 from schemas.profile import AskedProfile, EncoderProfile, ModelProfile
 
@@ -127,6 +129,7 @@ class VllmEngine:
             max_model_len=profile.max_model_len,
             max_num_seqs=max_num_seqs,
             enable_prefix_caching=True,
+            use_tqdm_on_load=False,
             generation_config="vllm",
             seed=0,
             structured_outputs_config={
@@ -168,7 +171,7 @@ class VllmEngine:
                 [{"prompt_token_ids": request.prompt} for request in requests],
                 [self._params(request.schema) for request in requests],
                 lora_request=self._lora,
-                use_tqdm=False,
+                use_tqdm=_ticking,
             )
         return [
             Reply(
@@ -190,6 +193,21 @@ class VllmEngine:
         # One position after the other; the chosen token's is the first of each.
         logprobs = [answer.logprobs.logprobs[index] for index in answer.logprobs.start_indices]
         return list(zip(found, logprobs, strict=True))
+
+
+def _ticking(items=None, **options):
+    """In place of the progress bar of vLLM: shows nothing, and counts each answer in that of the job."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        monitor_interval = 0
+
+        def update(self, n=1):
+            tick(n)
+            return super().update(n)
+
+    # Asked for with items where vLLM reads prompts, without where it has answered one.
+    return Bar(**options | {"file": io.StringIO()}) if items is None else items
 
 
 def _lora_rank(profile: ModelProfile) -> int:
@@ -225,7 +243,11 @@ class TransformersEngine:
         self._generator = generator
 
     def generate(self, requests: list[Request]) -> list[Reply]:
-        return [self._one(request) for request in requests]
+        replies = []
+        for request in requests:
+            replies.append(self._one(request))
+            tick()
+        return replies
 
     def _one(self, request: Request) -> Reply:
         options = {"max_new_tokens": self._profile.max_tokens, "do_sample": False}

@@ -11,6 +11,7 @@ Where a worker is what is broken, its processes die at every part. So a part tha
 
 import contextlib
 import functools
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -27,18 +28,20 @@ class WorkerSick(Exception):
 
 def this_node() -> str:
     """Id of the cluster's node that this process runs on; empty outside a cluster."""
-    import ray
-
-    return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+    ray = _ray()
+    return ray.get_runtime_context().get_node_id() if ray else ""
 
 
 def dead_nodes() -> frozenset[str]:
     """Ids of the cluster's nodes that are gone."""
-    import ray
+    ray = _ray()
+    return frozenset(node["NodeID"] for node in ray.nodes() if not node["Alive"]) if ray else frozenset()
 
-    if not ray.is_initialized():
-        return frozenset()
-    return frozenset(node["NodeID"] for node in ray.nodes() if not node["Alive"])
+
+def _ray():
+    """Ray where this process is of a cluster; who is, has it imported."""
+    ray = sys.modules.get("ray")
+    return ray if ray and ray.is_initialized() else None
 
 
 class Attempts:

@@ -22,7 +22,6 @@ import json
 import os
 import re
 import sys
-import time
 import tomllib
 import traceback
 import types
@@ -305,44 +304,6 @@ def _module_name(config_class: type) -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_job = spec is not None and spec.name.startswith("jobs.")
     return (spec.name if is_job else config_class.__module__).removesuffix(".__main__")
-
-
-class Progress:
-    """Counts on stderr, at most once every `every_s` seconds; with a total, also the time left."""
-
-    def __init__(self, label: str, unit: str, total: int | None = None, every_s: float = 2.0):
-        self.label, self.unit, self.total, self.every_s = label, unit, total, every_s
-        self.started_s = self.printed_s = time.monotonic()
-        self.done = 0
-
-    def advance(self, count: int, note: str = "") -> None:
-        """Count `count` more units done; `note` is shown behind the counts."""
-        self.done += count
-        now_s = time.monotonic()
-        if now_s - self.printed_s >= self.every_s or self.done == self.total:
-            self.printed_s = now_s
-            print(self._line(now_s - self.started_s, note), file=sys.stderr, flush=True)
-
-    def _line(self, elapsed_s: float, note: str) -> str:
-        rate = self.done / elapsed_s if elapsed_s > 0 else 0.0
-        of_total = f" of {self.total:,}" if self.total is not None else ""
-        left = (
-            f", {duration((self.total - self.done) / rate)} left"
-            if self.total and rate and self.done < self.total
-            else ""
-        )
-        note = f", {note}" if note else ""
-        return f"[{self.label}] {self.done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{note}"
-
-
-def duration(seconds: float) -> str:
-    """12 s, 3 min 05 s, 2 h 07 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
 
 
 def say(message: str) -> None:

@@ -51,6 +51,11 @@ class Watcher:
         """Where the last line belongs. Without this there is no watcher, as where Python calls a job."""
         self._stdout = stdout
 
+    @property
+    def is_a_process(self) -> bool:
+        """Whether this process is a job; not so where Python calls one."""
+        return self._stdout is not None
+
     def opened(self, home: str, run_id: str) -> None:
         self.run_id = run_id
         if self._stdout is not None and self._process is None:

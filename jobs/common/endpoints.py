@@ -2,7 +2,7 @@
 
 import contextlib
 
-from cluster.runtime import PoolConfig, encoder_gpus
+from cluster.runtime import PoolConfig
 from jobs.common.cli import UsageError
 from jobs.common.run import Run
 from schemas.endpoint import EndpointConfig
@@ -37,15 +37,15 @@ def at_endpoint(profile: AskedProfile, given: EndpointConfig, max_cost: float | 
 
 def workers(
     profile: AskedProfile, pool: PoolConfig, store: str, role: str, max_cost: float | None
-) -> tuple[PoolConfig, float, dict]:
-    """Pool, GPUs of an actor, and options of the engine. `role` names its answers in the ledger."""
+) -> tuple[PoolConfig, dict]:
+    """Pool, and options of the engine. `role` names its answers in the ledger."""
     from cluster.store.files import Files
 
     if profile.engine == "openai":
         # One actor keeps the cap, and has as many requests in flight as are wanted.
-        pool = pool.model_copy(update={"min_size": 1, "max_size": 1})
-        return pool, 0.0, {"files": Files(store, "staging"), "role": role, "max_cost": max_cost}
-    return pool, encoder_gpus(pool), pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+        pool = pool.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0.0})
+        return pool, {"files": Files(store, "staging"), "role": role, "max_cost": max_cost}
+    return pool, pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
 
 
 @contextlib.contextmanager

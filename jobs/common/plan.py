@@ -1,8 +1,9 @@
 """Bookkeeping of a backfill: what a run has to do, and what its summary says of it."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
+
+from schemas.carriers import Batch, EmbeddedBatch, UnitCut
 
 
 @dataclass
@@ -22,20 +23,20 @@ class Plan:
     num_forgotten: int = 0
     """Sessions that were left out, or have turns that were, because of jobs.forget."""
     known_rejections: int = 0
-    batches: list[dict] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
     closed_segments: list[str] = field(default_factory=list)
     rejections: list[dict] = field(default_factory=list)
 
-    def add(self, result: dict, staging) -> None:
+    def add(self, result: UnitCut, staging) -> None:
         for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten"):
-            setattr(self, name, getattr(self, name) + result[name])
-        self.batches += result["batches"]
-        self.closed_segments += result["closed_segments"]
-        self.num_pending += sum(batch["num_segments"] for batch in result["batches"])
+            setattr(self, name, getattr(self, name) + getattr(result, name))
+        self.batches += result.batches
+        self.closed_segments += result.closed_segments
+        self.num_pending += sum(batch.num_segments for batch in result.batches)
         for name in ("num_other_language", "num_tokens"):
-            setattr(self, name, getattr(self, name) + sum(batch[name] for batch in result["batches"]))
-        if result["rejections"]:
-            self.rejections += staging.get_table(result["rejections"]).to_pylist()
+            setattr(self, name, getattr(self, name) + sum(getattr(batch, name) for batch in result.batches))
+        if result.rejections:
+            self.rejections += staging.get_table(result.rejections).to_pylist()
 
     def reject(self, rows: list[dict], store) -> None:
         """Rows of REJECTIONS_SCHEMA, of which those that the store has already are only counted."""
@@ -59,20 +60,14 @@ class Plan:
         }
 
 
-def in_order(rows: list[dict], batch_ids: list[str]) -> list[dict]:
-    """Rows of batches in the order of these ids: workers give them back as they are done."""
-    places = {batch_id: place for place, batch_id in enumerate(batch_ids)}
-    return sorted(rows, key=lambda row: places[row["batch_id"]])
-
-
-def staged_tables(done: list[dict]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def staged_tables(done: list[EmbeddedBatch]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Staged files of embedded batches, as Store.commit takes them: `inserts` and `replaces`.
 
     Rejections replace: what is tried again in vain must not stand twice.
     """
     inserts: dict[str, list[str]] = {}
-    for row in done:
-        for table, path in json.loads(row["tables"]).items():
+    for batch in done:
+        for table, path in batch.tables.items():
             inserts.setdefault(table, []).append(path)
     return inserts, {"rejections": inserts.pop("rejections", [])}
 
@@ -101,7 +96,7 @@ class Workers:
         return self.given_back.total() >= MAX_GIVEN_BACK * max(self.num_workers, len(self.given_back))
 
 
-def batch_counts(done: list[dict]) -> dict:
+def batch_counts(done: list[EmbeddedBatch]) -> dict:
     """Sums over the batches, for the summary. What earlier attempts had encoded counts no tokens here."""
     names = [
         "num_segments_encoded",
@@ -111,10 +106,10 @@ def batch_counts(done: list[dict]) -> dict:
         "cached_tokens",
         "output_tokens",
     ]
-    return {name: sum(row[name] for row in done) for name in names}
+    return {name: sum(getattr(batch, name) for batch in done) for name in names}
 
 
-def encode_times(done: list[dict]) -> dict:
+def encode_times(done: list[EmbeddedBatch]) -> dict:
     """Outcomes and actor seconds of the encode stage, for the summary."""
     counts = [
         "num_calls",
@@ -126,4 +121,4 @@ def encode_times(done: list[dict]) -> dict:
         "num_refused",
     ]
     seconds = ["encode_load_s", "encode_s", "embed_load_s", "embed_s"]
-    return {name: round(sum(row[name] for row in done), 2) for name in (*counts, *seconds)}
+    return {name: round(sum(getattr(batch, name) for batch in done), 2) for name in (*counts, *seconds)}

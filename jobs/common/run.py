@@ -5,27 +5,76 @@ profiles, the versions of the packages. It is there from the beginning, with the
 the end how the run ended: done, unchanged, dry_run, failed, interrupted.
 """
 
+import atexit
 import contextlib
 import datetime as dt
 import functools
 import importlib.metadata
 import json
+import os
 import time
 import tomllib
 import uuid
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
+from pydantic import model_validator
+
 from cluster.profiles import SHIPPED
-from cluster.runtime import hide_secrets
+from cluster.runtime import ClusterConfig, ClusterError, hide_secrets, is_local
+from cluster.runtime import connect as connect_cluster
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.ending import watcher
-from schemas.profile import EmbedderProfile
+from schemas.profile import EmbedderProfile, ModelProfile
 from schemas.training import PROFILE_FILE
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 PACKAGES = ("ray", "lancedb", "pyarrow", "transformers")
+
+
+class StagesConfig(JobConfig):
+    """Base of the config of a job that runs stages."""
+
+    local: bool = False
+    """Run the stages in this process, one item after the other, without Ray: quicker for small work. The same
+    as `local = true` in [cluster]."""
+    cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _check_local(self):
+        if self.local:
+            self.cluster.check_local()
+        return self
+
+    @property
+    def runs_on(self) -> ClusterConfig:
+        """`cluster`, with the option."""
+        return self.cluster.model_copy(update={"local": self.local or self.cluster.local})
+
+
+def connect(cluster: ClusterConfig) -> None:
+    """Connect to the cluster, or to none where it is `local`. JobError when it does not start."""
+    if cluster.local and watcher.is_a_process:
+        # The last thing of all: native libraries list there what they have left.
+        atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+    try:
+        connect_cluster(cluster)
+    except ClusterError as error:
+        raise JobError(str(error)) from error
+
+
+def check_engine(profile: ModelProfile) -> None:
+    """JobError where the stages run in this process and the profile's engine is not installed here."""
+    if is_local() and getattr(profile, "engine", "vllm") == "vllm" and not find_spec("vllm"):
+        raise JobError(
+            f"profile {profile.name!r}: its engine is vLLM, which is not installed here; install it (make "
+            "setup), or leave --local out where workers have it. An encoder can also be run by transformers: "
+            "copy its profile to a TOML file, set engine = 'transformers' in it, leave min_confidence out, "
+            "and pass the file with --profile. That is another encoder, with a fingerprint of its own: its "
+            "answers may differ"
+        )
 
 
 class Run:

@@ -5,27 +5,29 @@ work itself is in cluster.evolvable.turns.
 """
 
 import hashlib
-import json
 import uuid
+from collections.abc import Iterable
 
-from cluster.runtime import PoolConfig, actor_options
-from jobs.common.cli import Progress
+from cluster.runtime import PoolConfig, Progress, Stage, run_stage
+from schemas.carriers import EmbeddedBatch, UsersRead, UsersToRead
 from schemas.identity import joined
 from schemas.profile import EmbedderProfile
 
 
-def changed_users(store, done: list[dict], closed_segments: list[str]) -> dict[str, dict]:
+def changed_users(
+    store, done: Iterable[EmbeddedBatch], closed_segments: list[str]
+) -> dict[str, dict[str, list[str]]]:
     """Users whose turns have to be read: user id -> `turns` (staged files) and `closed` (segment ids).
 
-    Those with new turns (`done`: results of the embed stage, with the `path` of their staged turns), with
-    segments that the run closes, and those that the store holds turns but no memory of.
+    Those with new turns in the batches that are `done`, with segments that the run closes, and those that
+    the store holds turns but no memory of.
     """
     from cluster.store.store import in_lists
 
     users: dict[str, dict] = {}
     for batch in done:
-        for user_id in json.loads(batch["users"]):
-            _entry(users, user_id)["turns"].append(batch["path"])
+        for user_id in batch.users:
+            _entry(users, user_id)["turns"].append(batch.tables["turns"])
     for where in in_lists("segment_id", closed_segments):
         for row in store.rows("segments", ["user_id", "segment_id"], f"active AND {where}").to_pylist():
             _entry(users, row["user_id"])["closed"].append(row["segment_id"])
@@ -46,10 +48,8 @@ def _entry(users: dict[str, dict], user_id: str) -> dict:
 
 def read_users(
     store, profile: EmbedderProfile, users: dict[str, dict], pool: PoolConfig, *, anew: bool = False
-) -> list[dict]:
-    """Users -> actors -> staged turns and memories; returns results of cluster.evolvable.turns.TurnStage."""
-    import ray
-
+) -> list[UsersRead]:
+    """Users -> actors -> staged turns and memories."""
     from cluster.evolvable.turns import TurnStage
     from cluster.store.files import Files
 
@@ -59,61 +59,57 @@ def read_users(
         group = names[start : start + pool.num_users]
         paths = sorted({path for user_id in group for path in users[user_id]["turns"]})
         closed = [segment_id for user_id in group for segment_id in users[user_id]["closed"]]
-        item = {"users": group, "turns": paths, "closed": closed}
-        items.append({"item": json.dumps(item)})
-    if not items:
-        return []
-    rows = ray.data.from_items(items, override_num_blocks=min(len(items), 4096)).map(
-        TurnStage,
-        fn_constructor_args=(store.uri, profile, Files(store.uri, "staging"), uuid.uuid4().hex),
-        fn_constructor_kwargs={"anew": anew},
-        **actor_options(pool, pool.num_gpus or 0),
+        items.append(UsersToRead(tuple(group), tuple(paths), tuple(closed)))
+    arguments = {
+        "uri": store.uri,
+        "profile": profile,
+        "files": Files(store.uri, "staging"),
+        "attempt": uuid.uuid4().hex,
+        "anew": anew,
+    }
+    progress = Progress("turns", "users", len(names))
+    found = run_stage(
+        items, Stage(TurnStage, arguments, pool), progress=progress, count=lambda part: part.num_users
     )
-    progress, found = Progress("turns", "users", len(names)), []
-    for row in rows.iter_rows():
-        found.append(row)
-        progress.advance(row["num_users"])
-    return sorted(found, key=lambda row: row["key"])
+    return sorted(found, key=lambda part: part.key)
 
 
-def paths_of(found: list[dict]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def paths_of(found: list[UsersRead]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Staged files of results, as Store.commit takes them: `inserts` and `replaces`."""
     turns: dict[bool, list[str]] = {False: [], True: []}
     states = []
-    for row in found:
-        tables = json.loads(row["tables"])
-        turns[row["replaces"]] += [tables["turns"]] if "turns" in tables else []
-        states += [tables["states"]] if "states" in tables else []
+    for part in found:
+        turns[part.replaces] += [part.tables["turns"]] if "turns" in part.tables else []
+        states += [part.tables["states"]] if "states" in part.tables else []
     return {"turns": turns[False]}, {"turns": turns[True], "states": states}
 
 
-def rejection_rows(found: list[dict]) -> list[dict]:
+def rejection_rows(found: list[UsersRead]) -> list[dict]:
     """Rows of REJECTIONS_SCHEMA, one for each user whose turns could not be read."""
     from cluster.backfill.redact import redact, shown_id
 
     return [
         {
             "rejection_id": hashlib.sha256(
-                joined("embedder", item["user_id"], item["detail"]).encode()
+                joined("embedder", user.user_id, user.detail).encode()
             ).hexdigest()[:32],
             "stage": "embedder",
-            "source": f"user:{shown_id(item['user_id'])}",
-            "user_id": item["user_id"],
+            "source": f"user:{shown_id(user.user_id)}",
+            "user_id": user.user_id,
             "session_id": None,
             "reason": "embedder_error",
-            "detail": redact(item["detail"]).text
-            + "; the turns have no vectors, the next backfill tries again",
+            "detail": redact(user.detail).text + "; the turns have no vectors, the next backfill tries again",
             "raw": "",
         }
-        for row in found
-        for item in json.loads(row["rejections"])
+        for part in found
+        for user in part.rejections
     ]
 
 
-def counts_of(found: list[dict]) -> dict:
+def counts_of(found: list[UsersRead]) -> dict:
     """For the summary."""
     return {
-        "num_users_read": sum(row["num_users"] for row in found),
-        "num_users_rejected": sum(len(json.loads(row["rejections"])) for row in found),
-        "num_turns_embedded": sum(row["num_turns_embedded_now"] for row in found),
+        "num_users_read": sum(part.num_users for part in found),
+        "num_users_rejected": sum(len(part.rejections) for part in found),
+        "num_turns_embedded": sum(part.num_turns_embedded_now for part in found),
     }

@@ -10,11 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
+from cluster.runtime import PoolConfig, Progress, Stage, run_stage
 from jobs.common.choice import choose_decider
-from jobs.common.cli import JobConfig, JobError, Progress, UsageError, say
+from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.endpoints import paying, workers
-from jobs.common.run import Run
+from jobs.common.run import Run, StagesConfig, check_engine, connect
+from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile
 
@@ -73,7 +74,7 @@ class UpdateSettings(JobConfig):
     embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
 
 
-class UpdateConfig(UpdateSettings):
+class UpdateConfig(UpdateSettings, StagesConfig):
     """Settings of one consolidation."""
 
     store: str
@@ -83,7 +84,6 @@ class UpdateConfig(UpdateSettings):
     consolidation with the same decider. It also asks for what a rollback took out."""
     dry_run: bool = False
     """Find candidates and count what deciding them costs; decide and change nothing."""
-    cluster: ClusterConfig = ClusterConfig()
 
 
 def consolidate(config: UpdateConfig, store, lease) -> dict:
@@ -97,7 +97,9 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
     if not config.dry_run:
         restore(config, store, lease, embedder)
     with new_run("consolidate", config, store, profile) as this:
-        connect(config.cluster)
+        connect(config.runs_on)
+        if profile and not config.dry_run:
+            check_engine(profile)
         files = Files(config.store, f"staging/consolidate/{this.run_id}")
         # What a killed run had planned is of no use; the answers that it paid for lie elsewhere.
         old = Files(config.store, "staging/consolidate")
@@ -116,7 +118,7 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
         with this.stage("decide"), paying(this, profile, config.store, "decider"):
             done = decide(config, profile, settings, groups, files)
         this.counts |= decide_counts(done)
-        if any(row["is_stopped"] or row["failure"] for row in done):
+        if any(group.is_stopped or group.failure for group in done):
             files.delete(files.paths())
             return stop(config, this, done)
         with this.stage("embed"):
@@ -169,13 +171,11 @@ def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> No
 
 
 def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None, files):
-    """Users with new memories, in groups -> staged memories and pairs: counts a group, and the settings."""
-    import ray
-
+    """Users with new memories, in groups -> staged memories and pairs; the planned groups, the settings."""
     from cluster.consolidate.pairs import pairs_fingerprint
     from cluster.consolidate.plan import Settings, plan_group
     from cluster.consolidate.rules import rules_fingerprint
-    from cluster.consolidate.stages import estimate_group
+    from cluster.consolidate.stages import plan_for_model
     from cluster.consolidate.verdicts import undone_runs
 
     if profile:
@@ -199,23 +199,13 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     groups = group_users(store, settings)
     if not groups:
         return [], settings
-    shared = ray.put((groups, settings, files))
-
-    def step(row: dict) -> dict:
-        groups, settings, files = ray.get(shared)
-        group_id = f"{row['id']:06}"
-        found = plan_group(group_id, groups[row["id"]], settings, files)
-        if profile is not None:
-            found |= estimate_group(group_id, profile, settings, files)
-        return {"result": json.dumps(found)}
-
+    arguments = {"settings": settings, "files": files}
+    stage = (
+        Stage(plan_for_model, arguments | {"profile": profile}) if profile else Stage(plan_group, arguments)
+    )
+    items = [UserGroup(f"{number:06}", tuple(users)) for number, users in enumerate(groups)]
     progress = Progress("plan", "groups of users", len(groups))
-    found = []
-    rows = ray.data.range(len(groups), override_num_blocks=len(groups)).map(step, num_cpus=1)
-    for row in rows.iter_rows():
-        found.append(json.loads(row["result"]))
-        progress.advance(1)
-    return sorted(found, key=lambda group: group["group_id"]), settings
+    return list(run_stage(items, stage, progress=progress, in_order=True)), settings
 
 
 def delta(config: UpdateConfig, store, fingerprint: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
@@ -270,53 +260,43 @@ def group_users(store, settings) -> list[list[str]]:
 
 
 def decide(
-    config: UpdateConfig, profile: DeciderProfile | None, settings, groups: list[dict], files
-) -> list[dict]:
-    """Planned groups -> deciders -> staged decisions and revisions: counts a group."""
-    import ray
+    config: UpdateConfig, profile: DeciderProfile | None, settings, groups: list[PlannedGroup], files
+) -> list[DecidedGroup]:
+    """Planned groups -> deciders -> staged decisions and revisions."""
+    from cluster.consolidate.budget import budget_for_all
+    from cluster.consolidate.stages import DecideStage, decide_group
 
-    from cluster.consolidate.budget import SharedBudget
-    from cluster.consolidate.stages import DecideStage
-
-    pending = [group for group in groups if group["num_targets"] or group["num_repeats"]]
+    pending = [group for group in groups if group.num_targets or group.num_repeats]
     if not pending:
         return []
-    dataset = ray.data.from_items(pending, override_num_blocks=len(pending))
+    arguments = {"settings": settings, "files": files}
     if profile is None:
         # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
-        kind = config.decider
-        rows = dataset.map(lambda row: DecideStage(None, settings, files, {}, kind=kind)(row), num_cpus=1)
+        stage = Stage(decide_group, arguments | {"kind": config.decider})
     else:
-        pool, num_gpus, engine = workers(
-            profile, config.decider_pool, config.store, "decider", config.max_cost
-        )
-        budget = SharedBudget(config.max_calls, config.max_decider_tokens)
-        rows = dataset.map(
-            DecideStage,
-            fn_constructor_args=(profile, settings, files, engine, budget),
-            **actor_options(pool, num_gpus),
-        )
-    done = []
-    progress = Progress("decide", "targets", sum(group["num_targets"] for group in pending))
-    for row in rows.iter_rows():
-        done.append(row)
-        progress.advance(row["num_targets"], f"{row['num_deleted'] + row['num_rewritten']} changed")
-    return sorted(done, key=lambda row: row["group_id"])
+        pool, engine = workers(profile, config.decider_pool, config.store, "decider", config.max_cost)
+        budget = budget_for_all(config.max_calls, config.max_decider_tokens)
+        arguments |= {"profile": profile, "engine": engine, "budget": budget}
+        stage = Stage(DecideStage, arguments, pool, wants_gpu=True)
+    done = run_stage(
+        pending,
+        stage,
+        progress=Progress("decide", "targets", sum(group.num_targets for group in pending)),
+        count=lambda group: group.num_targets,
+        note=lambda group: f"{group.num_deleted + group.num_rewritten} changed",
+        in_order=True,
+    )
+    return list(done)
 
 
-def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[dict], files) -> None:
+def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[DecidedGroup], files) -> None:
     """Groups with rewritten texts -> embedders -> staged rows with their own vectors."""
-    import ray
-
     from cluster.consolidate.stages import EmbedRevisions
 
-    if rewritten := [row for row in done if row["num_rewritten"]]:
+    if rewritten := [group for group in done if group.num_rewritten]:
         check_embedder(embedder)
-        ray.data.from_items(rewritten, override_num_blocks=len(rewritten)).map(
-            EmbedRevisions,
-            fn_constructor_args=(embedder, files),
-            **actor_options(config.embedder_pool, config.embedder_pool.num_gpus or 0),
-        ).materialize()
+        stage = Stage(EmbedRevisions, {"profile": embedder, "files": files}, config.embedder_pool)
+        list(run_stage(rewritten, stage))
 
 
 def check_embedder(profile: EmbedderProfile) -> None:
@@ -332,7 +312,7 @@ def check_embedder(profile: EmbedderProfile) -> None:
         )
 
 
-def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bool:
+def publish(this: Run, embedder: EmbedderProfile, done: list[DecidedGroup], store) -> bool:
     """Commit decisions and revisions as one run; False when there is nothing to commit."""
     from cluster.consolidate.verdicts import verdicts_path
     from cluster.store.files import Files
@@ -340,7 +320,11 @@ def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bo
     staging = Files(this.config.store, "staging")
     folder = f"consolidate/{this.run_id}"
     replaces = {
-        table: [f"{folder}/{row['group_id']}/{table}.parquet" for row in done if row[f"num_rows_{table}"]]
+        table: [
+            f"{folder}/{group.group_id}/{table}.parquet"
+            for group in done
+            if getattr(group, f"num_rows_{table}")
+        ]
         for table in ("decisions", "records")
     }
     if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
@@ -355,25 +339,25 @@ def publish(this: Run, embedder: EmbedderProfile, done: list[dict], store) -> bo
 # --- checks and counts --------------------------------------------------------------------------------
 
 
-def plan_counts(groups: list[dict]) -> dict:
+def plan_counts(groups: list[PlannedGroup]) -> dict:
     """For the summary. Calls and tokens are what the first look expects: a rewritten source may add some."""
     names = (
         *("num_users", "num_memories", "num_new", "num_pairs", "num_repeats", "num_targets"),
-        # Only a model's plan has these: rules cost nothing.
+        # None where no model decides: rules cost nothing.
         *("expected_calls", "expected_tokens"),
     )
-    return {name: sum(group.get(name, 0) for group in groups) for name in names}
+    return {name: sum(getattr(group, name) for group in groups) for name in names}
 
 
-def decide_counts(done: list[dict]) -> dict:
+def decide_counts(done: list[DecidedGroup]) -> dict:
     """Sums over the groups, for the summary."""
     names = [
         *("num_decisions", "num_decisions_known", "num_united", "num_deleted", "num_rewritten"),
         *("num_refused", "num_failed", "num_calls", "spent_tokens"),
         *("prompt_tokens", "cached_tokens", "output_tokens"),
     ]
-    return {name: sum(row[name] for row in done) for name in names} | {
-        "num_layers": max((row["num_layers"] for row in done), default=0)
+    return {name: sum(getattr(group, name) for group in done) for name in names} | {
+        "num_layers": max((group.num_layers for group in done), default=0)
     }
 
 
@@ -391,12 +375,12 @@ def check_caps(config: UpdateSettings, this: Run) -> None:
             )
 
 
-def stop(config: UpdateSettings, this: Run, done: list[dict]) -> dict:
+def stop(config: UpdateSettings, this: Run, done: list[DecidedGroup]) -> dict:
     """No more can be decided: the summary where the cap on costs is reached; JobError where another one is,
     or where the model cannot be asked."""
-    if failure := next((row["failure"] for row in done if row["failure"]), ""):
+    if failure := next((group.failure for group in done if group.failure), ""):
         raise JobError(f"decide: {failure}. Nothing was changed, and what was answered is kept")
-    if cap := next((row["cap"] for row in done if row["cap"]), ""):
+    if cap := next((group.cap for group in done if group.cap), ""):
         say(
             f"[decide] max_cost={config.max_cost}: reached, with questions left ({cap}). Nothing was "
             "changed, and what was answered is kept: run the same command with a higher cap to go on"

@@ -13,12 +13,13 @@ a crash, or with higher caps, and nothing is paid for twice.
 """
 
 import hashlib
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.common.cli import JobError, UsageError, main, say
-from jobs.common.run import Run, absolute, load_profile
+from jobs.common.run import Run, absolute, connect, load_profile
 from jobs.distill.config import DistillConfig
+from schemas.carriers import CheckedPart, JudgedPart
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile
 
@@ -41,7 +42,6 @@ def run(config: DistillConfig) -> dict:
 def encoder(config: DistillConfig) -> dict:
     """archive -> segments -> teacher -> verifier -> judge -> set."""
     from cluster.backfill.archive import ArchiveError, list_files
-    from cluster.runtime import connect
     from cluster.store.files import Files
     from jobs.distill.leaks import read_leaks
     from jobs.distill.segments import collect, cut, judge, spent, teach
@@ -64,7 +64,7 @@ def encoder(config: DistillConfig) -> dict:
         writes="output",
     ) as this:
         sources = made_by(config, profiles)
-        connect(config.cluster)
+        connect(config.runs_on)
         staging = Files(config.output, "staging")
         staging.delete(staging.paths())
         with this.stage("cut"):
@@ -203,26 +203,27 @@ def made_by(config: DistillConfig, profiles: dict) -> dict:
     }
 
 
-def asked(done: list[dict]) -> dict:
+def asked(done: Sequence[CheckedPart]) -> dict[str, int]:
     """What this run asked of teacher and judge."""
     counts: dict[str, int] = {}
-    for row in done:
-        for role in ("teach", "judge"):
-            for name, count in json.loads(row.get(f"{role}_counts", "{}")).items():
+    for part in done:
+        judge_counts = part.judge_counts if isinstance(part, JudgedPart) else {}
+        for role, asked in (("teach", part.teach_counts), ("judge", judge_counts)):
+            for name, count in asked.items():
                 name = name.replace("num_", f"num_{role}_")
                 counts[name] = counts.get(name, 0) + count
     return counts
 
 
-def left(done: list[dict], found) -> int:
+def left(done: Sequence[CheckedPart], found) -> int:
     """Segments that a cap or a failure left without an answer or without a judgement."""
-    return sum(row["num_left"] for row in done) + found.left_out["not_judged"]
+    return sum(part.num_left for part in done) + found.left_out["not_judged"]
 
 
-def outcome(config: DistillConfig, done: list[dict], found) -> tuple[str, str]:
+def outcome(config: DistillConfig, done: Sequence[CheckedPart], found) -> tuple[str, str]:
     """Status of the run, and the error where it has one."""
     counts = asked(done)
-    if error := next((row["error"] for row in done if row["error"]), ""):
+    if error := next((part.error for part in done if part.error), ""):
         return "failed", f"{error}. What was answered before is kept"
     for role in ("teach", "judge"):
         num_failed, num_asked = counts.get(f"num_{role}_failed", 0), counts.get(f"num_{role}_asked", 0)

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from cluster.models.endpoint import EndpointConfig
-from cluster.runtime import ClusterConfig, PoolConfig
-from jobs.common.cli import JobConfig
+from cluster.runtime import PoolConfig
+from jobs.common.run import StagesConfig
 
 
 class EnginePool(PoolConfig):
@@ -20,7 +20,7 @@ class EnginePool(PoolConfig):
     """Share of a GPU's memory that vLLM takes."""
 
 
-class DistillConfig(JobConfig):
+class DistillConfig(StagesConfig):
     """Settings of a distillation."""
 
     task: Literal["encoder", "decider", "fact_qa", "evolvable"] = "encoder"
@@ -125,7 +125,6 @@ class DistillConfig(JobConfig):
     judge_pool: EnginePool = EnginePool()
     check_pool: PoolConfig = PoolConfig(max_size=4, num_cpus=0.5)
     """Actors that verify and write examples."""
-    cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _check(self):

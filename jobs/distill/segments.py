@@ -10,27 +10,25 @@ then dropped.
 
 import functools
 import hashlib
-import json
-import pickle
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cluster.runtime import PoolConfig, actor_options, encoder_gpus
-from jobs.common.cli import Progress
+from cluster.runtime import Progress, Stage, run_stage
+from jobs.common.run import check_engine
 from jobs.distill.config import DistillConfig, EnginePool
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
+from schemas.carriers import ArchiveFile, CheckedPart, JudgedPart, Part
 from schemas.judge import JudgeProfile, scores_schema
 from schemas.profile import EncoderProfile
-
-MAX_BLOCKS = 4096
 
 
 @dataclass
 class Plan:
     """What the archive gives. `parts` are references for the teacher."""
 
-    parts: list[dict] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
     counts: Counter = field(default_factory=Counter)
 
@@ -38,139 +36,100 @@ class Plan:
 def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str], leaks: Leaks) -> Plan:
     """Archive -> staged batches of segments -> the parts of them that are worth asking about."""
     import numpy as np
-    import ray
 
-    from cluster.backfill.archive import inspect_file, plan_units
-    from cluster.backfill.encoder import skipped
-    from cluster.backfill.ledger import Ledger
-    from cluster.backfill.stages import cut_unit, plan_path
-    from cluster.distill.examples import NUM_HASHES, duplicates, said, signature
-    from schemas.store import SEGMENTS_SCHEMA
+    from cluster.backfill.archive import inspect, plan_units
+    from cluster.distill.examples import NUM_HASHES, cut_for_student, duplicates
 
-    def inspect(row: dict) -> dict:
-        return {"found": pickle.dumps(inspect_file(config.archive, row["item"]))}
-
-    found = ray.data.from_items(paths, override_num_blocks=min(len(paths), MAX_BLOCKS)).map(inspect)
-    inspected = [pickle.loads(row["found"]) for row in found.iter_rows()]
-    units = plan_units(inspected, config.limit_sessions)
-    shared = ray.put(
-        {
-            "archive": config.archive,
-            "profile": profile,
-            "ledger": Ledger.of(SEGMENTS_SCHEMA.empty_table()),
-            "batch_size": config.batch_size,
-            "files": files,
-            "leave_out": leaks,
-        }
+    inspected = list(
+        run_stage([ArchiveFile(path) for path in paths], Stage(inspect, {"archive": config.archive}))
     )
-    all_units = ray.put(units)
-
-    def step(row: dict) -> dict:
-        arguments = ray.get(shared)
-        result = cut_unit(ray.get(all_units)[row["id"]], **arguments)
-        ids, signatures, num_cut = [], [], 0
-        for batch in result["batches"]:
-            segments = arguments["files"].get_table(plan_path(batch["batch_id"])).to_pylist()
-            num_cut += len(segments)
-            segments = [segment for segment in segments if not skipped(segment, profile)]
-            ids.append([segment["segment_id"] for segment in segments])
-            signatures += [signature(said(segment)) for segment in segments]
-        result["num_not_shown"] = num_cut - len(signatures)
-        packed = np.array(signatures, "i4").tobytes()
-        return {"result": json.dumps(result), "ids": json.dumps(ids), "signatures": packed}
-
-    plan, batches, packed = Plan(), [], []
-    plan.counts["num_rejections"] = sum(len(item["bad"]) for item in inspected)
-    progress = Progress("cut", "sessions", sum(unit.num_rows_read for unit in units))
-    if units:
-        rows = ray.data.range(len(units), override_num_blocks=min(len(units), MAX_BLOCKS)).map(step)
-        for row in rows.iter_rows():
-            result = json.loads(row["result"])
-            for name in ("num_sessions", "num_segments", "num_redactions", "num_rejections"):
-                plan.counts[name] += result[name]
-            num_left_out = sum(result["left_out"].values())
-            plan.left_out.update(result["left_out"])
-            plan.left_out["not_shown_to_the_student"] += result["num_not_shown"]
-            position = 0
-            for batch, ids in zip(result["batches"], json.loads(row["ids"]), strict=True):
-                size = len(ids) * NUM_HASHES * 4
-                batches.append((batch["batch_id"], ids, row["signatures"][position : position + size]))
-                position += size
-            progress.advance(result["num_sessions"] + result["num_rejections"] + num_left_out)
+    units = plan_units(inspected, config.limit_sessions)
+    arguments = {
+        "archive": config.archive,
+        "profile": profile,
+        "batch_size": config.batch_size,
+        "files": files,
+        "leave_out": leaks,
+    }
+    plan, shown = Plan(), []
+    plan.counts["num_rejections"] = sum(len(found.bad) for found in inspected)
+    for unit in run_stage(
+        units,
+        Stage(cut_for_student, arguments),
+        progress=Progress("cut", "sessions", sum(unit.num_rows_read for unit in units)),
+        count=lambda unit: unit.cut.num_sessions + unit.cut.num_rejections + sum(unit.cut.left_out.values()),
+    ):
+        for name in ("num_sessions", "num_segments", "num_redactions", "num_rejections"):
+            plan.counts[name] += getattr(unit.cut, name)
+        plan.left_out.update(unit.cut.left_out)
+        plan.left_out["not_shown_to_the_student"] += unit.num_not_shown
+        shown += unit.shown
     # Which of two duplicates stays must not depend on the order in which workers finish.
-    batches.sort()
-    packed = b"".join(signatures for *_, signatures in batches)
+    shown.sort(key=lambda batch: batch.batch_id)
+    packed = b"".join(batch.signatures for batch in shown)
     is_duplicate = duplicates(np.frombuffer(packed, "i4").reshape(-1, NUM_HASHES), config.near_duplicate)
     plan.left_out["duplicate_segment"] = int(is_duplicate.sum())
-    all_ids = [segment_id for _, ids, _ in batches for segment_id in ids]
+    all_ids = [segment_id for batch in shown for segment_id in batch.segment_ids]
     wanted = [item for item, is_twin in zip(all_ids, is_duplicate, strict=True) if not is_twin]
     if config.max_segments and len(wanted) > config.max_segments:
         plan.left_out["over_max_segments"] = len(wanted) - config.max_segments
         wanted = sorted(wanted, key=lambda item: draw(item, config.seed))[: config.max_segments]
     wanted = set(wanted)
-    for batch_id, ids, _ in batches:
-        if chosen := [item for item in ids if item in wanted]:
+    for batch in shown:
+        if chosen := tuple(item for item in batch.segment_ids if item in wanted):
             part_id = hashlib.sha256("".join(chosen).encode()).hexdigest()[:24]
-            plan.parts.append({"part_id": part_id, "batch_id": batch_id, "segment_ids": chosen})
+            plan.parts.append(Part(part_id, batch.batch_id, chosen))
     plan.counts["num_segments_asked"] = len(wanted)
     return plan
 
 
 def teach(
     config: DistillConfig, files, student: EncoderProfile, teacher: EncoderProfile, plan: Plan
-) -> list[dict]:
-    """Parts -> answers -> checked examples. Returns a row of counts and references a part."""
-    import ray
-
+) -> list[CheckedPart]:
+    """Parts -> answers -> checked examples."""
     from cluster.distill.examples import CheckStage
     from cluster.distill.teacher import TeachStage
 
+    if config.teacher == "vllm":
+        check_engine(teacher)
     make = functools.partial(make_teacher, config, teacher)
-    pool, num_gpus = model_pool(config, "teacher")
-    rows = (
-        ray.data.from_items(plan.parts, override_num_blocks=min(len(plan.parts), MAX_BLOCKS))
-        .map(TeachStage, fn_constructor_args=(files, make), **actor_options(pool, num_gpus))
-        .map(
-            CheckStage,
-            fn_constructor_args=(student, files, config.teacher == "gold"),
-            **actor_options(config.check_pool, 0),
-        )
-    )
-    return _consume(rows, "teach", plan.parts)
+    teaching = Stage(TeachStage, {"files": files, "make": make}, **model_pool(config, "teacher"))
+    is_gold = config.teacher == "gold"
+    checking = Stage(CheckStage, {"profile": student, "files": files, "is_gold": is_gold}, config.check_pool)
+    return _through("teach", plan.parts, teaching, checking)
 
 
-def judge(config: DistillConfig, files, profile: JudgeProfile, parts: list[dict]) -> list[dict]:
+def judge(
+    config: DistillConfig, files, profile: JudgeProfile, parts: Sequence[CheckedPart]
+) -> list[JudgedPart]:
     """Checked parts -> judged parts. A pass of its own, so that two models never share a GPU."""
-    import ray
-
     from cluster.distill.judge import JudgeStage
 
-    make = functools.partial(make_judge, config, profile)
-    pool, num_gpus = model_pool(config, "judge")
-    rows = ray.data.from_items(parts, override_num_blocks=min(len(parts), MAX_BLOCKS)).map(
-        JudgeStage, fn_constructor_args=(files, config.min_score, make), **actor_options(pool, num_gpus)
-    )
-    return _consume(rows, "judge", parts)
+    if config.judge == "vllm":
+        check_engine(profile)
+    arguments = {
+        "files": files,
+        "min_score": config.min_score,
+        "make": functools.partial(make_judge, config, profile),
+    }
+    return _through("judge", parts, Stage(JudgeStage, arguments, **model_pool(config, "judge")))
 
 
-def _consume(rows, label: str, parts: list[dict]) -> list[dict]:
-    done = []
-    progress = Progress(label, "segments", sum(len(part["segment_ids"]) for part in parts))
-    for row in rows.iter_rows():
-        done.append(row)
-        progress.advance(len(row["segment_ids"]))
-    return sorted(done, key=lambda row: row["part_id"])
+def _through(label: str, parts: Sequence[Part], *stages: Stage) -> list:
+    progress = Progress(label, "segments", sum(len(part.segment_ids) for part in parts))
+    done = run_stage(parts, *stages, progress=progress, count=lambda part: len(part.segment_ids))
+    return sorted(done, key=lambda part: part.part_id)
 
 
-def model_pool(config: DistillConfig, role: str) -> tuple[PoolConfig, float]:
-    """Pool and GPUs per actor of teacher or judge."""
+def model_pool(config: DistillConfig, role: str) -> dict:
+    """`pool` and `wants_gpu` of the stage of teacher or judge."""
     kind, pool = getattr(config, role), getattr(config, f"{role}_pool")
     if kind in ("rules", "gold"):
-        return config.check_pool, 0
+        return {"pool": config.check_pool}
     if kind == "openai":
         # One actor keeps the caps, and has as many requests in flight as are wanted.
-        return pool.model_copy(update={"min_size": 1, "max_size": 1}), 0
-    return pool, encoder_gpus(pool)
+        return {"pool": pool.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0})}
+    return {"pool": pool, "wants_gpu": True}
 
 
 def make_teacher(config: DistillConfig, profile: EncoderProfile):
@@ -242,15 +201,15 @@ def budget(config: DistillConfig):
     return Budget(config.max_tokens, config.max_cost, tokens, paid["cost"])
 
 
-def collect(config: DistillConfig, files, origin: str, done: list[dict], plan: Plan) -> Candidates:
+def collect(config: DistillConfig, files, origin: str, done: Sequence[CheckedPart], plan: Plan) -> Candidates:
     """Checked, and judged, parts -> candidates of the set."""
     found = Candidates(left_out=plan.left_out)
     counts = Counter()
     for part in done:
         scores = {}
-        if part.get("judged"):
-            scores = {row["segment_id"]: row for row in files.get_table(part["judged"]).to_pylist()}
-        for row in files.get_table(part["checked"]).to_pylist():
+        if isinstance(part, JudgedPart):
+            scores = {row["segment_id"]: row for row in files.get_table(part.judged).to_pylist()}
+        for row in files.get_table(part.checked).to_pylist():
             row["source_id"] = row["segment_id"]
             for refusal in row["refusals"]:
                 found.rejected.append(rejection(row, **refusal))

@@ -1,11 +1,11 @@
 """Asking a model on the cluster, for the commands of this job that compare models."""
 
-import json
+from dataclasses import asdict
 
 from pydantic import Field
 
-from cluster.runtime import PoolConfig, actor_options, encoder_gpus
-from jobs.common.cli import Progress
+from cluster.runtime import PoolConfig, Progress, Stage, run_stage
+from jobs.common.run import check_engine
 
 
 class ModelPool(PoolConfig):
@@ -26,30 +26,28 @@ class ModelPool(PoolConfig):
 
 
 def ask_model(label: str, profile, schema: str | None, conversations: list, pool: ModelPool):
-    """Replies (dicts of cluster.backfill.encoder.Reply) in order, and answers a second of one engine.
+    """Replies (dicts of cluster.evaluate.answering.Said) in order, and answers a second of one engine.
 
-    `conversations` as cluster.evaluate.answering.Answering takes them. The cluster must be connected.
+    `conversations`: of each its candidates, see cluster.evaluate.answering. The cluster must be connected.
     """
-    import ray
-
-    from cluster.evaluate.answering import Answering
+    from cluster.evaluate.answering import Answering, Asked
 
     if not conversations:
         return [], None
+    check_engine(profile)
     size = pool.batch_size
-    batches = [conversations[start : start + size] for start in range(0, len(conversations), size)]
-    items = [{"batch": number} for number in range(len(batches))]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        Answering,
-        fn_constructor_args=(profile, schema, pool.engine, ray.put(batches)),
-        **actor_options(pool, encoder_gpus(pool)),
+    starts = range(0, len(conversations), size)
+    found = list(
+        run_stage(
+            [Asked(tuple(conversations[start : start + size])) for start in starts],
+            Stage(
+                Answering, {"profile": profile, "schema": schema, "engine": pool.engine}, pool, wants_gpu=True
+            ),
+            progress=Progress(label, "answers", len(conversations)),
+            count=lambda answered: len(answered.replies),
+            in_order=True,
+        )
     )
-    found, seconds = {}, 0.0
-    progress = Progress(label, "answers", len(conversations))
-    for row in dataset.iter_rows():
-        result = json.loads(row["result"])
-        found[row["batch"]] = result["replies"]
-        seconds += result["seconds"]
-        progress.advance(len(result["replies"]))
-    replies = [reply for number in sorted(found) for reply in found[number]]
+    seconds = sum(answered.seconds for answered in found)
+    replies = [asdict(reply) for answered in found for reply in answered.replies]
     return replies, len(replies) / seconds if seconds else None

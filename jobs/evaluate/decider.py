@@ -24,10 +24,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cluster.runtime import ClusterConfig, connect
 from jobs.common.choice import default_embedder
-from jobs.common.cli import JobConfig, JobError, UsageError
-from jobs.common.run import recorded
+from jobs.common.cli import JobError, UsageError
+from jobs.common.run import StagesConfig, connect, recorded
 from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
 from jobs.evaluate.variants import load_variants
@@ -41,7 +40,7 @@ WITHOUT_MODEL = (RULES, PAIRS)
 _DATED = re.compile(r"^(?:\d+\. )?\((\d{4}-\d{2}-\d{2}|date unknown)\) (.+)$", re.MULTILINE)
 
 
-class Config(JobConfig):
+class Config(StagesConfig):
     """Settings of a decider evaluation."""
 
     data: str | None = None
@@ -61,7 +60,6 @@ class Config(JobConfig):
     max_questions: int | None = Field(None, ge=1)
     """The first so many questions; not given: all."""
     pool: ModelPool = ModelPool()
-    cluster: ClusterConfig = ClusterConfig()
 
 
 @recorded("evaluate decider", writes="report")
@@ -87,7 +85,7 @@ def run_set(config: Config) -> dict:
     except ModelError as error:
         raise JobError(str(error)) from error
     if profiles:
-        connect(config.cluster)
+        connect(config.runs_on)
     boards, confusion = [], {}
     for name in config.deciders:
         if name in WITHOUT_MODEL:
@@ -124,7 +122,7 @@ def run_pairs(config: Config) -> dict:
     except ModelError as error:
         raise JobError(str(error)) from error
     if profiles:
-        connect(config.cluster)
+        connect(config.runs_on)
     boards, wrong = [], {}
     for name in config.deciders:
         if name in WITHOUT_MODEL:

@@ -25,15 +25,16 @@ not encoded again by the next run into the same report folder.
 import hashlib
 import json
 import time
+from dataclasses import asdict
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from cluster.models.endpoint import EndpointConfig
-from cluster.runtime import ClusterConfig, actor_options, connect, encoder_gpus
-from jobs.common.cli import JobConfig, JobError, Progress, UsageError, say
+from cluster.runtime import Progress, Stage, run_stage
+from jobs.common.cli import JobError, UsageError, say
 from jobs.common.questions import read_questions
-from jobs.common.run import absolute, recorded
+from jobs.common.run import StagesConfig, absolute, check_engine, connect, recorded
 from jobs.evaluate.answers import ModelPool
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
@@ -42,7 +43,7 @@ from schemas.profile import EncoderProfile
 SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
 
 
-class Config(JobConfig):
+class Config(StagesConfig):
     """Settings of an encoder evaluation."""
 
     archive: str
@@ -71,7 +72,6 @@ class Config(JobConfig):
     num_alone: int = Field(16, ge=1)
     """Segments that are timed one by one, at most a quarter of all."""
     pool: ModelPool = ModelPool()
-    cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
     def _check(self):
@@ -99,7 +99,7 @@ def run(config: Config) -> dict:
         raise JobError(str(error)) from error
     except ArchiveError as error:
         raise UsageError(str(error)) from None
-    connect(config.cluster)
+    connect(config.runs_on)
     boards, details = [], {}
     for name, profile in profiles.items():
         measured = measure(config, name, profile, sessions, folder)
@@ -176,11 +176,9 @@ def read_sessions(config: Config, evidence: dict) -> list[tuple[str, dict]]:
 
 def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, folder) -> dict:
     """Rows of cluster.evaluate.trial.assess with source and times, of one profile; kept in the report."""
-    import ray
-
     from cluster.backfill.segmenter import cut_session
     from cluster.backfill.stages import segment_offsets
-    from cluster.evaluate.trial import Trial
+    from cluster.evaluate.trial import Trial, TrialBatch
 
     offsets, segments = segment_offsets(profile), []
     for source, session in sessions:
@@ -205,23 +203,21 @@ def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, 
     ids = {segment["segment_id"] for segment in alone}
     rest = [segment for segment in plain if segment["segment_id"] not in ids]
     size = config.pool.batch_size
-    batches = [alone, *(rest[start : start + size] for start in range(0, len(rest), size))]
-    items = [{"batch": number, "alone": number == 0} for number in range(len(batches))]
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        Trial,
-        fn_constructor_args=(profile, config.pool.engine, ray.put(batches)),
-        **actor_options(config.pool, encoder_gpus(config.pool)),
+    batches = [TrialBatch(tuple(alone), alone=True)]
+    batches += [TrialBatch(tuple(rest[start : start + size]), False) for start in range(0, len(rest), size)]
+    check_engine(profile)
+    tried = list(
+        run_stage(
+            batches,
+            Stage(Trial, {"profile": profile, "engine": config.pool.engine}, config.pool, wants_gpu=True),
+            progress=Progress(f"encoder {name}", "segments", len(plain)),
+            count=lambda batch: len(batch.rows),
+            in_order=True,
+        )
     )
-    rows, latencies, batch_s = [], [], 0.0
-    progress = Progress(f"encoder {name}", "segments", len(plain))
-    for row in dataset.iter_rows():
-        result = json.loads(row["result"])
-        rows += result["rows"]
-        if row["batch"] == 0:
-            latencies = result["seconds"]
-        else:
-            batch_s += sum(result["seconds"])
-        progress.advance(len(result["rows"]))
+    rows = [asdict(row) for batch in tried for row in batch.rows]
+    latencies = [seconds for batch in tried if batch.alone for seconds in batch.seconds]
+    batch_s = sum(seconds for batch in tried if not batch.alone for seconds in batch.seconds)
     for row in rows:
         source, segment = by_id[row["segment_id"]]
         users = {part["turn_index"] for part in segment["current"] if part["role"] == "user"}

@@ -1,11 +1,10 @@
 """The judge of `encoder`: scores of a model, in place of those by rule."""
 
 import functools
-import json
 
-from cluster.runtime import actor_options, encoder_gpus
-from jobs.common.cli import JobError, Progress, say
-from jobs.common.run import absolute, load_profile
+from cluster.runtime import Progress, Stage, StageError, run_stage
+from jobs.common.cli import JobError, say
+from jobs.common.run import absolute, check_engine, load_profile
 from schemas.judge import JudgeProfile, scores_schema
 
 
@@ -15,43 +14,40 @@ def judge_rows(config, label: str, rows: list[dict], segments: dict[str, dict]) 
     `config` has `judge`, `judge_profile`, `judge_endpoint`, `pool` and `report`. JobError when an endpoint is
     gone: what it answered lies in the report folder, and is not asked for again.
     """
-    import ray
-
-    from cluster.evaluate.trial import Judging
-    from cluster.models.endpoint import EndpointError
+    from cluster.evaluate.trial import AnswersToJudge, Judging
     from cluster.models.sources import resolve_decider
 
     profile = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))
     asked = [row for row in rows if row["scores"]]
     if not asked:
         return rows
-    answers = [(segments[row["segment_id"]], row["records"]) for row in asked]
-    size = config.pool.batch_size
-    batches = [answers[start : start + size] for start in range(0, len(answers), size)]
+    if config.judge == "vllm":
+        check_engine(profile)
+    size, batches = config.pool.batch_size, []
+    for start in range(0, len(asked), size):
+        some = asked[start : start + size]
+        current = tuple(segments[row["segment_id"]]["current"] for row in some)
+        batches.append(AnswersToJudge(current, tuple(list(row["records"]) for row in some)))
     make = functools.partial(
         make_judge, config.judge, profile, config.judge_endpoint, absolute(config.report), config.pool.engine
     )
-    items = [{"batch": number} for number in range(len(batches))]
     # An endpoint needs no GPU.
-    num_gpus = encoder_gpus(config.pool) if config.judge == "vllm" else 0
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        Judging, fn_constructor_args=(make, ray.put(batches)), **actor_options(config.pool, num_gpus)
+    pool = config.pool if config.judge == "vllm" else config.pool.model_copy(update={"num_gpus": 0})
+    results = run_stage(
+        batches,
+        Stage(Judging, {"make": make}, pool, wants_gpu=True),
+        progress=Progress(f"judge {label}", "segments", len(asked)),
+        count=lambda judged: len(judged.answers),
+        in_order=True,
     )
-    found, progress = {}, Progress(f"judge {label}", "segments", len(asked))
     try:
-        for row in dataset.iter_rows():
-            found[row["batch"]] = json.loads(row["scores"])
-            progress.advance(len(found[row["batch"]]))
-    except (EndpointError, ray.exceptions.RayTaskError) as error:
+        answers = [answer for judged in results for answer in judged.answers]
+    except StageError as error:
         raise JobError(f"judge {config.judge}: {error}") from error
-    scores = [score for number in sorted(found) for score in found[number]]
-    by_id = {row["segment_id"]: score for row, score in zip(asked, scores, strict=True)}
-    if without := [score for score in scores if not isinstance(score, dict)]:
-        say(f"[judge {label}] {len(without)} of {len(scores)} segments have no scores, as: {without[0]}")
-    return [
-        row | {"scores": score if isinstance(score := by_id.get(row["segment_id"]), dict) else None}
-        for row in rows
-    ]
+    by_id = {row["segment_id"]: answer.scores for row, answer in zip(asked, answers, strict=True)}
+    if without := [answer.reason for answer in answers if answer.scores is None]:
+        say(f"[judge {label}] {len(without)} of {len(answers)} segments have no scores, as: {without[0]}")
+    return [row | {"scores": by_id.get(row["segment_id"])} for row in rows]
 
 
 def make_judge(kind: str, profile: JudgeProfile, endpoint, report: str, engine: dict):

@@ -17,10 +17,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.runtime import ClusterConfig, connect
-from jobs.common.cli import JobConfig, JobError, Progress
+from cluster.runtime import Progress
+from jobs.common.cli import JobError
 from jobs.common.questions import Question, read_questions
-from jobs.common.run import absolute, load_profile, question_embedder, recorded
+from jobs.common.run import StagesConfig, absolute, connect, load_profile, question_embedder, recorded
 from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
@@ -47,7 +47,7 @@ JUDGE_SCHEMA = json.dumps(
 )
 
 
-class Config(JobConfig):
+class Config(StagesConfig):
     """Settings of an evaluation of answers."""
 
     store: str
@@ -69,7 +69,6 @@ class Config(JobConfig):
     max_questions: int | None = Field(None, ge=1)
     """The first so many questions; not given: all."""
     pool: ModelPool = ModelPool()
-    cluster: ClusterConfig = ClusterConfig()
 
 
 @recorded("evaluate qa", writes="report")
@@ -89,7 +88,7 @@ def run(config: Config) -> dict:
         facts = retrieve(config, questions)
     except (ModelError, StoreError) as error:
         raise JobError(str(error)) from error
-    connect(config.cluster)
+    connect(config.runs_on)
     boards, answers = [], []
     for name, profile in profiles.items():
         prompts = [*prompts_of(questions, None), *prompts_of(questions, facts)]

@@ -25,7 +25,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from jobs.common.cli import JobConfig, JobError, Progress, say
+from cluster.runtime import Progress
+from jobs.common.cli import JobConfig, JobError, say
 from jobs.common.questions import Question, read_questions
 from jobs.common.run import absolute, question_embedder, recorded, reranker_of
 from jobs.evaluate.report import check_folder, rounded, write_report

@@ -25,7 +25,8 @@ from typing import Literal
 import filelock
 from pydantic import Field, ValidationInfo, field_validator
 
-from jobs.common.cli import JobConfig, JobError, Progress, UsageError, say
+from cluster.runtime import Progress
+from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
 from jobs.ingest import beam, chatgpt, locomo, longmemeval, messages, realtalk, sharegpt
 from jobs.ingest.files import InputFile, digest_of, find_files

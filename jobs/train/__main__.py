@@ -23,10 +23,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.runtime import connect, hide_secrets, num_cores
+from cluster.runtime import hide_secrets, num_cores
 from cluster.train.settings import TrainingError, last_checkpoint
-from jobs.common.cli import JobError, main, say
-from jobs.common.run import absolute, recorded
+from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.run import absolute, connect, recorded
 from jobs.train import adapter, evolvable
 from jobs.train.config import PLACES, TrainConfig
 
@@ -134,6 +134,8 @@ def train(config: TrainConfig, worker: Callable[[dict], None]) -> None:
     """Run the workers to their end; what failed in one of them is raised as JobError."""
     import os
 
+    if config.cluster.local:
+        raise UsageError("cluster.local=True: a training runs on workers of Ray; leave it out of [cluster]")
     connect(config.cluster)
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig

@@ -132,6 +132,7 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
     from cluster.store.files import Files
     from cluster.store.store import Store
     from jobs.common.updates import UpdateConfig, group_users
+    from schemas.carriers import UserGroup
 
     with tempfile.TemporaryDirectory(dir=folder) as uri:
         prepared = folder and folder / store_name(num_users, num_memories)
@@ -149,18 +150,19 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
         started_s = time.monotonic()
         groups = group_users(store, settings)
         seconds["group"] = time.monotonic() - started_s
-        planned = [plan_group(f"{n:06}", users, settings, files) for n, users in enumerate(groups)]
+        users = [UserGroup(f"{n:06}", tuple(group)) for n, group in enumerate(groups)]
+        planned = [plan_group(group, settings=settings, files=files) for group in users]
         seconds["plan"] = time.monotonic() - started_s - seconds["group"]
         stage = DecideStage(None, settings, files, {})
-        done = [stage(row) for row in planned]
+        done = [stage(group) for group in planned]
         seconds["decide"] = time.monotonic() - started_s - sum(seconds.values())
         run = store.run() | {"run_id": "bench", "started_at": settings.started_at.isoformat()}
         run = {name: value for name, value in run.items() if name not in ("versions", "finished_at")}
         replaces = {
             table: [
-                f"consolidate/bench/{row['group_id']}/{table}.parquet"
-                for row in done
-                if row[f"num_rows_{table}"]
+                f"consolidate/bench/{group.group_id}/{table}.parquet"
+                for group in done
+                if getattr(group, f"num_rows_{table}")
             ]
             for table in ("decisions", "records")
         }
@@ -170,7 +172,7 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
         counts = ("num_memories", "num_new", "num_pairs", "num_targets", "num_deleted", "num_united")
         return {
             "num_users": num_users,
-            **{name: sum(row[name] for row in done) for name in counts},
+            **{name: sum(getattr(group, name) for group in done) for name in counts},
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
             "seconds_without_commit": round(sum(seconds.values()) - seconds["commit"], 2),
             "peak_mib_above_start": round(peak - before_mib),

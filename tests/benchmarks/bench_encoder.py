@@ -82,11 +82,10 @@ def _ask_engine(archive: str, profile, num_segments: int) -> tuple:
 
 def part_pipeline(options) -> dict:
     """The same segments through the job's own encode stage, in a Ray Data actor."""
-    import ray
-
     from cluster.backfill.stages import EncodeStage, plan_path
-    from cluster.runtime import ClusterConfig, PoolConfig, actor_options, connect
+    from cluster.runtime import ClusterConfig, PoolConfig, Stage, connect, run_stage
     from cluster.store.files import Files
+    from schemas.carriers import Batch
     from schemas.store import SEGMENT_SCHEMA
 
     # No halving here: the raw engine answers each prompt once, and so must we.
@@ -97,26 +96,20 @@ def part_pipeline(options) -> dict:
         files.put_rows(plan_path("one"), segments, SEGMENT_SCHEMA)
         started_s = time.monotonic()
         connect(ClusterConfig())
-        rows = (
-            ray.data.from_items([{"batch_id": "one"}])
-            .map(
-                EncodeStage,
-                fn_constructor_args=(profile, files, "bench", {}, {"max_num_seqs": options.num_segments}),
-                **actor_options(PoolConfig(), 0),
-            )
-            .take_all()
-        )
+        engine = {"max_num_seqs": options.num_segments}
+        arguments = {"profile": profile, "files": files, "attempt": "bench", "paid": {}, "engine": engine}
+        batch = Batch("one", len(segments), 0)
+        (done,) = run_stage([batch], Stage(EncodeStage, arguments, PoolConfig()))
         wall_s = time.monotonic() - started_s
-    row = rows[0]
-    seconds = row["encode_s"]
-    tokens = row["prompt_tokens"] + row["output_tokens"]
+    seconds = done.encode_s
+    tokens = done.prompt_tokens + done.output_tokens
     return {
         "seconds": seconds,
         "tokens_per_s": tokens / seconds,
-        "prompt_tokens": row["prompt_tokens"],
-        "cached_tokens": row["cached_tokens"],
-        "output_tokens": row["output_tokens"],
-        "num_segments": row["num_segments"],
+        "prompt_tokens": done.prompt_tokens,
+        "cached_tokens": done.cached_tokens,
+        "output_tokens": done.output_tokens,
+        "num_segments": done.num_segments,
         "startup_s": wall_s - seconds,
     }
 

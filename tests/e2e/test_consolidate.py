@@ -1,6 +1,7 @@
 """Consolidation on real parts: gold memories, real vectors, Ray, LanceDB, rules; and one short model run.
 
-The runs share one Ray instance of this process: what is tested is the store that they leave.
+The sample world goes through Ray, small stores through the same stages in this process: what is tested is the
+store that they leave.
 """
 
 import json
@@ -39,8 +40,8 @@ def ray_down_afterwards():
     ray.shutdown()
 
 
-def consolidate(store: Path, **options) -> dict:
-    return run(ConsolidateConfig(store=str(store), **options))
+def consolidate(store: Path, *, local: bool = True, **options) -> dict:
+    return run(ConsolidateConfig(store=str(store), local=local, **options))
 
 
 def active(store: Path, as_of: str | None = None) -> dict[str, dict]:
@@ -88,7 +89,7 @@ def world(tmp_path_factory, embedder) -> tuple[Path, list[dict], dict]:
     gold = gold_rows(folder / "archive")
     write(folder / "store", embedder, "night-1", *gold)
     # A store that the rules have decided stays with them.
-    return folder / "store", gold, consolidate(folder / "store", decider="rules")
+    return folder / "store", gold, consolidate(folder / "store", local=False, decider="rules")
 
 
 def test_current_values_are_active_and_old_ones_are_not(world):
@@ -270,7 +271,7 @@ def by_model(monkeypatch):
         def decide(config, profile, settings, groups, files):
             budget = Budget(config.max_calls, config.max_decider_tokens)
             stage = DecideStage(profile, settings, files, {}, budget)
-            return [stage(group) for group in groups if group["num_targets"] or group["num_repeats"]]
+            return [stage(group) for group in groups if group.num_targets or group.num_repeats]
 
         load = lambda profile, **_: Model(*answers)  # noqa: E731
         monkeypatch.setattr("cluster.consolidate.stages.ModelDecider", load)

@@ -51,9 +51,19 @@ def importers(package: str) -> dict[str, set[bool]]:
     found: dict[str, set[bool]] = {}
     for path in MODULES:
         for name, inside in imports(path):
-            if name.split(".")[0] == package:
+            if name == package or name.startswith(package + "."):
                 found.setdefault(name_of(path), set()).add(inside)
     return found
+
+
+def uses(attribute: str) -> dict[str, set[bool]]:
+    """Modules whose code names an attribute of a package, such as ray.data."""
+    nodes = {path: ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for path in MODULES}
+    return {
+        name_of(path): {True}
+        for path, found in nodes.items()
+        if any(isinstance(node, ast.Attribute) and ast.unparse(node) == attribute for node in found)
+    }
 
 
 # --- who imports whom -----------------------------------------------------------------------------------
@@ -112,6 +122,14 @@ def test_the_rooms_of_cluster_stand_on_one_another_and_in_no_circle():
         for name, _ in imports(path):
             other = name.split(".")[1] if name.startswith("cluster.") else own
             assert other == own or floor[other] < floor[own], f"{name_of(path)} imports {name}"
+
+
+def test_one_place_starts_stages_on_ray():
+    """run_stage has blocks, workers, progress and order, and does without Ray where that is asked."""
+    rooms = {name.rpartition("/")[0] for name in importers("ray.data") | uses("ray.data")}
+    assert rooms == {"cluster/runtime"}
+    kept = {name for name in importers("ray") if name.startswith("jobs/")}
+    assert kept == {"jobs/train/__main__.py"}, "a training has Ray Train"
 
 
 def test_lancedb_is_imported_in_one_module():

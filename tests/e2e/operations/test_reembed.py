@@ -37,7 +37,7 @@ def test_reembed_swaps_in_a_new_generation_and_goes_on_after_a_kill(store, tmp_p
     batches = plan_batches(store, 2)
     stage = ReembedStage(store.uri, profile, staging)
     for batch in batches[:2]:
-        stage({"item": json.dumps(batch)})
+        stage(batch)
     assert view(store) == before and len(staging.paths("reembed")) == 4
 
     done = job("jobs.reembed", "--store", store.uri, "--embedder", path, "--config", settings)

@@ -62,7 +62,7 @@ def broken_strings(*values):
 def read(folder):
     """(sessions, bad rows) as a backfill meets them."""
     inspected = [inspect_file(str(folder), path) for path in list_files(str(folder))]
-    good, bad = [], [row for found in inspected for row in found["bad"]]
+    good, bad = [], [row for found in inspected for row in found.bad]
     for unit in plan_units(inspected):
         for row in read_unit(str(folder), unit):
             (bad if isinstance(row, BadRow) else good).append(row)
@@ -437,7 +437,7 @@ def test_a_file_that_vanished_is_a_rejection(tmp_path):
     (tmp_path / "a.parquet").unlink()
     (bad,) = read_unit(str(tmp_path), unit)
     assert (bad.source, bad.reason) == ("a.parquet:rows 0-0", "unreadable_rows")
-    assert inspect_file(str(tmp_path), "a.parquet")["bad"][0].reason == "unreadable_file"
+    assert inspect_file(str(tmp_path), "a.parquet").bad[0].reason == "unreadable_file"
 
 
 # --- memory -------------------------------------------------------------------------------------------
@@ -464,7 +464,7 @@ def peak_mib(folder, read_code: str) -> tuple[int, str]:
 
 READ = """
 found = [inspect_file(folder, path) for path in list_files(folder)]
-for bad in found[0]["bad"]: print(bad.reason, bad.detail)
+for bad in found[0].bad: print(bad.reason, bad.detail)
 for unit in plan_units(found):
     for row in read_unit(folder, unit):
         print(row.reason + " " + row.detail if isinstance(row, BadRow) else "good")

@@ -28,10 +28,12 @@ from cluster.backfill.stages import (
 )
 from cluster.embed.embedder import TEXTS
 from cluster.forget.forgotten import WITHHELD, Forgotten
+from cluster.runtime.rows import of_table, to_table
 from cluster.store.attempts import MAX_DEATHS
 from cluster.store.files import Files
 from cluster.store.staging import take_out
 from schemas.archive import ARCHIVE_SCHEMA
+from schemas.carriers import UnitCut
 from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema, turns_schema
 from tests.dying import Killed
@@ -125,7 +127,7 @@ def cut(
 
 def planned(files, results):
     """Staged segments, in the order of the batches."""
-    batches = [batch["batch_id"] for result in results for batch in result["batches"]]
+    batches = [batch.batch_id for result in results for batch in result.batches]
     return [row for batch_id in batches for row in files.get_table(plan_path(batch_id)).to_pylist()]
 
 
@@ -140,11 +142,11 @@ def ledger_of(segments, outcome="complete", written_by=ENCODER, **filters):
 def test_sessions_become_batches_of_segments(tmp_path, files):
     results = cut(tmp_path, files, [session(0), session(1), session(2, num_turns=3)])
     (result,) = results
-    counts = {name: result[name] for name in result if name.startswith("num_")}
+    counts = {name: count for name, count in vars(result).items() if name.startswith("num_")}
     nothing = dict.fromkeys(("num_redactions", "num_forgotten", "num_rejections"), 0)
     assert counts == {"num_sessions": 3, "num_segments": 6} | nothing
-    assert [batch["num_segments"] for batch in result["batches"]] == [3, 3]
-    assert (result["rejections"], result["closed_segments"]) == ("", [])
+    assert [batch.num_segments for batch in result.batches] == [3, 3]
+    assert (result.rejections, result.closed_segments) == ("", ())
     segments = planned(files, results)
     assert [(s["session_id"], s["first_turn"], s["last_turn"]) for s in segments] == [
         ("session0", 0, 1),
@@ -154,10 +156,10 @@ def test_sessions_become_batches_of_segments(tmp_path, files):
         ("session2", 0, 1),
         ("session2", 2, 2),
     ]
-    assert sum(batch["num_tokens"] for batch in result["batches"]) == sum(s["num_tokens"] for s in segments)
+    assert sum(batch.num_tokens for batch in result.batches) == sum(s["num_tokens"] for s in segments)
     texts = [part["text"] for segment in segments for part in segment["current"]]
     assert texts[:4] == [f"Turn {index} of session 0" for index in range(4)]
-    json.dumps(result)  # a result travels as JSON
+    assert of_table(UnitCut, to_table(UnitCut, results)) == results, "it arrives as it was sent"
 
 
 DAMAGED = {
@@ -177,7 +179,7 @@ def test_a_damaged_copy_of_what_is_forgotten_does_not_come_back_as_a_rejection(t
     changes = {"turns": [turn("Gone"), turn("Left", role="nobody")]} | DAMAGED[damage]
     others = session(3, turns=[turn("Of bob", role="nobody")], user_id="bob")
     (result,) = cut(tmp_path, files, [session(0, **changes), others], forgotten=forgotten)
-    rejected = files.get_table(result["rejections"]).to_pylist() if result["rejections"] else []
+    rejected = files.get_table(result.rejections).to_pylist() if result.rejections else []
     shown = [row for row in rejected if row["user_id"] != "bob"]
     assert [(row["raw"], row["detail"]) for row in shown] == [("", WITHHELD)] * len(shown)
     assert "Gone" not in json.dumps(rejected)
@@ -187,8 +189,8 @@ def test_a_damaged_copy_of_what_is_forgotten_does_not_come_back_as_a_rejection(t
 
 def test_row_groups_are_units(tmp_path, files):
     results = cut(tmp_path, files, [session(index) for index in range(5)], row_group_size=2)
-    assert [result["num_sessions"] for result in results] == [2, 2, 1]
-    assert len({result["unit_id"] for result in results}) == 3
+    assert [result.num_sessions for result in results] == [2, 2, 1]
+    assert len({result.unit_id for result in results}) == 3
     assert len({row["segment_id"] for row in planned(files, results)}) == 10
 
 
@@ -204,13 +206,13 @@ def test_what_the_ledger_knows_is_not_pending(tmp_path, files):
     rows = [session(0), session(1)]
     ledger = ledger_of(planned(files, cut(tmp_path, files, rows)))
     (again,) = cut(tmp_path, files, rows, ledger)
-    assert (again["num_segments"], again["batches"], again["closed_segments"]) == (4, [], [])
+    assert (again.num_segments, again.batches, again.closed_segments) == (4, (), ())
 
 
 def test_a_session_that_grew_changes_its_last_segment_only(tmp_path, files):
     before = planned(files, cut(tmp_path, files, [session(0, num_turns=3), session(1)]))
     grown = cut(tmp_path, files, [session(0, num_turns=6), session(1)], ledger_of(before))
-    assert grown[0]["closed_segments"] == [before[1]["segment_id"]]
+    assert grown[0].closed_segments == (before[1]["segment_id"],)
     assert [(s["session_id"], s["first_turn"], s["last_turn"]) for s in planned(files, grown)] == [
         ("session0", 2, 3),
         ("session0", 4, 5),
@@ -220,8 +222,8 @@ def test_a_session_that_grew_changes_its_last_segment_only(tmp_path, files):
 def test_a_session_that_shrank_closes_what_it_lost(tmp_path, files):
     before = planned(files, cut(tmp_path, files, [session(0, num_turns=6)]))
     (shrunk,) = cut(tmp_path, files, [session(0, num_turns=2)], ledger_of(before))
-    assert shrunk["batches"] == []
-    assert shrunk["closed_segments"] == [segment["segment_id"] for segment in before[1:]]
+    assert shrunk.batches == ()
+    assert shrunk.closed_segments == tuple(segment["segment_id"] for segment in before[1:])
 
 
 def test_an_edited_turn_closes_its_segment_and_those_that_saw_it(tmp_path, files):
@@ -229,14 +231,14 @@ def test_an_edited_turn_closes_its_segment_and_those_that_saw_it(tmp_path, files
     turns = session(0, num_turns=6)["turns"]
     turns[1]["content"] = turns[1]["content"].replace("of", "in")
     edited = cut(tmp_path, files, [session(0, turns=turns)], ledger_of(before))
-    assert edited[0]["closed_segments"] == [segment["segment_id"] for segment in before[:2]]
+    assert edited[0].closed_segments == tuple(segment["segment_id"] for segment in before[:2])
     assert [segment["first_turn"] for segment in planned(files, edited)] == [0, 2]
 
 
 def test_a_session_that_is_gone_or_went_bad_keeps_its_memories(tmp_path, files):
     before = planned(files, cut(tmp_path, files, [session(0), session(1), session(2)]))
     (result,) = cut(tmp_path, files, [session(0), session(1, turns=[])], ledger_of(before))
-    assert (result["closed_segments"], result["batches"], result["num_rejections"]) == ([], [], 1)
+    assert (result.closed_segments, result.batches, result.num_rejections) == ((), (), 1)
 
 
 def test_another_encoder_and_rejected_ones_are_encoded_again(tmp_path, files):
@@ -250,7 +252,7 @@ def test_another_encoder_and_rejected_ones_are_encoded_again(tmp_path, files):
         results = cut(tmp_path, files, rows, ledger)
         assert [segment["segment_id"] for segment in planned(files, results)] == ids
         # Its old rows give way, else its memories stood twice.
-        assert results[0]["closed_segments"] == ids
+        assert results[0].closed_segments == tuple(ids)
 
 
 def staged_bytes(files):
@@ -272,7 +274,7 @@ def test_no_secret_reaches_a_staged_file(tmp_path, files):
     results = cut(
         tmp_path, files, [session(0, turns=tell), session(1, turns=bad), session(2, user_id=None, turns=tell)]
     )
-    assert (results[0]["num_redactions"], results[0]["num_rejections"]) == (4, 2)
+    assert (results[0].num_redactions, results[0].num_rejections) == (4, 2)
     staged = staged_bytes(files)
     assert [secret for secret in SECRETS if secret in staged] == []
     assert staged.count("[redacted:password]") >= 3
@@ -287,7 +289,7 @@ def test_a_speaker_s_name_is_redacted_and_what_one_turn_announces_goes_from_the_
         one["speaker"] = name
     (result,) = cut(tmp_path, files, [session(0, turns=told)])
     staged = staged_bytes(files)
-    assert result["num_redactions"] == 2
+    assert result.num_redactions == 2
     assert "aubergine" not in staged and TOKEN not in staged and "Bob [redacted:api_key]" in staged
 
 
@@ -299,8 +301,8 @@ def test_contacts_are_masked_where_the_operator_asks_for_it(tmp_path, files):
 
 def test_bad_rows_are_staged_with_their_reason(tmp_path, files):
     (result,) = cut(tmp_path, files, [session(0), session(1, turns=[]), session(2, user_id=None)])
-    assert (result["num_sessions"], result["num_rejections"]) == (1, 2)
-    rejections = files.get_table(result["rejections"]).to_pylist()
+    assert (result.num_sessions, result.num_rejections) == (1, 2)
+    rejections = files.get_table(result.rejections).to_pylist()
     assert [(row["source"], row["reason"], row["session_id"]) for row in rejections] == [
         ("a.parquet:1", "invalid_session", "session1"),
         ("a.parquet:2", "invalid_session", "session2"),
@@ -386,11 +388,11 @@ def encoder(monkeypatch):
 def batch(tmp_path, files):
     """A planned batch of four segments."""
     (result,) = cut(tmp_path, files, [session(0), session(1)], batch_size=4)
-    return result["batches"][0]
+    return result.batches[0]
 
 
 def segment_ids(files, batch):
-    return files.get_table(plan_path(batch["batch_id"])).column("segment_id").to_pylist()
+    return files.get_table(plan_path(batch.batch_id)).column("segment_id").to_pylist()
 
 
 def actor(files, attempt="attempt1", paid=None):
@@ -398,7 +400,7 @@ def actor(files, attempt="attempt1", paid=None):
 
 
 def encoded_paths(files, batch):
-    return files.paths(encoded_folder(ENCODER, batch["batch_id"]))
+    return files.paths(encoded_folder(ENCODER, batch.batch_id))
 
 
 def encoded(files, batch):
@@ -421,9 +423,9 @@ def test_a_batch_is_encoded_as_one(files, batch, encoder):
     assert [found["records"][0]["semantic_text"] for found in encoded(files, batch)][1] == (
         "The user said Turn 2 of session 0"
     )
-    assert (row["num_segments"], row["num_segments_encoded"], row["num_segments_rejected"]) == (4, 4, 0)
-    assert (row["num_complete"], row["prompt_tokens"], row["cached_tokens"]) == (4, 40, 16)
-    assert (row["output_tokens"], row["num_calls"], row["encode_load_s"]) == (20, 4, 0.5)
+    assert (row.num_segments, row.num_segments_encoded, row.num_segments_rejected) == (4, 4, 0)
+    assert (row.num_complete, row.prompt_tokens, row.cached_tokens) == (4, 40, 16)
+    assert (row.output_tokens, row.num_calls, row.encode_load_s) == (20, 4, 0.5)
 
 
 def test_what_is_encoded_is_not_paid_for_again(files, batch, encoder):
@@ -432,8 +434,8 @@ def test_what_is_encoded_is_not_paid_for_again(files, batch, encoder):
     row = actor(files, attempt="attempt2")(batch)
     assert (len(encoder.calls), encoder.num_loads) == (1, 1)  # it does not even load the model
     assert {path: files.get(path) for path in encoded_paths(files, batch)} == before
-    assert (row["num_segments"], row["num_segments_encoded"], row["num_complete"]) == (4, 0, 4)
-    assert (row["prompt_tokens"], row["encode_load_s"]) == (0, 0.0)
+    assert (row.num_segments, row.num_segments_encoded, row.num_complete) == (4, 0, 4)
+    assert (row.prompt_tokens, row.encode_load_s) == (0, 0.0)
 
 
 def test_another_profile_is_another_encoding(files, batch, encoder):
@@ -447,14 +449,14 @@ def test_another_profile_is_another_encoding(files, batch, encoder):
 def test_the_model_is_loaded_once_an_actor(tmp_path, files, encoder):
     (result,) = cut(tmp_path, files, [session(0), session(1)], batch_size=2)
     stage = actor(files)
-    assert [stage(batch)["encode_load_s"] for batch in result["batches"]] == [0.5, 0.0]
+    assert [stage(batch).encode_load_s for batch in result.batches] == [0.5, 0.0]
     assert encoder.num_loads == 1
 
 
 def test_segments_of_which_none_is_asked_about_load_no_model(files, batch, encoder):
     profile = PROFILE.model_copy(update={"required_role": "assistant"})
     row = EncodeStage(profile, files, "attempt1", {}, {})(batch)
-    assert (row["num_segments"], row["num_skipped"], encoder.num_loads) == (4, 4, 0)
+    assert (row.num_segments, row.num_skipped, encoder.num_loads) == (4, 4, 0)
 
 
 def test_a_poisoned_segment_costs_itself(files, batch, encoder):
@@ -463,7 +465,7 @@ def test_a_poisoned_segment_costs_itself(files, batch, encoder):
     row = actor(files)(batch)
     assert encoder.calls == [ids, *([segment_id] for segment_id in ids)]
     assert outcomes(files, batch) == dict.fromkeys(ids, "complete") | {ids[2]: ["encoder_error"]}
-    assert (row["num_segments_rejected"], row["num_rejected"], row["num_complete"]) == (1, 1, 3)
+    assert (row.num_segments_rejected, row.num_rejected, row.num_complete) == (1, 1, 3)
     rejected = encoded(files, batch)[2]
     assert (rejected["outcome"], rejected["records"]) == ("rejected", [])
     assert "ValueError: poisoned" in rejected["rejections"][0]["raw"]
@@ -539,17 +541,17 @@ def test_a_killed_batch_goes_on_segment_by_segment(files, batch, encoder):
 def two(tmp_path, files):
     """Two planned batches of two segments."""
     (result,) = cut(tmp_path, files, [session(0), session(1)], batch_size=2)
-    return result["batches"]
+    return result.batches
 
 
 def test_an_encoder_that_fails_on_everything_rejects_nothing(files, batch, encoder):
     encoder.poison = set(segment_ids(files, batch))
     for _ in range(2):
         row = actor(files)(batch)
-        assert "all 4 segments" in row["failure"] and "ValueError: poisoned" in row["failure"]
+        assert "all 4 segments" in row.failure and "ValueError: poisoned" in row.failure
         assert not encoded_paths(files, batch)
     encoder.poison = set()
-    assert actor(files)(batch)["failure"] == ""
+    assert actor(files)(batch).failure == ""
     assert set(outcomes(files, batch).values()) == {"complete"}
 
 
@@ -560,7 +562,7 @@ def test_a_worker_at_which_every_process_dies_gives_the_batch_back(files, batch,
         with pytest.raises(Killed):
             actor(files)(batch)
     row = actor(files)(batch)
-    assert row["failure"] == f"its processes died {MAX_DEATHS} times, at {MAX_DEATHS} different inputs"
+    assert row.failure == f"its processes died {MAX_DEATHS} times, at {MAX_DEATHS} different inputs"
     assert len(encoder.calls) == 1 + MAX_DEATHS
     encoder.poison = set()
     actor(files)(batch)
@@ -573,7 +575,7 @@ def test_a_batch_that_fails_whole_is_to_blame_where_the_worker_still_does_anothe
     ids, encoder.calls = segment_ids(files, second), []
     encoder.poison = set(ids)
     row = actor(files)(second)
-    assert (row["failure"], row["num_segments_rejected"]) == ("", 2)
+    assert (row.failure, row.num_segments_rejected) == ("", 2)
     assert encoder.calls == [ids, segment_ids(files, first)[:1], [ids[0]], [ids[1]]]
     assert set(map(tuple, outcomes(files, second).values())) == {("encoder_error",)}
 
@@ -587,7 +589,7 @@ def test_a_worker_that_fails_on_what_others_have_done_gives_the_batch_back(files
     for _ in range(1 + MAX_DEATHS if error is Killed else 0):
         with pytest.raises(Killed):
             actor(files)(second)
-    assert "had been encoded before" in actor(files)(second)["failure"]
+    assert "had been encoded before" in actor(files)(second).failure
     assert not encoded_paths(files, second)
 
 
@@ -602,11 +604,11 @@ def test_a_worker_that_cannot_load_the_encoder_gives_the_batch_back_and_waits(
     monkeypatch.setattr(stages, "Encoder", broken)
     sick = EncodeStage(PROFILE, files, "attempt1", {}, {}, 30)
     rows = [EmbedStage(ENCODER, EMBEDDER, files)(sick(batch)) for batch in [*two, *two, *two]]
-    assert all("OSError: no such device" in row["failure"] for row in rows)
+    assert all("OSError: no such device" in row.failure for row in rows)
     assert waited == [30, 60, 120, 240, 300, 300]
-    assert {row["worker"] for row in rows} == {rows[0]["worker"]}
+    assert {row.worker for row in rows} == {rows[0].worker}
     monkeypatch.setattr(stages, "Encoder", encoder.load)
-    assert actor(files)(two[0])["worker"] != rows[0]["worker"]
+    assert actor(files)(two[0]).worker != rows[0].worker
     assert encoder.calls == [segment_ids(files, two[0])], "the next one tries the batch as a whole"
 
 
@@ -618,8 +620,8 @@ def test_a_worker_that_dies_loading_accuses_no_segment(tmp_path, files, encoder,
     monkeypatch.setattr(stages, "Encoder", deadly)
     for _ in range(MAX_DEATHS):
         with pytest.raises(Killed):
-            actor(files)(result["batches"][0])
-    assert "while they loaded" in actor(files)(result["batches"][0])["failure"]
+            actor(files)(result.batches[0])
+    assert "while they loaded" in actor(files)(result.batches[0]).failure
 
 
 def test_a_worker_that_cannot_embed_gives_the_batch_back(files, batch, encoder, embedder, monkeypatch):
@@ -630,10 +632,10 @@ def test_a_worker_that_cannot_embed_gives_the_batch_back(files, batch, encoder, 
     with monkeypatch.context() as patch:
         patch.setattr(embedder, "embed", broken)
         failed = EmbedStage(ENCODER, EMBEDDER, files)(row)
-    assert "RuntimeError: out of memory" in failed["failure"]
+    assert "RuntimeError: out of memory" in failed.failure
     done = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
-    assert (done["failure"], done["num_records"], done["num_segments_encoded"]) == ("", 4, 0)
-    assert failed.keys() == done.keys(), "rows of one dataset have the same columns"
+    assert (done.failure, done.num_records, done.num_segments_encoded) == ("", 4, 0)
+    assert type(failed) is type(done), "rows of one dataset have the same columns"
 
 
 # --- what was paid before ----------------------------------------------------------------------------------
@@ -644,15 +646,15 @@ def test_segments_of_an_earlier_cut_are_reused(tmp_path, files, batch, encoder):
     actor(files)(batch)
     paid_ids, encoder.calls = segment_ids(files, batch), []
     (result,) = cut(tmp_path, files, [session(9), session(0), session(1)], batch_size=3)
-    batches = {other["batch_id"] for other in result["batches"]}
+    batches = {other.batch_id for other in result.batches}
     paid = segments_paid(files, ENCODER, batches)
     assert paid == dict.fromkeys(paid_ids, *encoded_paths(files, batch))
-    rows = [actor(files, attempt="attempt2", paid=paid)(other) for other in result["batches"]]
+    rows = [actor(files, attempt="attempt2", paid=paid)(other) for other in result.batches]
     assert [len(call) for call in encoder.calls] == [2]
     assert not {segment_id for call in encoder.calls for segment_id in call} & set(paid_ids)
-    assert [row["num_segments_encoded"] for row in rows] == [2, 0]
-    assert [row["prompt_tokens"] for row in rows] == [20, 0]  # the third of the first batch was paid before
-    found = [row for other in result["batches"] for row in encoded(files, other)]
+    assert [row.num_segments_encoded for row in rows] == [2, 0]
+    assert [row.prompt_tokens for row in rows] == [20, 0]  # the third of the first batch was paid before
+    found = [row for other in result.batches for row in encoded(files, other)]
     assert [row["segment_id"] for row in found] == [row["segment_id"] for row in planned(files, [result])]
     assert [row for row in found if row["segment_id"] in paid_ids] == encoded(files, batch)
 
@@ -660,13 +662,13 @@ def test_segments_of_an_earlier_cut_are_reused(tmp_path, files, batch, encoder):
 def test_the_plans_own_batches_are_not_counted_as_paid(files, batch, encoder):
     assert segments_paid(files, ENCODER, set()) == {}
     actor(files)(batch)
-    assert segments_paid(files, ENCODER, {batch["batch_id"]}) == {}
+    assert segments_paid(files, ENCODER, {batch.batch_id}) == {}
     assert segments_paid(files, "another", set()) == {}
 
 
 def test_a_batch_that_was_cleaned_away_is_named(files, batch, encoder):
-    files.delete([plan_path(batch["batch_id"])])
-    with pytest.raises(FileNotFoundError, match=batch["batch_id"]):
+    files.delete([plan_path(batch.batch_id)])
+    with pytest.raises(FileNotFoundError, match=batch.batch_id):
         actor(files)(batch)
 
 
@@ -697,7 +699,7 @@ def embedder(monkeypatch):
 
 def table(files, name, row):
     """A staged table that the result of the embed stage names."""
-    path = json.loads(row["tables"]).get(name)
+    path = row.tables.get(name)
     return files.get_table(path) if path else None
 
 
@@ -705,8 +707,8 @@ def test_encoded_segments_become_rows_of_the_tables(files, batch, encoder, embed
     ids = segment_ids(files, batch)
     encoder.poison = {ids[3]}
     row = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
-    assert (row["num_turns"], row["num_records"], row["num_rejections"], row["dim"]) == (8, 3, 1, 2)
-    assert (row["num_segments"], row["embed_load_s"]) == (4, 0.25)
+    assert (row.num_turns, row.num_records, row.num_rejections, row.dim) == (8, 3, 1, 2)
+    assert (row.num_segments, row.embed_load_s) == (4, 0.25)
     run_columns = {"active", "run_id", "closed_run_id", "created_at", "updated_at", "encoder", "embedder"}
     schemas = {
         "turns": turns_schema(2),
@@ -775,7 +777,7 @@ def test_a_turn_is_embedded_behind_its_speaker_s_name(tmp_path, files, encoder, 
     """In a dialogue of two people questions ask by name, and the turns do not say who speaks."""
     turns = [turn("I got a dog.") | {"speaker": "Ann"}, turn("Lovely!", "assistant") | {"speaker": "Bob"}]
     (result,) = cut(tmp_path, files, [session(0, turns=turns)])
-    row = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result["batches"][0]))
+    row = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result.batches[0]))
     assert embedder.texts[:2] == ["Ann: I got a dog.", "Bob: Lovely!"]
     stored = table(files, "turns", row).to_pylist()
     assert [row["content"] for row in stored] == ["I got a dog.", "Lovely!"]
@@ -786,12 +788,12 @@ def test_an_evolvable_embedder_leaves_the_turns_for_later(files, batch, encoder,
     turns = EvolvableProfile(model="none", model_hash="1" * 16)
     profile = EMBEDDER.model_copy(update={"turns": turns})
     row = EmbedStage(ENCODER, profile, files)(actor(files)(batch))
-    assert (row["num_turns"], row["num_records"], row["dim"]) == (8, 4, 2)
-    assert json.loads(row["users"]) == ["user"]
+    assert (row.num_turns, row.num_records, row.dim) == (8, 4, 2)
+    assert row.users == ("user",)
     assert "vector" not in table(files, "turns", row).column_names
     assert embedder.texts == [found["records"][0]["semantic_text"] for found in encoded(files, batch)]
     again = EmbedStage(ENCODER, profile, files)(actor(files)(batch))
-    assert (again["dim"], again["users"], embedder.num_loads) == (2, row["users"], 1)
+    assert (again.dim, again.users, embedder.num_loads) == (2, row.users, 1)
 
 
 def test_what_is_embedded_is_not_embedded_again(files, batch, encoder, embedder):
@@ -799,7 +801,7 @@ def test_what_is_embedded_is_not_embedded_again(files, batch, encoder, embedder)
     again = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
     assert embedder.num_loads == 1
     names = ("num_turns", "num_records", "num_rejections", "dim", "num_segments")
-    assert [again[name] for name in names] == [row[name] for name in names]
+    assert [getattr(again, name) for name in names] == [getattr(row, name) for name in names]
 
 
 def test_a_kill_between_the_tables_is_repaired(files, batch, encoder, embedder, monkeypatch):
@@ -822,7 +824,7 @@ def test_a_kill_between_the_tables_is_repaired(files, batch, encoder, embedder, 
             patch.setattr(Files, "put", killed)
             with pytest.raises(Killed):
                 EmbedStage(ENCODER, EMBEDDER, files)(row)
-        assert EmbedStage(ENCODER, EMBEDDER, files)(row)["num_records"] == complete["num_records"]
+        assert EmbedStage(ENCODER, EMBEDDER, files)(row).num_records == complete.num_records
         assert {path: files.get(path) for path in files.paths("tables")} == whole
 
 
@@ -831,11 +833,11 @@ def test_after_other_answers_the_rows_are_others(files, batch, encoder, embedder
     ids = segment_ids(files, batch)
     encoder.poison = {ids[1]}
     first = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
-    assert (first["num_records"], first["num_rejections"]) == (3, 1)
+    assert (first.num_records, first.num_rejections) == (3, 1)
     encoder.poison, encoder.calls = set(), []
     again = EmbedStage(ENCODER, EMBEDDER, files)(actor(files, attempt="attempt2")(batch))
     assert encoder.calls == [[ids[1]]], "the answers that were there are not paid for again"
-    assert (again["num_records"], again["num_rejections"]) == (4, 0)
+    assert (again.num_records, again.num_rejections) == (4, 0)
     assert table(files, "rejections", again) is None
     assert [row["outcome"] for row in table(files, "segments", again).to_pylist()] == ["complete"] * 4
 
@@ -868,7 +870,7 @@ def test_rows_taken_out_of_staged_files_are_made_again_and_no_other_is_lost(
     their names, and what had stood in them beside the forgotten was neither encoded nor stored."""
     rows = [session(0), session(1)]
     (result,) = cut(tmp_path, files, rows, batch_size=4)
-    (batch,) = result["batches"]
+    (batch,) = result.batches
     ids = segment_ids(files, batch)
     EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
     tamper(files, "session0")
@@ -877,7 +879,7 @@ def test_rows_taken_out_of_staged_files_are_made_again_and_no_other_is_lost(
     cut(tmp_path, files, rows, batch_size=4)
     again = EmbedStage(ENCODER, EMBEDDER, files)(actor(files, attempt="attempt2")(batch))
     assert encoder.calls == [ids[:2]], "what is left of the batch's answers is not paid for again"
-    assert [again[name] for name in ("num_turns", "num_records")] == [8, 4]
+    assert [again.num_turns, again.num_records] == [8, 4]
     assert [table(files, name, again).num_rows for name in ("turns", "records")] == [8, 4]
     assert {row["segment_id"] for row in table(files, "segments", again).to_pylist()} == set(ids)
 
@@ -889,8 +891,8 @@ def test_a_damaged_staged_file_is_made_again(files, batch, encoder, embedder):
         if path.endswith(".parquet"):
             files.put(path, files.get(path)[:100])
     again = EmbedStage(ENCODER, EMBEDDER, files)(actor(files, attempt="attempt2")(batch))
-    assert [again[name] for name in ("num_records", "num_turns")] == [4, 8]
-    assert again["tables"] == whole["tables"]
+    assert [again.num_records, again.num_turns] == [4, 8]
+    assert again.tables == whole.tables
     assert table(files, "records", again).num_rows == 4
 
 
@@ -899,7 +901,7 @@ def test_users_whose_ids_hold_nul_share_no_id(tmp_path, files, encoder, embedder
     pairs = [("a", "b\0c"), ("a\0b", "c")]
     rows = [session(0, user_id=user_id, session_id=session_id) for user_id, session_id in pairs]
     (result,) = cut(tmp_path, files, rows, batch_size=4)
-    done = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result["batches"][0]))
+    done = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(result.batches[0]))
     assert len({row["turn_id"] for row in table(files, "turns", done).to_pylist()}) == 8
 
 
@@ -907,7 +909,7 @@ def test_an_edited_turn_keeps_its_id(tmp_path, files, encoder, embedder):
     ids = []
     for text in ("first wording", "second wording"):
         (result,) = cut(tmp_path, files, [session(0, turns=[turn(text)])])
-        (batch,) = result["batches"]
+        (batch,) = result.batches
         done = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
         (row,) = table(files, "turns", done).to_pylist()
         ids.append((row["turn_id"], row["content"]))

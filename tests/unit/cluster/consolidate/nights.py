@@ -11,6 +11,7 @@ from cluster.consolidate.plan import Settings, plan_group
 from cluster.models.engine import Reply
 from cluster.store.files import Files
 from cluster.store.store import Store
+from schemas.carriers import UserGroup
 from schemas.profile import DeciderProfile
 from tests.gold import write_run
 from tests.unit.cluster.store.test_store import DIM, vector
@@ -93,19 +94,19 @@ def consolidate(store: Store, monkeypatch, model: Model, run_id: str = "now", **
     files = Files(store.uri, f"staging/consolidate/{run_id}")
     settings = settings_of(store.uri, as_of=store.run()["run_id"], run_id=run_id, **changes)
     users = sorted(set(store.rows("records", ["user_id"], "active").column("user_id").to_pylist()))
-    planned = plan_group("0", users, settings, files)
+    planned = plan_group(UserGroup("0", tuple(users)), settings=settings, files=files)
     done = stages.DecideStage(PROFILE, settings, files, {}, Budget())(planned)
-    if done["num_rewritten"]:
+    if done.num_rewritten:
         stages.EmbedRevisions(None, files)(done)
     run = {name: value for name, value in store.run().items() if name not in ("versions", "finished_at")}
     run |= {"run_id": run_id, "job": "consolidate", "started_at": settings.started_at.isoformat()}
     replaces = {
         name: [f"consolidate/{run_id}/0/{name}.parquet"]
         for name in ("decisions", "records")
-        if done[f"num_rows_{name}"]
+        if getattr(done, f"num_rows_{name}")
     }
     store.commit(run, DIM, replaces=replaces)
-    return planned | done
+    return vars(done)
 
 
 def texts(store: Store, user: str | None = None, as_of: str | None = None) -> list[str]:

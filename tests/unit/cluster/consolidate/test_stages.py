@@ -5,10 +5,11 @@ import pytest
 from cluster.consolidate import stages as consolidation
 from cluster.consolidate.budget import Budget
 from cluster.consolidate.plan import plan_group
-from cluster.consolidate.stages import DecideStage, estimate_group
+from cluster.consolidate.stages import DecideStage, decide_group, plan_for_model
 from cluster.consolidate.verdicts import staged_verdicts
 from cluster.store.files import Files
 from cluster.store.store import Store
+from schemas.carriers import UserGroup
 from tests.unit.cluster.consolidate.nights import PROFILE, Model, settings_of
 from tests.unit.cluster.store.test_store import commit, segment
 
@@ -34,9 +35,8 @@ def decided(store, monkeypatch, model, budget=None) -> dict:
     """One run of plan and decide."""
     monkeypatch.setattr(consolidation, "ModelDecider", lambda profile, **_: model)
     settings, files = settings_of(store.uri, min_similarity=1.0), Files(store.uri, "staging/consolidate/now")
-    group = plan_group("000000", list(USERS), settings, files)
-    group |= estimate_group("000000", PROFILE, settings, files)
-    return DecideStage(PROFILE, settings, files, {}, budget)(group)
+    group = plan_for_model(UserGroup("000000", USERS), profile=PROFILE, settings=settings, files=files)
+    return vars(DecideStage(PROFILE, settings, files, {}, budget)(group))
 
 
 def test_a_cap_stops_between_two_calls_and_the_next_run_goes_on(store, monkeypatch):
@@ -87,6 +87,6 @@ def test_the_pair_model_decides_a_planned_group_without_a_profile(tmp_path):
     ]
     commit(store, "night-1", *told)
     settings, files = settings_of(store.uri), Files(store.uri, "staging/consolidate/now")
-    planned = plan_group("000000", ["ann"], settings, files)
-    assert DecideStage(None, settings, files, {}, kind="rules")(planned)["num_deleted"] == 0
-    assert DecideStage(None, settings, files, {}, kind="pairs")(planned)["num_deleted"] == 1
+    planned = plan_group(UserGroup("000000", ("ann",)), settings=settings, files=files)
+    assert decide_group(planned, settings=settings, files=files, kind="rules").num_deleted == 0
+    assert decide_group(planned, settings=settings, files=files, kind="pairs").num_deleted == 1

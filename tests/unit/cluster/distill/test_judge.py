@@ -11,6 +11,7 @@ from cluster.models.paid_answers import Responses
 from cluster.models.sources import resolve_decider
 from cluster.store.files import Files
 from jobs.common.run import load_profile
+from schemas.carriers import CheckedPart
 from schemas.judge import WEIGHTS, InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
 from tests import endpoint as served
 
@@ -116,7 +117,18 @@ def test_what_scores_too_low_or_not_at_all_is_refused_with_its_scores(profile, t
             get_table=lambda path, columns=None: types.SimpleNamespace(to_pylist=lambda: tables[path]),
             put_rows=lambda path, rows, schema: written.update({row["segment_id"]: row for row in rows}),
         )
-        row = stage({"checked": "checked/p", "batch_id": "b", "part_id": "p", "error": ""})
+        part = CheckedPart(
+            "p",
+            "b",
+            (),
+            taught="",
+            num_left=0,
+            teach_counts={},
+            error="",
+            checked="checked/p",
+            num_to_judge=3,
+        )
+        row = stage(part)
     assert {name: found["reason"] for name, found in written.items()} == {
         "good": "",
         "bad": "judge",
@@ -124,4 +136,4 @@ def test_what_scores_too_low_or_not_at_all_is_refused_with_its_scores(profile, t
     }
     assert "below 4.0" in written["bad"]["detail"]
     assert json.loads(written["bad"]["scores"])["atomicity"] == 0
-    assert json.loads(row["judge_counts"])["num_asked"] == 3
+    assert row.judge_counts["num_asked"] == 3

@@ -42,26 +42,26 @@ def encoding(*texts, outcome="complete", rejections=(), turn=4):
 
 def test_a_good_answer_has_scores_and_no_failure():
     row = assess(segment(("user", TOLD)), encoding("User lives in Oslo with a cat named Mimi."), PROFILE)
-    assert (row["schema_ok"], row["complete"], row["failure"]) == (True, True, "")
-    assert row["scores"] == {
+    assert (row.schema_ok, row.complete, row.failure) == (True, True, "")
+    assert row.scores == {
         "atomicity": 5,
         "self_containedness": 5,
         "entity_coverage": 5,
         "evidence_alignment": 5,
     }
-    assert weighted(row["scores"]) == 5
-    assert row["cited"] == [4]
+    assert weighted(row.scores) == 5
+    assert row.cited == (4,)
 
 
 def test_statements_are_counted_one_by_one():
     """Two in one message: a record of the first holds one of them, whatever turn it cites."""
     told = segment(("user", "I live in Oslo with my cat Mimi. By the way, I work as a nurse in Bergen."))
     row = assess(told, encoding("User lives in Oslo with their cat Mimi."), PROFILE)
-    assert (row["num_statements"], row["num_statements_held"]) == (2, 1)
+    assert (row.num_statements, row.num_statements_held) == (2, 1)
     both = encoding("User lives in Oslo with their cat Mimi.", "User works as a nurse in Bergen.")
-    assert assess(told, both, PROFILE)["num_statements_held"] == 2
+    assert assess(told, both, PROFILE).num_statements_held == 2
     asked = segment(("user", "What is a good bike lock?"))
-    assert assess(asked, encoding("User likes bike locks."), PROFILE)["num_statements"] == 0
+    assert assess(asked, encoding("User likes bike locks."), PROFILE).num_statements == 0
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_statements_are_counted_one_by_one():
 )
 def test_failures_have_a_class_and_no_scores(told, made, failure):
     row = assess(segment(("user", told)), made, PROFILE)
-    assert (row["failure"], row["scores"]) == (failure, None)
-    assert row["schema_ok"] == (failure != "cut_answer")
+    assert (row.failure, row.scores) == (failure, None)
+    assert row.schema_ok == (failure != "cut_answer")
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_failures_have_a_class_and_no_scores(told, made, failure):
 )
 def test_each_score_falls_for_its_own_fault(texts, dimension):
     row = assess(segment(("user", TOLD)), encoding(*texts), PROFILE)
-    assert row["scores"][dimension] < 5
-    assert row["scores"][dimension] == min(row["scores"].values())
+    assert row.scores[dimension] < 5
+    assert row.scores[dimension] == min(row.scores.values())
 
 
 def test_alone_times_each_segment_and_a_batch_once():

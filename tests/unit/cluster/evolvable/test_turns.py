@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-import json
 import random
 
 import numpy as np
@@ -17,6 +16,7 @@ from cluster.store.files import Files
 from cluster.store.maintenance import compact, reembed, rollback
 from cluster.store.store import Store
 from jobs.common.turns import all_users, changed_users, paths_of, rejection_rows
+from schemas.carriers import EmbeddedBatch, UnreadUser, UsersRead, UsersToRead
 from schemas.profile import EmbedderProfile, EvolvableProfile
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, turns_schema
 from tests.tiny import save_tiny_model
@@ -77,13 +77,13 @@ def read(store, profile, sessions=(), closed=(), stage=None):
             files.put_rows(f"{name}.parquet", rows, known)
     if sessions:
         users = sorted({row["user_id"] for part in sessions for row in part["turns"]})
-        done = [{"users": json.dumps(users), "path": "turns.parquet"}]
+        done = [EmbeddedBatch("batch", users=tuple(users), tables={"turns": "turns.parquet"})]
     users = changed_users(store, done, list(closed))
     paths = sorted({path for entry in users.values() for path in entry["turns"]})
     gone = [segment_id for entry in users.values() for segment_id in entry["closed"]]
-    item = {"users": sorted(users), "turns": paths, "closed": gone}
+    wanted = UsersToRead(tuple(sorted(users)), tuple(paths), tuple(gone))
     stage = stage or TurnStage(store.uri, profile, files, "attempt1")
-    return stage({"item": json.dumps(item)}) if users else None
+    return stage(wanted) if users else None
 
 
 def night(store, profile, run_id, sessions=(), closed=(), stage=None):
@@ -157,7 +157,7 @@ def test_what_is_appended_leaves_earlier_vectors_as_they_are(store, profile):
     night(store, profile, "run1", [chat(rng, "ann", 1, 12), chat(rng, "bob", 1)])
     before = vectors(store)
     result = night(store, profile, "run2", [chat(rng, "ann", 2, 4)])
-    assert (result["num_users"], result["num_turns"], result["replaces"]) == (1, 4, False)
+    assert (result.num_users, result.num_turns, result.replaces) == (1, 4, False)
     after = vectors(store)
     assert {turn_id: after[turn_id] for turn_id in before} == before
     assert read_states(store, ["ann"], "run1")["ann"].num_turns == 6
@@ -201,8 +201,8 @@ def test_what_a_killed_run_has_staged_is_used(store, profile):
     sessions = [chat(random.Random(3), user, 0) for user in ("ann", "bob")]
     first = read(store, profile, sessions)
     again = read(store, profile, sessions)
-    assert first["num_turns_embedded_now"] > 0 == again["num_turns_embedded_now"]
-    assert again["tables"] == first["tables"]
+    assert first.num_turns_embedded_now > 0 == again.num_turns_embedded_now
+    assert again.tables == first.tables
 
 
 # --- failures -----------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_one_poison_user_among_a_hundred_costs_that_user(store, profile):
     assert "tea" in hit["content"]
     # The next night tries again, and again in vain, which changes nothing.
     again = read(store, profile)
-    assert (again["num_users"], again["num_turns"], again["num_states"]) == (1, 0, 0)
+    assert (again.num_users, again.num_turns, again.num_states) == (1, 0, 0)
     assert rejection_rows([again])[0]["user_id"] == "victim"
 
 
@@ -329,7 +329,7 @@ def test_a_store_changes_to_an_evolvable_embedder(store, profile, tmp_path):
         inserts = {name: [f"{name}.parquet"] for name in ("segments", "turns")}
         store.commit(run_row(run_id, static), 4, inserts=inserts, closed_segments=closed)
     stage = TurnStage(store.uri, profile, files, "attempt1", anew=True)
-    result = stage({"item": json.dumps({"users": ["ann"], "turns": [], "closed": []})})
+    result = stage(UsersToRead(("ann",)))
     inserts, replaces = paths_of([result])
     staged = {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
     reembed(store, run_row("run3", profile), 4, staged, DIM)
@@ -345,7 +345,7 @@ def test_a_store_changes_to_an_evolvable_embedder(store, profile, tmp_path):
 
 def test_the_rejection_of_a_user_shows_no_key_that_is_in_an_id_or_an_error():
     key = "sk_live_" + "a1B2" * 6
-    (row,) = rejection_rows([{"rejections": json.dumps([{"user_id": key, "detail": f"failed on {key}"}])}])
+    (row,) = rejection_rows([UsersRead("hash", rejections=(UnreadUser(key, f"failed on {key}"),))])
     assert row["source"] == "user:[redacted:api_key]" and row["detail"].startswith("failed on [redacted")
     # By which a forgetting finds it.
     assert row["user_id"] == key

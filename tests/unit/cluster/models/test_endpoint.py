@@ -72,9 +72,9 @@ def test_a_dead_endpoint_is_given_up_with_a_word(tmp_path):
 
 
 def test_of_requests_that_fail_together_one_error_is_raised_and_none_is_logged(tmp_path, caplog):
-    with served.Endpoint(lambda messages: "{}", num_refused=10**6, refusal=401) as server:
-        with pytest.raises(EndpointError):
-            client(tmp_path, server, concurrency=8).ask(asks(8))
+    refused = served.Endpoint(lambda messages: "{}", num_refused=10**6, refusal=401)
+    with refused as server, pytest.raises(EndpointError):
+        client(tmp_path, server, concurrency=8).ask(asks(8))
     gc.collect()
     assert "never retrieved" not in caplog.text
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.common import cli
-from jobs.common.cli import JobConfig, JobError, Progress, UsageError, duration, main, parse_config
+from jobs.common.cli import JobConfig, JobError, UsageError, main, parse_config
 
 ROOT = Path(__file__).parents[4]
 
@@ -440,29 +440,3 @@ def test_an_interrupted_job_says_how_to_go_on(end):
     message = "interrupted; run the same command again to go on"
     assert (code, err) == (1, f"error: {message}\n")
     assert json.loads(lines[-1]) == {"status": "failed", "error": message}
-
-
-# --- progress -------------------------------------------------------------------------------------------
-
-
-def test_progress_prints_at_most_every_so_often_and_at_the_end(capsys, monkeypatch):
-    now_s = 100.0
-    monkeypatch.setattr(cli.time, "monotonic", lambda: now_s)
-    progress = Progress("encode", "segments", total=4000)
-    for count in (500, 500, 1000):
-        now_s += 1
-        progress.advance(count)
-    now_s += 0.5
-    progress.advance(2000, "5 rejected")
-    assert capsys.readouterr().err == (
-        "[encode] 1,000 of 4,000 segments, 500.0/s, 6 s left\n"
-        "[encode] 4,000 of 4,000 segments, 1142.9/s, 5 rejected\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (360000, "100 h 00 min")],
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text

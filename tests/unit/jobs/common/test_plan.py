@@ -1,7 +1,5 @@
 """What a backfill does with its batches: sick workers, what is committed."""
 
-import json
-
 import pytest
 
 from cluster.backfill.stages import segment_rejections
@@ -11,6 +9,7 @@ from jobs import backfill
 from jobs.common.cli import JobError
 from jobs.common.plan import MAX_GIVEN_BACK, SPENT, Plan, Workers, staged_tables
 from jobs.common.run import load_profile
+from schemas.carriers import Batch, EmbeddedBatch
 from schemas.profile import EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA, RUNS_SCHEMA
 
@@ -25,7 +24,7 @@ def test_a_rejection_that_is_retried_in_vain_stands_once(tmp_path):
         known = [name for name in REJECTIONS_SCHEMA.names if name in segment_rejections(segment)[0]]
         schema = REJECTIONS_SCHEMA.empty_table().select(known).schema
         Files(store.uri, "staging").put_rows(path, segment_rejections(segment), schema)
-        inserts, replaces = staged_tables([{"tables": json.dumps({"rejections": path})}])
+        inserts, replaces = staged_tables([EmbeddedBatch("batch", tables={"rejections": path})])
         run = dict.fromkeys(RUNS_SCHEMA.names, "") | {"run_id": run_id, "job": "backfill"}
         run |= {"started_at": "2026-01-02T03:04:05+00:00", "config": "{}", "summary": "{}"}
         store.commit(run, 4, inserts=inserts, replaces=replaces)
@@ -43,7 +42,8 @@ def test_what_the_encoder_does_not_read_is_counted_before_it_is_asked():
 
 
 def test_rows_of_all_batches_are_committed():
-    done = [{"tables": json.dumps({"turns": f"t{number}", "segments": f"s{number}"})} for number in (1, 2)]
+    tables = [{"turns": f"t{number}", "segments": f"s{number}"} for number in (1, 2)]
+    done = [EmbeddedBatch("batch", tables=paths) for paths in tables]
     assert staged_tables(done) == ({"turns": ["t1", "t2"], "segments": ["s1", "s2"]}, {"rejections": []})
 
 
@@ -56,12 +56,12 @@ def test_a_run_ends_when_every_worker_keeps_giving_back_and_none_does_anything()
     assert [workers.has_given_back(worker) for worker in ("one", "two", "three")] == [False, False, True]
 
 
-BATCHES = [{"batch_id": f"batch{number}", "num_segments": 1, "num_tokens": 5} for number in range(6)]
+BATCHES = [Batch(f"batch{number}", num_segments=1, num_tokens=5) for number in range(6)]
 
 
 def result(batch, failure="", worker="well"):
-    row = dict.fromkeys((*SPENT, "num_segments", "output_tokens"), 1)
-    return row | {"batch_id": batch["batch_id"], "failure": failure, "worker": worker}
+    counts = dict.fromkeys((*SPENT, "num_segments", "output_tokens"), 1)
+    return EmbeddedBatch(batch.batch_id, failure=failure, worker=worker, **counts)
 
 
 def run_passes(tmp_path, monkeypatch, pass_):
@@ -69,7 +69,7 @@ def run_passes(tmp_path, monkeypatch, pass_):
     given = []
 
     def encoding_pass(config, encoder, embedder, batches, *_):
-        given.append([batch["batch_id"] for batch in batches])
+        given.append([batch.batch_id for batch in batches])
         yield from pass_(len(given), batches)
 
     monkeypatch.setattr(backfill, "encoding_pass", encoding_pass)
@@ -91,10 +91,10 @@ def test_one_sick_worker_does_not_fail_a_run_while_another_is_healthy(tmp_path, 
             yield result(batch, "it is broken" if is_sick else "", "sick" if is_sick else "well")
 
     given, done = run_passes(tmp_path, monkeypatch, pass_)
-    assert given == [[batch["batch_id"] for batch in BATCHES], ["batch1", "batch3", "batch5"]]
+    assert given == [[batch.batch_id for batch in BATCHES], ["batch1", "batch3", "batch5"]]
     # Committed in the order of the archive, in whatever order they were done.
-    assert [row["batch_id"] for row in done] == [batch["batch_id"] for batch in BATCHES]
-    assert [row["prompt_tokens"] for row in done] == [1, 2, 1, 2, 1, 2], "paid twice"
+    assert [row.batch_id for row in done] == [batch.batch_id for batch in BATCHES]
+    assert [row.prompt_tokens for row in done] == [1, 2, 1, 2, 1, 2], "paid twice"
 
 
 @pytest.mark.parametrize("num_done", [0, 2])

@@ -1,0 +1,26 @@
+"""Where the work runs: the cluster, its workers, and the one place that starts stages on them."""
+
+from cluster.runtime.config import ClusterConfig, PoolConfig
+from cluster.runtime.connecting import ClusterError, connect, is_local, num_cores
+from cluster.runtime.progress import Progress, duration, tick
+from cluster.runtime.secrets import HIDDEN, hide_in_dump, hide_secrets, hide_variables
+from cluster.runtime.stages import Stage, StageError, run_stage
+
+__all__ = [
+    "HIDDEN",
+    "ClusterConfig",
+    "ClusterError",
+    "PoolConfig",
+    "Progress",
+    "Stage",
+    "StageError",
+    "connect",
+    "duration",
+    "hide_in_dump",
+    "hide_secrets",
+    "hide_variables",
+    "is_local",
+    "num_cores",
+    "run_stage",
+    "tick",
+]

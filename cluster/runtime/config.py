@@ -1,0 +1,71 @@
+"""Settings: where a job runs, and what each kind of worker asks for."""
+
+import os
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+
+class PoolConfig(BaseModel):
+    """A pool of actors. Ray starts `min_size` and grows to `max_size` where the cluster has room."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    min_size: int = Field(1, ge=1)
+    max_size: int = Field(1, ge=1)
+    num_cpus: float = Field(1.0, ge=0)
+    """Logical CPUs per actor: a reservation, not a limit."""
+    num_gpus: float | None = Field(None, ge=0)
+    """GPUs per actor. Not given: 1 for the encoder where the cluster has GPUs, else 0."""
+    num_threads: int | None = Field(None, ge=1)
+    """Threads per actor. Not given, and without a GPU: all cores that the submitting process may use."""
+
+
+class ClusterConfig(BaseModel):
+    """Where to run. Inside `ray job submit` nothing need be given: the job's own cluster is used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    local: bool = False
+    """Run the stages in the job's own process, one item after the other, without Ray."""
+    address: str | None = None
+    """Ray address; not given: the running cluster that the environment names, else one of the job's own."""
+    num_cpus: int | None = Field(None, ge=1)
+    """Logical CPUs of a cluster of the job's own. Not given: the machine's, but at least 4, because small
+    stages must find a place beside the actors."""
+    log_to_driver: bool = False
+    """Show what workers print. Their errors reach the job either way; Ray keeps their logs."""
+    env_vars: dict[str, SecretStr] = {}
+    """Environment of the workers, for example SLOWWAVE_CACHE. Values are never stored nor shown; secret ones
+    belong into `pass_env`, for this file can be read."""
+    pass_env: list[str] = []
+    """Names of variables that the workers get from the submitting process, for example HF_TOKEN."""
+    pip: list[str] = []
+    """Packages that Ray installs on the workers, where their image lacks some."""
+    working_dir: str | None = None
+    """Code for the workers of a remote cluster. Not needed under `ray job submit --working-dir`."""
+
+    @field_validator("pass_env")
+    @classmethod
+    def _are_set(cls, names: list[str]) -> list[str]:
+        if missing := [name for name in names if name not in os.environ]:
+            raise ValueError(f"{', '.join(missing)}: not set in the environment; export it, or leave it out")
+        return names
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.local:
+            self.check_local()
+        return self
+
+    def check_local(self) -> None:
+        """ValueError for settings that mean nothing where the stages run in the job's own process."""
+        if given := [name for name in ("address", "pip", "working_dir") if getattr(self, name)]:
+            raise ValueError(
+                f"local=true runs the stages in the job's own process, where {', '.join(given)} of [cluster] "
+                "means nothing; leave one of the two out"
+            )
+
+    def environment(self) -> dict[str, str]:
+        """What the workers' environment is to have, in clear."""
+        given = {name: value.get_secret_value() for name, value in self.env_vars.items()}
+        return given | {name: os.environ[name] for name in self.pass_env}

@@ -1,0 +1,100 @@
+"""Progress on stderr, one line now and then: what is done, how fast, how long it will take."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+TICKS_EVERY_S = 10.0
+"""Without a result for so long, a line says how far the items in work are."""
+
+
+class Progress:
+    """Counts on stderr, at most once every `every_s` seconds; with a total, also the time left."""
+
+    def __init__(self, label: str, unit: str, total: int | None = None, every_s: float = 2.0):
+        self.label, self.unit, self.total, self.every_s = label, unit, total, every_s
+        self.started_s = self.printed_s = time.monotonic()
+        self.done = 0
+        self._in_work: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def advance(self, count: int, note: str = "") -> None:
+        """Count `count` more units done; `note` is shown behind the counts."""
+        with self._lock:
+            self.done += count
+            if self._elapsed_s() >= self.every_s or self.done == self.total:
+                self._print(self.done, note)
+
+    def arrived(self, number: int, count: int, note: str = "") -> None:
+        """Count item `number` as done, with all its units."""
+        self._in_work.pop(number, None)
+        self.advance(count, note)
+
+    def tick(self, number: int, count: int) -> None:
+        """`count` more units of item `number` are done, which is still in work."""
+        with self._lock:
+            self._in_work[number] = self._in_work.get(number, 0) + count
+            self._print_in_work()
+
+    def in_work(self, counts: dict[int, int]) -> None:
+        """How many units of the items in work are done by now."""
+        with self._lock:
+            self._in_work = counts
+            self._print_in_work()
+
+    def _print_in_work(self) -> None:
+        done = self.done + sum(self._in_work.values())
+        if self._elapsed_s() >= TICKS_EVERY_S and done > self.done:
+            self._print(done if self.total is None else min(done, self.total), "")
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self.printed_s
+
+    def _print(self, done: int, note: str) -> None:
+        self.printed_s = time.monotonic()
+        print(self._line(done, self.printed_s - self.started_s, note), file=sys.stderr, flush=True)
+
+    def _line(self, done: int, elapsed_s: float, note: str) -> str:
+        rate = done / elapsed_s if elapsed_s > 0 else 0.0
+        of_total = f" of {self.total:,}" if self.total is not None else ""
+        left = (
+            f", {duration((self.total - done) / rate)} left"
+            if self.total and rate and done < self.total
+            else ""
+        )
+        note = f", {note}" if note else ""
+        return f"[{self.label}] {done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{note}"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min 05 s, 2 h 07 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+
+
+# --- where the work is done -----------------------------------------------------------------------------
+
+_report: Callable[[int], None] | None = None
+
+
+def tick(count: int = 1) -> None:
+    """`count` more units of the item in work are done. Called by whatever takes long over one item."""
+    if _report is not None:
+        _report(count)
+
+
+@contextlib.contextmanager
+def report_to(report: Callable[[int], None] | None) -> Iterator[None]:
+    """Where ticks of this process go meanwhile."""
+    global _report
+    before, _report = _report, report
+    try:
+        yield
+    finally:
+        _report = before

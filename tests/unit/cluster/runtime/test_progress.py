@@ -1,0 +1,66 @@
+"""Progress lines."""
+
+import time
+
+import pytest
+
+from cluster.models.engine import _ticking
+from cluster.runtime import Progress, duration
+from cluster.runtime.progress import report_to
+
+
+def test_progress_prints_at_most_every_so_often_and_at_the_end(capsys, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    progress = Progress("encode", "segments", total=4000)
+    for count in (500, 500, 1000):
+        now_s += 1
+        progress.advance(count)
+    now_s += 0.5
+    progress.advance(2000, "5 rejected")
+    assert capsys.readouterr().err == (
+        "[encode] 1,000 of 4,000 segments, 500.0/s, 6 s left\n"
+        "[encode] 4,000 of 4,000 segments, 1142.9/s, 5 rejected\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (360000, "100 h 00 min")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_each_answer_of_vllm_counts_and_its_own_bar_is_not_shown(capsys):
+    """What vLLM does with the bar that it is given, see its _run_engine."""
+    counted = []
+    assert _ticking(["prompt"], desc="Rendering prompts") == ["prompt"]
+    with report_to(counted.append):
+        bar = _ticking(total=2, desc="Processed prompts", dynamic_ncols=True, postfix="est. speed")
+        assert bar.format_dict["elapsed"] > 0
+        bar.postfix = "speed"
+        bar.update(1)
+        bar.update(1)
+        assert bar.n == 2
+        bar.refresh()
+        bar.close()
+    assert counted == [1, 1]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_says_how_far_the_items_in_work_are(capsys, monkeypatch):
+    """Ten seconds after the last line, and never more than all."""
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    progress = Progress("encode", "segments", total=128)
+    progress.in_work({0: 3})
+    now_s += 10
+    progress.in_work({0: 5, 1: 7})
+    now_s += 5
+    progress.in_work({0: 9, 1: 9})
+    progress.arrived(0, 64)
+    now_s += 10
+    progress.in_work({1: 70})
+    shown = [line.partition(" segments")[0] for line in capsys.readouterr().err.splitlines()]
+    assert shown == ["[encode] 12 of 128", "[encode] 64 of 128", "[encode] 128 of 128"]
