@@ -104,14 +104,13 @@ class DecideStage:
 
     def __call__(self, group: PlannedGroup) -> DecidedGroup:
         self._spent = dict.fromkeys(self._spent, 0)
-        ended: dict[str, object] = {}
         try:
             counts = self._decide(group.group_id)
         except CapReached as cap:
-            counts, ended = {}, {"is_stopped": True, "cap": str(cap)}
+            counts = {"is_stopped": True, "cap": str(cap)}
         except WorkerSick as error:
-            counts, ended = {}, {"failure": str(error)}
-        return DecidedGroup(**vars(group), **counts, **self._spent, **ended)
+            counts = {"failure": str(error)}
+        return DecidedGroup(**vars(group), **counts, **self._spent)
 
     def _decide(self, group_id: str) -> dict[str, int]:
         settings = self._settings
