@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from cluster.models.paid_answers import Answer, Responses
+from cluster.runtime import tick
 from cluster.store.attempts import WorkerSick
 from schemas.endpoint import EndpointConfig
 
@@ -151,7 +152,9 @@ class Endpoint:
 
         async def one(ask: Ask) -> tuple[str, Answer | None]:
             async with gate:
-                return ask.key, await self._ask(client, ask)
+                answer = await self._ask(client, ask)
+            tick()
+            return ask.key, answer
 
         async with client:
             tasks = [asyncio.create_task(one(ask)) for ask in asks]

@@ -9,6 +9,7 @@ from cluster.backfill.encoder import Encoder
 from cluster.backfill.stages import EncodeStage, encoded_folder, plan_path
 from cluster.models.paid_answers import Responses
 from cluster.store.files import Files
+from schemas.carriers import Batch, EncodedBatch
 from schemas.profile import EncoderProfile
 from schemas.store import SEGMENT_SCHEMA
 from tests import endpoint as served
@@ -87,7 +88,7 @@ def test_what_stays_refused_is_rejected_with_what_was_said(tmp_path):
 # --- the stage -----------------------------------------------------------------------------------------
 
 
-def planned(files: Files, *batches: list[str]) -> list[dict]:
+def planned(files: Files, *batches: list[str]) -> list[Batch]:
     """Batches of segments of one turn each, staged as the cut stage does; their references."""
     references = []
     for number, texts in enumerate(batches):
@@ -97,11 +98,11 @@ def planned(files: Files, *batches: list[str]) -> list[dict]:
             ids = {"segment_id": text, "conversation_id": None, "turns": [], "num_tokens": 1}
             rows.append(a_segment(text) | places | ids)
         files.put_table(plan_path(f"batch{number}"), pa.Table.from_pylist(rows, schema=SEGMENT_SCHEMA))
-        references.append({"batch_id": f"batch{number}"})
+        references.append(Batch(f"batch{number}", num_segments=len(texts), num_tokens=len(texts)))
     return references
 
 
-def run_of(profile, files: Files, batches: list[dict], attempt: str, max_cost=None) -> list[dict]:
+def run_of(profile, files: Files, batches: list[Batch], attempt: str, max_cost=None) -> list[EncodedBatch]:
     engine = {"files": files, "role": "encoder", "max_cost": max_cost}
     stage = EncodeStage(profile, files, attempt, {}, engine)
     return [stage(batch) for batch in batches]
@@ -117,13 +118,13 @@ def test_a_capped_run_stops_between_requests_and_the_next_pays_for_the_rest_alon
     with served.Endpoint(one_each) as server:
         profile = profile_at(server.base_url, prompt_price=1.0, output_price=2.0)
         first, second = run_of(profile, files, batches, "run1", max_cost=0.0004)
-        assert (first["is_stopped"], second["is_stopped"]) == (True, True)
-        assert "max_cost" in first["failure"] and not first["encoded"]
+        assert (first.is_stopped, second.is_stopped) == (True, True)
+        assert "max_cost" in first.failure and not first.encoded
         num_paid = sum(server.paid.values())
         assert 0 < num_paid < 5
         done = run_of(profile, files, batches, "run2", max_cost=1.0)
-        assert [row["failure"] for row in done] == ["", ""]
-        assert [row["num_complete"] for row in done] == [3, 2]
+        assert [row.failure for row in done] == ["", ""]
+        assert [row.num_complete for row in done] == [3, 2]
         assert set(server.paid.values()) == {1} and len(server.paid) == 5
         assert Responses(files, "encoder", profile.fingerprint).spent == (500, 50)
         # What is encoded asks nobody.
@@ -139,7 +140,7 @@ def test_a_killed_run_s_answers_are_not_paid_again(files):
         plan = files.get_table(plan_path("batch0")).to_pylist()
         Encoder(profile, files=files, role="encoder").encode(plan[:2])
         (done,) = run_of(profile, files, batches, "run2")
-        assert (done["num_complete"], done["failure"]) == (3, "")
+        assert (done.num_complete, done.failure) == (3, "")
         assert sorted(server.paid.values()) == [1, 1, 1]
 
 
@@ -149,7 +150,7 @@ def test_an_endpoint_that_is_gone_gives_the_batch_back_and_stages_no_answer(file
         profile = profile_at(server.base_url)
     first, second = run_of(profile, files, batches, "run1")
     for row in (first, second):
-        assert profile.endpoint.base_url in row["failure"] and not row["encoded"]
+        assert profile.endpoint.base_url in row.failure and not row.encoded
     assert files.paths(encoded_folder(profile.fingerprint, "batch0")) == []
     assert files.paths(encoded_folder(profile.fingerprint, "batch1")) == []
 
@@ -161,8 +162,8 @@ def test_an_endpoint_that_dies_behind_a_batch_rejects_nobody(files):
         profile = profile_at(server.base_url)
         (first,) = run_of(profile, files, batches[:1], "run1")
     (second,) = run_of(profile, files, batches[1:], "run1")
-    assert (first["failure"], second["num_segments"]) == ("", 0)
-    assert profile.endpoint.base_url in second["failure"]
+    assert (first.failure, second.num_segments) == ("", 0)
+    assert profile.endpoint.base_url in second.failure
 
 
 def test_a_segment_at_which_the_server_fails_costs_no_other_its_memories(files):
@@ -173,7 +174,7 @@ def test_a_segment_at_which_the_server_fails_costs_no_other_its_memories(files):
     with served.Endpoint(reply) as server:
         (row,) = run_of(profile_at(server.base_url), files, batches, "run1")
         assert sorted(server.paid.values()) == [1, 1]
-    assert (row["failure"], row["num_complete"], row["num_rejected"]) == ("", 2, 1)
-    found = {row["segment_id"]: row for row in files.get_table(row["encoded"]).to_pylist()}
+    assert (row.failure, row.num_complete, row.num_rejected) == ("", 2, 1)
+    found = {row["segment_id"]: row for row in files.get_table(row.encoded).to_pylist()}
     assert [one["reason"] for one in found["b"]["rejections"]] == ["encoder_error"]
     assert json.loads(json.dumps(found["a"]["rejections"])) == []

@@ -748,15 +748,15 @@ def test_a_segment_in_a_language_that_is_not_read_costs_nothing_and_keeps_its_tu
 ):
     rows = [session(0, num_turns=1), session(1, turns=[turn(SPANISH), turn("¡Qué bien!", "assistant")])]
     [result] = cut(tmp_path, files, rows, profile=READS_ENGLISH)
-    [batch], [read, unread] = result["batches"], planned(files, [result])
-    assert (batch["num_segments"], batch["num_other_language"]) == (2, 1)
-    assert batch["num_tokens"] == read["num_tokens"]
+    [batch], [read, unread] = result.batches, planned(files, [result])
+    assert (batch.num_segments, batch.num_other_language) == (2, 1)
+    assert batch.num_tokens == read["num_tokens"]
 
     stage = EncodeStage(READS_ENGLISH, files, "attempt1", {}, {})
     row = EmbedStage(READS_ENGLISH.fingerprint, EMBEDDER, files)(stage(batch))
     assert encoder.calls == [[read["segment_id"]]]
-    assert (row["num_complete"], row["num_skipped"], row["num_refused"]) == (1, 1, 0)
-    assert (row["num_records"], row["num_turns"], row["num_rejections"]) == (1, 3, 0)
+    assert (row.num_complete, row.num_skipped, row.num_refused) == (1, 1, 0)
+    assert (row.num_records, row.num_turns, row.num_rejections) == (1, 3, 0)
     assert SPANISH in table(files, "turns", row).column("content").to_pylist()
     [rejection] = table(files, "rejections", row).to_pylist()
     assert (rejection["stage"], rejection["reason"], rejection["raw"]) == ("gate", "language", "es")
@@ -764,13 +764,13 @@ def test_a_segment_in_a_language_that_is_not_read_costs_nothing_and_keeps_its_tu
     assert (rejection["source"], rejection["session_id"]) == (unread["segment_id"], "session1")
 
     again = EncodeStage(READS_ENGLISH, files, "attempt2", {}, {})(batch)
-    assert (again["encoded"], again["num_segments_encoded"]) == (row["encoded"], 0)
+    assert (again.encoded, again.num_segments_encoded) == (row.encoded, 0)
 
 
 def test_a_batch_that_is_all_in_another_language_loads_no_model(tmp_path, files, encoder):
     [result] = cut(tmp_path, files, [session(0, turns=[turn(SPANISH)])])
-    row = EncodeStage(READS_ENGLISH, files, "attempt1", {}, {})(result["batches"][0])
-    assert (row["num_segments"], row["num_skipped"], encoder.num_loads) == (1, 1, 0)
+    row = EncodeStage(READS_ENGLISH, files, "attempt1", {}, {})(result.batches[0])
+    assert (row.num_segments, row.num_skipped, encoder.num_loads) == (1, 1, 0)
 
 
 def test_a_turn_is_embedded_behind_its_speaker_s_name(tmp_path, files, encoder, embedder):

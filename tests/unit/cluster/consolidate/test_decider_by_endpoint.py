@@ -3,10 +3,10 @@
 import pytest
 
 from cluster.consolidate.decider import ModelDecider
-from cluster.consolidate.plan import plan_group
-from cluster.consolidate.stages import DecideStage, estimate_group
+from cluster.consolidate.stages import DecideStage, plan_for_model
 from cluster.store.files import Files
 from cluster.store.store import Store
+from schemas.carriers import UserGroup
 from schemas.profile import DeciderProfile
 from tests import endpoint as served
 from tests.unit.cluster.consolidate.nights import DELETE, IGNORE, settings_of
@@ -95,10 +95,10 @@ def store(tmp_path):
 def decided(store, profile, max_cost: float | None = None) -> dict:
     settings = settings_of(store.uri, min_similarity=1.0, decider=profile.fingerprint)
     files = Files(store.uri, "staging/consolidate/now")
-    group = plan_group("000000", list(MOVES), settings, files)
-    group |= estimate_group("000000", profile, settings, files)
+    users = UserGroup("000000", tuple(MOVES))
+    group = plan_for_model(users, profile=profile, settings=settings, files=files)
     engine = {"files": Files(store.uri, "staging"), "role": "decider", "max_cost": max_cost}
-    return DecideStage(profile, settings, files, engine)(group)
+    return vars(DecideStage(profile, settings, files, engine)(group))
 
 
 def test_a_cap_on_costs_stops_and_the_next_run_pays_for_the_rest_alone(store):

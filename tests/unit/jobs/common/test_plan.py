@@ -9,7 +9,7 @@ from jobs import backfill
 from jobs.common.cli import JobError
 from jobs.common.plan import MAX_GIVEN_BACK, SPENT, Plan, Workers, staged_tables
 from jobs.common.run import load_profile
-from schemas.carriers import Batch, EmbeddedBatch
+from schemas.carriers import Batch, EmbeddedBatch, UnitCut
 from schemas.profile import EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA, RUNS_SCHEMA
 
@@ -33,10 +33,10 @@ def test_a_rejection_that_is_retried_in_vain_stands_once(tmp_path):
 
 
 def test_what_the_encoder_does_not_read_is_counted_before_it_is_asked():
-    plan, unit = Plan(), {"num_sessions": 1, "num_segments": 4, "num_redactions": 0, "num_forgotten": 0}
+    plan = Plan()
     for num_other_language, num_tokens in ((1, 5), (2, 0)):
-        batch = {"num_segments": 2, "num_tokens": num_tokens, "num_other_language": num_other_language}
-        plan.add(unit | {"batches": [batch], "closed_segments": [], "rejections": ""}, None)
+        batch = Batch("b", 2, num_tokens=num_tokens, num_other_language=num_other_language)
+        plan.add(UnitCut("unit", num_sessions=1, num_segments=4, batches=(batch,)), None)
     counts = plan.counts()
     assert (counts["num_segments_other_language"], counts["input_tokens"], plan.num_pending) == (3, 5, 4)
 
