@@ -35,7 +35,16 @@ from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
 from cluster.runtime import hide_in_dump
-from cluster.store.files import HOME, Files, Numbered, files_below, local_path, sweep_aside, sync_new
+from cluster.store.files import (
+    HOME,
+    Files,
+    Numbered,
+    files_below,
+    local_path,
+    sweep_aside,
+    sync_new,
+    unusable,
+)
 from cluster.store.heads import Head, Heads
 from cluster.store.lease import Lease, LeaseLost
 from cluster.store.ranking import DEFAULT as RANKING
@@ -143,6 +152,8 @@ class Store:
 
     def __init__(self, uri: str, *, must_exist: bool = True, lease: Lease | None = None):
         self.uri, self.lease = uri, lease
+        if problem := unusable(uri):
+            raise StoreError(f"--store {uri!r}: {problem}")
         if (folder := local_path(uri)) is not None:
             if must_exist and not folder.is_dir():
                 raise StoreError(f"--store {uri}: no such store; run jobs.backfill first, or check the path")

@@ -270,6 +270,30 @@ def test_a_file_uri_names_the_same_store_as_its_path(tmp_path):
         Store((tmp_path / "nowhere").as_uri())
 
 
+@pytest.mark.parametrize(
+    "name", ["a?b", "b\nc", "d\te", "what?/store", "file", "s3://bucket/a?b", "s3://bucket/a#b"]
+)
+def test_a_place_where_no_store_can_lie_is_refused_before_anything_is_made(tmp_path, name):
+    """Regression: tables of "a?b" were written to "a", and the first commit failed, after all was paid."""
+    uri = name if "://" in name else f"file://{tmp_path}/a%3Fb" if name == "file" else str(tmp_path / name)
+    for must_exist in (True, False):
+        with pytest.raises(
+            StoreError, match=r"^--store '.*': has the character '.*', and no store can lie there"
+        ):
+            Store(uri, must_exist=must_exist)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a#b", "a%b", "a%3Fb", "a b", "ä", "北京", "a'b", "a:b"])
+def test_a_store_may_have_any_other_name(tmp_path, name):
+    store = Store(str(tmp_path / name), must_exist=False)
+    commit(store, "run1", TEA, MOON)
+    maintenance.compact(store, run_row("op") | {"job": "compact"}, 1)
+    again = Store(str(tmp_path / name))
+    assert again.search("ann", "tea", vector("tea"), 5)
+    assert (tmp_path / name / "turns.lance").is_dir()
+
+
 def test_old_heads_go(store):
     for number in range(7):
         commit(store, f"run{number}", segment(f"s{number}", "x", session=f"s{number}"))
