@@ -559,6 +559,14 @@ def test_a_reader_writes_nothing(store, tmp_path):
     assert everything() == before
 
 
+def test_a_reader_that_is_sent_to_an_archive_writes_nothing_there(tmp_path):
+    """Regression: it made folders of a store in it."""
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match="holds no finished run"):
+        Store(str(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.parquet"]
+
+
 # --- releases ---------------------------------------------------------------------------------------------
 
 
