@@ -113,6 +113,7 @@ def run(config: BackfillConfig) -> dict:
     """Run a backfill and return its summary. Safe to repeat at any time."""
     from cluster.backfill.archive import ArchiveError, list_files
     from cluster.models.sources import ModelError
+    from cluster.store.files import unusable
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
     from cluster.store.store import Store, StoreError
 
@@ -127,6 +128,8 @@ def run(config: BackfillConfig) -> dict:
             if kind is EncoderProfile:
                 at_endpoint(profile, config.endpoint, config.max_cost)
     update = consolidation_of(config) if config.consolidate else None
+    if problem := unusable(config.store):
+        raise UsageError(f"--store {config.store!r}: {problem}")
     try:
         files = list_files(config.archive)
     except ArchiveError as error:

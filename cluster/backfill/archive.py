@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from cluster.backfill.parquet_pages import BY_DICTIONARY, longest_entry, pages
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 from schemas.carriers import ArchiveFile, BadRow, InspectedFile, RowGroup
 
@@ -23,8 +24,16 @@ REQUIRED = ("user_id", "session_id", "turns")
 MAX_GROUP_ROWS = 1 << 20
 """Sessions of a row group; what most Parquet writers take at most."""
 
-MAX_GROUP_VALUES = 1 << 25
-"""Turns of a row group. Each takes some 8 bytes for each of its fields, whatever it repeats."""
+MAX_GROUP_VALUES, FREE_VALUES, VALUES_PER_BYTE = 1 << 23, 1 << 20, 4
+"""Turns of a row group: at most the first, and more than the second only where the file has bytes for them.
+Each takes some 8 bytes for each of its fields, whatever it repeats, and one session may have all of them."""
+
+MAX_PAGE_BYTES = 256 << 20
+"""Pages that are in memory together, unpacked: of each column its dictionary and one more."""
+
+MAX_DICTIONARY_BYTES = 64 << 20
+"""Texts of a column that Arrow may keep as a dictionary, which takes up to four times as much: it holds
+what it has read of a row group until the end, so of longer columns it has to write out each text."""
 
 BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
 """A row group that unpacks to more than both, bytes and times its size in the file, is no text of people."""
@@ -32,8 +41,8 @@ BOMB_BYTES, BOMB_RATIO = 64 << 20, 100
 MAX_ROW_BYTES = 64 << 20
 """One session, unpacked."""
 
-ROWS_AT_ONCE = 8
-"""Sessions that are unpacked at a time: where a footer lies about its row group, that costs no more."""
+ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 8 << 20
+"""Sessions that are unpacked at a time: as many as the first says, fewer where they are long."""
 
 RAW_CHARS = 200_000
 """Of a bad row, as much is passed on, to be redacted and then shortened."""
@@ -99,7 +108,8 @@ def inspect(file: ArchiveFile, *, archive: str) -> InspectedFile:
 def inspect_file(archive: str, path: str) -> InspectedFile:
     """What a file holds, from its footer and its key columns."""
     try:
-        file = _parquet(archive, path)
+        source = _source(archive, path)
+        file = pq.ParquetFile(source)
     except Exception as error:  # pyarrow raises OSError, ArrowInvalid and more for broken footers
         return InspectedFile(path, bad=(BadRow(path, "unreadable_file", _message(error)),))
     missing = [name for name in REQUIRED if name not in file.schema_arrow.names]
@@ -110,13 +120,13 @@ def inspect_file(archive: str, path: str) -> InspectedFile:
     for row_group in range(file.num_row_groups):
         num_rows = file.metadata.row_group(row_group).num_rows
         try:
-            check_group(file, row_group, ARCHIVE_SCHEMA.names)
-            keys = unpacked(file, row_group, ["user_id", "session_id"])
+            check_group(source, file.metadata, row_group, ARCHIVE_SCHEMA.names)
+            keys = unpacked(source, file.metadata, row_group, ["user_id", "session_id"])
             groups.append(RowGroup(row_group, first_row, b"".join(map(_keys, keys))))
         except Exception as error:
-            source = f"{path}:rows {first_row}-{first_row + num_rows - 1}"
+            rows = f"{path}:rows {first_row}-{first_row + num_rows - 1}"
             reason = "oversized_rows" if isinstance(error, Oversized) else "unreadable_rows"
-            bad.append(BadRow(source, reason, _message(error)))
+            bad.append(BadRow(rows, reason, _message(error)))
         first_row += num_rows
     return InspectedFile(path, tuple(groups), tuple(bad))
 
@@ -184,14 +194,25 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
 
 
 def _tables(archive: str, unit: Unit) -> Iterator[pa.Table]:
-    file = _parquet(archive, unit.path)
-    names = [name for name in ARCHIVE_SCHEMA.names if name in file.schema_arrow.names]
-    yield from unpacked(file, unit.row_group, names)
+    source = _source(archive, unit.path)
+    yield from unpacked(source, pq.read_metadata(source), unit.row_group, ARCHIVE_SCHEMA.names)
 
 
-def unpacked(file: pq.ParquetFile, row_group: int, columns: list[str]) -> Iterator[pa.Table]:
-    """A row group, a few rows at a time."""
-    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[row_group], columns=columns):
+def unpacked(
+    source: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, columns: list[str]
+) -> Iterator[pa.Table]:
+    """A row group's columns, as far as it has them, a few rows at a time. Oversized before anything is read,
+    see `check_group`."""
+    how = check_group(source, metadata, row_group, columns)
+    file = pq.ParquetFile(
+        source,
+        metadata=metadata,
+        read_dictionary=how.repeated,
+        buffer_size=BUFFER_BYTES,
+        page_checksum_verification=True,
+    )
+    columns = [name for name in columns if name in file.schema_arrow.names]
+    for batch in file.iter_batches(how.num_rows, row_groups=[row_group], columns=columns):
         yield pa.Table.from_batches([batch])
 
 
@@ -250,39 +271,89 @@ def _open(archive: str) -> tuple[fs.FileSystem, str]:
     return fs.LocalFileSystem(), archive
 
 
-def _parquet(archive: str, path: str) -> pq.ParquetFile:
+def _source(archive: str, path: str) -> pa.NativeFile:
     system, root = _open(archive)
-    return open_parquet(system.open_input_file(f"{root}/{path}"))
+    return system.open_input_file(f"{root}/{path}")
 
 
-def open_parquet(source) -> pq.ParquetFile:
-    """A Parquet file whose texts are read as dictionaries: one that is repeated a thousand times, which is a
-    few bytes in the file, is in memory once."""
-    metadata = pq.read_metadata(source)
-    columns = (metadata.schema.column(index) for index in range(metadata.num_columns))
-    texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-    return pq.ParquetFile(source, metadata=metadata, read_dictionary=texts, page_checksum_verification=True)
+BUFFER_BYTES = 1 << 20
+"""Of a column that is read at a time, packed."""
 
 
-def check_group(file: pq.ParquetFile, row_group: int, names: list[str]) -> None:
-    """Raise Oversized for a row group of whose columns `names` the footer says that they are too large."""
-    group = file.metadata.row_group(row_group)
+@dataclass(frozen=True)
+class Reading:
+    """How a row group is to be read."""
+
+    repeated: list[str]
+    """Paths of the columns to read as dictionaries: a text that is repeated a thousand times, which is a few
+    bytes in the file, is then in memory once."""
+    num_rows: int
+    """Sessions at a time."""
+
+
+def check_group(
+    source: pa.NativeFile, metadata: pq.FileMetaData, row_group: int, names: list[str]
+) -> Reading:
+    """How the columns `names` of a row group are read without taking all memory.
+
+    Raises Oversized for a row group of whose columns `names` the footer says, or the headers of their pages
+    say, that they are too large. Of what it judges it unpacks nothing, but for dictionaries of a bounded
+    size.
+    """
+    group = metadata.row_group(row_group)
+    lengths = {
+        metadata.schema.column(index).path: metadata.schema.column(index).length
+        for index in range(metadata.num_columns)
+    }
     columns = [group.column(index) for index in range(group.num_columns)]
     columns = [column for column in columns if column.path_in_schema.partition(".")[0] in names]
     packed, unpacked = (
         sum(getattr(column, f"total_{kind}_size") for column in columns)
         for kind in ("compressed", "uncompressed")
     )
-    num_values = max((column.num_values for column in columns), default=0)
     remedy = "write row groups of fewer sessions"
     if group.num_rows > MAX_GROUP_ROWS:
         raise Oversized(f"{group.num_rows} sessions, more than {MAX_GROUP_ROWS}; {remedy}")
-    if num_values > MAX_GROUP_VALUES:
-        raise Oversized(f"{num_values} turns, more than {MAX_GROUP_VALUES}; {remedy}")
     if unpacked > max(BOMB_BYTES, BOMB_RATIO * packed):
         raise Oversized(
             f"{packed} bytes unpack to {unpacked}: no conversations repeat so much; see what wrote the file"
         )
+    together, num_bytes, repeated = 0, 0, []
+    for column in columns:
+        path = column.path_in_schema
+        if "DELTA_BYTE_ARRAY" in column.encodings:
+            raise ValueError(f"{path}: encoding DELTA_BYTE_ARRAY; write PLAIN or RLE_DICTIONARY")
+        found = list(pages(source, column))
+        num_bytes += sum(page.num_bytes for page in found)
+        num_values = max(column.num_values, sum(page.num_values for page in found))
+        if num_values > MAX_GROUP_VALUES:
+            raise Oversized(f"{num_values} turns, more than {MAX_GROUP_VALUES}; {remedy}")
+        if num_values > max(FREE_VALUES, VALUES_PER_BYTE * packed):
+            raise Oversized(f"{packed} bytes unpack to {num_values} turns; see what wrote the file")
+        if column.physical_type == "FIXED_LEN_BYTE_ARRAY":
+            # Unlike texts, each of these is written out for itself.
+            together += lengths[path] * num_values
+        dictionaries = [page for page in found if page.is_dictionary]
+        together += max((page.num_bytes for page in found if not page.is_dictionary), default=0)
+        together += sum(page.num_bytes for page in dictionaries)
+        if together > MAX_PAGE_BYTES:
+            raise Oversized(
+                f"pages of {together >> 20} MiB, more than {MAX_PAGE_BYTES >> 20}; write smaller ones"
+            )
+        if column.physical_type != "BYTE_ARRAY" or not dictionaries:
+            continue
+        if sum(page.num_bytes for page in found) <= MAX_DICTIONARY_BYTES:
+            repeated.append(path)
+            continue
+        num_repeated = sum(page.num_values for page in found if page.encoding in BY_DICTIONARY)
+        at_most = num_repeated * max(longest_entry(source, column, page) for page in dictionaries)
+        if at_most > MAX_PAGE_BYTES:
+            raise Oversized(
+                f"{path}: a dictionary that may unpack to {at_most >> 20} MiB, more than "
+                f"{MAX_PAGE_BYTES >> 20}; {remedy}, or without a dictionary"
+            )
+    fitting = BYTES_AT_ONCE * group.num_rows // max(num_bytes, 1)
+    return Reading(repeated, max(1, min(ROWS_AT_ONCE, fitting)))
 
 
 VALUE_BYTES = 64

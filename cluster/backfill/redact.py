@@ -18,7 +18,7 @@ one_time_code | codes of a text message, backup codes                           
 phone_number | where `contacts` asks for it; email_address too                  | .contacts
 
 `redact_turns` does a whole session, and so finds what one turn announces and the next one says. What begins
-with a dot is in cluster.backfill.secret_finders.
+with a dot is in cluster.secrets.
 
 detect-secrets was made for source files, so its detectors get one word or one assignment at a time: on long
 lines they are quadratic, and of two passwords on a line they report one. Left out are the entropy detectors
@@ -38,9 +38,9 @@ from detect_secrets.filters.heuristic import is_templated_secret
 from detect_secrets.plugins.keyword import DENYLIST, KeywordDetector
 from stdnum import luhn
 
-from cluster.backfill.secret_finders import Span, carriers, languages, numbers, tokens
-from cluster.backfill.secret_finders.announced import announced
-from cluster.backfill.secret_finders.contacts import find_contacts
+from cluster.secrets import Span, carriers, languages, numbers, tokens
+from cluster.secrets.announced import announced
+from cluster.secrets.contacts import find_contacts
 
 KINDS = (
     *("private_key", "url_password", "bearer_token", "api_key", "password", "card_number"),

@@ -67,6 +67,8 @@ def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:
     rows = store.rows("records", RECORD_COLUMNS, of_user, as_of).to_pylist()
     turns = store.rows("turns", TURN_COLUMNS, of_user, as_of).to_pylist()
     decisions = store.rows("decisions", DECISIONS_SCHEMA.names, of_user, as_of).to_pylist()
+    place = {row["run_id"]: row["sequence"] for row in store.runs()}
+    decisions.sort(key=lambda row: place.get(row["run_id"], 0))
     texts = {(row["record_id"], row["revision"]): row["semantic_text"] for row in rows}
     said = {(turn["user_id"], turn["session_id"], turn["turn_index"]): turn for turn in turns}
     revisions, part = defaultdict(list), defaultdict(list)
@@ -80,7 +82,10 @@ def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:
 
 
 def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dict) -> dict:
-    """One memory's life. `texts`: (record id, revision) -> text; `said`: (user, session, turn) -> turn."""
+    """One memory's life; its revisions and decisions come oldest first.
+
+    `texts`: (record id, revision) -> text; `said`: (user, session, turn) -> turn.
+    """
     by_id = {row["decision_id"]: row for row in decisions}
     first = revisions[0]
 
@@ -111,7 +116,7 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
             | {"decision": decided(by_id[row["decision_id"]]) if row["decision_id"] in by_id else None}
             for row in revisions
         ],
-        "decisions": [decided(row) for row in sorted(decisions, key=lambda row: str(row["decided_at"]))],
+        "decisions": [decided(row) for row in decisions],
     }
 
 

@@ -105,13 +105,14 @@ def receipt(store: Store, run_id: str) -> dict:
 
 def last_proof(store: Store, subject_shown: str) -> dict | None:
     """What the search after the last forgetting of this subject found; None where there was none."""
-    files = Files(store.uri, "receipts")
+    files, place = Files(store.uri, "receipts"), {row["run_id"]: row["sequence"] for row in store.runs()}
     of_subject = [
         found
         for path in files.paths()
         if (found := files.get_json(path)) and found["subject"] == subject_shown
     ]
-    return of_subject[-1]["proof"] if of_subject else None
+    last = max(of_subject, key=lambda found: place.get(found["run_id"], 0), default=None)
+    return last and last["proof"]
 
 
 def apply(store: Store, intent: dict) -> None:

@@ -28,9 +28,22 @@ _SECRET_PARAMETERS = re.compile(
 
 def hide_secrets(text: str) -> str:
     """Text of the operator's own, such as a dumped config (as JSON) or an error, without secrets: user names,
-    passwords and secret parameters of every URL in it, and what `hide_variables` hides."""
+    passwords, secret parameters and keys in the path of every URL in it, and what `hide_variables` hides."""
     text = _USERINFO.sub(f"://{HIDDEN}@", hide_variables(text))
-    return _PARAMETER.sub(_without_secret, text)
+    return _PARAMETER.sub(_without_secret, _without_keys(text))
+
+
+def _without_keys(text: str) -> str:
+    if "://" not in text:
+        return text
+    from cluster.secrets.urls import in_paths
+
+    pieces, done = [], 0
+    for start, end, _ in sorted(in_paths(text)):
+        if start >= done:
+            pieces += text[done:start], HIDDEN
+        done = max(done, end)
+    return "".join([*pieces, text[done:]])
 
 
 def hide_in_dump(dump: str) -> str:

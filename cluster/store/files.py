@@ -230,6 +230,20 @@ def local_path(uri: str) -> Path | None:
     return None if "://" in uri else Path(uri).absolute()
 
 
+_UNUSABLE = re.compile(r"[?\x00-\x1f\x7f]")
+"""LanceDB takes what follows a ? for a query, and writes tables into the folder before it, which may be
+another store's; control characters fail at its first commit."""
+
+
+def unusable(uri: str) -> str | None:
+    """Why no store can lie there, with the remedy; None where one can."""
+    path = local_path(uri)
+    found = _UNUSABLE.search(str(path)) if path else re.search(r"[?#\x00-\x1f\x7f]", uri)
+    if not found:
+        return None
+    return f"has the character {found[0]!r}, and no store can lie there; name another folder"
+
+
 def make_folder(path: Path) -> None:
     """A folder with all above it, on the disk."""
     if path.is_dir():

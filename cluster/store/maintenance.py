@@ -15,6 +15,7 @@ from cluster.store.store import (
     Store,
     StoreError,
     alone,
+    bring_up,
     drop_old_versions,
     make_indexes,
     retag,
@@ -111,6 +112,7 @@ def _rollback(store: Store, intent: dict) -> None:
     if is_published(store, intent):
         return
     run, versions, runs = intent["run"], {}, store.runs()
+    schemas = table_schemas(store.dim(), store.turn_dim())
     # Both views are pinned by version, so what a killed attempt did to the tables does not change the marks.
     marks = rollback_marks(
         now=store.rows("segments", SEGMENTS_SCHEMA.names),
@@ -122,10 +124,14 @@ def _rollback(store: Store, intent: dict) -> None:
         with alone(table):
             table.checkout(view_versions(runs, name)[intent["to"]])
             table.restore()
+        restored = table.version
+        # The view may be of an earlier release, and what is seen from here on is this one's.
+        bring_up(table, name, schemas[name])
         if name == "segments" and marks.num_rows:
             with alone(table):
                 merge = table.merge_insert(TABLE_KEYS[name])
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(marks)
+        if table.version != restored:
             settle(table, name)
             drop_old_versions(table, view_versions(runs, name))
         tag(table, run["run_id"])

@@ -24,17 +24,27 @@ import importlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
 from cluster.runtime import hide_in_dump
-from cluster.store.files import HOME, Files, Numbered, files_below, local_path, sweep_aside, sync_new
+from cluster.store.files import (
+    HOME,
+    Files,
+    Numbered,
+    files_below,
+    local_path,
+    sweep_aside,
+    sync_new,
+    unusable,
+)
 from cluster.store.heads import Head, Heads
 from cluster.store.lease import Lease, LeaseLost
 from cluster.store.ranking import DEFAULT as RANKING
@@ -142,6 +152,8 @@ class Store:
 
     def __init__(self, uri: str, *, must_exist: bool = True, lease: Lease | None = None):
         self.uri, self.lease = uri, lease
+        if problem := unusable(uri):
+            raise StoreError(f"--store {uri!r}: {problem}")
         if (folder := local_path(uri)) is not None:
             if must_exist and not folder.is_dir():
                 raise StoreError(f"--store {uri}: no such store; run jobs.backfill first, or check the path")
@@ -519,21 +531,25 @@ class Store:
             importlib.import_module(OPERATIONS[kind]).apply if (kind := intent.get("kind")) else Store._apply
         )
         try:
-            for left in reversed(range(MAX_BEGUN)):
-                self.fence()
-                try:
-                    apply(self, intent)
-                    break
-                except Overtaken as error:
-                    if not left:
-                        raise StoreError(
-                            f"store {self.uri}: another job, which has lost its lease, goes on writing "
-                            f"({error}); end it and run the same command again"
-                        ) from None
+            self._until_alone(lambda: apply(self, intent))
         finally:
             self.by = ""
         self.files.delete([path])
         self.heads.tidy()
+
+    def _until_alone(self, work: Callable[[], object]) -> None:
+        """Do what can be repeated, and do it anew where another writer has written into it."""
+        for left in reversed(range(MAX_BEGUN)):
+            self.fence()
+            try:
+                work()
+                return
+            except Overtaken as error:
+                if not left:
+                    raise StoreError(
+                        f"store {self.uri}: another job, which has lost its lease, goes on writing "
+                        f"({error}); end it and run the same command again"
+                    ) from None
 
     def _look(self) -> None:
         """Remember which files need no bringing to the disk: those of published versions are there."""
@@ -610,9 +626,14 @@ class Store:
 
     def upgrade(self) -> bool:
         """Bring a store of an earlier release up to STORE_VERSION, all at once; whether there was need."""
-        self._number, head = self.heads.number(), self.head_now()
+        head = self.head_now()
         if head is None or head.store_version == STORE_VERSION:
             return False
+        self._until_alone(self._upgrade)
+        return True
+
+    def _upgrade(self) -> None:
+        self._number, head = self.heads.number(), self.head_now()
         if self._number == 0:
             # From here on it is a head that names the versions, and a killed upgrade is taken back.
             self._number = head.number - 1
@@ -623,12 +644,7 @@ class Store:
         schemas = table_schemas(self.dim(), self.turn_dim())
         for name in TABLE_KEYS:
             table = self.writable(name)
-            if missing := [field for field in schemas[name] if field.name not in table.schema.names]:
-                table.add_columns(pa.schema(missing))
-            _drop_repeats(table, name)
-            for column, index in INDEXES[name].items():
-                if isinstance(index, FTS):
-                    table.create_index(column, config=index, replace=True)
+            bring_up(table, name, schemas[name])
             settle(table, name)
             drop_old_versions(table, view_versions(runs, name))
             tag(table, runs[-1]["run_id"])
@@ -642,7 +658,6 @@ class Store:
         dataset = table.to_lance()
         dataset.insert(run_rows(rows), mode="overwrite")
         self.put_head(versions | {"runs": dataset.version}, runs[-1]["run_id"])
-        return True
 
     def _hide_in_manifests(self) -> None:
         """Earlier releases dumped the operator's tokens in clear."""
@@ -706,7 +721,8 @@ class Store:
         if not (new_keys or old.num_rows):
             return
         # One change closes the old rows and brings the new ones, so that no version shows both or neither.
-        rows = itertools.chain(staged_rows(staging, paths, schema, run, new_keys, keys), old.to_batches())
+        new = staged_rows(staging, paths, schema, run, new_keys, keys, after=_last_created(table))
+        rows = itertools.chain(new, old.to_batches())
         with alone(table):
             if not table.count_rows():
                 table.add(_reader(schema, rows))
@@ -824,10 +840,32 @@ def view_versions(runs: list[dict], name: str) -> dict[str, int]:
 
 
 def make_indexes(table, name: str) -> None:
-    """Index what has no index yet."""
+    """Index what has no index yet, or one that cuts text into other words than this release does."""
     for column, config in INDEXES[name].items():
-        if not any(column in existing.columns for existing in table.list_indices()):
-            table.create_index(column, config=config)
+        existing = [index for index in table.list_indices() if column in index.columns]
+        if not existing or not all(_is_made_so(index, config) for index in existing):
+            table.create_index(column, config=config, replace=bool(existing))
+
+
+def _is_made_so(index, config) -> bool:
+    """Whether an index that is there has these settings, as far as it says."""
+    if not isinstance(config, FTS):
+        return True
+    said, wanted = index.index_details or {}, dataclasses.asdict(config)
+    known = said.keys() & wanted.keys()
+    return bool(known) and all(said[name] == wanted[name] for name in known)
+
+
+def bring_up(table, name: str, schema: pa.Schema) -> None:
+    """Bring a table of an earlier release, or a version of one, up to this release: columns that it lacks,
+    one row of each key, full text that is cut into words as the query is. Leaves a table of this release as
+    it is."""
+    with settled(table):
+        make_indexes(table, name)
+    if missing := [field for field in schema if field.name not in table.schema.names]:
+        with alone(table):
+            table.add_columns(pa.schema(missing))
+    _drop_repeats(table, name)
 
 
 def settle(table, name: str) -> None:
@@ -881,7 +919,8 @@ def _drop_repeats(table, name: str) -> None:
             repeated.append(row["_rowid"])
         seen.add(key)
     for start in range(0, len(repeated), MAX_IN):
-        table.delete(f"_rowid IN ({', '.join(map(str, repeated[start : start + MAX_IN]))})")
+        with alone(table):
+            table.delete(f"_rowid IN ({', '.join(map(str, repeated[start : start + MAX_IN]))})")
 
 
 def _reader(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader:
@@ -900,13 +939,16 @@ def staged_rows(
     run: dict,
     places: dict[tuple, str] | None = None,
     keys: list[str] | None = None,
+    after: dt.datetime | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Staged rows, one file in memory at a time, with the columns that only the run knows filled in.
 
     With `places`, as `staged_keys` gives them, a key that was staged more than once comes once. `created_at`
     counts up by a microsecond from row to row: what is staged later, as the archive has it, came in later.
+    It begins behind `after`: what a later run brings came in later, whatever the clocks of the two say.
     """
     written_at = dt.datetime.fromisoformat(str(run["started_at"]))
+    first = max(written_at, after + dt.timedelta(microseconds=1)) if after else written_at
     known = {
         "active": True,
         "run_id": run["run_id"],
@@ -927,7 +969,7 @@ def staged_rows(
             if len(last) < len(found):
                 staged = staged.take(pa.array(sorted(last.values()), pa.int64()))
         if "created_at" in schema.names and "created_at" not in staged.column_names:
-            started = np.datetime64(written_at.astimezone(dt.UTC).replace(tzinfo=None), "us")
+            started = np.datetime64(first.astimezone(dt.UTC).replace(tzinfo=None), "us")
             staged = staged.append_column(
                 "created_at", pa.array(started + np.arange(num_rows, num_rows + staged.num_rows))
             )
@@ -939,6 +981,17 @@ def staged_rows(
             for field in schema
         ]
         yield from pa.table(columns, schema=schema).to_batches()
+
+
+def _last_created(table) -> dt.datetime | None:
+    """When the newest memory of a table was written; None in other tables, and in an empty one."""
+    if "created_at" not in table.schema.names:
+        return None
+    newest = (
+        pc.max(batch.column("created_at"))
+        for batch in table.to_lance().scanner(columns=["created_at"]).to_batches()
+    )
+    return max((one.as_py() for one in newest if one.is_valid), default=None)
 
 
 def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) -> pa.Table:

@@ -96,6 +96,8 @@ def run(config: IngestConfig) -> dict:
     archive or it cannot be written. Too many rejections give a summary with status "failed".
     """
     started_s = time.monotonic()
+    if "://" in config.archive:
+        raise UsageError(f"archive={config.archive!r}: is written to a folder; name one, and copy it there")
     files = find_files(config.input, config.format)
     archive = Path(config.archive)
     try:

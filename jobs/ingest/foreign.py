@@ -14,8 +14,13 @@ KINDS: tuple[tuple[str, str, Callable[[dict], bool]], ...] = (
     ("a row of WildChat or LMSYS", "", lambda item: isinstance(item.get("conversation"), list)),
     ("a chat of Open WebUI", "", lambda item: _holds([item.get("chat")], "history")),
     ("an entry of Google's MyActivity.json", "", lambda item: "header" in item and "products" in item),
-    ("a line of a Claude Code log", "", lambda item: "sessionId" in item and "type" in item),
+    (
+        "a line of a Claude Code log",
+        "",
+        lambda item: "type" in item and bool({"sessionId", "leafUuid"} & item.keys()),
+    ),
     ("a session of chat messages", "messages", lambda item: isinstance(item.get("messages"), list)),
+    ("a chat without an id, as training data has it", "", lambda item: "messages" in item and len(item) == 1),
     ("one message, and not a session of them", "", lambda item: "role" in item and "content" in item),
     ("a memory of a memory system, not a conversation", "", lambda item: "memory" in item),
 )
@@ -29,7 +34,7 @@ def hint(item: object, format: str) -> str:
     for kind, reader, matches in KINDS:
         if matches(item):
             if reader == format:
-                return ""
+                continue  # as far as its fields say
             remedy = f"use --format {reader}" if reader else "bring it into the shape of --format messages"
             return f"this is {kind}: {remedy}"
     return ""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.backfill.archive import check_group, open_parquet
+from cluster.backfill.archive import MAX_ROW_BYTES, check_group, row_bytes, unpacked
 from jobs.common.cli import JobError
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 
@@ -52,7 +52,8 @@ class Versions:
         late = {}
         for path in paths:
             try:
-                keys = self._read(open_parquet(archive / path))
+                with pa.OSFile(str(archive / path)) as source:
+                    keys = self._read(source)
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 raise JobError(
                     f"{archive / path}: no archive file ({error}); move it out of the archive"
@@ -67,20 +68,21 @@ class Versions:
                     f"so the older one would count; move it to {archive / f'000000-{Path(path).name}'}"
                 )
 
-    def _read(self, parquet: pq.ParquetFile) -> list[bytes]:
+    def _read(self, source: pa.NativeFile) -> list[bytes]:
         """Note the sessions of a file that the input has too. Returns their keys."""
-        found = []
-        for group in range(parquet.num_row_groups):
-            check_group(parquet, group, ARCHIVE_SCHEMA.names)
-            keys = parquet.read_row_group(group, columns=["user_id", "session_id"]).to_pylist()
-            keys = [_key(row) for row in keys]
-            wanted = [index for index, key in enumerate(keys) if key in self._seen]
+        found, metadata = [], pq.read_metadata(source)
+        for group in range(metadata.num_row_groups):
+            check_group(source, metadata, group, ARCHIVE_SCHEMA.names)
+            tables = unpacked(source, metadata, group, ["user_id", "session_id"])
+            keys = [_key(row) for table in tables for row in table.to_pylist()]
+            wanted = [key for key in keys if key in self._seen]
             if wanted:
-                table = parquet.read_row_group(group)
-                for index in wanted:
-                    (row,) = table.slice(index, 1).to_pylist()
-                    self._archived[keys[index]] = _archived_version(row)
-                    found.append(keys[index])
+                tables = unpacked(source, metadata, group, ARCHIVE_SCHEMA.names)
+                rows = (table.slice(index, 1) for table in tables for index in range(table.num_rows))
+                for key, row in zip(keys, rows, strict=True):
+                    if key in self._seen:
+                        self._archived[key] = _archived_version(row)
+                found += wanted
         return found
 
     def judge(self, row: dict) -> str:
@@ -129,11 +131,15 @@ def _version(row: dict) -> bytes:
     )
 
 
-def _archived_version(row: dict) -> bytes:
-    try:
-        return _version(check_session(row))
-    except InvalidSession:
+def _archived_version(table: pa.Table) -> bytes:
+    """The version of a session of an archive, the one row of a table."""
+    (num_bytes,) = row_bytes(table)
+    if num_bytes > MAX_ROW_BYTES:
         return b""  # readers cannot use it, so any version is better
+    try:
+        return _version(check_session(table.to_pylist()[0]))
+    except InvalidSession:
+        return b""
 
 
 def _continues(version: bytes, older: bytes) -> bool:

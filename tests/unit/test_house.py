@@ -96,6 +96,7 @@ def test_jobs_do_not_import_each_other():
 
 
 FLOORS = (
+    ("secrets",),
     ("runtime", "language", "profiles"),
     ("store",),
     ("models",),

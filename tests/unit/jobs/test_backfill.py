@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 
-from jobs.backfill import check_plan, check_rejected
-from jobs.common.cli import JobError
+from jobs.backfill import BackfillConfig, check_plan, check_rejected, run
+from jobs.common.cli import JobError, UsageError
 from jobs.common.plan import Plan
+from schemas.archive import ARCHIVE_SCHEMA
 
 
 def rejection(number: int, detail: str) -> dict:
@@ -23,6 +25,14 @@ def test_a_failure_shows_the_first_three_reasons_that_differ(tmp_path):
         check_rejected(config, this, "sessions", 5, 5, rows)
     _, *shown = str(error.value).split("\n  ")
     assert shown == [f"invalid_session: {detail}" for detail in (details[0], *details[2:4])]
+
+
+def test_a_store_that_cannot_lie_there_is_refused_before_anything_is_made_or_paid(tmp_path):
+    pq.write_table(ARCHIVE_SCHEMA.empty_table(), tmp_path / "a.parquet")
+    config = BackfillConfig(archive=str(tmp_path), store=str(tmp_path / "night?1"))
+    with pytest.raises(UsageError, match=r"^--store '.*night\?1': has the character '\?', .*; name another"):
+        run(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def test_an_archive_without_sessions_is_reported_as_empty(capsys):

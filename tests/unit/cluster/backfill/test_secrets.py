@@ -8,8 +8,8 @@ import collections
 import pytest
 
 from cluster.backfill.redact import KINDS, redact, redact_turns, shown_id
-from cluster.backfill.secret_finders.announced import announced
-from cluster.backfill.secret_finders.tokens import by_package
+from cluster.secrets.announced import announced
+from cluster.secrets.tokens import by_package
 from tests.unit.cluster.backfill.secrets import chats, innocent, is_gone, shapes
 
 

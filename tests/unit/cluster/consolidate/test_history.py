@@ -155,3 +155,24 @@ def test_a_life_has_its_own_turns_and_the_decisions_it_took_part_in(tmp_path):
     assert [one["text"] for one in decision["sources"]] == ["Ann likes coffee."]
     (turn,) = found["Ann likes coffee."]["revisions"][0]["evidence"]
     assert (turn["session_id"], turn["content"]) == ("t", "Coffee for me now.")
+
+
+def decision(name, target):
+    row = {"decision_id": name, "user_id": "ann", "target_id": target, "target_revision": 1}
+    row |= {"source_ids": [], "source_revisions": [], "decider": "rules", "model": None, "prompt": None}
+    return row | {"action": "ignore", "text": None, "outcome": "applied", "reason": None, "raw": None}
+
+
+def test_decisions_are_told_in_the_order_of_their_runs_whatever_the_clock_says(tmp_path):
+    """Regression: they were ordered by the time at which their run had begun, by the clock of its machine."""
+    store = Store(str(tmp_path / "store"), must_exist=False)
+    commit(store, "run0", TEA)
+    target = store.rows("records", ["record_id"]).column("record_id").to_pylist()[0]
+    noon = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
+    for number in (1, 2, 3):
+        at = noon - number * dt.timedelta(minutes=5)
+        counts = {"prompt_tokens": 0, "cached_tokens": 0, "output_tokens": 0}
+        row = decision(f"d{9 - number}", target) | counts | {"decided_at": at, "run_id": f"run{9 - number}"}
+        commit(store, f"run{9 - number}", {"decisions": [row]}, started_at=at.isoformat())
+    (life,) = lives(store, where=f"record_id = '{target}'")
+    assert [row["decision_id"] for row in life["decisions"]] == ["d8", "d7", "d6"]

@@ -6,6 +6,7 @@ import os
 import pyarrow as pa
 import pytest
 
+from cluster.forget.erase import last_proof
 from cluster.forget.proof import Traces, _stand_in, search
 from cluster.forget.rules import Subject
 from cluster.store.files import Files
@@ -41,3 +42,15 @@ def test_an_erased_id_within_another_user_s_id_in_work_in_progress_is_no_trace(t
     left = pa.Table.from_pylist([{"user_id": "customer-1", "text": "customer-1 it was"}])
     staging.put_table("encoded/x/1.parquet", left)
     assert search(store, traces)["found"] == ["_slowwave/staging/encoded/x/1.parquet: erased text or ids"]
+
+
+def test_the_last_search_is_that_of_the_last_run_whatever_the_clock_says(tmp_path):
+    """Regression: receipts were in the order of their names, which begin with a clock's time."""
+    store, receipts = Store(str(tmp_path), must_exist=False), Files(str(tmp_path), "receipts")
+    assert last_proof(store, "who") is None
+    for run_id, is_clean in (("20260102T0310-b", False), ("20260102T0300-a", True)):
+        commit(store, run_id, TEA)
+        proof = {"is_clean": is_clean}
+        receipts.put_json(f"{run_id}.json", {"run_id": run_id, "subject": "who", "proof": proof})
+    receipts.put_json("other.json", {"run_id": "other", "subject": "else", "proof": {"is_clean": False}})
+    assert last_proof(store, "who") == {"is_clean": True}

@@ -32,6 +32,7 @@ def test_the_verifier_depends_on_what_finds_secrets():
         (rules_fingerprint, "vocabulary.py"),
         (rules_fingerprint, "grammar.py"),
         (lambda: source_fingerprint(VERIFIER), "redact.py"),
+        (lambda: source_fingerprint(VERIFIER), "announced.py"),
         (teacher_fingerprint, "selection.py"),
     ],
 )

@@ -270,6 +270,30 @@ def test_a_file_uri_names_the_same_store_as_its_path(tmp_path):
         Store((tmp_path / "nowhere").as_uri())
 
 
+@pytest.mark.parametrize(
+    "name", ["a?b", "b\nc", "d\te", "what?/store", "file", "s3://bucket/a?b", "s3://bucket/a#b"]
+)
+def test_a_place_where_no_store_can_lie_is_refused_before_anything_is_made(tmp_path, name):
+    """Regression: tables of "a?b" were written to "a", and the first commit failed, after all was paid."""
+    uri = name if "://" in name else f"file://{tmp_path}/a%3Fb" if name == "file" else str(tmp_path / name)
+    for must_exist in (True, False):
+        with pytest.raises(
+            StoreError, match=r"^--store '.*': has the character '.*', and no store can lie there"
+        ):
+            Store(uri, must_exist=must_exist)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a#b", "a%b", "a%3Fb", "a b", "ä", "北京", "a'b", "a:b"])
+def test_a_store_may_have_any_other_name(tmp_path, name):
+    store = Store(str(tmp_path / name), must_exist=False)
+    commit(store, "run1", TEA, MOON)
+    maintenance.compact(store, run_row("op") | {"job": "compact"}, 1)
+    again = Store(str(tmp_path / name))
+    assert again.search("ann", "tea", vector("tea"), 5)
+    assert (tmp_path / name / "turns.lance").is_dir()
+
+
 def test_old_heads_go(store):
     for number in range(7):
         commit(store, f"run{number}", segment(f"s{number}", "x", session=f"s{number}"))
@@ -535,6 +559,14 @@ def test_a_reader_writes_nothing(store, tmp_path):
     assert everything() == before
 
 
+def test_a_reader_that_is_sent_to_an_archive_writes_nothing_there(tmp_path):
+    """Regression: it made folders of a store in it."""
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match="holds no finished run"):
+        Store(str(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.parquet"]
+
+
 # --- releases ---------------------------------------------------------------------------------------------
 
 
@@ -719,6 +751,78 @@ def test_a_column_that_an_older_view_lacks_is_null_until_the_store_is_brought_up
     commit(Store(store.uri), "run3", SUN)
     (row,) = store.rows("segments", ["cached_tokens"], where="segment_id = 'sun'").to_pylist()
     assert row == {"cached_tokens": 0}
+
+
+def repeat_rows(table):
+    table.add(table.to_arrow())
+
+
+@pytest.mark.parametrize("kills", [False, True])
+def test_a_rollback_over_a_migration_leaves_a_store_of_this_release(store, monkeypatch, kills):
+    """Regression: it brought back an index in which Chinese is not found, a table without a column, and rows
+    that stand twice. Also where another process finishes a killed rollback."""
+    with monkeypatch.context() as patch:
+        for name, column in (("turns", "content"), ("records", "semantic_text")):
+            patch.setitem(store_module.INDEXES, name, {column: FTS()})
+        commit(store, "run1", TEA, segment("zh", "我住在北京", session="zh", records=["User 住在北京"]))
+        old = view(store)
+        commit(store, "run2", MOON)
+    db, runs = lancedb.connect(store.uri), store.runs()
+    first, second = (json.loads(row["versions"]) for row in runs)
+    changes = {"turns": repeat_rows, "segments": lambda table: table.drop_columns(["cached_tokens"])}
+    for name, change in changes.items():
+        table = db.open_table(name)
+        table.checkout(first[name])
+        table.restore()
+        change(table)
+        first[name] = table.version
+        table.tags.update("run1", table.version)
+        table.checkout(second[name])
+        table.restore()
+        second[name] = table.version
+    runs[0]["versions"], runs[1]["versions"] = json.dumps(first), json.dumps(second)
+    rows = store_module.pa.Table.from_pylist(runs, schema=RUNS_SCHEMA)
+    db.open_table("runs").to_lance().insert(rows, mode="overwrite")
+    store = as_version_2(store)
+    store.recover()
+
+    def back():
+        maintenance.rollback(store, run_row("run3") | {"job": "rollback"}, "run1")
+
+    if kills:
+        steps = killed_before(monkeypatch, WRITES, 12, back)
+        assert steps[-1] == "killed" and store.recover() == "run3"
+    else:
+        back()
+    found = view(store)
+    assert_sound(store)
+    assert {name: found[name] for name in ("turns", "records", "rejections")} == {
+        name: old[name] for name in ("turns", "records", "rejections")
+    }
+    assert store.run()["run_id"] == "run3"
+    for name, column in (("turns", "content"), ("records", "semantic_text")):
+        query = store_module.words_query("北京", column)
+        assert store.table(name).search(query, query_type="fts").to_list(), name
+    commit(Store(store.uri), "run4", SUN)
+    assert active(store, "segments", "segment_id") == ["moon", "sun", "tea", "zh"]
+
+
+def test_an_index_of_another_tokenizer_is_made_anew_with_the_next_run(store, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(store_module.INDEXES, "turns", {"content": FTS()})
+        commit(store, "run1", segment("zh", "我住在北京", session="zh"))
+    query = store_module.words_query("北京", "content")
+    assert not store.table("turns").search(query, query_type="fts").to_list()
+    commit(store, "run2", TEA)
+    assert store.table("turns").search(query, query_type="fts").to_list()
+
+
+def test_an_index_that_is_as_it_should_be_is_not_made_anew(store):
+    commit(store, "run1", TEA)
+    table = lancedb.connect(store.uri).open_table("turns")
+    before = {index.index_uuid for index in table.list_indices()}
+    store_module.make_indexes(table, "turns")
+    assert {index.index_uuid for index in table.list_indices()} == before
 
 
 # --- deleting ---------------------------------------------------------------------------------------------

@@ -97,15 +97,17 @@ def run_row(run_id):
     }
 
 
-def commit(store, run_id, *parts, closed=()):
-    """Stage rows as the stages do, one file a part, and commit them as a run."""
+def commit(store, run_id, *parts, closed=(), **columns):
+    """Stage rows as the stages do, one file a part, and commit them as a run with these `columns`."""
     files, inserts, replaces = Files(store.uri, "staging"), {}, {}
     for (number, part), (name, schema) in itertools.product(enumerate(parts), SCHEMAS.items()):
         if rows := part.get(name):
             path = f"tables/{name}/{run_id}-{number}.parquet"
             files.put_rows(path, rows, pa.schema([field for field in schema if field.name in rows[0]]))
             (replaces if name == "states" else inserts).setdefault(name, []).append(path)
-    store.commit(run_row(run_id), DIM, inserts=inserts, replaces=replaces, closed_segments=list(closed))
+    store.commit(
+        run_row(run_id) | columns, DIM, inserts=inserts, replaces=replaces, closed_segments=list(closed)
+    )
 
 
 def view(store, as_of=None):
@@ -164,17 +166,29 @@ def test_of_undated_sessions_of_one_run_the_later_in_the_archive_is_the_newer(st
         assert Store(store.uri, must_exist=False).recover() == "run1"
     else:
         commit(store, "run1", *told)
+    assert [text.split()[-1] for text in as_undated(store)] == ["Oslo", "Bergen", "Rome"]
+
+
+def as_undated(store):
+    """Texts of the records, oldest first, as a consolidation orders those of undated sessions."""
     names = ["user_id", "session_id", "session_time", "evidence", "record_id", "semantic_text", "created_at"]
     found = store.rows("records", names)
     index = found.schema.get_field_index("session_time")
-    found = found.set_column(index, found.schema.field(index), pa.nulls(3, found.schema.field(index).type))
+    none = pa.nulls(len(found), found.schema.field(index).type)
+    found = found.set_column(index, found.schema.field(index), none)
     found = with_ingestion(found, dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
-    found = found.take(pa.array(total_order(found)))
-    assert [text.split()[-1] for text in found.column("semantic_text").to_pylist()] == [
-        "Oslo",
-        "Bergen",
-        "Rome",
-    ]
+    return found.take(pa.array(total_order(found))).column("semantic_text").to_pylist()
+
+
+@pytest.mark.parametrize("step_s", [-600, 0, 600], ids=["minutes back", "still", "minutes ahead"])
+def test_of_undated_sessions_of_two_runs_the_later_run_s_is_the_newer_whatever_the_clock_says(store, step_s):
+    """Regression: what a writer whose clock was behind brought was the older one, and was closed."""
+    for number, place in enumerate(("Oslo", "Bergen", "Rome")):
+        text = f"Ann lives in {place}"
+        rows = segment(f"g{number}", text, session=f"s{9 - number}", records=[text])
+        begun = dt.datetime(2026, 1, 2, tzinfo=dt.UTC) + number * dt.timedelta(seconds=step_s)
+        commit(store, f"run{number}", rows, started_at=begun.isoformat())
+    assert [text.split()[-1] for text in as_undated(store)] == ["Oslo", "Bergen", "Rome"]
 
 
 def test_an_empty_store_has_no_rows(store, tmp_path):

@@ -1,4 +1,5 @@
-"""Finders of secrets for cluster.backfill.redact, one module a kind of place that secrets are found in.
+"""Finders of secrets, one module a kind of place that secrets are found in: for what people said
+(cluster.backfill.redact), and for what an operator's config or error says (cluster.runtime).
 
 A finder is text -> spans (start, end, kind), linear in the text's length; it raises on no string.
 """

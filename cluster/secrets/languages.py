@@ -7,7 +7,7 @@ none: "ist zu kurz", "es muy corta". Chinese and Japanese state theirs in ASCII,
 import re
 from collections.abc import Callable
 
-from cluster.backfill.secret_finders import Spans
+from cluster.secrets import Spans
 
 _NOUN = (
     r"(?<![^\W\d_])(?P<noun>(?:wlan-?|wifi-?|wi-fi-?|master-?|admin-?|root-?)?(?:passwort|"
@@ -19,7 +19,8 @@ _NOUN = (
 _ABOUT = r"(?P<about>(?:\s(?:del?|da|do|du|de la|von|vom|für|for|от|для|к|dla|voor)\s[\w'’-]{1,30}){0,2})"
 _LINK = (
     r"(?P<link>\s{0,2}(?:[:：=]|[—–-]\s)\s{0,3}|\s(?:lautet|ist|heißt|es|est|é|e|è|is|to|"
-    r"jest)\s{1,3}:?\s{0,2}|\s(?:c['’]est|это)\s{1,3}|\s(?=\S*\d))"
+    r"jest)\s{1,3}:?\s{0,2}|,?\s(?:c['’]est|это)(?:\s?:)?\s{1,3}|"
+    r",\s(?:das ist|es|é|è|e)\s{1,3}:?\s{0,2}|\s(?=\S*\d))"
 )
 _BARE = r"[\"'«„“`*]{0,2}(?P<v>[^\s\"'»“”`<>]{4,64})"
 _TOLD = re.compile(_NOUN + _ABOUT + _LINK + _BARE, re.IGNORECASE)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from cluster.backfill.secret_finders import Spans
+from cluster.secrets import Spans
 
 _VALUE = r"(?![<$*{\[\\]|['\"]?\$)(?P<v>[^\s\"'`<>|;&]{3,512})"
 _QUOTED = r"[\"'`]?" + _VALUE
@@ -31,6 +31,13 @@ _COMMANDS = (
     ("smb", r"\bsmb\w*\b[^\n]{0,200}?\s-U\s*[\"']?[^\s%\"']{1,100}%(?P<v>[^\s\"'`]{2,128})"),
     ("net use", r"\bnet use\b[^\n]{0,200}?\s(?P<v>[^\s/:\\*]{3,128})\s+/user:"),
     ("sudo", r"\becho\s+[\"']?(?P<v>[^\s\"'`$|]{2,128})[\"']?\s*\|\s*sudo\s+(?:-\w+\s+)*-S\b"),
+    # ldapsearch -w, restic and borg by their variables below; rclone, rdesktop and the like
+    ("ldap", rf"\bldap[a-z]{{3,10}}\b[^\n]{{0,300}}?\s-w[ =]?{_QUOTED}"),
+    ("rdp", rf"\b(?:x?freerdp|rdesktop)\b[^\n]{{0,200}}?\s(?:/p:|-p\s){_QUOTED}"),
+    ("zip", rf"\b(?:zip|unzip|7z[ar]?)\b[^\n]{{0,100}}?\s(?:-P\s+|-p(?=\S)){_QUOTED}"),
+    ("ftp", rf"\b(?:ncftp|lftp)\b[^\n]{{0,200}}?\s-u\s*[^\s,]{{1,100}},{_VALUE}"),
+    # What a Wi-Fi QR code says, and a contact's or a login's form of the same kind: P: behind T: and S:
+    ("wifi:", r"(?i:\bwifi:)(?:[TSHE]:[^;\n]{0,64};){0,4}P:\"?(?P<v>(?:\\.|[^;\\\n]){3,128}?)\"?;"),
     ("authtoken", rf"\bngrok\b[^\n]{{0,60}}?authtoken\s+{_QUOTED}"),
     # Any option that says what it is.
     (
@@ -102,7 +109,7 @@ _IN_LINK = re.compile(
 )
 _OPEN = frozenset(("code", "key", "auth", "session", "sid", "hash", "signature", "otp"))
 """Parameters that may be anything: only a long value with digits counts."""
-_HOOKS = re.compile(
+HOOKS = re.compile(
     r"(?:discord(?:app)?\.com/api/webhooks/\d{5,25}/|webhook\.office\.com/webhookb2/|"
     r"outlook\.office\.com/webhook/|"
     r"hooks\.zapier\.com/hooks/catch/|hooks\.slack\.com/(?:services|workflows|triggers)/|"
@@ -134,7 +141,7 @@ def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
         if "=" in text:
             yield from _links(text, is_placeholder)
             yield from _cookies(text)
-        for pattern, kind in ((_HOOKS, "api_key"), (_PAIRED, "password")):
+        for pattern, kind in ((HOOKS, "api_key"), (_PAIRED, "password")):
             for found in pattern.finditer(text):
                 if not is_placeholder(found["v"]):
                     yield *found.span("v"), kind

@@ -2,7 +2,7 @@
 
 import re
 
-from cluster.backfill.secret_finders import Spans
+from cluster.secrets import Spans
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,5}[^\W\d_]{2,24}(?![\w-])")
 _PHONE = re.compile(

@@ -2,7 +2,7 @@
 
 import re
 
-from cluster.backfill.secret_finders import Span
+from cluster.secrets import Span
 
 _NOUNS = (
     r"(?:pass(?:word|code|phrase)|pwd|\bpin\b|api[ -]?key|(?:access|auth|bearer|"
@@ -18,7 +18,17 @@ _NOUNS = (
     r"requirement|box|hint)|s\b)"
 )
 _ASKED = re.compile(rf"{_NOUNS}[^\n.!?。？]{{0,60}}[?？]\W*\Z", re.IGNORECASE)
+_COMING = (
+    r"(?:\b(?:kommt|folgt|schick\w*|sende|hier ist|gleich|anbei|te (?:mando|env[ií]o|paso|escribo)|"
+    r"aqu[ií] (?:va|est[áa])|enseguida|je (?:t['’]|vous |te )(?:envoie|[ée]cris|donne)|voici|arrive|"
+    r"ci-dessous|segue|a[íi] vai|aqui (?:vai|est[áa])|ti (?:mando|invio|scrivo)|ecco|arriva|komt|stuur|"
+    r"hierbij|wysy[łl]am|oto|вот|сейчас|пришл\w+|отправл\w+|дальше|ниже)\b|"
+    r"发给你|發給你|如下|下一条|稍后|送ります|送る|次の|以下)"
+)
+"""That something is sent now or next, in other languages than English."""
 _TO_COME = re.compile(
+    rf"{_NOUNS}[^\n.?]{{0,60}}{_COMING}[^\n.?]{{0,40}}[.:!…]?\W*\Z|{_COMING}[^\n.?]{{0,40}}{_NOUNS}[^\n.?]{{0,40}}"
+    rf"[.:!…]?\W*\Z|"
     rf"(?:{_NOUNS}[^\n.?]{{0,40}}(?:\b(?:is|below|next message|follows|coming)\b|:|：)\W*\Z|"
     rf"(?:here (?:comes|is|are)|i(?:'ll| will) (?:send|paste|give|write)|let me (?:send|"
     rf"paste))[^\n.?]{{0,40}}{_NOUNS}[^\n?]{{0,40}}\Z|"

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from cluster.backfill.secret_finders import Spans
+from cluster.secrets import Spans
 
 _CLEAN = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -83,6 +83,10 @@ _DOCUMENTED = re.compile(
     r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}|[A-Za-z0-9]{14}\.atlasv1\.[\w-]{40,}|"
     r"\d/\d{16}(?:/\d{16})?:[0-9a-f]{32}|"
     # Telegram, Discord, Microsoft Entra, Twitter.
+    # Firebase; a hash of a password, as /etc/shadow, htpasswd and frameworks have it.
+    r"(?:pbkdf2|scrypt|argon2|bcrypt|sha\d{1,3})[\w:.-]{0,24}\$[\w./$+-]{2,}\$[\w./+=-]{20,}|"
+    r"[A-Za-z0-9_-]{11}:APA91b[\w-]{100,}|\$(?:1|2[abxy]|5|6|7|y|apr1|argon2(?:id|i|d)|scrypt|pbkdf2[\w-]{0,16})\$"
+    r"[\w./$=,+-]{20,}|"
     r"\d{8,10}:AA[\w-]{33}|[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,}|[A-Za-z0-9_~.-]{3}\dQ~[\w~.-]{31,34}|"
     r"A{18,22}[A-Za-z0-9%]{40,}))"
 )

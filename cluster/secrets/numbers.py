@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
-from cluster.backfill.secret_finders import Spans
+from cluster.secrets import Spans
 
 _IBAN = re.compile(
     r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,4})?(?![A-Za-z0-9])"
@@ -30,18 +30,19 @@ _WORDS = (
     r"(?:ssn|social security(?: number| no\.?)?|steuer-?id(?:entifikationsnummer)?|steuernummer|idnr|"
     r"sozialversicherungsnummer|personalausweis(?:nummer)?|dni|nif|nie|cpf|cnpj|rg|codice fiscale|"
     r"nhs(?: number)?|"
-    r"national insurance(?: number| no\.?)?|nino|aadhaar|aadhar|pesel|bsn|burgerservicenummer|"
-    r"social insurance(?: number)?|sin|personnummer|fødselsnummer|nir|"
+    r"national insurance(?: number| no\.?)?|nino|aadhaar|aadhar|pesel(?: to)?|bsn|burgerservicenummer|"
+    r"social insurance(?: number)?|sin|personnummer|fødselsnummer(?: er)?|nir|"
     r"num[ée]ro de s[ée]curit[ée] sociale|curp|rfc|"
-    r"tfn|tax file number|tax id|rut|cuit|cuil|cpr|hetu|henkilötunnus|egn|cnp|oib|jmbg|amka|"
+    r"tfn|tax file number|tax id|rut|cuit|cuil|cpr(?:-nummer)?(?: er)?|hetu(?: on)?|henkilötunnus(?: on)?|"
+    r"egn|cnp(?:-ul)?|oib|jmbg|amka|"
     r"kimlik no|инн|снилс|"
     r"паспорт|passport(?: number| no\.?)?|reisepass(?:nummer)?|pasaporte|passeport|passaporte|passaporto|"
     r"driver'?s licen[cs]e(?: number)?|führerschein(?:nummer)?|身份证号?码?|护照号?码?|"
     r"マイナンバー|パスポート番号|주민등록번호|여권번호)"
 )
 _NAMED = re.compile(
-    rf"(?i:(?<![^\W\d_]){_WORDS})(?i:\s{{0,3}}(?:number|no\.?|nr\.?|#)?\s{{0,2}}(?:is|ist|es|est|é|"
-    rf"è|:|：|=|是|は|-)?\s{{0,3}})"
+    rf"(?i:(?<![^\W\d_]){_WORDS})(?i:(?:\s(?:meu|minha|mio|mia|mój|moje|mitt|min))?\s{{0,3}}(?:number|no\.?|nr\.?|#)?\s{{0,2}}(?:is|ist|es|est|é|"
+    rf"è|jest|är|este|это|:|：|=|是|は|—|-)?\s{{0,3}})"
     r"(?P<v>[A-Z0-9](?:[ ./-]?[A-Z0-9]){5,21})(?![\w])"
 )
 
