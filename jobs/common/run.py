@@ -112,10 +112,14 @@ class Run:
     def __enter__(self) -> "Run":
         try:
             self._put(self._summary("running"))
+            watcher.opened(absolute(self.home), self.run_id)
         except OSError as error:
             option = f"--{self.writes} {self.home}"
             raise UsageError(f"{option}: {error.strerror}; name a folder to write to") from None
-        watcher.opened(absolute(self.home), self.run_id)
+        except KeyboardInterrupt as error:
+            # The context has not begun: nobody else would end the manifest.
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind, error, _) -> None:

@@ -93,6 +93,17 @@ def test_a_manifest_is_there_from_the_beginning(tmp_path):
     assert runs.get_json(f"{this.run_id}.json")["status"] == "unchanged"
 
 
+def test_a_run_that_is_interrupted_while_it_begins_ends_its_manifest(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise Interrupted()
+
+    monkeypatch.setattr("jobs.common.run.watcher.opened", interrupted)
+    run = Run("small", Config(store=str(tmp_path)), encoder="e", embedder="m")
+    with pytest.raises(Interrupted), run:
+        raise AssertionError("it has not begun")
+    assert Files(str(tmp_path), "runs").get_json(f"{run.run_id}.json")["status"] == "interrupted"
+
+
 def test_the_first_end_of_a_run_is_its_end(tmp_path):
     with (
         pytest.raises(JobError),
