@@ -101,18 +101,18 @@ def test_killed_at_any_write_the_same_again_leaves_what_the_uninterrupted_one_le
     base, whole, store = (str(tmp_path / folder) for folder in ("base", "whole", "store"))
     prepare(name, base)
     shutil.copytree(base, whole)
-    _, num_calls = jobs.common.run(name, whole)
+    _, num_calls = jobs.run(name, whole)
     expected, either = shown(whole), (now(base), now(whole))
     assert_whole(whole, name)
     for at in points(num_calls, "local"):
         shutil.rmtree(store, ignore_errors=True)
         shutil.copytree(base, store)
-        jobs.common.run(name, store, at)
+        jobs.run(name, store, at)
         assert now(store) in either, f"{name}: a part is seen, killed at write {at}"
         # Killed once more while it recovers, at some other point.
-        jobs.common.run(name, store, 1 + at * 7 % num_calls)
+        jobs.run(name, store, 1 + at * 7 % num_calls)
         assert now(store) in either, f"{name}: a part is seen, killed at write {at}, then again"
-        assert jobs.common.run(name, store)[0]
+        assert jobs.run(name, store)[0]
         assert shown(store) == expected, f"{name}: killed at write {at}"
         assert_whole(store, name)
     print(f"{name}: {num_calls} writes, killed at {len(points(num_calls, 'local'))} of them")
