@@ -71,7 +71,10 @@ def run(config: NightlyConfig) -> dict:
 
 def parts_of(config: NightlyConfig, update: ConsolidateConfig) -> Iterator[tuple[str, Callable[[], dict]]]:
     """Name and call of each job of the night, in their order; asked for one by one, as the store grows."""
-    own = {name: getattr(config, name) for name in BackfillConfig.model_fields}
+    # What nobody has set stays so: a variable that is named must be there, one that is the default need not.
+    own = {
+        name: getattr(config, name) for name in config.model_fields_set & BackfillConfig.model_fields.keys()
+    }
     yield "backfill", lambda: backfill(BackfillConfig(**own | {"consolidate": False}))
     if config.dry_run or not has_memories(config.store):
         return

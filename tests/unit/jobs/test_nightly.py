@@ -65,6 +65,12 @@ def test_each_job_gets_its_settings_from_one_file_which_a_backfill_reads_too(nig
     assert (compact.store, compact.keep_runs) == ("s", 9)
 
 
+def test_what_nobody_has_set_is_the_backfill_s_default_and_nothing_that_was_named(night):
+    """Regression: a night without SLOWWAVE_FORGET_KEY was refused, as if the variable had been named."""
+    nightly.run(parse_config(NightlyConfig, "A night.", ["--archive", "a", "--store", "s"]))
+    assert night.given["backfill"].model_fields_set == {"archive", "store", "consolidate"}
+
+
 @pytest.mark.parametrize("failing", JOBS)
 def test_the_first_job_that_fails_ends_the_night_which_tells_what_was_done_before(night, failing, capsys):
     night.does[failing] = JobError("cluster=gone: start it, s3://user:hunter2@bucket")
