@@ -16,6 +16,7 @@ def manifest(store: Path, run_id: str) -> dict:
     return json.loads((store / "_slowwave" / "runs" / f"{run_id}.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 def test_a_backfill_without_ray_writes_what_one_on_ray_writes(archive, store, small_batches, tmp_path):
     settings = ("--archive", archive, "--config", small_batches)

@@ -92,6 +92,7 @@ def after_an_empty_night(store: Path, folder: Path) -> str:
     return run["run_id"]
 
 
+@pytest.mark.slow
 def test_a_night_that_was_ended_goes_on_and_the_next_one_finds_nothing_new(tmp_path):
     said = (
         session("ann", "s1", "I live in Lyon.", "Nice."),
