@@ -111,16 +111,20 @@ class Run:
 
     def __enter__(self) -> "Run":
         try:
-            self._put(self._summary("running"))
-            watcher.opened(absolute(self.home), self.run_id)
-        except OSError as error:
-            option = f"--{self.writes} {self.home}"
-            raise UsageError(f"{option}: {error.strerror}; name a folder to write to") from None
+            self._open()
         except KeyboardInterrupt as error:
             # The context has not begun: nobody else would end the manifest.
             self.__exit__(type(error), error, None)
             raise
         return self
+
+    def _open(self) -> None:
+        try:
+            self._put(self._summary("running"))
+        except OSError as error:
+            option = f"--{self.writes} {self.home}"
+            raise UsageError(f"{option}: {error.strerror}; name a folder to write to") from None
+        watcher.opened(absolute(self.home), self.run_id)
 
     def __exit__(self, kind, error, _) -> None:
         if isinstance(error, UsageError) and self._was_missing:

@@ -104,6 +104,18 @@ def test_a_run_that_is_interrupted_while_it_begins_ends_its_manifest(tmp_path, m
     assert Files(str(tmp_path), "runs").get_json(f"{run.run_id}.json")["status"] == "interrupted"
 
 
+def test_a_watcher_that_cannot_be_started_is_no_wrong_usage(tmp_path, monkeypatch):
+    def no_process(*_):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("jobs.common.run.watcher.opened", no_process)
+    with (
+        pytest.raises(OSError, match="memory"),
+        Run("small", Config(store=str(tmp_path)), encoder="e", embedder="m"),
+    ):
+        raise AssertionError("it has not begun")
+
+
 def test_the_first_end_of_a_run_is_its_end(tmp_path):
     with (
         pytest.raises(JobError),
