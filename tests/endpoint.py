@@ -23,6 +23,11 @@ class Odd:
     has_usage: bool = True
 
 
+def table(base_url: str, **settings) -> dict:
+    """A table [endpoint] that asks there, one request at a time and each once."""
+    return {"base_url": base_url, "model": "m", "max_retries": 0, "concurrency": 1} | settings
+
+
 class Endpoint:
     """Use as a context manager. `reply(messages)` gives the answer's text, or an `Odd` one; each call takes
     `latency_s`.

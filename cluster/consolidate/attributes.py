@@ -21,6 +21,7 @@ from cluster.language import places
 from cluster.language import vocabulary as words
 from cluster.language.claims import FILLER
 from cluster.language.grammar import Clause, clauses
+from cluster.language.words import base_form
 
 
 @dataclass(frozen=True)
@@ -688,13 +689,7 @@ def _singular(noun: str) -> str:
 
 def _lemma(verb: str) -> str:
     irregular = {"has": "have", "goes": "go", "does": "do", "is": "is", "are": "is", "be": "is"}
-    if verb in irregular:
-        return irregular[verb]
-    if verb.endswith("ies"):
-        return verb[:-3] + "y"
-    if re.search(r"(?:ch|sh|ss|x)es$", verb):
-        return verb[:-2]
-    return verb[:-1] if verb.endswith("s") and not verb.endswith("ss") and len(verb) > 3 else verb
+    return irregular[verb] if verb in irregular else base_form(verb)
 
 
 _OPINIONS = frozenset("mess pain joy problem nightmare disaster dream treat one must hit".split())  # noqa: SIM905

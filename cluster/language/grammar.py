@@ -26,6 +26,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from cluster.language.claims import FILLER, Claim, Statement
+from cluster.language.words import base_form
 
 _CHANGE = re.compile(r"\b(?:now|nowadays|these days|from now on|instead|since then|no longer|any ?more)\b")
 _PAST_MARK = re.compile(r"\b(?:ago|formerly|previously|once|in the past|until|back then|as a child)\b")
@@ -193,13 +194,7 @@ def _plain(value: str) -> str:
 def _lemma(verb: str) -> str:
     verb = verb.lower()
     irregular = {"has": "have", "had": "have", "goes": "go", "does": "do", "was": "is", "were": "are"}
-    if verb in irregular:
-        return irregular[verb]
-    if verb.endswith("ies"):
-        return verb[:-3] + "y"
-    if re.search(r"(?:ch|sh|ss|x)es$", verb):
-        return verb[:-2]
-    return verb[:-1] if verb.endswith("s") and not verb.endswith("ss") and len(verb) > 3 else verb
+    return irregular[verb] if verb in irregular else base_form(verb)
 
 
 def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim]:

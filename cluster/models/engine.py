@@ -211,8 +211,6 @@ def _ticking(items=None, **options):
 
 
 def _lora_rank(profile: ModelProfile) -> int:
-    import json
-
     return json.loads((adapter_folder(profile) / "adapter_config.json").read_text())["r"]
 
 

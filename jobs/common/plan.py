@@ -106,7 +106,7 @@ def batch_counts(done: list[EmbeddedBatch]) -> dict:
         "cached_tokens",
         "output_tokens",
     ]
-    return {name: sum(getattr(batch, name) for batch in done) for name in names}
+    return _sums(done, names)
 
 
 def encode_times(done: list[EmbeddedBatch]) -> dict:
@@ -121,4 +121,8 @@ def encode_times(done: list[EmbeddedBatch]) -> dict:
         "num_refused",
     ]
     seconds = ["encode_load_s", "encode_s", "embed_load_s", "embed_s"]
-    return {name: round(sum(getattr(batch, name) for batch in done), 2) for name in (*counts, *seconds)}
+    return {name: round(total, 2) for name, total in _sums(done, [*counts, *seconds]).items()}
+
+
+def _sums(done: list[EmbeddedBatch], names: list[str]) -> dict:
+    return {name: sum(getattr(batch, name) for batch in done) for name in names}

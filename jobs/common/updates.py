@@ -312,21 +312,25 @@ def check_embedder(profile: EmbedderProfile) -> None:
         )
 
 
+def staged_rows(run_id: str, done: list[DecidedGroup]) -> dict[str, list[str]]:
+    """Table -> paths of what the deciders have staged for it."""
+    return {
+        table: [
+            f"consolidate/{run_id}/{group.group_id}/{table}.parquet"
+            for group in done
+            if getattr(group, f"num_rows_{table}")
+        ]
+        for table in ("decisions", "records")
+    }
+
+
 def publish(this: Run, embedder: EmbedderProfile, done: list[DecidedGroup], store) -> bool:
     """Commit decisions and revisions as one run; False when there is nothing to commit."""
     from cluster.consolidate.verdicts import verdicts_path
     from cluster.store.files import Files
 
     staging = Files(this.config.store, "staging")
-    folder = f"consolidate/{this.run_id}"
-    replaces = {
-        table: [
-            f"{folder}/{group.group_id}/{table}.parquet"
-            for group in done
-            if getattr(group, f"num_rows_{table}")
-        ]
-        for table in ("decisions", "records")
-    }
+    replaces = staged_rows(this.run_id, done)
     if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
         # A run without changes is committed too: it says what has been compared.
         store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces=replaces)

@@ -131,7 +131,7 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
     from cluster.consolidate.stages import DecideStage
     from cluster.store.files import Files
     from cluster.store.store import Store
-    from jobs.common.updates import UpdateConfig, group_users
+    from jobs.common.updates import UpdateConfig, group_users, staged_rows
     from schemas.carriers import UserGroup
 
     with tempfile.TemporaryDirectory(dir=folder) as uri:
@@ -158,14 +158,7 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
         seconds["decide"] = time.monotonic() - started_s - sum(seconds.values())
         run = store.run() | {"run_id": "bench", "started_at": settings.started_at.isoformat()}
         run = {name: value for name, value in run.items() if name not in ("versions", "finished_at")}
-        replaces = {
-            table: [
-                f"consolidate/bench/{group.group_id}/{table}.parquet"
-                for group in done
-                if getattr(group, f"num_rows_{table}")
-            ]
-            for table in ("decisions", "records")
-        }
+        replaces = staged_rows("bench", done)
         peak = peak_mib()
         store.commit(run, DIM, replaces=replaces)
         seconds["commit"] = time.monotonic() - started_s - sum(seconds.values())

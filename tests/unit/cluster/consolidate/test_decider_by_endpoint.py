@@ -20,7 +20,7 @@ def profile_at(base_url: str, **settings) -> DeciderProfile:
     return DeciderProfile(
         name="remote",
         engine="openai",
-        endpoint={"base_url": base_url, "model": "m", "max_retries": 0, "concurrency": 1} | settings,
+        endpoint=served.table(base_url, **settings),
         base_hash="tokenizer",
         system_prompt="Decide.",
         user_template="<STORED>{target}</STORED>\n<NEWER>\n{sources}\n</NEWER>",

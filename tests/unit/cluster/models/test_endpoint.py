@@ -18,9 +18,9 @@ def asks(count: int) -> list[Ask]:
 
 
 def client(folder, server, *, budget=None, **config) -> Endpoint:
-    settings = {"base_url": server.base_url, "model": "m", "max_retries": 4, "concurrency": 4} | config
+    settings = {"max_retries": 4, "concurrency": 4} | config
     return Endpoint(
-        EndpointConfig(**settings),
+        EndpointConfig(**served.table(server.base_url, **settings)),
         Responses(Files(str(folder), "ledger"), "teacher", "f"),
         budget or Budget(),
     )
