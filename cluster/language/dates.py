@@ -79,6 +79,10 @@ _YEARLY = re.compile(r"\b(?:birthday|anniversary|name day)\b(?: is| falls)?\s*$"
 _DEADLINE = re.compile(
     r"\b(?:due(?: date)?(?: of| is)?|deadline(?: is| of)?|last day(?:[^,;.]{0,40}? is)?)\s*$", re.IGNORECASE
 )
+_OF_A_PLACE = re.compile(
+    r"\b(?:lives|lived|resides|resided|works|worked|stays|stayed|based|situated|located) $", re.IGNORECASE
+)
+"""Verbs whose "in" wants a place: a duration behind it ("lives in 15 years") is a slip, and no day."""
 
 
 @dataclass(frozen=True)
@@ -275,6 +279,8 @@ def _names_time(kind: str, groups: dict, intro: str, match: re.Match, text: str)
         # "In the last year" is until now, and no calendar year.
         return False
     if kind == "ago" and re.search(r"\bhalf $", text[: match.start()]):
+        return False
+    if kind == "in" and _OF_A_PLACE.search(text[: match.start()]):
         return False
     if kind == "weekday":
         return match["weekday__day"][0].isupper() or "which" in groups or bool(re.match("on |at ", match[0]))

@@ -68,6 +68,11 @@ def job(*command: str, code: int = 0, **env: str) -> Done:
     return done
 
 
+def here(*command: str, **options) -> Done:
+    """Run a job without Ray, in its own process: for tests of what a job does, not of how the work is spread."""
+    return job(*command, "--local", **options)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cluster():
     """`ray start --head` on free ports, in the environment of all jobs, stopped at the end."""

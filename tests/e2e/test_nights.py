@@ -16,7 +16,7 @@ from jobs.forget import run as forget
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback
 from schemas.store import table_schemas
-from tests.e2e.conftest import ENCODER, finish, job, start, wait_until
+from tests.e2e.conftest import ENCODER, finish, here, job, start, wait_until
 from tests.e2e.test_backfill import session, write_archive
 from tests.e2e.test_kills import assert_same, content, traces
 
@@ -26,7 +26,7 @@ USER = "user-01"
 
 
 def night(archive: Path, store: Path, small_batches: Path, *options: str) -> dict:
-    return job(
+    return here(
         "jobs.backfill", "--archive", archive, "--store", store, "--config", small_batches, *options
     ).summary
 

@@ -167,6 +167,7 @@ def test_words_of_time_become_the_days_that_they_mean(day, said, text, valid_fro
         "User lives on the fifth floor.",
         "User lost 5 kilos in the last year.",
         "User married half a year ago.",
+        "User lives in 15 years.",
     ],
 )
 def test_what_comes_again_or_is_vague_sets_no_date(text):
