@@ -71,6 +71,8 @@ class Hit:
     """First day on which it no longer did; None while it holds."""
     replaced_by: str | None
     """Id of the record that took its place."""
+    replaces: tuple["Party", ...]
+    """Records in whose place it stands, as far as the search came upon them, the newest first."""
     row: Mapping[str, object] = field(repr=False, compare=False)
     """All columns of its table, but for the vector; cluster/README.md describes them."""
 
@@ -267,6 +269,7 @@ def _hit(row: dict) -> Hit:
         text=text_of(row),
         said_at=said_at,
         evidence=tuple(evidence),
+        replaces=tuple(map(_party, row.get("replaces", ()))),
         row=MappingProxyType(row),
         **same,
     )

@@ -86,7 +86,9 @@ def line(hit: dict) -> str:
     if hit["kind"] == "record":
         turns = ", ".join(f"{item['session_id']}#{item['turn_index']}" for item in hit["evidence"])
         day += f", until {hit['until']}" if hit.get("until") and hit.get("replaced_by") else ""
-        return f"{hit['score']:.4f}  {hit['memory_type']:12} {hit['semantic_text']}  [{day}, from {turns}]"
+        before = f"  (before: {hit['replaces'][0]['text']})" if hit.get("replaces") else ""
+        said = f"{hit['memory_type']:12} {hit['semantic_text']}{before}"
+        return f"{hit['score']:.4f}  {said}  [{day}, from {turns}]"
     text = " ".join(hit["content"].split())
     text = text if len(text) <= 160 else text[:157] + "..."
     place = f"{hit['session_id']}#{hit['turn_index']}"

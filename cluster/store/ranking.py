@@ -176,7 +176,8 @@ def rank(
     rerank: Rerank | None = None,
     settings: RankingSettings = DEFAULT,
 ) -> list[dict]:
-    """The `k` best hits, best first, each with its `score` in the place of `cosine` and `words`.
+    """The `k` best hits, best first, each with its `score` in the place of `cosine` and `words`. A record's
+    `replaces` are the records among `hits` in whose place it stands, the newest first.
 
     `at` is the day that the answer is about: what was not true then, or not said yet, is left out. Without
     it, what was replaced is left out unless the question asks about the past; `today` is the day on which
@@ -196,8 +197,12 @@ def rank(
                 hit["score"] = score
     if rerank and hits:
         _rerank(hits, asked.text, rerank, settings)
+    pairs = _older_and_newer(hits, at)
     if not asked.is_past:
-        _current_first(hits, at, settings.near)
+        _current_first(hits, pairs, settings.near)
+    for hit in hits:
+        if hit["kind"] == "record":
+            hit["replaces"] = [_named(older) for older, newer in pairs if newer is hit and _differs(older, hit)]
     if at:
         kept = [hit for hit in hits if _holds(hit, at)]
     else:
@@ -297,23 +302,39 @@ def _rerank(hits: list[dict], question: str, rerank: Rerank, settings: RankingSe
         hit["score"] += settings.rerank * ((score - low) / (high - low) if high > low else 1.0)
 
 
-def _current_first(hits: list[dict], at: dt.date | None, near: float) -> None:
-    """What was replaced speaks through what took its place: this stands where the older one stood, or
-    further up, and the turns that the older one spoke for stand behind it."""
+def _older_and_newer(hits: list[dict], at: dt.date | None) -> list[tuple[dict, dict]]:
+    """Each replaced record with the one that stands in its place in the end, the newest of the older first."""
     records = sorted((hit for hit in hits if hit["kind"] == "record"), key=lambda hit: hit["revision"])
     current = {hit["record_id"]: hit for hit in records if not _is_replaced(hit, at)}
     replaced = {hit["record_id"]: hit for hit in records if _is_replaced(hit, at)}
-    turns = {turn: hit for hit in hits if hit["kind"] == "turn" for turn in turns_of(hit)}
-    for hit in sorted(records, key=lambda hit: -hit["score"]):
+    pairs = []
+    for hit in records:
         if not _is_replaced(hit, at):
             continue
         name, seen = hit["replaced_by"], set()
         while name not in current and name in replaced and name not in seen:
             seen.add(name)
             name = replaced[name]["replaced_by"]
-        if name not in current:
-            continue
-        newer = current[name]
+        if name in current:
+            pairs.append((hit, current[name]))
+    pairs.sort(key=lambda pair: pair[0].get("until") or dt.date.min, reverse=True)
+    return pairs
+
+
+def _named(hit: dict) -> dict:
+    return {"record_id": hit["record_id"], "revision": hit["revision"], "text": text_of(hit)}
+
+
+def _differs(older: dict, newer: dict) -> bool:
+    """Whether a revision says something else, and not the same of more evidence."""
+    return text_of(older) != text_of(newer)
+
+
+def _current_first(hits: list[dict], pairs: list[tuple[dict, dict]], near: float) -> None:
+    """What was replaced speaks through what took its place: this stands where the older one stood, or
+    further up, and the turns that the older one spoke for stand behind it."""
+    turns = {turn: hit for hit in hits if hit["kind"] == "turn" for turn in turns_of(hit)}
+    for hit, newer in sorted(pairs, key=lambda pair: -pair[0]["score"]):
         newer["score"] = max(newer["score"], hit["score"])
         for spoken_for in turns_of(hit) - turns_of(newer):
             turn = turns.get(spoken_for)

@@ -120,6 +120,7 @@ def test_a_search_finds_what_holds_now_first_and_not_what_it_replaced(store):
     assert (first.kind, first.id, first.text) == ("record", OSLO_ID, "User lives in Oslo.")
     assert (first.user_id, first.memory_type, first.said_at) == ("me", "fact", DAY)
     assert (first.evidence, first.replaced_by) == ((Turn("s2", 0),), None)
+    assert [older.text for older in first.replaces] == ["User lives in Lyon."]
     assert others == []
 
 

@@ -41,6 +41,20 @@ def test_a_record_is_shown_with_its_evidence():
     assert line(record) == "0.2500  fact         User has a dog.  [no date, from s1#0, s1#2]"
 
 
+def test_a_record_is_shown_with_what_held_before_it():
+    record = {
+        "kind": "record",
+        "score": 0.25,
+        "memory_type": "fact",
+        "semantic_text": "User lives in Bergen.",
+        "session_time": None,
+        "evidence": [{"session_id": "s2", "turn_index": 0}],
+        "replaces": [{"record_id": "r1", "revision": 1, "text": "User lives in Oslo."}],
+    }
+    shown = "0.2500  fact         User lives in Bergen.  (before: User lives in Oslo.)  [no date, from s2#0]"
+    assert line(record) == shown
+
+
 def test_a_record_that_something_has_replaced_is_shown_with_its_end():
     record = {
         "kind": "record",

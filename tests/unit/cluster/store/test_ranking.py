@@ -153,6 +153,21 @@ def test_of_a_chain_the_last_one_speaks():
     assert (found[0], {"oslo", "bergen"} & {*found}) == ("rome", set())
 
 
+def test_a_record_names_those_in_whose_place_it_stands_the_newest_first():
+    hits = moved()
+    hits[1] |= {"until": dt.date(2026, 4, 1), "replaced_by": "rome"}
+    hits.append(record("rome", "User has settled in Rome.", 0.1, ["s3"], since=dt.date(2026, 4, 1)))
+    best = rank(hits, read_question("Where do I live?", DAY), 1)[0]
+    assert [older["text"] for older in best["replaces"]] == ["User moved to Bergen.", "User lives in Oslo."]
+
+
+def test_the_same_words_on_more_evidence_replace_nothing():
+    old = record("oslo", "User lives in Oslo.", 0.7, ["s1"]) | {"replaced_by": "oslo"}
+    new = record("oslo", "User lives in Oslo.", 0.7, ["s1", "s2"], revision=1)
+    (hit,) = rank([old, new], read_question("Where do I live?", DAY), 5)
+    assert (hit["revision"], hit["replaces"]) == (1, [])
+
+
 @pytest.mark.parametrize(
     "question",
     [
