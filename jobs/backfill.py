@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.runtime import PoolConfig, Progress, Stage, is_local, run_stage
 from jobs.common.choice import choose_embedder, choose_encoder
@@ -88,6 +88,8 @@ class BackfillConfig(ForgetKeyConfig, StagesConfig):
     or reencode everything."""
     mask_contacts: bool = False
     """Replace phone numbers and mail addresses by markers too, as secrets always are."""
+    redaction_rules: dict[str, str] = {}
+    """Kind -> regular expression: what it finds is replaced by `[redacted:KIND]` as well."""
     retry_rejected: bool = False
     """Encode again the segments that were rejected before."""
     include_rolled_back: bool = False
@@ -107,6 +109,16 @@ class BackfillConfig(ForgetKeyConfig, StagesConfig):
     """Settings that go over the encoder profile's own, where its model is behind an endpoint."""
     encoder_pool: EncoderPool = EncoderPool()
     embedder_pool: EmbedderPool = EmbedderPool()
+
+    @field_validator("redaction_rules")
+    @classmethod
+    def _check_rules(cls, rules: dict[str, str]) -> dict[str, str]:
+        from cluster.backfill.redact import compiled
+
+        # Reading the rules costs the import of the detectors, which only who has rules pays here.
+        if rules:
+            compiled(rules)
+        return rules
 
 
 def run(config: BackfillConfig) -> dict:
@@ -232,6 +244,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
     """Sessions -> segments that are not paid for yet, staged as batches."""
     from cluster.backfill.archive import plan_units
     from cluster.backfill.ledger import Ledger
+    from cluster.backfill.redact import compiled
     from cluster.backfill.stages import cut_unit, rejection_row
     from cluster.store.files import Files
 
@@ -242,6 +255,7 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
         include_rolled_back=config.include_rolled_back,
     )
     staging, units = Files(config.store, "staging"), plan_units(inspected, config.limit_sessions)
+    rules = compiled(config.redaction_rules)
     stage = Stage(
         cut_unit,
         {
@@ -252,12 +266,13 @@ def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[
             "files": staging,
             "forgotten": read_forgotten(config, config.store),
             "mask_contacts": config.mask_contacts,
+            "redaction_rules": rules,
         },
     )
     plan = Plan(num_superseded=sum(len(unit.superseded) for unit in units))
     num_unreadable = sum(len(found.bad) for found in inspected)
     plan.num_rows = sum(unit.num_rows_read for unit in units) + num_unreadable
-    plan.rejections = [rejection_row(bad) for found in inspected for bad in found.bad]
+    plan.rejections = [rejection_row(bad, rules) for found in inspected for bad in found.bad]
     num_to_encode = 0
 
     def note(result: UnitCut) -> str:

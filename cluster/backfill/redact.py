@@ -17,6 +17,8 @@ national_id  | national ids with right check digits, or told as one             
 one_time_code | codes of a text message, backup codes                           | .numbers
 phone_number | where `contacts` asks for it; email_address too                  | .contacts
 
+What else is no one's business here, `rules` name: kinds of one's own, each with its regular expression.
+
 `redact_turns` does a whole session, and so finds what one turn announces and the next one says. What begins
 with a dot is in cluster.secrets.
 
@@ -29,7 +31,7 @@ without limit into a hostile payload), and those for URLs and OpenAI keys (miss 
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
@@ -47,6 +49,33 @@ KINDS = (
     *("iban", "national_id", "one_time_code", "phone_number", "email_address"),
 )
 
+Rules = tuple[tuple[str, re.Pattern], ...]
+"""Kinds beside KINDS and what is replaced by their markers; see `compiled`."""
+
+_KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+def compiled(rules: Mapping[str, str]) -> Rules:
+    """Rules out of a config: kind -> regular expression. ValueError names the one that is none."""
+    found = []
+    for kind, pattern in rules.items():
+        if not _KIND.fullmatch(kind) or kind in KINDS:
+            raise ValueError(
+                f"kind {kind!r}: a kind of one's own has up to 32 of a-z, 0-9 and _, a letter first, and is "
+                f"none of {', '.join(KINDS)}"
+            )
+        try:
+            made = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{kind}={pattern!r}: no regular expression: {error}") from None
+        if made.search("") or made.search(f"[redacted:{kind}]"):
+            raise ValueError(
+                f"{kind}={pattern!r}: it is found in an empty text or in its own marker; make it narrower"
+            )
+        found.append((kind, made))
+    return tuple(found)
+
+
 MAX_PASSES = 4
 """A marker can change what its neighbours look like, so passes repeat until one finds nothing: two nearly
 always. The limit keeps the time linear on text made to defeat that."""
@@ -63,25 +92,27 @@ class Redacted:
     """Redactions by kind; empty if there were none."""
 
 
-def redact_turns(texts: list[str], *, contacts: bool = False) -> list[Redacted]:
+def redact_turns(texts: list[str], *, contacts: bool = False, rules: Rules = ()) -> list[Redacted]:
     """The turns of a session in order, each redacted; one may say what the one before it asked for."""
     found, before = [], ""
     for text in texts:
         spans = announced(before, text)
-        redacted = redact(_replace(text, spans), contacts=contacts)
+        redacted = redact(_replace(text, spans), contacts=contacts, rules=rules)
         counts = Counter(redacted.counts) + Counter(kind for _, _, kind in spans)
         found.append(Redacted(redacted.text, dict(counts)))
         before = text
     return found
 
 
-def redact(text: str, *, contacts: bool = False) -> Redacted:
-    """Replace every secret in `text` by a marker, with `contacts` phone numbers and mail addresses too.
-    Idempotent, linear in time, raises on no string."""
+def redact(text: str, *, contacts: bool = False, rules: Rules = ()) -> Redacted:
+    """Replace every secret in `text` by a marker, with `contacts` phone numbers and mail addresses too, and
+    what `rules` find. Idempotent, raises on no string; linear in time, if the rules are."""
     counts: Counter[str] = Counter()
     finders = (*FINDERS, find_contacts) if contacts else FINDERS
     for _ in range(MAX_PASSES):
-        spans = _disjoint([span for finder in finders for span in finder(text)], text)
+        found = [span for finder in finders for span in finder(text)]
+        found += [(*match.span(), kind) for kind, rule in rules for match in rule.finditer(text) if match[0]]
+        spans = _disjoint(found, text, rules)
         if not spans:
             break
         counts.update(kind for _, _, kind in spans)
@@ -115,14 +146,16 @@ def shown_rows(value):
     }
 
 
-_MARKER = re.compile(rf"\[redacted:(?:{'|'.join(KINDS)})\]")
+@functools.cache
+def _marker(*kinds: str) -> re.Pattern:
+    return re.compile(rf"\[redacted:(?:{'|'.join((*KINDS, *kinds))})\]")
 
 
-def _disjoint(found: list[Span], text: str) -> list[Span]:
+def _disjoint(found: list[Span], text: str, rules: Rules) -> list[Span]:
     """Merge overlapping spans; the kind of the first stays. What overlaps an earlier marker is dropped."""
     if not found:
         return []
-    markers = [(m.start(), m.end(), "") for m in _MARKER.finditer(text)]
+    markers = [(m.start(), m.end(), "") for m in _marker(*(kind for kind, _ in rules)).finditer(text)]
     merged: list[Span] = []
     for start, end, kind in sorted(found + markers, key=lambda span: (span[0], -span[1])):
         if merged and start < merged[-1][1]:

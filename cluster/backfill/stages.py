@@ -23,7 +23,7 @@ import pyarrow as pa
 from cluster.backfill.archive import Unit, read_unit
 from cluster.backfill.encoder import OTHER_LANGUAGE, Encoder, Encoding, skipped
 from cluster.backfill.ledger import Ledger
-from cluster.backfill.redact import redact, redact_turns
+from cluster.backfill.redact import Rules, redact, redact_turns
 from cluster.backfill.segmenter import Offsets, cut_session, tokenizer_offsets
 from cluster.embed.embedder import TEXTS, Embedder
 from cluster.forget.forgotten import WITHHELD, Forgotten
@@ -75,12 +75,13 @@ def cut_unit(
     forgotten: Forgotten = NOTHING_FORGOTTEN,
     leave_out: Callable[[dict], str] | None = None,
     mask_contacts: bool = False,
+    redaction_rules: Rules = (),
 ) -> UnitCut:
     """Stage: read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
 
     `leave_out` gives the reason why a session, as the archive has it, is not wanted; empty where it is.
     """
-    offsets = segment_offsets(profile)
+    offsets, wanted = segment_offsets(profile), {"contacts": mask_contacts, "rules": redaction_rules}
     pending, batches, closed, bad, left_out = [], [], [], [], collections.Counter()
     num_sessions = num_segments = num_redactions = num_forgotten = 0
     for row in read_unit(archive, unit):
@@ -98,9 +99,9 @@ def cut_unit(
             left_out[reason] += 1
             continue
         num_sessions += 1
-        contents = redact_turns([turn["content"] for turn in row["turns"]], contacts=mask_contacts)
+        contents = redact_turns([turn["content"] for turn in row["turns"]], **wanted)
         for turn, redacted in zip(row["turns"], contents, strict=True):
-            speaker = redact(turn["speaker"] or "", contacts=mask_contacts)
+            speaker = redact(turn["speaker"] or "", **wanted)
             turn["content"], turn["speaker"] = redacted.text, speaker.text or turn["speaker"]
             num_redactions += sum(redacted.counts.values()) + sum(speaker.counts.values())
         num_forgotten += forgotten.blank_turns(row) > 0
@@ -121,7 +122,7 @@ def cut_unit(
         batches.append(_stage_batch(pending, profile, files))
     rejections = f"rejections/{unit.unit_id}.parquet"
     if bad:
-        files.put_rows(rejections, [rejection_row(row) for row in bad], REJECTIONS_SCHEMA)
+        files.put_rows(rejections, [rejection_row(row, redaction_rules) for row in bad], REJECTIONS_SCHEMA)
     return UnitCut(
         unit_id=unit.unit_id,
         num_sessions=num_sessions,
@@ -167,9 +168,9 @@ def _tokenizer(profile: EncoderProfile):
     return AutoTokenizer.from_pretrained(folder).backend_tokenizer
 
 
-def rejection_row(bad: BadRow) -> dict:
+def rejection_row(bad: BadRow, rules: Rules = ()) -> dict:
     """A row of REJECTIONS_SCHEMA. Raw text is redacted like every other text, then shortened."""
-    raw = _redact_shown(bad.raw.encode("utf-8", "backslashreplace").decode())[:MAX_RAW_CHARS]
+    raw = _redact_shown(bad.raw.encode("utf-8", "backslashreplace").decode(), rules)[:MAX_RAW_CHARS]
     content = joined(bad.source, bad.reason, raw)
     return {
         "rejection_id": hashlib.sha256(content.encode()).hexdigest()[:32],
@@ -178,14 +179,15 @@ def rejection_row(bad: BadRow) -> dict:
         "user_id": bad.user_id,
         "session_id": bad.session_id,
         "reason": bad.reason,
-        "detail": _redact_shown(bad.detail),
+        "detail": _redact_shown(bad.detail, rules),
         "raw": raw,
     }
 
 
-def _redact_shown(text: str) -> str:
+def _redact_shown(text: str, rules: Rules) -> str:
     # In a repr a line break is `\n`, whose n would glue to the secret behind it and hide it.
-    return redact(_ESCAPED_SPACE.sub(lambda escape: "\n" if escape[0] == r"\n" else " ", text)).text
+    spaced = _ESCAPED_SPACE.sub(lambda escape: "\n" if escape[0] == r"\n" else " ", text)
+    return redact(spaced, rules=rules).text
 
 
 # --- encode -------------------------------------------------------------------------------------------

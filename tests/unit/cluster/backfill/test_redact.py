@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.backfill.redact import KINDS, redact
+from cluster.backfill.redact import KINDS, Redacted, compiled, redact, redact_turns
 
 WORD = "hunter" + "2"
 LONG = "aB3d" * 10
@@ -267,6 +267,36 @@ def test_any_string_gives_the_same_result_twice(text):
     assert redacted == redact(text)
     assert set(redacted.counts) <= set(KINDS)
     assert (redacted.text == text) == (not redacted.counts)
+
+
+# --- rules of one's own ---------------------------------------------------------------------------------
+
+RULES = compiled({"ticket": r"TCK-\d{6}", "patient": r"(?i)patient no\. ?\d+"})
+
+
+def test_what_a_rule_finds_is_replaced_by_its_kind_beside_the_secrets():
+    redacted = redact("TCK-123456 is open, patient no. 77, password: hunter2!x", rules=RULES)
+    assert redacted.text.startswith("[redacted:ticket] is open, [redacted:patient], password: [redacted:")
+    assert redacted.counts == {"ticket": 1, "patient": 1, "password": 1}
+    assert redact(redacted.text, rules=RULES) == Redacted(redacted.text, {})
+    assert [one.text for one in redact_turns(["no. 1", "TCK-000000"], rules=RULES)] == [
+        *("no. 1", "[redacted:ticket]")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "wrong"),
+    [
+        ({"Ticket": "x"}, "kind 'Ticket'"),
+        ({"password": "x"}, "kind 'password'"),
+        ({"ticket": "("}, r"ticket='\(': no regular expression"),
+        ({"ticket": r"\d*"}, "found in an empty text"),
+        ({"ticket": r"\w+"}, "its own marker"),
+    ],
+)
+def test_a_rule_that_cannot_be_used_is_named(rules, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        compiled(rules)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from cluster.backfill import stages
 from cluster.backfill.archive import BadRow, inspect_file, list_files, plan_units
 from cluster.backfill.encoder import Encoding
 from cluster.backfill.ledger import Ledger
+from cluster.backfill.redact import compiled
 from cluster.backfill.stages import (
     NOTHING_FORGOTTEN,
     EmbedStage,
@@ -101,6 +102,7 @@ def cut(
     batch_size=3,
     forgotten=NOTHING_FORGOTTEN,
     mask_contacts=False,
+    redaction_rules=(),
     profile=PROFILE,
     **options,
 ):
@@ -120,6 +122,7 @@ def cut(
             files=files,
             forgotten=forgotten,
             mask_contacts=mask_contacts,
+            redaction_rules=redaction_rules,
         )
         for unit in plan_units(inspected)
     ]
@@ -297,6 +300,15 @@ def test_contacts_are_masked_where_the_operator_asks_for_it(tmp_path, files):
     told = [turn("Call +49 30 1234567 or write to ann@example.org.")]
     cut(tmp_path, files, [session(0, turns=told)], mask_contacts=True)
     assert "Call [redacted:phone_number] or write to [redacted:email_address]." in staged_bytes(files)
+
+
+def test_what_the_operator_s_rules_find_goes_from_turns_names_and_bad_rows(tmp_path, files):
+    told = [turn("Look at TCK-123456.") | {"speaker": "TCK-222222"}]
+    bad = session(1, turns=[turn("TCK-333333") | {"role": "wizard"}])
+    rules = compiled({"ticket": r"TCK-\d{6}"})
+    cut(tmp_path, files, [session(0, turns=told), bad], redaction_rules=rules)
+    staged = staged_bytes(files)
+    assert "Look at [redacted:ticket]." in staged and "TCK-" not in staged
 
 
 def test_bad_rows_are_staged_with_their_reason(tmp_path, files):
