@@ -202,7 +202,9 @@ def rank(
         _current_first(hits, pairs, settings.near)
     for hit in hits:
         if hit["kind"] == "record":
-            hit["replaces"] = [_named(older) for older, newer in pairs if newer is hit and _differs(older, hit)]
+            hit["replaces"] = [
+                _named(older) for older, newer in pairs if newer is hit and _differs(older, hit)
+            ]
     if at:
         kept = [hit for hit in hits if _holds(hit, at)]
     else:

@@ -105,7 +105,7 @@ FLOORS = (
     ("forget",),
     ("backfill",),
     ("consolidate",),
-    ("memory",),
+    ("memory", "preview"),
     ("distill",),
     ("evaluate",),
     ("train",),
