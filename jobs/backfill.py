@@ -88,7 +88,7 @@ class BackfillConfig(ForgetKeyConfig, StagesConfig):
     or reencode everything."""
     mask_contacts: bool = False
     """Replace phone numbers and mail addresses by markers too, as secrets always are."""
-    redaction_rules: dict[str, str] = {}
+    redaction_rules: dict[str, str] = Field(default_factory=dict)
     """Kind -> regular expression: what it finds is replaced by `[redacted:KIND]` as well."""
     retry_rejected: bool = False
     """Encode again the segments that were rejected before."""

@@ -5,10 +5,11 @@
     python -m jobs.preview --store URI --user-id U          # beside what the store holds of U
     python -m jobs.preview --profile my-encoder.toml
 
-Reads lines, `user: ...` or `assistant: ...`; a line without a role is the user's, an indented one goes on with
-the line before, and an empty one ends a conversation. Of each conversation it prints what would be stored (+),
-what a gate refused and why (-), and which older memories would be closed or rewritten (~): those of the
-conversations before it, and of the store. Nothing is stored, and the models stay loaded until the input ends.
+Reads lines, `user: ...` or `assistant: ...`; a line without a role is the user's, an indented one goes on
+with the line before, and an empty one ends a conversation. Of each conversation it prints what would be
+stored (+), what a gate refused and why (-), and which older memories would be closed or rewritten (~): those
+of the conversations before it, and of the store. Nothing is stored, and the models stay loaded until the
+input ends.
 """
 
 import sys

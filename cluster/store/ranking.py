@@ -305,7 +305,7 @@ def _rerank(hits: list[dict], question: str, rerank: Rerank, settings: RankingSe
 
 
 def _older_and_newer(hits: list[dict], at: dt.date | None) -> list[tuple[dict, dict]]:
-    """Each replaced record with the one that stands in its place in the end, the newest of the older first."""
+    """Each replaced record with the one that stands in its place in the end; the latest replaced first."""
     records = sorted((hit for hit in hits if hit["kind"] == "record"), key=lambda hit: hit["revision"])
     current = {hit["record_id"]: hit for hit in records if not _is_replaced(hit, at)}
     replaced = {hit["record_id"]: hit for hit in records if _is_replaced(hit, at)}

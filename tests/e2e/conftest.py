@@ -69,7 +69,7 @@ def job(*command: str, code: int = 0, **env: str) -> Done:
 
 
 def here(*command: str, **options) -> Done:
-    """Run a job without Ray, in its own process: for tests of what a job does, not of how the work is spread."""
+    """Run a job without Ray: for tests of what a job does, not of how its work is spread."""
     return job(*command, "--local", **options)
 
 
