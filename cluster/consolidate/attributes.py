@@ -528,10 +528,9 @@ class _Reader:
             self._state(f"plan {found['verb']}", found["v"] or "", is_full=False)
         elif found := re.fullmatch(_PLANNED_DOING, self._body):
             self._state(f"plan {_stem(found['verb'])}", found["v"] or "", is_full=False)
-        elif re.match(r"no longer (?:wants|plans|intends) to ", self._body):
-            found = re.fullmatch(
-                r"no longer (?:wants|plans|intends) to (?P<verb>[a-z]+)(?: (?P<v>.+))?", self._body
-            )
+        elif found := re.fullmatch(
+            r"no longer (?:wants|plans|intends) to (?P<verb>[a-z]+)(?: (?P<v>.+))?", self._body
+        ):
             self._end(f"plan {found['verb']}", found["v"] or "")
 
     def _read_done(self) -> None:

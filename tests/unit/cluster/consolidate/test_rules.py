@@ -71,6 +71,11 @@ def test_odd_texts_state_nothing_and_break_nothing(text):
     assert read_attributes(text).ends == ()
 
 
+@pytest.mark.parametrize("verb", ["re-train as a nurse", "X-ray the dog", "3D-print a chair"])
+def test_a_plan_given_up_in_more_than_letters_ends_nothing_and_breaks_nothing(verb):
+    assert read_attributes(f"User no longer plans to {verb}.").ends == ()
+
+
 def test_towns_are_apart_and_a_town_is_not_apart_from_its_country():
     bergen, oslo, norway, kreuzberg, berlin = map(
         places.find, ("Bergen", "Oslo, Norway", "Norway", "Kreuzberg", "Berlin")
