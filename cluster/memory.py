@@ -23,8 +23,10 @@ from typing import Literal
 
 from cluster.consolidate.history import lives
 from cluster.embed.questions import QuestionEmbedder, embedder_of
+from cluster.store.errors import StoreError
 from cluster.store.ranking import Rerank, text_of
-from cluster.store.store import Store, StoreError, quote
+from cluster.store.sql import quote
+from cluster.store.store import Store
 from schemas.profile import EmbedderProfile
 
 Kind = Literal["record", "turn"]

@@ -124,10 +124,12 @@ class BackfillConfig(ForgetKeyConfig, StagesConfig):
 def run(config: BackfillConfig) -> dict:
     """Run a backfill and return its summary. Safe to repeat at any time."""
     from cluster.backfill.archive import ArchiveError, list_files
+    from cluster.forget.erase import OPERATIONS
     from cluster.models.sources import ModelError
+    from cluster.store.errors import StoreError
     from cluster.store.files import unusable
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.store.store import Store, StoreError
+    from cluster.store.store import Store
 
     config = config.model_copy(update={"archive": absolute(config.archive), "store": absolute(config.store)})
     # What is named and not there is wrong usage, before a store is made.
@@ -150,7 +152,7 @@ def run(config: BackfillConfig) -> dict:
     try:
         with Lease(config.store, "jobs.backfill") as lease:
             store = Store(config.store, must_exist=False, lease=lease)
-            if finished := store.recover():
+            if finished := store.recover(OPERATIONS):
                 say(f"[backfill] finished the commit of run {finished}, which had been interrupted")
             encoder = choose_encoder(config.profile, store, config.endpoint, config.max_cost)
             embedder = choose_embedder(config.embedder, store)

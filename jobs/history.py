@@ -49,7 +49,8 @@ class HistoryConfig(JobConfig):
 
 def run(config: HistoryConfig) -> dict:
     """Print what was asked for on stdout and return the summary."""
-    from cluster.store.store import Store, StoreError
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
 
     try:
         store = Store(absolute(config.store)).snapshot()
@@ -84,7 +85,7 @@ def memories(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """The lives of one memory or of a user's memories."""
     from cluster.backfill.redact import shown_rows
     from cluster.consolidate.history import lives
-    from cluster.store.store import quote
+    from cluster.store.sql import quote
 
     column, value = ("record_id", config.memory) if config.memory else ("user_id", config.user_id)
     found = shown_rows(lives(store, where=f"{column} = {quote(value)}", as_of=config.as_of))
@@ -101,7 +102,7 @@ def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     """What changed from run `against` to run `run`."""
     from cluster.backfill.redact import shown_rows
     from cluster.consolidate.history import CLOSING, COMPARED, diff
-    from cluster.store.store import quote
+    from cluster.store.sql import quote
 
     against = config.against or run_before(store, config.run)
     where = f"user_id = {quote(config.user_id)}" if config.user_id else None

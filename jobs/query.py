@@ -57,7 +57,7 @@ def run(config: QueryConfig) -> dict:
     from cluster.backfill.redact import shown_rows
     from cluster.memory import Memories
     from cluster.models.sources import ModelError
-    from cluster.store.store import StoreError
+    from cluster.store.errors import StoreError
 
     models = {"embedder": named_embedder(config.embedder), "reranker": reranker_of(config.reranker)}
     asked = config.model_dump(include={"text", "k", "kind", "at", "asked_on"})

@@ -29,8 +29,8 @@ class RollbackConfig(JobConfig):
 
 def run(config: RollbackConfig) -> dict:
     """Roll back and return the summary. Safe to repeat: going to where the store is changes no row."""
+    from cluster.store.errors import StoreError
     from cluster.store.maintenance import rollback
-    from cluster.store.store import StoreError
 
     with writing(config.store, "jobs.rollback") as (store, lease):
         newest = store.run()

@@ -5,7 +5,8 @@ import datetime as dt
 import pyarrow as pa
 
 from cluster.consolidate.fold import UNITE
-from cluster.store.store import Store, in_lists
+from cluster.store.sql import in_lists
+from cluster.store.store import Store
 from schemas.store import records_schema
 
 LOST = "grounds_lost"

@@ -6,7 +6,8 @@ from collections import defaultdict
 import pyarrow as pa
 
 from cluster.consolidate.fold import UNITE
-from cluster.store.store import Store, quote
+from cluster.store.sql import quote
+from cluster.store.store import Store
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
 Rows = pa.Table | list[dict]

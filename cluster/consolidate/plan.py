@@ -24,7 +24,8 @@ from cluster.consolidate.candidates import (
 from cluster.consolidate.fold import Memory, Pair
 from cluster.language.claims import statement_key
 from cluster.store.files import Files
-from cluster.store.store import Store, in_lists
+from cluster.store.sql import in_lists
+from cluster.store.store import Store
 from schemas.carriers import PlannedGroup, UserGroup
 from schemas.store import EVIDENCE, TEMPORAL, TIME
 

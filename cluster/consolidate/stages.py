@@ -30,7 +30,8 @@ from cluster.embed.embedder import Embedder
 from cluster.models.endpoint import CapReached
 from cluster.store.attempts import WorkerSick
 from cluster.store.files import Files
-from cluster.store.store import MAX_IN, Store, in_lists
+from cluster.store.sql import MAX_IN, in_lists
+from cluster.store.store import Store
 from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.profile import DeciderProfile, EmbedderProfile
 from schemas.store import DECISIONS_SCHEMA, records_schema

@@ -12,7 +12,8 @@ from cluster.consolidate.fold import UNITE, Verdict
 from cluster.consolidate.plan import Settings
 from cluster.runtime.rows import arrow_type
 from cluster.store.files import Files
-from cluster.store.store import Store, in_lists
+from cluster.store.sql import in_lists
+from cluster.store.store import Store
 
 STAGED_VERDICTS = pa.schema(
     [("decision_id", pa.string()), ("user_id", pa.string()), ("verdict", arrow_type(Verdict))]

@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from cluster.evaluate.scoring import NEVER, ranks_of_turns
 from cluster.store.ranking import DEFAULT, reciprocal_ranks
-from cluster.store.store import Store, quote
+from cluster.store.sql import quote
+from cluster.store.store import Store
 
 MAX_TURN_INDEX = 1 << 31
 

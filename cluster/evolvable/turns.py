@@ -23,8 +23,9 @@ from cluster.evolvable.tokens import Exchange, exchanges_of
 from cluster.models.sources import model_folder
 from cluster.store.attempts import Attempts
 from cluster.store.files import Files
+from cluster.store.sql import in_lists
 from cluster.store.staging import Sealed, key_of, known_columns
-from cluster.store.store import Store, in_lists
+from cluster.store.store import Store
 from schemas.carriers import UnreadUser, UsersRead, UsersToRead
 from schemas.profile import EmbedderProfile, EvolvableProfile
 from schemas.store import STATES_SCHEMA, turns_schema

@@ -27,10 +27,15 @@ from cluster.forget import leftovers
 from cluster.forget.forgotten import BLANK, Forgotten
 from cluster.forget.proof import Traces, readable, search
 from cluster.forget.rules import Erasure, Subject, erase
+from cluster.store.errors import StoreError
 from cluster.store.files import HOME, Files
-from cluster.store.maintenance import index, is_published, openable, publish, settle_runs, tidy
+from cluster.store.maintenance import settle_runs, tidy
+from cluster.store.runs import run_row
+from cluster.store.sql import quote
 from cluster.store.staging import SEAL, take_out
-from cluster.store.store import Store, StoreError, alone, quote, run_row, settled, tag
+from cluster.store.store import Store
+from cluster.store.tables import alone, make_indexes, settled, tag
+from schemas.intent import Forget
 from schemas.store import TABLE_KEYS
 
 LARGE = ("vector", "latents")
@@ -83,18 +88,17 @@ def forget(store: Store, run: dict, subject: Subject, forgotten: Forgotten | Non
     forgotten.save(store.uri)
     erasures = _erasures(store, subject)
     named = {"user_id": subject.user_id, "session_id": subject.session_id, "record_id": subject.record_id}
-    intent = {
-        "kind": "forget",
-        "run": run,
-        "subject": named | {"turns": sorted(subject.turns)},
-        "shown": shown(forgotten, subject),
-        "remember": _to_remember(forgotten, subject, erasures),
-        "list": forgotten.made_with(),
-        "found": _found(forgotten, subject, erasures),
+    intent = Forget(
+        run=run,
+        subject=named | {"turns": sorted(subject.turns)},
+        shown=shown(forgotten, subject),
+        remember=_to_remember(forgotten, subject, erasures),
+        list=forgotten.made_with(),
+        found=_found(forgotten, subject, erasures),
         # What was searched for then is gone by now: files that held some count until somebody changes them.
-        "known_traces": (last_proof(store, shown(forgotten, subject)) or {}).get("traces", {}),
-    }
-    store.begin(intent)
+        known_traces=(last_proof(store, shown(forgotten, subject)) or {}).get("traces", {}),
+    )
+    store.begin(intent, apply)
     return receipt(store, run["run_id"])
 
 
@@ -115,20 +119,24 @@ def last_proof(store: Store, subject_shown: str) -> dict | None:
     return last and last["proof"]
 
 
-def apply(store: Store, intent: dict) -> None:
+def apply(store: Store, intent: Forget) -> None:
     """Bring a forgetting to its end, whatever of it is done already."""
-    named = intent["subject"]
+    named = intent.subject
     subject = Subject(**named | {"turns": frozenset((place[0], place[1]) for place in named["turns"])})
-    traces = Traces.of(subject, intent["found"])
-    if not is_published(store, intent):
+    traces = Traces.of(subject, intent.found)
+    if not store.is_published(intent):
         erasures = _erasures(store, subject)
-        Forgotten.remember(store.uri, intent["remember"], intent["list"])
+        Forgotten.remember(store.uri, intent.remember, intent.made_with)
         moved = {name: _rewrite_all(store, name, erasures[name]) for name in TABLE_KEYS}
-        _publish(store, intent["run"], moved)
-    removed = _clean(store, subject, intent["shown"], traces)
+        _publish(store, intent.run, moved)
+    removed = _clean(store, subject, intent.shown, traces)
     _write_receipt(store, intent, traces, removed)
     # The intent names the erased, and holds the texts that were searched for: no version of it may stay.
     leftovers.delete_for_good(store.files, store.intent)
+
+
+OPERATIONS = {Forget: apply}
+"""For `Store.recover`: what the store, which is a floor below, does not know."""
 
 
 # --- what goes ----------------------------------------------------------------------------------------
@@ -136,7 +144,7 @@ def apply(store: Store, intent: dict) -> None:
 
 def _versions(store: Store, name: str) -> list[int]:
     """Versions of a table that runs still name, oldest run first."""
-    return list(dict.fromkeys(json.loads(row["versions"])[name] for row in openable(store)))
+    return list(dict.fromkeys(json.loads(row["versions"])[name] for row in store.openable()))
 
 
 def _rows(store: Store, name: str, version: int, where: str | None, columns: list[str] | None = None):
@@ -151,7 +159,7 @@ def _erasures(store: Store, subject: Subject) -> dict[str, dict[int, Erasure]]:
     """What goes: table -> version -> rows, oldest run first. Depends on nothing but versions that stay."""
     of_user, known = f"user_id = {quote(subject.user_id)}", {}
     found: dict[str, dict[int, Erasure]] = {name: {} for name in TABLE_KEYS}
-    for run in openable(store):
+    for run in store.openable():
         view = json.loads(run["versions"])
         for name, version in view.items():
             if (name, version) not in known:
@@ -242,7 +250,7 @@ def _rewrite(store: Store, name: str, version: int, erasure: Erasure) -> int:
         # `optimize` leaves rows that are marked as deleted in their files when they are few.
         table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
         table.checkout_latest()
-        index(table, name)
+        make_indexes(table, name)
     return table.version
 
 
@@ -272,12 +280,12 @@ def _changed_rows(table, name: str, rows: list[dict]) -> pa.Table:
 
 def _publish(store: Store, run: dict, moved: dict[str, dict[int, int]]) -> None:
     changed = []
-    for row in openable(store):
+    for row in store.openable():
         versions = {
             name: moved[name].get(version, version) for name, version in json.loads(row["versions"]).items()
         }
         changed.append(row | {"versions": json.dumps(versions)})
-    publish(store, [run_row(run, json.loads(changed[-1]["versions"]))], changed)
+    store.publish([run_row(run, json.loads(changed[-1]["versions"]))], changed)
 
 
 # --- what lies around ---------------------------------------------------------------------------------
@@ -289,7 +297,7 @@ def _clean(store: Store, subject: Subject, name: str, traces: Traces) -> dict:
     `name` takes the place of the subject's id.
     """
     removed = {"num_versions": 0, "num_bytes": 0, "num_tags": 0, "num_files": 0}
-    runs = openable(store)
+    runs = store.openable()
     for table_name in TABLE_KEYS:
         table = store.head(table_name)
         wanted = {row["run_id"]: json.loads(row["versions"])[table_name] for row in runs}
@@ -415,16 +423,16 @@ def _scrub_manifests(files: Files, subject: Subject, name: str, needles: list[st
     return num_changed
 
 
-def _write_receipt(store: Store, intent: dict, traces: Traces, removed: dict) -> None:
+def _write_receipt(store: Store, intent: Forget, traces: Traces, removed: dict) -> None:
     # The intent is the only file that may still name them, until right after this.
-    proof = search(store, traces, skip=(f"{HOME}/commit/",), known=intent["known_traces"])
+    proof = search(store, traces, skip=(f"{HOME}/commit/",), known=intent.known_traces)
     Files(store.uri, "receipts").put_json(
-        f"{intent['run']['run_id']}.json",
+        f"{intent.run['run_id']}.json",
         {
-            "run_id": intent["run"]["run_id"],
+            "run_id": intent.run["run_id"],
             "kind": traces.subject.kind,
-            "subject": intent["shown"],
-            "removed": intent["found"]["removed"],
+            "subject": intent.shown,
+            "removed": intent.found["removed"],
             "cleaned": removed,
             "proof": proof,
         },

@@ -20,6 +20,7 @@ from typing import Annotated, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cluster.store.errors import StoreError
 from cluster.store.files import HOME, Files, Numbered
 
 BLANK = "[forgotten]"
@@ -46,15 +47,8 @@ class _Listed(BaseModel):
     secret_check: _Hex | None = None
 
 
-def _refuse(message: str) -> NoReturn:
-    # Workers that only cut need no lancedb.
-    from cluster.store.store import StoreError
-
-    raise StoreError(message)
-
-
 def _refuse_list(uri: str, number: int, problem: str, without_backup: str) -> NoReturn:
-    _refuse(
+    raise StoreError(
         f"{uri}/{HOME}/forgotten/{_path(number)}: {problem}, so that nobody knows what must stay forgotten; "
         f"restore the file from a backup. Without one, {without_backup} again, before the next backfill, "
         "every user and session that was forgotten (jobs.forget --in-advance), and of a forgotten memory its "
@@ -95,7 +89,7 @@ class Forgotten:
         if secret is None and check is None:
             return known
         if secret is None:
-            _refuse(
+            raise StoreError(
                 f"{uri}: its list of who is forgotten is keyed with the operator's secret; give it as it was "
                 "given to jobs.forget (forget_key_env or forget_key_file), or erased text comes back"
             )
@@ -103,7 +97,7 @@ class Forgotten:
         if check is None:
             return replace(keyed, keys=frozenset(map(keyed._with_secret, known.keys)))
         if not hmac.compare_digest(check, keyed._check()):
-            _refuse(
+            raise StoreError(
                 f"{uri}: its list of who is forgotten is keyed with another secret than the one given; give "
                 "the one that jobs.forget was given first: hashes cannot be moved to a new one"
             )
@@ -142,7 +136,7 @@ class Forgotten:
         check, (known, known_check) = self._check() if self.secret else None, self._read(uri)
         is_there = known is not None and (known.salt, known_check) == (self.salt, check)
         if not (is_there and self.keys <= known.keys) and not self._put(uri, self, check):
-            _refuse(
+            raise StoreError(
                 f"{uri}: another job has changed the list of who is forgotten while this one was stopped; "
                 "run the same command again"
             )

@@ -19,8 +19,8 @@ from cluster.forget import leftovers
 from cluster.forget.rules import Subject
 from cluster.forget.words import Vocabulary, words
 from cluster.store.files import Files, everything
-from cluster.store.maintenance import openable
-from cluster.store.store import Store, quote
+from cluster.store.sql import quote
+from cluster.store.store import Store
 from schemas.store import TABLE_KEYS
 
 MAX_NEEDLES = 100
@@ -141,7 +141,7 @@ def _words_left(store: Store, traces: Traces) -> Iterator[str]:
         return
     erased = Vocabulary(word for text in traces.texts for word in words(text))
     mine = f"user_id = {quote(traces.subject.user_id)}"
-    for run in openable(store):
+    for run in store.openable():
         said = store.rows("turns", ["content"], mine, run["run_id"]).column("content").to_pylist()
         columns = ["record_id", "revision", "semantic_text"]
         records = store.rows("records", columns, mine, run["run_id"]).to_pylist()

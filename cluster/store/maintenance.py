@@ -1,7 +1,7 @@
 """Operations on a whole store: go back to a run, change the embedder, give up old runs.
 
 Each is written down as an intent and then applied by steps that can all be repeated, as every commit is
-(see cluster.store.store). The next head is the commit point here too.
+(see cluster.store.commit). The next head is the commit point here too.
 """
 
 import json
@@ -10,46 +10,26 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.store.commit import Writer
+from cluster.store.errors import StoreError
 from cluster.store.files import Files, delete_below, sizes_below
-from cluster.store.store import (
-    Store,
-    StoreError,
+from cluster.store.merge import staged_rows
+from cluster.store.runs import run_row, run_rows, view_versions
+from cluster.store.tables import (
+    Table,
     alone,
     bring_up,
     drop_old_versions,
-    make_indexes,
     retag,
-    run_row,
-    run_rows,
     settle,
     settled,
-    staged_rows,
     tag,
-    view_versions,
 )
+from schemas.intent import Compact, Reembed, Rollback
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
 
 
-def apply(store: Store, intent: dict) -> None:
-    """Bring an intent of this module to its end, whatever of it is done already."""
-    {"rollback": _rollback, "reembed": _reembed, "compact": _compact}[intent["kind"]](store, intent)
-
-
-def publish(store: Store, new: list[dict], changed: list[dict]) -> None:
-    """The commit point: new rows of `runs`, and changed ones."""
-    store.publish(new, changed)
-
-
-def is_published(store: Store, intent: dict) -> bool:
-    return any(row["run_id"] == intent["run"]["run_id"] for row in store.runs())
-
-
-def openable(store: Store) -> list[dict]:
-    """Runs whose views are kept, oldest first."""
-    return [row for row in store.runs() if json.loads(row["versions"])]
-
-
-def tidy(table, store: Store) -> dict:
+def tidy(table: Table, store: Writer) -> dict:
     """Remove every version of a table that has no tag, with its files, and files of no version. Returns
     counts.
 
@@ -72,7 +52,7 @@ OF_VERSIONS = ("data/", "_deletions/", "_indices/", "_transactions/")
 holds its own."""
 
 
-def needed(table) -> set[str]:
+def needed(table: Table) -> set[str]:
     """What versions of a table have of its folder: data files, lists of deleted rows, folders of indexes."""
     found = set()
     for version in [item["version"] for item in table.list_versions()]:
@@ -88,41 +68,36 @@ def needed(table) -> set[str]:
     return found
 
 
-def index(table, name: str) -> None:
-    """Index what has no index yet."""
-    make_indexes(table, name)
-
-
 # --- rollback -----------------------------------------------------------------------------------------
 
 
-def rollback(store: Store, run: dict, to: str) -> None:
+def rollback(store: Writer, run: dict, to: str) -> None:
     """A new run whose view is that of run `to`. StoreError when that run is unknown or has expired.
 
     `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
     """
-    if to not in (left := [row["run_id"] for row in openable(store)]):
+    if to not in (left := [row["run_id"] for row in store.openable()]):
         expired = to in [row["run_id"] for row in store.runs()]
         problem = "its view has expired (jobs.compact keeps only the newest)" if expired else "no such run"
         raise StoreError(f"--to {to}: {problem} in {store.uri}; choose one of {left}")
-    store.begin({"kind": "rollback", "run": run, "to": to})
+    store.begin(Rollback(run=run, to=to), _rollback)
 
 
-def _rollback(store: Store, intent: dict) -> None:
-    if is_published(store, intent):
+def _rollback(store: Writer, intent: Rollback) -> None:
+    if store.is_published(intent):
         return
-    run, versions, runs = intent["run"], {}, store.runs()
+    run, versions, runs = intent.run, {}, store.runs()
     schemas = table_schemas(store.dim(), store.turn_dim())
     # Both views are pinned by version, so what a killed attempt did to the tables does not change the marks.
     marks = rollback_marks(
         now=store.rows("segments", SEGMENTS_SCHEMA.names),
-        then=store.rows("segments", SEGMENTS_SCHEMA.names, as_of=intent["to"]),
+        then=store.rows("segments", SEGMENTS_SCHEMA.names, as_of=intent.to),
         run_id=run["run_id"],
     )
     for name in TABLE_KEYS:
         table = store.writable(name)
         with alone(table):
-            table.checkout(view_versions(runs, name)[intent["to"]])
+            table.checkout(view_versions(runs, name)[intent.to])
             table.restore()
         restored = table.version
         # The view may be of an earlier release, and what is seen from here on is this one's.
@@ -136,7 +111,7 @@ def _rollback(store: Store, intent: dict) -> None:
             drop_old_versions(table, view_versions(runs, name))
         tag(table, run["run_id"])
         versions[name] = table.version
-    publish(store, [run_row(run, versions)], [])
+    store.publish([run_row(run, versions)], [])
 
 
 def rollback_marks(*, now: pa.Table, then: pa.Table, run_id: str) -> pa.Table:
@@ -164,26 +139,26 @@ def _filled(table: pa.Table, **values) -> pa.Table:
 
 
 def reembed(
-    store: Store, run: dict, dim: int, staged: dict[str, list[str]], turn_dim: int | None = None
+    store: Writer, run: dict, dim: int, staged: dict[str, list[str]], turn_dim: int | None = None
 ) -> None:
     """A new run in which the tables of `staged` consist of these staged files (complete rows) alone.
 
     The other tables keep their versions. `dim` is the length of the new vectors, which may be another, and
     `turn_dim` that of the turns' vectors, if they differ.
     """
-    store.begin({"kind": "reembed", "run": run, "dim": dim, "turn_dim": turn_dim, "staged": staged})
+    store.begin(Reembed(run=run, dim=dim, turn_dim=turn_dim, staged=staged), _reembed)
 
 
-def _reembed(store: Store, intent: dict) -> None:
-    if is_published(store, intent):
+def _reembed(store: Writer, intent: Reembed) -> None:
+    if store.is_published(intent):
         return
-    run, staging = intent["run"], Files(store.uri, "staging")
+    run, staging = intent.run, Files(store.uri, "staging")
     versions = json.loads(store.run()["versions"])
     for name in TABLE_KEYS:
         table = store.writable(name)
-        paths = intent["staged"].get(name)
+        paths = intent.staged.get(name)
         if paths is not None:
-            schema = table_schemas(intent["dim"], intent["turn_dim"])[name]
+            schema = table_schemas(intent.dim, intent.turn_dim)[name]
             batches = staged_rows(staging, paths, schema, run)
             # One Lance commit takes the rows, the schema and the indexes of the old generation away.
             with alone(table):
@@ -192,34 +167,34 @@ def _reembed(store: Store, intent: dict) -> None:
             settle(table, name)
         versions[name] = table.version
         tag(table, run["run_id"])
-    publish(store, [run_row(run, versions)], [])
+    store.publish([run_row(run, versions)], [])
 
 
 # --- compact ------------------------------------------------------------------------------------------
 
 
-def compact(store: Store, run: dict, keep_runs: int) -> dict:
+def compact(store: Writer, run: dict, keep_runs: int) -> dict:
     """Keep the views of the newest `keep_runs` runs; returns counts. Rows of `runs` stay, as history.
 
     `run` is not added to `runs`, because no view changes; the newest run's view moves to the compacted files.
     """
-    expired = [row["run_id"] for row in openable(store)[:-keep_runs]]
+    expired = [row["run_id"] for row in store.openable()[:-keep_runs]]
     before = num_versions(store)
-    store.begin({"kind": "compact", "run": run, "expired": expired})
+    store.begin(Compact(run=run, expired=expired), _compact)
     return {
         "num_runs_expired": len(expired),
-        "num_runs_kept": len(openable(store)),
+        "num_runs_kept": len(store.openable()),
         "num_versions_before": before,
         "num_versions": num_versions(store),
     }
 
 
-def num_versions(store: Store) -> int:
+def num_versions(store: Writer) -> int:
     """Lance versions of all tables."""
     return sum(len(store.head(name).list_versions()) for name in (*TABLE_KEYS, "runs"))
 
 
-def _compact(store: Store, intent: dict) -> None:
+def _compact(store: Writer, intent: Compact) -> None:
     rows = {row["run_id"]: row for row in store.runs()}
     newest, versions = store.run(), {}
     for name in TABLE_KEYS:
@@ -229,18 +204,18 @@ def _compact(store: Store, intent: dict) -> None:
         versions[name] = table.version
     # Tags only after the commit point: until then, the old versions are what readers look at.
     changed = [newest | {"versions": json.dumps(versions)}]
-    changed += [rows[run_id] | {"versions": "{}"} for run_id in intent["expired"]]
-    publish(store, [], changed)
+    changed += [rows[run_id] | {"versions": "{}"} for run_id in intent.expired]
+    store.publish([], changed)
     for name in TABLE_KEYS:
         table = store.head(name)
-        for run_id in set(table.tags.list()) & set(intent["expired"]):
+        for run_id in set(table.tags.list()) & set(intent.expired):
             table.tags.delete(run_id)
         retag(table, view_versions(store.runs(), name))
         tidy(table, store)
     settle_runs(store)
 
 
-def settle_runs(store: Store, changed: list[dict] | None = None) -> None:
+def settle_runs(store: Writer, changed: list[dict] | None = None) -> None:
     """Compact `runs`, with these rows in place of those of their ids, and remove every version of it but the
     one that readers see from now on."""
     head, runs = store.head_now(), store.writable("runs")
@@ -254,3 +229,6 @@ def settle_runs(store: Store, changed: list[dict] | None = None) -> None:
     if runs.version != head.versions["runs"]:
         store.put_head(head.versions | {"runs": runs.version}, store.by)
     tidy(runs, store)
+
+
+OPERATIONS = {Rollback: _rollback, Reembed: _reembed, Compact: _compact}

@@ -239,15 +239,17 @@ def writing(uri: str, job: str):
 
     What the store, the lease or a model finds wrong is raised as JobError.
     """
+    from cluster.forget.erase import OPERATIONS
     from cluster.models.sources import ModelError
+    from cluster.store.errors import StoreError
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.store.store import Store, StoreError
+    from cluster.store.store import Store
 
     try:
         store = Store(absolute(uri))
         with Lease(store.uri, job) as lease:
             store.lease = lease
-            if finished := store.recover():
+            if finished := store.recover(OPERATIONS):
                 say(f"[{job}] finished run {finished}, which had been interrupted")
             yield store, lease
     except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:

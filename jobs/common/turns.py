@@ -22,7 +22,7 @@ def changed_users(
     Those with new turns in the batches that are `done`, with segments that the run closes, and those that
     the store holds turns but no memory of.
     """
-    from cluster.store.store import in_lists
+    from cluster.store.sql import in_lists
 
     users: dict[str, dict] = {}
     for batch in done:

@@ -6,7 +6,8 @@ from jobs.distill.leaks import Leaks
 
 def open_store(uri: str):
     """The store, for reading. JobError when there is none."""
-    from cluster.store.store import Store, StoreError
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
 
     try:
         store = Store(uri)

@@ -89,7 +89,8 @@ def read_gold(folder: str) -> list[dict]:
 
 def read_store(config: Config) -> list[dict]:
     """Records of a store, every revision, as rows of COLUMNS."""
-    from cluster.store.store import Store, StoreError
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
 
     try:
         return Store(absolute(config.store)).rows("records", COLUMNS, as_of=config.as_of).to_pylist()

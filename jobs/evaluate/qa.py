@@ -75,7 +75,7 @@ class Config(StagesConfig):
 def run(config: Config) -> dict:
     """Measure every profile with retrieval off and on, write the report, return the summary."""
     from cluster.models.sources import ModelError, resolve_answerer
-    from cluster.store.store import StoreError
+    from cluster.store.errors import StoreError
 
     started_s = time.monotonic()
     folder = check_folder(config.report)

@@ -69,7 +69,8 @@ class Config(JobConfig):
 @recorded("evaluate retrieval", writes="report")
 def run(config: Config) -> dict:
     """Measure, write the report, return the summary. JobError when the store has none of the users."""
-    from cluster.store.store import Store, StoreError
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
 
     started_s = time.monotonic()
     folder = check_folder(config.report)

@@ -107,7 +107,7 @@ def staged_paths(uri: str, folder: str) -> dict[str, list[str]]:
 
 def committed(uri: str, closed=()) -> None:
     store = Store(uri, must_exist=False)
-    store.recover()
+    store.recover(forgetting.OPERATIONS)
     if is_done(store):
         return
     inserts = staged_paths(uri, "tables")
@@ -117,7 +117,7 @@ def committed(uri: str, closed=()) -> None:
 
 def maintained(uri: str, work) -> None:
     store = Store(uri)
-    store.recover()
+    store.recover(forgetting.OPERATIONS)
     if not is_done(store):
         work(store)
 

@@ -6,8 +6,9 @@ import lancedb
 import pytest
 
 from cluster.profiles import SHIPPED
+from cluster.store.errors import StoreError
 from cluster.store.files import Files
-from cluster.store.store import Store, StoreError
+from cluster.store.store import Store
 from tests import endpoint as served
 from tests.e2e.conftest import CANARY, LOCAL, job
 from tests.unit.cluster.consolidate.nights import IGNORE

@@ -22,9 +22,9 @@ from lance.file import LanceFileReader
 from lancedb.index import FTS
 
 from cluster.forget.erase import receipt
-from cluster.store import maintenance
 from cluster.store.files import Files, everything
-from cluster.store.store import INDEXES, Store
+from cluster.store.store import Store
+from cluster.store.tables import INDEXES
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from schemas.store import table_schemas
@@ -182,7 +182,7 @@ def test_kill_9_at_any_moment_and_the_same_command_again(name, folder, whole, tm
     # A compaction is no run: it changes no view.
     assert Store(str(store)).run()["job"] == ("consolidate" if name == "compact" else name)
     if name == "compact":
-        assert [run["job"] for run in maintenance.openable(Store(str(store)))] == ["consolidate"]
+        assert [run["job"] for run in Store(str(store)).openable()] == ["consolidate"]
     if name == "forget":
         assert_nothing_left(store, erased(folder, session_to_forget(folder)), tmp_path)
 

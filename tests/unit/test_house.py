@@ -125,6 +125,70 @@ def test_the_rooms_of_cluster_stand_on_one_another_and_in_no_circle():
             assert other == own or floor[other] < floor[own], f"{name_of(path)} imports {name}"
 
 
+BY_STRING = {"cluster/secrets/numbers.py": "stdnum has a module for each kind of number; few are ever met"}
+"""Modules of `schemas/` and `cluster/` that import by a string, and why. None of it is the project's own."""
+
+READ_AS_TEXT = {"source_fingerprint"}
+"""Functions that take the name of a module to read its source, and import nothing."""
+
+
+def by_string(source: str) -> Iterator[str]:
+    """What a module imports where no `import` shows it: calls of importlib, and names of our own modules."""
+    tree = ast.parse(source)
+    read = {
+        id(argument)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in READ_AS_TEXT
+        for argument in node.args
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name | ast.alias):
+            name = getattr(node, "attr", None) or getattr(node, "id", None) or getattr(node, "name", None)
+            if name in ("import_module", "__import__", "resolve_name", "run_module"):
+                yield name
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in read:
+            # "cluster.forget.erase:apply" is an entry point.
+            parts = node.value.partition(":")[0].split(".")
+            if len(parts) > 1 and parts[0] in PARTS and all(map(str.isidentifier, parts)):
+                yield node.value
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import importlib\nimportlib.import_module(name)",
+        "from importlib import import_module as load",
+        "__import__(name)",
+        "import pkgutil\npkgutil.resolve_name(name)",
+        "OPERATIONS = {'forget': 'cluster.forget.erase'}",
+        "ENTRY = 'cluster.forget.erase:apply'",
+    ],
+)
+def test_an_import_by_a_string_is_found(source):
+    assert list(by_string(source))
+
+
+def test_no_module_of_schemas_and_cluster_is_imported_by_a_string():
+    """The floors above see only what `import` shows."""
+    paths = [path for path in MODULES if path.parts[len(ROOT.parts)] in ("schemas", "cluster")]
+    found = {name_of(path): list(by_string(path.read_text(encoding="utf-8"))) for path in paths}
+    assert {name for name, imported in found.items() if imported} == BY_STRING.keys()
+    assert not [one for name in BY_STRING for one in found[name] if one.split(".")[0] in PARTS]
+
+
+def test_every_job_that_recovers_a_store_brings_along_what_a_floor_above_the_store_may_have_begun():
+    """Otherwise a forgetting that was killed is refused until another job finishes it."""
+    calls = {
+        name_of(path): ast.unparse(node)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("store.recover")
+    }
+    assert calls.keys() == {"jobs/backfill.py", "jobs/common/run.py"}
+    assert set(calls.values()) == {"store.recover(OPERATIONS)"}
+    assert calls.keys() <= importers("cluster.forget.erase.OPERATIONS").keys()
+
+
 def test_one_place_starts_stages_on_ray():
     """run_stage has blocks, workers, progress and order, and does without Ray where that is asked."""
     rooms = {name.rpartition("/")[0] for name in importers("ray.data") | uses("ray.data")}
@@ -134,7 +198,7 @@ def test_one_place_starts_stages_on_ray():
 
 
 def test_lancedb_is_imported_in_one_module():
-    assert list(importers("lancedb")) == ["cluster/store/store.py"]
+    assert list(importers("lancedb")) == ["cluster/store/tables.py"]
 
 
 def test_vllm_is_imported_where_an_engine_is_made():

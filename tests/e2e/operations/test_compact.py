@@ -5,8 +5,8 @@ import datetime as dt
 import pytest
 from lancedb.table import LanceTable
 
+from cluster.store.errors import StoreError
 from cluster.store.files import everything
-from cluster.store.store import StoreError
 from jobs.common.cli import JobError
 from jobs.compact import CompactConfig
 from jobs.compact import run as compact_job
@@ -52,7 +52,7 @@ def test_compact_bounds_versions_and_says_what_expired(store):
 
 def test_commits_go_on_when_tags_are_a_week_old(store, monkeypatch):
     """LanceDB's optimize cleans up what is older than a week and fails at a tag: so would every later run."""
-    monkeypatch.setattr("cluster.store.store.KEEP_UNNAMED", dt.timedelta(0))
+    monkeypatch.setattr("cluster.store.tables.KEEP_UNNAMED", dt.timedelta(0))
     original = LanceTable.optimize
 
     def a_week_later(table, *, cleanup_older_than=dt.timedelta(0), **options):

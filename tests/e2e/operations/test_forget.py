@@ -12,7 +12,7 @@ from cluster.forget import leftovers, proof
 from cluster.forget.forgotten import BLANK, Forgotten
 from cluster.forget.rules import Subject
 from cluster.store.files import Files, everything
-from cluster.store.store import settle
+from cluster.store.tables import settle
 from jobs.common.cli import JobError, main
 from jobs.forget import ForgetConfig
 from jobs.forget import run as forget_job

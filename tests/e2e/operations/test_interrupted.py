@@ -101,7 +101,7 @@ def test_an_operation_that_dies_at_any_step_is_brought_to_its_end(name, template
         shown = view(store)
         if "op" not in shown["runs"] and name != "compact":
             assert shown == before, f"half of it is seen, killed before step {number}, {labels[number]}"
-        if store.recover() is None:
+        if store.recover(forgetting.OPERATIONS) is None:
             # Killed before it was decided, or behind the very last step.
             OPERATIONS[name](store) if "op" not in ids(store) else None
         assert {run: tables(view(store, run)) for run in ids(store) if has_view(store, run)} == expected

@@ -12,8 +12,9 @@ from cluster import memory as module
 from cluster.embed import questions
 from cluster.memory import Memories, Turn
 from cluster.models.sources import ModelError, resolve_embedder
+from cluster.store.errors import StoreError
 from cluster.store.files import Files
-from cluster.store.store import Store, StoreError
+from cluster.store.store import Store
 from schemas.profile import EmbedderProfile
 from schemas.store import DECISIONS_SCHEMA, records_schema
 from tests.unit.cluster.store import test_store

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from cluster.forget.forgotten import Forgotten
+from cluster.store.errors import StoreError
 from cluster.store.files import Files
-from cluster.store.store import StoreError
 from jobs.backfill import BackfillConfig
 from jobs.common.forgotten import read_forgotten
 

@@ -8,21 +8,26 @@ import shutil
 
 import lance
 import lancedb
+import pyarrow as pa
 import pytest
 from lancedb.index import FTS
 from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.table import LanceTable, Tags
 
+from cluster.forget import erase as forgetting
+from cluster.forget.rules import Subject
 from cluster.runtime import HIDDEN
-from cluster.store import maintenance
-from cluster.store import store as store_module
+from cluster.store import maintenance, merge, tables
+from cluster.store.errors import StoreError
 from cluster.store.files import Files, everything
 from cluster.store.heads import Head, Heads
 from cluster.store.lease import LeaseLost
-from cluster.store.store import INTENT, Store, StoreError
+from cluster.store.reading import INTENT
+from cluster.store.store import Store
 from jobs.migrate import MigrateConfig
 from jobs.migrate import run as migrate_job
-from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS
+from schemas.intent import read_intent
+from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
 from tests.dying import killed_before
 from tests.unit.cluster.store.test_lease import FOREIGN
 from tests.unit.cluster.store.test_store import (
@@ -76,12 +81,10 @@ def assert_sound(store):
 @pytest.mark.parametrize("step_s", [-600, -25, 0, 600], ids=["minutes back", "back", "still", "ahead"])
 def test_runs_are_in_the_order_of_their_commits_whatever_the_clock_says(store, monkeypatch, step_s):
     """Regression: a writer whose clock was behind published runs that nobody saw, and paid for them again."""
-    original, now = store_module.run_row, dt.datetime.now(dt.UTC)
+    original, now = merge.run_row, dt.datetime.now(dt.UTC)
     for number, parts in enumerate(((TEA,), (MOON,), (SUN,))):
         finished = {"finished_at": now + dt.timedelta(seconds=number * step_s)}
-        monkeypatch.setattr(
-            store_module, "run_row", lambda *row, finished=finished: original(*row) | finished
-        )
+        monkeypatch.setattr(merge, "run_row", lambda *row, finished=finished: original(*row) | finished)
         commit(Store(store.uri, must_exist=False), f"run{9 - number}", *parts)
         assert store.run()["run_id"] == f"run{9 - number}"
     assert run_ids(store) == ["run9", "run8", "run7"]
@@ -193,6 +196,36 @@ def test_an_intent_of_a_newer_release_is_refused_and_kept(store, monkeypatch):
     with pytest.raises(StoreError, match=rf"newer release .* run run2; .* delete _slowwave/commit/{path}"):
         Store(store.uri).recover()
     assert store.files.get_json(path) == intent
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "prune"}, {"kind": "reembed"}, {"dim": "many"}],
+    ids=["unknown kind", "other fields", "other type"],
+)
+def test_an_intent_that_this_release_does_not_know_is_refused_and_kept(store, monkeypatch, change):
+    before = decided(store, monkeypatch)
+    (path,) = store.intents()
+    intent = store.files.get_json(path) | change
+    store.files.put_json(path, intent)
+    with pytest.raises(StoreError, match=rf"another release .* run run2.* delete _slowwave/commit/{path}"):
+        Store(store.uri).recover()
+    assert store.files.get_json(path) == intent
+    assert view(Store(store.uri)) == before
+
+
+def test_an_operation_of_a_floor_above_is_finished_by_who_brings_it_along(store, monkeypatch):
+    commit(store, "run1", TEA)
+    before = view(store)
+    subject = Subject("ann")
+    killed_before(monkeypatch, STEPS, 4, lambda: forgetting.forget(store, run_row("op"), subject))
+    (path,) = store.intents()
+    with pytest.raises(StoreError, match=r"the forget of run op was interrupted; .* such as jobs\.migrate"):
+        Store(store.uri).recover()
+    assert (view(Store(store.uri)), store.intents()) == (before, [path])
+    assert Store(store.uri).recover(forgetting.OPERATIONS) == "op"
+    assert active(store, "turns", "content") == []
+    assert forgetting.receipt(store, "op")["proof"]["is_clean"]
 
 
 def test_an_intent_in_whose_place_another_run_was_published_is_given_up(store, monkeypatch, capsys):
@@ -405,7 +438,7 @@ def test_what_a_stopped_writer_writes_between_two_steps_of_another_is_noticed(ba
         def wakes(sleeper=sleeper, intent=intent):
             sleeper._number, sleeper.put_head = 1, lambda *_: (_ for _ in ()).throw(LeaseLost("too late"))
             with pytest.raises(LeaseLost):
-                sleeper._apply(intent)
+                merge.apply(sleeper, read_intent(intent))
 
         if not stopped_at(monkeypatch, number, lambda o=other: commit(o, "run3", SUN), wakes):
             continue
@@ -578,14 +611,14 @@ def as_version_2(store):
     for row in rows:
         del row["sequence"]
     table = db.open_table("runs")
-    table.to_lance().insert(store_module.pa.Table.from_pylist(rows, schema=old), mode="overwrite")
+    table.to_lance().insert(pa.Table.from_pylist(rows, schema=old), mode="overwrite")
     for name, column in (("turns", "content"), ("records", "semantic_text")):
         db.open_table(name).create_index(column, config=FTS(), replace=True)
         table = db.open_table(name)
         table.tags.update(rows[-1]["run_id"], table.version)
         rows[-1]["versions"] = json.dumps(json.loads(rows[-1]["versions"]) | {name: table.version})
     table = db.open_table("runs")
-    table.to_lance().insert(store_module.pa.Table.from_pylist(rows, schema=old), mode="overwrite")
+    table.to_lance().insert(pa.Table.from_pylist(rows, schema=old), mode="overwrite")
     shutil.rmtree(os.path.join(store.uri, "_slowwave", "heads"))
     return Store(store.uri)
 
@@ -619,7 +652,7 @@ def test_the_first_writer_brings_a_store_of_the_release_before_up_to_this_one(ve
         name: rows for name, rows in expected.items() if name != "runs"
     }
     table = store.table("turns")
-    assert table.search(store_module.words_query("北京", "content"), query_type="fts").to_list()
+    assert table.search(tables.words_query("北京", "content"), query_type="fts").to_list()
 
 
 def test_migrating_is_a_job_of_its_own_and_safe_to_repeat(version_2):
@@ -645,7 +678,7 @@ def test_migrating_hides_the_tokens_that_the_release_before_stored_in_clear(vers
     }
     table = lancedb.connect(store.uri).open_table("runs")
     rows = [row | {"config": json.dumps(dumped)} for row in table.to_arrow().to_pylist()]
-    rows = store_module.pa.Table.from_pylist(rows, schema=table.schema)
+    rows = pa.Table.from_pylist(rows, schema=table.schema)
     table.to_lance().insert(rows, mode="overwrite")
     manifests = Files(store.uri, "runs")
     manifests.put_json("run1.json", {"run_id": "run1", "config": dumped, "evaluation": {"config": dumped}})
@@ -688,8 +721,8 @@ def test_what_the_release_before_had_decided_is_finished(version_2):
     store, _ = version_2
     files = Files(store.uri, "staging")
     for name, rows in SUN.items():
-        schema = store_module.table_schemas(DIM)[name]
-        known = store_module.pa.schema([field for field in schema if field.name in rows[0]])
+        schema = table_schemas(DIM)[name]
+        known = pa.schema([field for field in schema if field.name in rows[0]])
         files.put_rows(f"{name}.parquet", rows, known)
     intent = {"run": run_row("run3"), "dim": DIM, "turn_dim": DIM, "store_version": 2, "replaces": {}}
     inserts = {name: [f"{name}.parquet"] for name in SUN}
@@ -708,16 +741,14 @@ def test_rows_that_the_release_before_stored_twice_stand_once(version_2):
         table = db.open_table(name)
         rows = table.to_arrow()
         if "active" in rows.column_names:
-            closed = store_module.pa.repeat(False, rows.num_rows)
+            closed = pa.repeat(False, rows.num_rows)
             rows = rows.set_column(rows.column_names.index("active"), "active", closed)
         table.add(rows)
     runs = store.runs()
     versions = {name: db.open_table(name).version for name in TABLE_KEYS}
     runs[-1]["versions"] = json.dumps(versions)
     old = db.open_table("runs").schema
-    db.open_table("runs").to_lance().insert(
-        store_module.pa.Table.from_pylist(runs, schema=old), mode="overwrite"
-    )
+    db.open_table("runs").to_lance().insert(pa.Table.from_pylist(runs, schema=old), mode="overwrite")
     assert len(keys_of(store, "turns")) == 8
     store = Store(store.uri)
     store.recover()
@@ -741,9 +772,7 @@ def test_a_column_that_an_older_view_lacks_is_null_until_the_store_is_brought_up
     versions = json.loads(runs[-1]["versions"]) | {"segments": db.open_table("segments").version}
     runs[-1]["versions"] = json.dumps(versions)
     old = db.open_table("runs").schema
-    db.open_table("runs").to_lance().insert(
-        store_module.pa.Table.from_pylist(runs, schema=old), mode="overwrite"
-    )
+    db.open_table("runs").to_lance().insert(pa.Table.from_pylist(runs, schema=old), mode="overwrite")
     nulls = [row | {"cached_tokens": None} for row in expected["segments"]]
     assert view(Store(store.uri)) == expected | {"segments": nulls}
     Store(store.uri).recover()
@@ -763,7 +792,7 @@ def test_a_rollback_over_a_migration_leaves_a_store_of_this_release(store, monke
     that stand twice. Also where another process finishes a killed rollback."""
     with monkeypatch.context() as patch:
         for name, column in (("turns", "content"), ("records", "semantic_text")):
-            patch.setitem(store_module.INDEXES, name, {column: FTS()})
+            patch.setitem(tables.INDEXES, name, {column: FTS()})
         commit(store, "run1", TEA, segment("zh", "我住在北京", session="zh", records=["User 住在北京"]))
         old = view(store)
         commit(store, "run2", MOON)
@@ -781,7 +810,7 @@ def test_a_rollback_over_a_migration_leaves_a_store_of_this_release(store, monke
         table.restore()
         second[name] = table.version
     runs[0]["versions"], runs[1]["versions"] = json.dumps(first), json.dumps(second)
-    rows = store_module.pa.Table.from_pylist(runs, schema=RUNS_SCHEMA)
+    rows = pa.Table.from_pylist(runs, schema=RUNS_SCHEMA)
     db.open_table("runs").to_lance().insert(rows, mode="overwrite")
     store = as_version_2(store)
     store.recover()
@@ -801,7 +830,7 @@ def test_a_rollback_over_a_migration_leaves_a_store_of_this_release(store, monke
     }
     assert store.run()["run_id"] == "run3"
     for name, column in (("turns", "content"), ("records", "semantic_text")):
-        query = store_module.words_query("北京", column)
+        query = tables.words_query("北京", column)
         assert store.table(name).search(query, query_type="fts").to_list(), name
     commit(Store(store.uri), "run4", SUN)
     assert active(store, "segments", "segment_id") == ["moon", "sun", "tea", "zh"]
@@ -809,9 +838,9 @@ def test_a_rollback_over_a_migration_leaves_a_store_of_this_release(store, monke
 
 def test_an_index_of_another_tokenizer_is_made_anew_with_the_next_run(store, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setitem(store_module.INDEXES, "turns", {"content": FTS()})
+        patch.setitem(tables.INDEXES, "turns", {"content": FTS()})
         commit(store, "run1", segment("zh", "我住在北京", session="zh"))
-    query = store_module.words_query("北京", "content")
+    query = tables.words_query("北京", "content")
     assert not store.table("turns").search(query, query_type="fts").to_list()
     commit(store, "run2", TEA)
     assert store.table("turns").search(query, query_type="fts").to_list()
@@ -821,7 +850,7 @@ def test_an_index_that_is_as_it_should_be_is_not_made_anew(store):
     commit(store, "run1", TEA)
     table = lancedb.connect(store.uri).open_table("turns")
     before = {index.index_uuid for index in table.list_indices()}
-    store_module.make_indexes(table, "turns")
+    tables.make_indexes(table, "turns")
     assert {index.index_uuid for index in table.list_indices()} == before
 
 

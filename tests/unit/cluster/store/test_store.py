@@ -15,8 +15,10 @@ from lancedb.table import LanceTable, Tags
 
 from cluster.consolidate.candidates import total_order, with_ingestion
 from cluster.evaluate.haystack import Haystack
+from cluster.store.errors import StoreError
 from cluster.store.files import Files
-from cluster.store.store import Store, StoreError, quote
+from cluster.store.sql import quote
+from cluster.store.store import Store
 from schemas.store import table_schemas
 from tests.dying import killed_before
 

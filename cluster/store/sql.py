@@ -1,0 +1,18 @@
+"""Conditions of queries, in the SQL of LanceDB."""
+
+
+def quote(value: str) -> str:
+    """A SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+MAX_IN = 500
+"""Values in one IN list of a query."""
+
+
+def in_lists(column: str, values: list[str]) -> list[str]:
+    """Conditions that together hold where the column has one of the values."""
+    return [
+        f"{column} IN ({', '.join(map(quote, values[start : start + MAX_IN]))})"
+        for start in range(0, len(values), MAX_IN)
+    ]
