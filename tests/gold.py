@@ -139,7 +139,8 @@ def load_embedder():
 
 def gold_pairs(gold: list[dict], vectors) -> tuple[list, list]:
     """Gold rows and their vectors -> memories and candidate pairs, everything new."""
-    from cluster.consolidate.attributes import binding_keys, keys, read_attributes
+    from cluster.consolidate.attribute_reader import read_attributes
+    from cluster.consolidate.attributes import binding_keys, keys
     from cluster.consolidate.candidates import similar_pairs, slot_pairs, union
     from cluster.consolidate.fold import Memory, Pair
 

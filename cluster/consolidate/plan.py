@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.consolidate.attributes import binding_keys, keys, read_attributes
+from cluster.consolidate.attribute_reader import read_attributes
+from cluster.consolidate.attributes import binding_keys, keys
 from cluster.consolidate.candidates import (
     comparable_starts,
     own_turns,

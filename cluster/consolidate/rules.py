@@ -3,7 +3,8 @@
 Target and sources are read by cluster.consolidate.attributes, which says what counts as sure.
 """
 
-from cluster.consolidate.attributes import State, read_attributes, relation
+from cluster.consolidate.attribute_reader import read_attributes
+from cluster.consolidate.attributes import State, relation
 from cluster.consolidate.fold import Question, Source, Verdict
 from cluster.models.fingerprint import source_fingerprint
 

@@ -30,15 +30,7 @@ from cluster.store.heads import Head
 from cluster.store.lease import Lease, LeaseLost
 from cluster.store.reading import INTENT, INTENTS, Reader
 from cluster.store.runs import run_rows, view_versions
-from cluster.store.tables import (
-    Overtaken,
-    Table,
-    alone,
-    bring_up,
-    drop_old_versions,
-    settle,
-    tag,
-)
+from cluster.store.tables import Overtaken, Table, alone, bring_up, drop_old_versions, settle, tag
 from schemas.intent import Intent, read_intent
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
 

@@ -15,16 +15,7 @@ from cluster.store.errors import StoreError
 from cluster.store.files import Files, delete_below, sizes_below
 from cluster.store.merge import staged_rows
 from cluster.store.runs import run_row, run_rows, view_versions
-from cluster.store.tables import (
-    Table,
-    alone,
-    bring_up,
-    drop_old_versions,
-    retag,
-    settle,
-    settled,
-    tag,
-)
+from cluster.store.tables import Table, alone, bring_up, drop_old_versions, retag, settle, settled, tag
 from schemas.intent import Compact, Reembed, Rollback
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
 

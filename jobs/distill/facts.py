@@ -113,7 +113,8 @@ def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
 
 def newest_wins(active: list) -> tuple[list, dict]:
     """(facts that hold, outdated fact -> the newer one that replaces it), by attributes of one value."""
-    from cluster.consolidate.attributes import read_attributes, relation
+    from cluster.consolidate.attribute_reader import read_attributes
+    from cluster.consolidate.attributes import relation
 
     newest: dict[tuple[str, str, str], object] = {}
     outdated = {}

@@ -101,7 +101,8 @@ def lightmem(folder: Path, vectors, times, payloads, threshold: float) -> tuple[
 
 def ours(texts, vectors, num_new: int) -> tuple[list, float]:
     """Candidates and fold of one user; the questions that a decider is asked, and the seconds."""
-    from cluster.consolidate.attributes import binding_keys, keys, read_attributes
+    from cluster.consolidate.attribute_reader import read_attributes
+    from cluster.consolidate.attributes import binding_keys, keys
     from cluster.consolidate.candidates import similar_pairs, slot_pairs, union
     from cluster.consolidate.fold import Memory, Pair, Verdict, fold
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.consolidate.attributes import keys, read_attributes
+from cluster.consolidate.attribute_reader import read_attributes
+from cluster.consolidate.attributes import keys
 from cluster.consolidate.fold import Folded, Memory, Pair, Question, Verdict, fold, layers
 from cluster.consolidate.rules import Rules
 

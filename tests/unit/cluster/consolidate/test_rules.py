@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.consolidate.attributes import read_attributes
+from cluster.consolidate.attribute_reader import read_attributes
 from cluster.consolidate.rules import Rules
 from cluster.language import places
 from jobs.evaluate.pairs import consolidate_pairs, pairs_board, read_pairs, wilson
