@@ -6,6 +6,7 @@ Each is written down as an intent and then applied by steps that can all be repe
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -118,7 +119,7 @@ def rollback_marks(*, now: pa.Table, then: pa.Table, run_id: str) -> pa.Table:
     return pa.concat_tables([undone, _filled(reopened, outcome=RESTORED)]).cast(SEGMENTS_SCHEMA)
 
 
-def _filled(table: pa.Table, **values) -> pa.Table:
+def _filled(table: pa.Table, **values: Any) -> pa.Table:
     for name, value in values.items():
         position = table.schema.get_field_index(name)
         field = table.schema.field(position)

@@ -48,9 +48,9 @@ def commit(
 
 def apply(store: Writer, intent: Commit) -> None:
     """Bring a commit to its end, whatever of it is done already."""
-    run, versions, runs = intent.run, {}, store.runs()
     if store.is_published(intent):
         return
+    run, versions, runs = intent.run, {}, store.runs()
     for name, schema in table_schemas(intent.dim, intent.turn_dim).items():
         table = store.writable(name, schema)
         _apply_table(store, table, name, schema, intent)
@@ -147,7 +147,7 @@ def staged_rows(
         yield from pa.table(columns, schema=schema).to_batches()
 
 
-def _last_created(table) -> dt.datetime | None:
+def _last_created(table: Table) -> dt.datetime | None:
     """When the newest memory of a table was written; None in other tables, and in an empty one."""
     if "created_at" not in table.schema.names:
         return None
@@ -158,7 +158,7 @@ def _last_created(table) -> dt.datetime | None:
     return max((one.as_py() for one in newest if one.is_valid), default=None)
 
 
-def _closed_rows(table, schema: pa.Schema, segment_ids: list[str], run: dict) -> pa.Table:
+def _closed_rows(table: Table, schema: pa.Schema, segment_ids: list[str], run: dict) -> pa.Table:
     """Active rows of these segments, as they are to stand from this run on."""
     if not segment_ids:
         return schema.empty_table()

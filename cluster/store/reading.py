@@ -25,22 +25,21 @@ class Reader:
     """A store for those who read it; `must_exist` unless a backfill may create it. Writes nothing."""
 
     def __init__(self, uri: str, *, must_exist: bool = True):
-        self.uri = uri
+        self.uri, self._root = uri, local_path(uri)
         if problem := unusable(uri):
             raise StoreError(f"--store {uri!r}: {problem}")
-        if (folder := local_path(uri)) is not None:
-            if must_exist and not folder.is_dir():
+        if self._root is not None:
+            if must_exist and not self._root.is_dir():
                 raise StoreError(f"--store {uri}: no such store; run jobs.backfill first, or check the path")
             # A relative path must mean the same on every worker, and LanceDB takes the escapes of a file://
             # URI as they stand: its tables would lie in another folder than the files beside them.
-            self.uri = str(folder)
+            self.uri = str(self._root)
         self._db = connect(self.uri)
         self.files = Files(self.uri, "commit")
         self.heads = Heads(self.uri)
         self._frozen: Head | None = None
         self._frozen_runs: list[dict] | None = None
         """Runs of the frozen head, once they have been read: every table of a view is looked up in them."""
-        self._root = local_path(self.uri)
         head = self.head_now()
         self.version_found = head.store_version if head else STORE_VERSION
         """STORE_VERSION of the release that last wrote it."""

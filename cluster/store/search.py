@@ -26,11 +26,11 @@ def search(
     store: Reader,
     user_id: str,
     text: str,
-    vector,
+    vector: np.ndarray,
     k: int,
     as_of: str | None = None,
     *,
-    turn_vector=None,
+    turn_vector: np.ndarray | None = None,
     kind: str | None = None,
     at: dt.date | None = None,
     asked_on: dt.date | None = None,
@@ -79,7 +79,7 @@ def _candidates(
     by_vector = table.search(asked, query_type="vector").where(mine, prefilter=True).limit(limit)
     by_words = table.search(words_query(text, text_column(name)), query_type="fts")
     by_words = by_words.where(mine, prefilter=True).limit(limit)
-    found = {}
+    found: dict[tuple, dict] = {}
     for row in [*by_words.to_arrow().to_pylist(), *by_vector.to_arrow().to_pylist()]:
         found.setdefault(tuple(row[key] for key in TABLE_KEYS[name]), row)
     best = max((row.get("_score", 0.0) for row in found.values()), default=0.0)

@@ -1,5 +1,7 @@
 """Conditions of queries, in the SQL of LanceDB."""
 
+from collections.abc import Sequence
+
 
 def quote(value: str) -> str:
     """A SQL string literal."""
@@ -10,7 +12,7 @@ MAX_IN = 500
 """Values in one IN list of a query."""
 
 
-def in_lists(column: str, values: list[str]) -> list[str]:
+def in_lists(column: str, values: Sequence[str]) -> list[str]:
     """Conditions that together hold where the column has one of the values."""
     return [
         f"{column} IN ({', '.join(map(quote, values[start : start + MAX_IN]))})"

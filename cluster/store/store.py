@@ -7,13 +7,13 @@ operation of a floor above, such as forgetting, which who recovers a store has t
 
 from cluster.store import maintenance, merge
 from cluster.store.commit import Operations, Writer
-from cluster.store.search import search
+from cluster.store.search import search as search_view
 
 
 class Store(Writer):
     """A store; `must_exist` is for readers, a backfill may create it. `lease` is for writers."""
 
-    search = search
+    search = search_view
     commit = merge.commit
 
     def recover(self, operations: Operations | None = None) -> str | None:

@@ -9,6 +9,7 @@ import dataclasses
 import datetime as dt
 import re
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import lancedb
 import pyarrow as pa
@@ -18,8 +19,8 @@ from lancedb.query import BooleanQuery, MatchQuery, Occur
 from cluster.store.sql import MAX_IN
 from schemas.store import TABLE_KEYS
 
-Database = lancedb.DBConnection
-Table = lancedb.table.Table
+Database: TypeAlias = lancedb.DBConnection
+Table: TypeAlias = lancedb.table.Table
 
 _STOP_WORDS = """a an and are as at be but by did do does for from had has have he her his i if in into is
     it its me my no not of on or our she so that the their them then there these they this to was we were
@@ -41,6 +42,7 @@ INDEXES = {
     "turns": {"user_id": BTree(), "content": WORDS},
     "records": {"user_id": BTree(), "semantic_text": WORDS},
 }
+
 KEEP_UNNAMED = dt.timedelta(days=7)
 """How long versions stay that are no run's: a reader may have just opened one with plain lancedb."""
 
@@ -64,7 +66,7 @@ def text_column(name: str) -> str:
 
 
 @contextlib.contextmanager
-def alone(table) -> Iterator[None]:
+def alone(table: Table) -> Iterator[None]:
     """One change of a table that stands at its newest version. Overtaken when it was not the only one."""
     before = table.version
     yield
@@ -73,7 +75,7 @@ def alone(table) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def settled(table) -> Iterator[None]:
+def settled(table: Table) -> Iterator[None]:
     """Any number of changes that leave the rows as they are. Overtaken when another one changed them."""
     before = table.version
     yield
@@ -87,7 +89,7 @@ CHANGES = {"Append", "DataReplacement", "Delete", "Merge", "Overwrite", "Project
 """Operations of Lance behind which a table has other rows or columns."""
 
 
-def _operation(dataset, version: int) -> str:
+def _operation(dataset: Any, version: int) -> str:
     try:
         return type(dataset.read_transaction(version).operation).__name__
     except TypeError:
@@ -95,7 +97,7 @@ def _operation(dataset, version: int) -> str:
         return "Rewrite"
 
 
-def make_indexes(table, name: str) -> None:
+def make_indexes(table: Table, name: str) -> None:
     """Index what has no index yet, or one that cuts text into other words than this release does."""
     for column, config in INDEXES[name].items():
         existing = [index for index in table.list_indices() if column in index.columns]
@@ -103,7 +105,7 @@ def make_indexes(table, name: str) -> None:
             table.create_index(column, config=config, replace=bool(existing))
 
 
-def _is_made_so(index, config) -> bool:
+def _is_made_so(index: Any, config: object) -> bool:
     """Whether an index that is there has these settings, as far as it says."""
     if not isinstance(config, FTS):
         return True
@@ -112,7 +114,7 @@ def _is_made_so(index, config) -> bool:
     return bool(known) and all(said[name] == wanted[name] for name in known)
 
 
-def bring_up(table, name: str, schema: pa.Schema) -> None:
+def bring_up(table: Table, name: str, schema: pa.Schema) -> None:
     """Bring a table of an earlier release, or a version of one, up to this release: columns that it lacks,
     one row of each key, full text that is cut into words as the query is. Leaves a table of this release as
     it is."""
@@ -124,7 +126,7 @@ def bring_up(table, name: str, schema: pa.Schema) -> None:
     _drop_repeats(table, name)
 
 
-def settle(table, name: str) -> None:
+def settle(table: Table, name: str) -> None:
     """Compact a table and index its new rows, which leaves the rows as they are."""
     with settled(table):
         make_indexes(table, name)
@@ -132,7 +134,7 @@ def settle(table, name: str) -> None:
         table.optimize(cleanup_older_than=_NEVER)
 
 
-def drop_old_versions(table, kept: dict[str, int]) -> None:
+def drop_old_versions(table: Table, kept: dict[str, int]) -> None:
     """Remove versions that no tag names when they are a week old.
 
     `kept` (run -> version) is what tags must say: a writer that was stopped may have moved its own one.
@@ -141,7 +143,7 @@ def drop_old_versions(table, kept: dict[str, int]) -> None:
     table.to_lance().cleanup_old_versions(KEEP_UNNAMED, error_if_tagged_old_versions=False)
 
 
-def retag(table, kept: dict[str, int]) -> None:
+def retag(table: Table, kept: dict[str, int]) -> None:
     """Give these versions their runs' names, where they do not have them."""
     tags = table.tags.list()
     try:
@@ -156,12 +158,12 @@ def retag(table, kept: dict[str, int]) -> None:
         raise
 
 
-def tag(table, run_id: str) -> None:
+def tag(table: Table, run_id: str) -> None:
     """Give the table's version the run's name, or move the name to it."""
     retag(table, {run_id: table.version})
 
 
-def _drop_repeats(table, name: str) -> None:
+def _drop_repeats(table: Table, name: str) -> None:
     """Leave one row of each key: a release that ordered runs by a clock could insert a row twice."""
     keys = TABLE_KEYS[name]
     life = [column for column in ("active",) if column in table.schema.names]
