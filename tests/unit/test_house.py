@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,14 @@ def test_the_rooms_of_cluster_stand_on_one_another_and_in_no_circle():
         for name, _ in imports(path):
             other = name.split(".")[1] if name.startswith("cluster.") else own
             assert other == own or floor[other] < floor[own], f"{name_of(path)} imports {name}"
+
+
+def test_no_module_imports_one_that_imports_it():
+    """By whatever way, and inside functions too: each can be read with nothing but those below it."""
+    files = {path: name_of(path).removesuffix(".py").removesuffix("/__init__") for path in MODULES}
+    names = {file.replace("/", "."): path for path, file in files.items()}
+    below = {own: {name for name, _ in imports(path)} & names.keys() - {own} for own, path in names.items()}
+    assert set(TopologicalSorter(below).static_order()) == names.keys()
 
 
 BY_STRING = {"cluster/secrets/numbers.py": "stdnum has a module for each kind of number; few are ever met"}
