@@ -23,7 +23,8 @@ from cluster.consolidate.fold import Change, Pair, Question, Verdict, fold
 from cluster.consolidate.plan import candidates, memory_of
 from cluster.consolidate.stages import WITHOUT_MODEL
 from cluster.embed.embedder import Embedder
-from cluster.store.store import Store, quote
+from cluster.store.sql import quote
+from cluster.store.store import Store
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import records_schema
 

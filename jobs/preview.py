@@ -43,7 +43,8 @@ def run(config: PreviewConfig) -> dict:
     """Print what would become of each conversation, and return the summary."""
     from cluster.models.sources import ModelError
     from cluster.preview import Preview
-    from cluster.store.store import Store, StoreError
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
     from jobs.common.choice import choose_embedder, choose_encoder
 
     if (config.store is None) != (config.user_id is None):
