@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.run import Run, absolute
 
-Format = Literal["jsonl", "parquet", "markdown", "mem0", "cogx", "langgraph"]
+Format = Literal["jsonl", "parquet", "markdown", "mem0", "cogx", "langgraph", "letta", "hindsight"]
 
 
 class ExportConfig(JobConfig):

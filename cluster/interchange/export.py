@@ -117,6 +117,15 @@ class Export:
         if found:
             yield found
 
+    def turns(self, user_id: str) -> dict[str, list[dict]]:
+        """Session -> its turns in order, of one user."""
+        columns = ["session_id", "turn_index", "role", "speaker", "content"]
+        where = f"user_id = {quote(user_id)} AND active"
+        found: dict[str, list[dict]] = {}
+        for turn in self.store.rows("turns", columns, where, self.selection.as_of).to_pylist():
+            found.setdefault(turn["session_id"], []).append(turn)
+        return {name: sorted(said, key=lambda turn: turn["turn_index"]) for name, said in found.items()}
+
     # --- rows -----------------------------------------------------------------------------------------
 
     def _keys(self, where: str | None, as_of: str | None, columns: list[str] = _KEYS) -> pa.Table:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.interchange import cogx, langgraph, markdown, mem0, tables
+from cluster.interchange import cogx, hindsight, langgraph, letta, markdown, mem0, tables
 from cluster.interchange.export import Export
 from cluster.interchange.files import Read, line_of
 from schemas.exchange import Memory
@@ -32,6 +32,8 @@ WRITERS: dict[str, Writer] = {
     "mem0": Writer(mem0.write, mem0.identify),
     "cogx": Writer(cogx.write, cogx.identify),
     "langgraph": Writer(langgraph.write, langgraph.identify),
+    "letta": Writer(letta.write),
+    "hindsight": Writer(hindsight.write),
 }
 
 READERS: dict[str, Callable[[Path, str | None], Read]] = {

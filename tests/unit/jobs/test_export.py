@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import shutil
 import sqlite3
+import zipfile
 
 import pyarrow.parquet as pq
 import pytest
@@ -243,6 +244,43 @@ def test_cogx_gets_a_manifest_that_counts_its_memories(store, tmp_path):
         "User has lived in Oslo.",
     )
     assert record["scope"] == {"user_id": "me", "session_id": "s2"}
+
+
+def test_letta_gets_a_folder_for_each_user_with_a_description_in_front(store, tmp_path):
+    _, folder = export(store, tmp_path, "letta")
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.md"))
+    assert files == ["b.o%2Fb/reference/fact.md", "me/reference/fact.md"]
+    first, description, last, _, line = (folder / "me/reference/fact.md").read_text().splitlines()
+    assert (first, last, line) == ("---", "---", "- [2026-02-01] User has lived in Oslo.")
+    assert json.loads(description.removeprefix("description: ")).startswith("What is remembered")
+    assert not list(folder.rglob("*.part"))
+
+
+def test_hindsight_gets_sessions_with_their_turns_as_chunks_and_their_memories_as_facts(store, tmp_path):
+    _, folder = export(store, tmp_path, "hindsight")
+    assert sorted(path.name for path in folder.glob("*.zip")) == ["b.o%2Fb.zip", "me.zip"]
+    with zipfile.ZipFile(folder / "me.zip") as file:
+        assert file.namelist() == ["documents/000000.json", "manifest.json"]
+        manifest, document = (json.loads(file.read(name)) for name in reversed(file.namelist()))
+    assert manifest == {
+        "schema_version": 1,
+        "source_bank_id": "me",
+        "document_count": 1,
+        "fact_count": 1,
+        "archive_type": "documents",
+    }
+    [fact] = document.pop("facts")
+    assert document == {
+        "id": "s2",
+        "original_text": "user: We moved to Oslo",
+        "tags": [],
+        "created_at": "2026-02-01T00:00:00+00:00",
+        "chunks": [{"chunk_index": 0, "chunk_text": "user: We moved to Oslo"}],
+    }
+    assert (fact["text"], fact["fact_type"], fact["chunk_index"]) == ("User has lived in Oslo.", "world", 0)
+    assert (fact["mentioned_at"], fact["occurred_start"]) == ("2026-02-01T00:00:00+00:00", None)
+    assert fact["metadata"]["record_id"] == OSLO_ID
+    assert all(isinstance(value, str) for value in fact["metadata"].values())
 
 
 def test_langgraph_gets_a_store_with_all_of_its_migrations_done(store, tmp_path):

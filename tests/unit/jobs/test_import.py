@@ -15,7 +15,8 @@ from cluster.models.sources import resolve_embedder
 from cluster.store.maintenance import rollback
 from cluster.store.store import Store
 from jobs.common.cli import JobError, UsageError
-from jobs.common.updates import FEEDING_JOBS
+from jobs.common.run import writing
+from jobs.common.updates import FEEDING_JOBS, UpdateConfig, consolidate
 from jobs.export import ExportConfig
 from jobs.export import run as export_job
 from schemas.profile import EmbedderProfile
@@ -229,6 +230,17 @@ def test_what_was_brought_is_found_and_is_new_to_the_next_consolidation(store, t
         assert (hit.text, hit.evidence) == ("User lives in Oslo.", ())
         assert memories.users() == ["bob", "me"]
     assert store.run()["job"] in FEEDING_JOBS
+
+
+def test_of_two_memories_that_were_brought_the_newer_closes_the_older(store, tmp_path):
+    said = (("2026-01-01", "Lyon"), ("2026-02-01", "Oslo"))
+    rows = [{"user_id": "ann", "text": f"User lives in {town}.", "timestamp": day} for day, town in said]
+    bring(store, written(tmp_path, *rows))
+    with writing(store.uri, "test") as (held, lease):
+        summary = consolidate(UpdateConfig(store=store.uri, decider="rules", local=True), held, lease)
+    assert summary["num_deleted"] == 1
+    [closed] = store.rows("records", ["semantic_text", "closed_reason"], "NOT active").to_pylist()
+    assert closed == {"semantic_text": "User lives in Lyon.", "closed_reason": "delete"}
 
 
 def test_a_rollback_takes_it_out_and_a_further_import_brings_it_back(store, tmp_path):
