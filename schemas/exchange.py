@@ -94,8 +94,8 @@ def memory_of(row: dict, *, user_id: str | None = None) -> Memory:
     `user_id` is whose it is where the row does not say. A type or role that records do not have is unknown.
     BadMemory for a row without a user or a text, and for values of a wrong kind.
     """
-    user = row.get("user_id") or user_id
-    if not isinstance(user, str) or not user.strip() or not _is_encodable(user):
+    user = _text(row, "user_id") or user_id or ""
+    if not user.strip():
         raise BadMemory(f"user_id={user!r}: says not whose it is; give --user-id for rows that name nobody")
     text = row.get("semantic_text")
     text = cleaned(text) if isinstance(text, str) else ""
@@ -166,8 +166,8 @@ def time_of(value: object, name: str) -> dt.datetime | None:
             while abs(seconds) > 2e10:  # later than the year 2600: a finer unit
                 seconds /= 1000
             return dt.datetime.fromtimestamp(seconds, dt.UTC)
-        if isinstance(value, str):
-            value = dt.datetime.fromisoformat(value.strip())
+        if isinstance(value, str | dt.date) and not isinstance(value, dt.datetime):
+            value = dt.datetime.fromisoformat(str(value).strip())
         if isinstance(value, dt.datetime):
             return value.astimezone(dt.UTC) if value.tzinfo else value.replace(tzinfo=dt.UTC)
     except (ValueError, OverflowError, OSError):

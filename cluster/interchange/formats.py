@@ -7,7 +7,7 @@ from pathlib import Path
 from cluster.interchange import cogx, hindsight, langgraph, letta, markdown, mem0, tables
 from cluster.interchange.export import Export
 from cluster.interchange.files import Read, line_of
-from schemas.exchange import Memory
+from schemas.exchange import BadMemory, Memory
 
 CLOSED = "closed.jsonl"
 """In an increment: what the receiver is to delete, as `{"user_id", "record_id", "id", "closed_reason"}`."""
@@ -45,6 +45,16 @@ READERS: dict[str, Callable[[Path, str | None], Read]] = {
 }
 """Format -> its reader: a path, and whose a row is that names nobody. A reader raises BadMemory where the
 path holds nothing of its format."""
+
+
+def read(name: str, path: Path, user_id: str | None) -> Read:
+    """The memories of a file or folder of a format. BadMemory where it is none, or cannot be read."""
+    try:
+        yield from READERS[name](path, user_id)
+    except OSError as error:
+        raise BadMemory(
+            f"{error.filename or path}: {error.strerror or error}; check --input and --from"
+        ) from None
 
 
 def write(name: str, folder: Path, export: Export) -> None:

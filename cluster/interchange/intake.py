@@ -47,14 +47,16 @@ class Intake:
             if row.change == "closed":
                 self.counts["num_closed"] += 1
                 continue
-            if self._is_forgotten(row):
+            found = redact(row.semantic_text)
+            memory = dataclasses.replace(row, semantic_text=found.text)
+            memory = dataclasses.replace(memory, record_id=memory.record_id or record_id(memory))
+            if self._is_forgotten(memory):
                 self.counts["num_forgotten"] += 1
                 continue
-            memory = self._redacted(row)
-            memory = dataclasses.replace(memory, record_id=memory.record_id or record_id(memory))
             owner = self.known.get(memory.record_id)
             if owner is None:
                 self.known[memory.record_id] = memory.user_id
+                self.counts["num_redactions"] += sum(found.counts.values())
                 yield memory
             elif owner == memory.user_id:
                 self.counts["num_known"] += 1
@@ -69,12 +71,7 @@ class Intake:
             return True
         if gone.keys & {gone.key("turn", user, *place) for place in memory.evidence}:
             return True
-        return bool(memory.record_id) and gone.has(user, None, memory.record_id)
-
-    def _redacted(self, memory: Memory) -> Memory:
-        found = redact(memory.semantic_text)
-        self.counts["num_redactions"] += sum(found.counts.values())
-        return dataclasses.replace(memory, semantic_text=found.text) if found.counts else memory
+        return gone.has(user, None, memory.record_id)
 
     def _reject(self, row: BadRow) -> None:
         if self.forgotten.has_session(row.user_id, None):

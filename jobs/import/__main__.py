@@ -75,7 +75,7 @@ def run(config: ImportConfig) -> dict:
 
 def bring(config: ImportConfig, store, lease) -> dict:
     """input -> memories that are new -> records with vectors -> one commit."""
-    from cluster.interchange.formats import READERS
+    from cluster.interchange.formats import read
     from cluster.interchange.intake import Intake
     from cluster.store.files import Files
     from schemas.exchange import BadMemory
@@ -95,7 +95,7 @@ def bring(config: ImportConfig, store, lease) -> dict:
         intake = Intake(known, read_forgotten(config, store.uri))
         staging = Files(store.uri, "staging")
         staging.delete(staging.paths(STAGED))
-        rows = READERS[config.format](Path(config.input), config.user_id)
+        rows = read(config.format, Path(config.input), config.user_id)
         with this.stage("embed"):
             try:
                 paths, of_user, dim = embed(intake.new(rows), profile, this.run_id, staging)

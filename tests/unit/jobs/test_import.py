@@ -1,10 +1,13 @@
 """Imports into real stores: what becomes a record, once, and like every other; the embedder is scripted."""
 
+import datetime as dt
 import importlib
 import json
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.embed import embedder, questions
@@ -176,6 +179,20 @@ def test_a_file_of_another_format_is_refused_and_changes_nothing(store, tmp_path
 # --- what other systems have ----------------------------------------------------------------------------
 
 
+def test_a_folder_without_the_format_s_file_is_refused(store, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"memories\.jsonl: No such file or directory; check --input"):
+        bring(store, tmp_path / "empty")
+
+
+def test_numbers_as_users_and_days_as_times_are_read(store, tmp_path):
+    table = pa.table({"user_id": [42], "memory": ["Likes rain."], "date": [dt.date(2026, 1, 2)]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    bring(store, tmp_path / "in.parquet", "parquet")
+    found = records(store)["Likes rain."]
+    assert (found["user_id"], str(found["session_time"])) == ("42", "2026-01-02 00:00:00+00:00")
+
+
 def test_mem0_answers_are_read(store, tmp_path):
     memories = {
         "results": [
@@ -261,6 +278,15 @@ def test_what_was_forgotten_is_gone_and_stays_out(store, tmp_path):
     )
     assert receipt["proof"]["is_clean"], receipt["proof"]
     assert set(records(store)) == {"User drinks tea.", "User lives in Oslo."}
+    summary = bring(store, path)
+    assert (summary["status"], summary["num_forgotten"], summary["num_known"]) == ("unchanged", 1, 1)
+
+
+def test_a_memory_that_was_forgotten_alone_stays_out(store, tmp_path):
+    path = written(tmp_path, *ROWS)
+    bring(store, path)
+    subject = find(store, record_id=records(store)["User lives in Oslo."]["record_id"])
+    forget(store, test_store.run_row("gone") | {"job": "forget"}, subject, Forgotten.of_store(store.uri))
     summary = bring(store, path)
     assert (summary["status"], summary["num_forgotten"], summary["num_known"]) == ("unchanged", 1, 1)
 
