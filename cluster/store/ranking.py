@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from cluster.language.dates import resolve
+from cluster.store.validity import Period, holds
 
 RANK_OFFSET = 60
 """Of reciprocal ranks (Cormack et al., SIGIR 2009)."""
@@ -279,14 +280,11 @@ def _was_said(hit: dict, at: dt.date | None) -> bool:
 
 
 def _holds(hit: dict, at: dt.date) -> bool:
-    """Whether a record was true on a day. What happened remains true."""
+    """Whether a record was true on a day."""
     if hit["kind"] == "turn":
         return True
-    since, until = hit.get("since"), hit.get("until")
-    if since and since > at:
-        return False
-    is_over = bool(until and until <= at and since != at)
-    return not is_over or (hit.get("memory_type") == "event" and not hit.get("replaced_by"))
+    period = Period(hit.get("since"), hit.get("until"), hit.get("replaced_by"))
+    return holds(period, at, is_event=hit.get("memory_type") == "event")
 
 
 def _is_replaced(hit: dict, at: dt.date | None) -> bool:

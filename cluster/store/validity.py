@@ -58,6 +58,14 @@ def periods(rows: Iterable[dict], decisions: Iterable[dict]) -> dict[tuple[str, 
     return _chained(rows, known, found)
 
 
+def holds(period: Period, day: dt.date, *, is_event: bool) -> bool:
+    """Whether what has this period was true on a day. What happened remains true."""
+    if period.since and period.since > day:
+        return False
+    is_over = bool(period.until and period.until <= day and period.since != day)
+    return not is_over or (is_event and not period.replaced_by)
+
+
 def _chained(rows: list[dict], known: dict[str, dict], found: dict) -> dict[tuple[str, int], Period]:
     """Periods in which a memory ends with the first of those of its matter that came behind it."""
     together: dict[str, list[dict]] = {}

@@ -96,10 +96,12 @@ class Run:
         embedder: str,
         profiles: dict | None = None,
         writes: str = "store",
+        home: str | None = None,
     ):
         """`encoder` and `embedder` are fingerprints; `profiles` goes into the manifest as it is. `writes` is
-        the setting that names the folder which the run writes and which keeps its manifest."""
-        self.writes = writes
+        the setting that names the folder which the run writes and which keeps its manifest; `home` is where
+        that folder is while it is being written."""
+        self.writes, self._home = writes, home
         self.job, self.config, self.profiles = job, config, profiles or {}
         self.encoder, self.embedder = encoder, embedder
         self.started_at, self.started_s = dt.datetime.now(dt.UTC), time.monotonic()
@@ -156,7 +158,7 @@ class Run:
     @property
     def home(self) -> str:
         """The folder that the run writes."""
-        return str(getattr(self.config, self.writes))
+        return self._home or str(getattr(self.config, self.writes))
 
     @contextlib.contextmanager
     def stage(self, name: str):

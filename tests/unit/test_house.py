@@ -106,7 +106,7 @@ FLOORS = (
     ("forget",),
     ("backfill",),
     ("consolidate",),
-    ("memory", "preview"),
+    ("memory", "preview", "interchange"),
     ("distill",),
     ("evaluate",),
     ("train",),

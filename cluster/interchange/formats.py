@@ -1,0 +1,72 @@
+"""The formats, by the names that `--to` and `--from` give them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.interchange import cogx, hindsight, langgraph, letta, markdown, mem0, tables
+from cluster.interchange.export import Export
+from cluster.interchange.files import Read, line_of
+from schemas.exchange import BadMemory, Memory
+
+CLOSED = "closed.jsonl"
+"""In an increment: what the receiver is to delete, as `{"user_id", "record_id", "id", "closed_reason"}`."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A format to export to."""
+
+    write: Callable[[Path, Export], None]
+    """Writes all of an export into an empty folder."""
+    identify: Callable[[Memory], str] | None = None
+    """The receiver's id of a memory; None where it has none, so that no increment can say what is gone."""
+    is_whole: bool = False
+    """Whether its own files say what is gone."""
+
+
+WRITERS: dict[str, Writer] = {
+    "jsonl": Writer(tables.write_lines, lambda memory: memory.record_id, is_whole=True),
+    "parquet": Writer(tables.write_parquet, lambda memory: memory.record_id, is_whole=True),
+    "markdown": Writer(markdown.write),
+    "mem0": Writer(mem0.write, mem0.identify),
+    "cogx": Writer(cogx.write, cogx.identify),
+    "langgraph": Writer(langgraph.write, langgraph.identify),
+    "letta": Writer(letta.write),
+    "hindsight": Writer(hindsight.write),
+}
+
+READERS: dict[str, Callable[[Path, str | None], Read]] = {
+    "jsonl": tables.read_jsonl,
+    "parquet": tables.read_parquet,
+    "mem0": mem0.read,
+    "cogx": cogx.read,
+    "markdown": markdown.read,
+}
+"""Format -> its reader: a path, and whose a row is that names nobody. A reader raises BadMemory where the
+path holds nothing of its format."""
+
+
+def read(name: str, path: Path, user_id: str | None) -> Read:
+    """The memories of a file or folder of a format. BadMemory where it is none, or cannot be read."""
+    try:
+        yield from READERS[name](path, user_id)
+    except OSError as error:
+        raise BadMemory(
+            f"{error.filename or path}: {error.strerror or error}; check --input and --from"
+        ) from None
+
+
+def write(name: str, folder: Path, export: Export) -> None:
+    """Write an export in a format, an increment with what is gone."""
+    writer = WRITERS[name]
+    writer.write(folder, export)
+    if export.selection.since and not writer.is_whole:
+        with open(folder / CLOSED, "w", encoding="utf-8") as file:
+            for memory in export.closed():
+                ids = {
+                    "user_id": memory.user_id,
+                    "record_id": memory.record_id,
+                    "id": writer.identify(memory),
+                }
+                file.write(line_of(ids | {"closed_reason": memory.closed_reason}))

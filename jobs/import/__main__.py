@@ -1,0 +1,190 @@
+"""Import: memories of other systems, and of exports, into a store.
+
+    python -m jobs.import --from jsonl --input memories.jsonl --store URI
+    python -m jobs.import --from mem0 --input mem0-export.json --store URI
+    python -m jobs.import --from cogx --input FOLDER --store URI
+    python -m jobs.import --from markdown --input notes.md --store URI --user-id me
+
+Every row becomes a record, with the encoder `imported` and no evidence but what the file names, embedded as
+the store's other records are, in a run of its own. It can be searched, consolidated, rolled back, forgotten
+and exported like every other. What the store has already is not brought again, so that the same file twice
+leaves the store unchanged. A bad row costs that row, and is kept with its reason in the table `rejections`.
+Secrets are replaced by markers, and what was forgotten stays out. Needs no Ray.
+"""
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from jobs.common.choice import choose_embedder, choose_encoder
+from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
+from jobs.common.run import Run, absolute, load_profile
+from schemas.profile import EmbedderProfile
+
+BATCH = 1024
+"""Memories that are embedded and staged together."""
+
+
+class ImportConfig(ForgetKeyConfig):
+    """Settings of an import."""
+
+    format: Literal["jsonl", "parquet", "mem0", "cogx", "markdown"] = Field(
+        json_schema_extra={"short": "--from"}
+    )
+    """What the input is; jobs/README.md says what is read of each format."""
+    input: str
+    """File or folder to read; a folder that jobs.export wrote is one."""
+    store: str
+    """Folder or object-store URI of the store; made where there is none."""
+    user_id: str | None = None
+    """Whose memories those are that name nobody."""
+    embedder: str | None = None
+    """Embedder profile of a new store: a name in cluster/profiles/embedders, or a TOML file; one that exists
+    goes on with its own, which this may say where to find."""
+    max_rejected_fraction: float = Field(0.05, ge=0, le=1)
+    """The run fails and publishes nothing when a larger share of the rows is rejected."""
+
+
+def run(config: ImportConfig) -> dict:
+    """Import and return the summary. Safe to repeat."""
+    from cluster.models.sources import ModelError
+    from cluster.store.files import unusable
+    from cluster.store.lease import Lease, LeaseHeld, LeaseLost
+    from cluster.store.store import Store, StoreError
+
+    config = config.model_copy(update={"store": absolute(config.store)})
+    if not Path(config.input).exists():
+        raise UsageError(f"--input {config.input}: no such file or folder; check the path")
+    if problem := unusable(config.store):
+        raise UsageError(f"--store {config.store!r}: {problem}")
+    if config.embedder:
+        load_profile("embedders", config.embedder, EmbedderProfile)
+    try:
+        with Lease(config.store, "jobs.import") as lease:
+            store = Store(config.store, must_exist=False, lease=lease)
+            if finished := store.recover():
+                say(f"[import] finished run {finished}, which had been interrupted")
+            return bring(config, store, lease)
+    except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
+        raise JobError(str(error)) from error
+
+
+def bring(config: ImportConfig, store, lease) -> dict:
+    """input -> memories that are new -> records with vectors -> one commit."""
+    from cluster.interchange.formats import read
+    from cluster.interchange.intake import Intake
+    from cluster.store.files import Files
+    from schemas.exchange import BadMemory
+
+    last, profile = store.run(), choose_embedder(config.embedder, store)
+    if last and last["embedder"] != profile.fingerprint:
+        raise JobError(
+            f"--embedder {config.embedder} ({profile.fingerprint}): the store's vectors are of embedder "
+            f"{last['embedder']}; leave the option out, or change them with jobs.reembed"
+        )
+    # A new store gets the encoder that its first backfill would have given it.
+    encoder = last["encoder"] if last else choose_encoder(None, store).fingerprint
+    profiles = {"embedder": profile.model_dump(mode="json")}
+    with Run("import", config, encoder=encoder, embedder=profile.fingerprint, profiles=profiles) as this:
+        known = store.rows("records", ["record_id", "user_id"]).to_pydict() if last else {}
+        known = dict(zip(known.get("record_id", ()), known.get("user_id", ()), strict=True))
+        intake = Intake(known, read_forgotten(config, store.uri))
+        staging = Files(store.uri, "staging")
+        staging.delete(staging.paths(STAGED))
+        rows = read(config.format, Path(config.input), config.user_id)
+        with this.stage("embed"):
+            try:
+                paths, of_user, dim = embed(intake.new(rows), profile, this.run_id, staging)
+            except BadMemory as error:
+                raise UsageError(f"--input {error}") from None
+        new_rejections = unknown(intake.rejections, store)
+        this.counts = {name: intake.counts[name] for name in COUNTS}
+        this.counts |= {"num_records": sum(of_user.values()), "num_users": len(of_user)}
+        check_rejected(config, intake)
+        if not (paths or new_rejections):
+            return this.finish("unchanged")
+        lease.check()
+        with this.stage("publish"):
+            publish(this, store, staging, profile, paths, of_user, new_rejections, dim)
+        staging.delete(staging.paths(STAGED))
+        return this.finish("done")
+
+
+STAGED = "import"
+"""Folder of the staged files."""
+
+COUNTS = ("num_rows", "num_known", "num_closed", "num_forgotten", "num_redactions", "num_rejections")
+
+
+def embed(memories, profile: EmbedderProfile, run_id: str, staging):
+    """Stage the memories as records with vectors: paths, records of each user, length of the vectors (None
+    where there was nothing to embed)."""
+    from cluster.embed.embedder import Embedder
+    from cluster.interchange.intake import record_row
+    from cluster.store.staging import known_columns, put_as_content
+    from schemas.store import records_schema
+
+    paths, of_user, embedder = [], Counter(), None
+    while batch := list(itertools.islice(memories, BATCH)):
+        embedder = embedder or Embedder(profile)
+        vectors = embedder.embed([memory.semantic_text for memory in batch])
+        rows = [record_row(one, run_id, vector) for one, vector in zip(batch, vectors, strict=True)]
+        table = known_columns(rows, records_schema(len(vectors[0])))
+        paths.append(put_as_content(staging, f"{STAGED}/{len(paths):06}", table))
+        of_user.update(memory.user_id for memory in batch)
+        say(f"[embed] {sum(of_user.values())} memories")
+    return paths, of_user, embedder and embedder.dim
+
+
+def unknown(rejections: list[dict], store) -> list[dict]:
+    """Rejections that the store has not, each once."""
+    if not rejections:
+        return []
+    known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", ()))
+    rows = {row["rejection_id"]: row for row in rejections}
+    return [row for name, row in rows.items() if name not in known]
+
+
+def check_rejected(config: ImportConfig, intake) -> None:
+    """JobError when more than the allowed share was rejected; nothing has been published."""
+    num_rows, num_rejected = intake.counts["num_rows"], intake.counts["num_rejections"]
+    if num_rejected <= config.max_rejected_fraction * num_rows:
+        return
+    reasons = dict.fromkeys(f"{row['source']}: {row['detail']}" for row in intake.rejections)
+    raise JobError(
+        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_rows} rows were "
+        "rejected; nothing was published. Mend the input, or raise the limit"
+        + "".join(f"\n  {reason}" for reason in list(reasons)[:5])
+    )
+
+
+def publish(this: Run, store, staging, profile, paths, of_user, rejections, dim) -> None:
+    """Commit what was staged as one run."""
+    from cluster.embed.embedder import Embedder
+    from cluster.evolvable.turns import load_evolvable
+    from cluster.interchange.intake import segment_row
+    from cluster.store.staging import known_columns
+    from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA
+
+    inserts, replaces = {}, {}
+    if paths:
+        rows = [segment_row(user, count, this.run_id) for user, count in sorted(of_user.items())]
+        staging.put_table(path := f"{STAGED}/segments.parquet", known_columns(rows, SEGMENTS_SCHEMA))
+        inserts = {"segments": [path], "records": paths}
+    if rejections:
+        rows = [row | {"run_id": this.run_id} for row in rejections]
+        staging.put_rows(path := f"{STAGED}/rejections.parquet", rows, REJECTIONS_SCHEMA)
+        replaces = {"rejections": [path]}
+    dim = dim or store.dim() or Embedder(profile).dim
+    is_new_and_evolvable = profile.turns and not store.turn_dim()
+    turn_dim = load_evolvable(profile.turns).dim if is_new_and_evolvable else None
+    run = this.row(profile.model_dump_json())
+    store.commit(run, dim, inserts=inserts, replaces=replaces, turn_dim=turn_dim)
+
+
+if __name__ == "__main__":
+    main(ImportConfig, run, __doc__)
