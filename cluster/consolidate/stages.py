@@ -13,9 +13,10 @@ from dataclasses import replace
 import pyarrow as pa
 
 from cluster.consolidate.budget import Budget, SharedBudget
+from cluster.consolidate.crosspairs import BASE, CrossPairModel, crosspairs_fingerprint
 from cluster.consolidate.decider import ModelDecider, expected_tokens, guard
 from cluster.consolidate.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
-from cluster.consolidate.pairs import PairDecider
+from cluster.consolidate.pairs import PairDecider, pairs_fingerprint
 from cluster.consolidate.plan import (
     TEMPORAL_NAMES,
     Settings,
@@ -24,10 +25,11 @@ from cluster.consolidate.plan import (
     plan_group,
     vectors_of,
 )
-from cluster.consolidate.rules import Rules
+from cluster.consolidate.rules import Rules, rules_fingerprint
 from cluster.consolidate.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
 from cluster.embed.embedder import Embedder
 from cluster.models.endpoint import CapReached
+from cluster.models.sources import model_folder
 from cluster.store.attempts import WorkerSick
 from cluster.store.files import Files
 from cluster.store.sql import MAX_IN, in_lists
@@ -68,8 +70,18 @@ def estimate_group(
     return replace(group, **cost)
 
 
-WITHOUT_MODEL = {"rules": Rules, "pairs": PairDecider}
+def cross_pair_decider() -> PairDecider:
+    """The decider `crosspairs`, loaded. ModelError where its base's package is not installed."""
+    return PairDecider(CrossPairModel.load(model_folder(BASE, None)))
+
+
+WITHOUT_MODEL = {"rules": Rules, "pairs": PairDecider, "crosspairs": cross_pair_decider}
 """Deciders that need no profile: nothing of them has to be started, and they cost nothing."""
+
+FINGERPRINTS = {"rules": rules_fingerprint, "pairs": pairs_fingerprint, "crosspairs": crosspairs_fingerprint}
+
+LOADED = ("crosspairs",)
+"""Those of WITHOUT_MODEL that have a network to load: actors keep it, on a GPU where the cluster has some."""
 
 
 def decide_group(group: PlannedGroup, *, settings: Settings, files: Files, kind: str) -> DecidedGroup:
@@ -97,10 +109,8 @@ class DecideStage:
         self._profile, self._settings, self._files = profile, settings, files
         self._budget = budget if profile else None
         self._decider: Rules | PairDecider | ModelDecider | None = None
-        if profile is None:
-            self._decider = WITHOUT_MODEL[kind]()
         # Loading waits for a question: a run that knows all answers never loads a model.
-        self._load: Callable = lambda: ModelDecider(profile, **engine)
+        self._load: Callable = (lambda: ModelDecider(profile, **engine)) if profile else WITHOUT_MODEL[kind]
         self._spent = {"num_calls": 0, "spent_tokens": 0}
 
     def __call__(self, group: PlannedGroup) -> DecidedGroup:

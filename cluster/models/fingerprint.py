@@ -70,9 +70,12 @@ def _is_module(name: str) -> bool:
 
 
 def _version(top: str) -> str:
-    """ "package 1.2" of an installed distribution, "" of the standard library."""
+    """ "package 1.2" of an installed distribution, "" of the standard library.
+
+    Builds of one version for other machines ("2.13.0+cpu") are the same code.
+    """
     names = _distributions().get(top)
-    return f"{names[0]} {importlib.metadata.version(names[0])}" if names else ""
+    return f"{names[0]} {importlib.metadata.version(names[0]).partition('+')[0]}" if names else ""
 
 
 @functools.cache

@@ -131,6 +131,29 @@ class EvolvableSettings(EvolvableShape):
         )
 
 
+class CrossRecipe(_Settings):
+    """How the cross-encoder of pairs is trained."""
+
+    num_epochs: int = Field(5, ge=1)
+    """Times through all pairs; the rate falls to nothing over them."""
+    early_stopping: int | None = Field(2, ge=1)
+    """Stop after so many epochs in a row that are no better on the people of `tune`."""
+    batch_size: int = Field(16, ge=1)
+    """Pairs per step."""
+    learning_rate: float = Field(5e-4, gt=0)
+    head_rate: float = Field(4.0, gt=0)
+    """Learning rate of the layer onto the labels, as a multiple of the adapter's: it starts from nothing."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the rate rises."""
+    weight_decay: float = Field(0.01, ge=0)
+    rank: int = Field(8, ge=1, le=256)
+    alpha: int = Field(16, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Of the adapter's input."""
+    unlabelled_weight: float = Field(0.5, gt=0, le=1)
+    """A keep that nobody labelled counts so much: a few of them may be none."""
+
+
 # --- examples -----------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ store, so that a release with other defaults changes no store by itself; else th
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from cluster.profiles import SHIPPED
 from jobs.common.cli import JobError, UsageError, say
@@ -67,7 +67,8 @@ def choose_embedder(name: str | None, store) -> EmbedderProfile:
 
 
 def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
-    """`rules` or `pairs` and None, or `model` and its profile, resolved; `config` is an UpdateSettings."""
+    """`rules`, `pairs` or `crosspairs` and None, or `model` and its profile, resolved; `config` is an
+    UpdateSettings."""
     from cluster.models.sources import resolve_decider
 
     runs = [run for run in store.runs() if run["job"] == "consolidate"]
@@ -81,6 +82,7 @@ def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
     if kind != "model":
         if config.endpoint.model_fields_set or config.max_cost is not None:
             raise UsageError(f"[endpoint], max_cost: decider {kind!r} asks no model; pass --decider model")
+        check_there([kind])
         return kind, None
     asked = [run for run, one in zip(runs, settings, strict=True) if one.get("decider") == "model"]
     if config.decider_profile is None and asked:
@@ -93,6 +95,21 @@ def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
     name = config.decider_profile or DEFAULT
     profile = load_profile("deciders", name, DeciderProfile)
     return kind, resolve_decider(at_endpoint(profile, config.endpoint, config.max_cost))
+
+
+def check_there(kinds: Collection[str]) -> None:
+    """JobError or ModelError where what one of these deciders loads is not on this machine."""
+    if "crosspairs" not in kinds:
+        return
+    from cluster.consolidate import crosspairs
+    from cluster.models.sources import model_folder
+
+    model_folder(crosspairs.BASE, None)
+    if not (weights := crosspairs.SHIPPED / crosspairs.WEIGHTS_FILE).is_file():
+        raise JobError(
+            f"decider 'crosspairs': no such file {weights}; make it with python -m jobs.train.pairs "
+            f"--decider crosspairs --output DIR, or name the decider {DEFAULT_DECIDER!r}"
+        )
 
 
 def default_embedder() -> str:

@@ -41,10 +41,10 @@ class DeciderPool(PoolConfig):
 class UpdateSettings(JobConfig):
     """How memories are compared and decided."""
 
-    decider: Literal["rules", "pairs", "model"] | None = None
+    decider: Literal["rules", "pairs", "crosspairs", "model"] | None = None
     """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
-    labelled pairs. model: a language model. Not given: as in the store's last consolidation, pairs in its
-    first."""
+    labelled pairs. crosspairs: pairs, and a cross-encoder that reads both texts. model: a language model. Not
+    given: as in the store's last consolidation, pairs in its first."""
     decider_profile: str | None = None
     """Profile of the model: a name in cluster/profiles/deciders, or a TOML file. Not given: that of the
     store's last consolidation by a model, else `default`."""
@@ -172,16 +172,11 @@ def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> No
 
 def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None, files):
     """Users with new memories, in groups -> staged memories and pairs; the planned groups, the settings."""
-    from cluster.consolidate.pairs import pairs_fingerprint
     from cluster.consolidate.plan import Settings, plan_group
-    from cluster.consolidate.rules import rules_fingerprint
-    from cluster.consolidate.stages import plan_for_model
+    from cluster.consolidate.stages import FINGERPRINTS, plan_for_model
     from cluster.consolidate.verdicts import undone_runs
 
-    if profile:
-        fingerprint = profile.fingerprint
-    else:
-        fingerprint = pairs_fingerprint() if config.decider == "pairs" else rules_fingerprint()
+    fingerprint = profile.fingerprint if profile else FINGERPRINTS[config.decider]()
     new_runs, again = delta(config, store, fingerprint)
     settings = Settings(
         uri=store.uri,
@@ -264,13 +259,16 @@ def decide(
 ) -> list[DecidedGroup]:
     """Planned groups -> deciders -> staged decisions and revisions."""
     from cluster.consolidate.budget import budget_for_all
-    from cluster.consolidate.stages import DecideStage, decide_group
+    from cluster.consolidate.stages import LOADED, DecideStage, decide_group
 
     pending = [group for group in groups if group.num_targets or group.num_repeats]
     if not pending:
         return []
     arguments = {"settings": settings, "files": files}
-    if profile is None:
+    if config.decider in LOADED:
+        arguments |= {"profile": None, "engine": {}, "kind": config.decider}
+        stage = Stage(DecideStage, arguments, config.decider_pool, wants_gpu=True)
+    elif profile is None:
         # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
         stage = Stage(decide_group, arguments | {"kind": config.decider})
     else:

@@ -3,9 +3,9 @@
     python -m jobs.evaluate decider --data DIR --deciders rules default default:base --report DIR
     python -m jobs.evaluate decider --pairs FILE --deciders rules --report DIR
 
-DIR is what `jobs.distill --task decider` writes. A decider is `rules`, `pairs`, or a profile by name or TOML
-file, with :base, :merged or :per_request behind it. All are asked the same questions, once, in their own
-prompts.
+DIR is what `jobs.distill --task decider` writes. A decider is `rules`, `pairs`, `crosspairs`, or a
+profile by name or TOML file, with :base, :merged or :per_request behind it. All are asked the same questions,
+once, in their own prompts.
 
 FILE has pairs of memories, {"older": TEXT, "newer": TEXT, "older_should": keep | delete | unite} a line. The
 older is of day 0, the newer of day 30, and each pair goes through a whole consolidation. `keep`, `delete` and
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from jobs.common.choice import default_embedder
+from jobs.common.choice import check_there, default_embedder
 from jobs.common.cli import JobError, UsageError
 from jobs.common.run import StagesConfig, connect, recorded
 from jobs.evaluate.answers import ModelPool, ask_model
@@ -33,8 +33,7 @@ from jobs.evaluate.variants import load_variants
 from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EmbedderProfile
 
-RULES, PAIRS = "rules", "pairs"
-WITHOUT_MODEL = (RULES, PAIRS)
+WITHOUT_MODEL = ("rules", "pairs", "crosspairs")
 """Deciders that have no profile."""
 
 _DATED = re.compile(r"^(?:\d+\. )?\((\d{4}-\d{2}-\d{2}|date unknown)\) (.+)$", re.MULTILINE)
@@ -54,7 +53,7 @@ class Config(StagesConfig):
     min_confidence: float = Field(0.5, ge=0, le=1)
     """For pairs: as in jobs.consolidate."""
     deciders: list[str] = Field(["rules"], min_length=1)
-    """`rules`, `pairs`, names in cluster/profiles/deciders or TOML files."""
+    """`rules`, `pairs`, `crosspairs`, names in cluster/profiles/deciders or TOML files."""
     report: str
     """Folder for report.json, report.md and report.png."""
     max_questions: int | None = Field(None, ge=1)
@@ -76,12 +75,12 @@ def run_set(config: Config) -> dict:
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
-    names = [name for name in config.deciders if name not in WITHOUT_MODEL]
-    variants = load_variants("deciders", names, DeciderProfile) if names else {}
+    variants = asked_models(config)
     examples = read_examples(config)
     questions = [example["question"] for example in examples]
     try:
         profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
+        check_there(config.deciders)
     except ModelError as error:
         raise JobError(str(error)) from error
     if profiles:
@@ -113,10 +112,10 @@ def run_pairs(config: Config) -> dict:
     started_s = time.monotonic()
     folder = check_folder(config.report)
     pairs = read_pairs(config.pairs, config.max_questions)
-    names = [name for name in config.deciders if name not in WITHOUT_MODEL]
-    variants = load_variants("deciders", names, DeciderProfile) if names else {}
+    variants = asked_models(config)
     try:
         profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
+        check_there(config.deciders)
         name = config.embedder or default_embedder()
         embedder = Embedder(resolve_embedder(load_profile("embedders", name, EmbedderProfile)))
     except ModelError as error:
@@ -145,6 +144,12 @@ def run_pairs(config: Config) -> dict:
     )
     seconds = round(time.monotonic() - started_s, 2)
     return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
+
+
+def asked_models(config: Config) -> dict[str, DeciderProfile]:
+    """Deciders that have a profile, by name."""
+    names = [name for name in config.deciders if name not in WITHOUT_MODEL]
+    return load_variants("deciders", names, DeciderProfile) if names else {}
 
 
 # --- the questions --------------------------------------------------------------------------------------

@@ -1,24 +1,36 @@
-"""Train the pair model: labelled pairs of memories become the decider `pairs` (cluster.consolidate.pairs).
+"""Train what decides about pairs of memories: labelled pairs become the model of a decider.
 
-    python -m jobs.train.pairs --output DIR       # a minute on one core; the shipped one was made so
+    python -m jobs.train.pairs --output DIR                         # `pairs`: a minute on one core
+    python -m jobs.train.pairs --output DIR --decider crosspairs    # `crosspairs`: several minutes an epoch
 
 Learned from the people of the written corpus's part `train` (their labelled pairs; what their memories
 supersede or repeat; and, as keeps, their memories that resemble each other and replace nothing) and from the
 pairs in its folder `pairs`. Thresholds are chosen on the pairs of its part `tune`, nothing is learned of
 these. Leaves weights, settings and a card in the output folder. The same data give the same weights.
+
+`pairs` is a softmax over features of the wording (cluster.consolidate.pairs). `crosspairs` is a LoRA adapter
+that makes the default embedder's model a cross-encoder, mixed with the shipped `pairs`
+(cluster.consolidate.crosspairs). Its best epoch so far is always in the output folder, each one in its folder
+`epochs`, with what every tune pair was given. Run the same command again after a crash: it goes on behind the
+last whole epoch. With other limits of thresholds it chooses these anew.
 """
 
+import hashlib
 import json
+import math
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
-from jobs.common.cli import JobConfig, UsageError, main, say
+from cluster.train.settings import CrossRecipe
+from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.markdown import render
 
 CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
@@ -27,11 +39,28 @@ OTHERS = ("sister", "friend Tom", "colleague", "neighbour Ayse", "son", "mother"
 """Of whom the same is said, so that it is learned that it then replaces nothing."""
 
 
+class CrossTraining(CrossRecipe):
+    """The cross-encoder of `crosspairs`: how it learns, and when its mix with the pair model is believed."""
+
+    wording_weight: float = Field(0.3, ge=0)
+    """The pair model's log-odds count so much, beside 1 for those of the cross-encoder."""
+    min_kept: float = Field(0.98, gt=0, le=1)
+    """Share of the labelled keeps of the tune part that the threshold of deletes leaves alone."""
+    max_wrong: float = Field(0.01, ge=0, le=1)
+    """Share of the unlabelled keeps of the tune part that each threshold may touch."""
+    least_delete: float = Field(0.5, ge=0, le=1)
+    """No threshold of deletes is lower."""
+    least_unite: float = Field(0.8, ge=0, le=1)
+    """No threshold of unites is lower."""
+
+
 class PairsConfig(JobConfig):
-    """Settings of a training of the pair model."""
+    """Settings of a training on pairs."""
 
     output: str
     """Folder for weights, settings and card."""
+    decider: Literal["pairs", "crosspairs"] = "pairs"
+    """Whose model is trained."""
     corpus: str = str(CORPUS)
     """Folder with people/train, people/tune and pairs."""
     num_keeps: int = Field(5, ge=0)
@@ -49,6 +78,7 @@ class PairsConfig(JobConfig):
     least_unite: float = Field(0.8, ge=0, le=1)
     """No threshold of unites is lower."""
     seed: int = 0
+    cross: CrossTraining = CrossTraining()
 
 
 @dataclass(frozen=True)
@@ -58,35 +88,179 @@ class Example:
     older: str
     newer: str
     label: str
+    is_sure: bool = field(default=True, compare=False)
+    """Not of a keep that is one only because nothing else was written."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a training has."""
+
+    train: list[Example]
+    """Learned from."""
+    tune: list[Example]
+    """Labelled, to choose thresholds on."""
+    alike: list[Example]
+    """Memories of the tune people that resemble each other: keeps that nobody has labelled."""
+
+    @property
+    def num_train(self) -> dict[str, int]:
+        return dict(Counter(one.label for one in self.train))
 
 
 def run(config: PairsConfig) -> dict:
     """Train, choose thresholds, write the model, return the summary."""
+    started_s = time.monotonic()
+    data = read(config)
+    say(f"[{config.decider}] {len(data.train)} pairs to learn from, {len(data.tune)} to choose thresholds on")
+    summary = (train_wording if config.decider == "pairs" else train_cross)(config, data)
+    summary = {"status": "done", "output": config.output, "num_train": data.num_train, **summary}
+    (Path(config.output) / "README.md").write_text(card(config.decider, summary))
+    return summary | {"seconds": round(time.monotonic() - started_s, 1)}
+
+
+def train_wording(config: PairsConfig, data: Data) -> dict:
+    """The model of `pairs`, saved; its part of the summary."""
     from cluster.consolidate.pairs import PairModel, PairSettings
 
-    started_s = time.monotonic()
+    weights, bias = fit(data.train, config.strength)
+    model = PairModel(weights, bias, PairSettings(min_delete=1, min_unite=1))
+    limits = Limits(config.max_wrong, (config.least_delete, 1.0), (config.least_unite, 1.0))
+    limits = choose_thresholds(scored(model, data.tune), scored(model, data.alike), limits)
+    model.settings = PairSettings(**limits)
+    model.save(Path(config.output))
+    # As it will be loaded, in half precision.
+    model = PairModel.load(Path(config.output))
+    return {"tune": measure(scored(model, data.tune), model.settings), **limits}
+
+
+def train_cross(config: PairsConfig, data: Data) -> dict:
+    """The model of `crosspairs`, saved, the best epoch; its part of the summary."""
+    from cluster.consolidate.crosspairs import BASE, PairReader
+    from cluster.consolidate.pairs import PairModel
+    from cluster.models.sources import ModelError, model_folder, source_hash
+    from cluster.train.cross_pairs import WeightedPair, save_parts, train_reader
+
+    output, cross = Path(config.output), config.cross
+    epochs = output / "epochs"
+    try:
+        base, base_hash = model_folder(BASE, None), source_hash(BASE, None)
+    except ModelError as error:
+        raise JobError(str(error)) from error
+    recipe = CrossRecipe(**cross.model_dump(include=set(CrossRecipe.model_fields)))
+    claim(epochs, json.dumps([base_hash, config.seed, recipe.model_dump(), asdict(data)]))
+    pairs = [
+        WeightedPair(one.older, one.newer, one.label, 1.0 if one.is_sure else cross.unlabelled_weight)
+        for one in data.train
+    ]
+    worded = scores_of(PairModel.load(), data)
+    # Chosen anew, so that limits can be changed afterwards.
+    results = {
+        int(path.parent.name): choose(path.parent, worded, data, cross) for path in epochs.glob(f"*/{SCORES}")
+    }
+    training = train_reader(base, pairs, recipe, seed=config.seed, checkpoint=epochs / "checkpoint.pt")
+    while not is_over(results, recipe) and (epoch := next(training, None)):
+        save_parts(epoch.parts, folder := epochs / str(epoch.number))
+        write_scores(folder, scores_of(PairReader.load(folder, base), data), worded, data)
+        results[epoch.number] = choose(folder, worded, data, cross)
+        say(f"[crosspairs] epoch {epoch.number}: loss {epoch.loss:.3f}; {json.dumps(results[epoch.number])}")
+        ship(epochs, best_of(results), output)
+    ship(epochs, best := best_of(results), output)
+    return {"epoch": best, "num_epochs": len(results), **results[best]}
+
+
+SCORES = "scores.jsonl"
+"""In the folder of an epoch: what each tune pair was given. Its last file."""
+
+Scores = list[dict[str, float]]
+"""Of the pairs of Data.tune and Data.alike, one after the other."""
+
+
+def claim(epochs: Path, told: str) -> None:
+    """Say whose epochs these are. UsageError where they are of a training with other pairs or settings."""
+    key = hashlib.sha256(told.encode()).hexdigest()
+    epochs.mkdir(parents=True, exist_ok=True)
+    if (file := epochs / "key").is_file() and file.read_text() != key:
+        raise UsageError(
+            f"--output {epochs.parent}: its folder {epochs.name} is of a training with other pairs or "
+            "settings; remove that, or name another output"
+        )
+    file.write_text(key)
+
+
+def scores_of(model, data: Data) -> Scores:
+    """Of all tune pairs, by a cluster.consolidate.pairs.PairScorer."""
+    return model.scores([(one.older, one.newer) for one in (*data.tune, *data.alike)])
+
+
+def write_scores(folder: Path, read: Scores, worded: Scores, data: Data) -> None:
+    """One line a tune pair, complete or not there."""
+    rows = zip((*data.tune, *data.alike), read, worded, strict=True)
+    lines = [asdict(one) | {"read": by_reader, "worded": by_words} for one, by_reader, by_words in rows]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (unfinished := folder / f"_{SCORES}").write_text(text, encoding="utf-8")
+    unfinished.rename(folder / SCORES)
+
+
+def choose(folder: Path, worded: Scores, data: Data, cross: CrossTraining) -> dict:
+    """Choose thresholds for an epoch by its scores, and save them beside its weights.
+
+    The result has the number of deletes that the mix makes, and that each model alone would under the same
+    limits.
+    """
+    from cluster.consolidate.crosspairs import SETTINGS_FILE, CrossSettings, mixed
+
+    limits = Limits(cross.max_wrong, (cross.least_delete, cross.min_kept), (cross.least_unite, 1.0))
+    read = [line["read"] for line in _lines(folder / SCORES)]
+    mix = [mixed(*pair, cross.wording_weight) for pair in zip(read, worded, strict=True)]
+    num_deletes = {}
+    for name, scores in (("read", read), ("worded", worded), ("mixed", mix)):
+        examples = with_scores([*data.tune, *data.alike], scores)
+        tune, alike = examples[: len(data.tune)], examples[len(data.tune) :]
+        chosen = choose_thresholds(tune, alike, limits)
+        settings = CrossSettings(wording_weight=cross.wording_weight, **chosen)
+        num_deletes[name] = sum(one.example.label == one.label(settings) == "delete" for one in tune)
+    # Of the mix, which came last.
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings.model_dump(), indent=2) + "\n")
+    return {
+        "tune": measure(tune, settings),
+        "tune_loss": round(log_loss(tune), 4),
+        "num_deletes": num_deletes,
+        "num_alike": len(alike),
+        "num_alike_touched": sum(one.label(settings) != "keep" for one in alike),
+        **chosen,
+    }
+
+
+def best_of(results: dict[int, dict]) -> int:
+    """The epoch with most deletes made; of several, that which gives the labels most probability."""
+    return max(
+        results, key=lambda epoch: (results[epoch]["num_deletes"]["mixed"], -results[epoch]["tune_loss"])
+    )
+
+
+def is_over(results: dict[int, dict], recipe: CrossRecipe) -> bool:
+    """Whether all epochs are done, or too many since the best one."""
+    if len(results) >= recipe.num_epochs or not results:
+        return bool(results)
+    return recipe.early_stopping is not None and max(results) - best_of(results) >= recipe.early_stopping
+
+
+def ship(epochs: Path, epoch: int, output: Path) -> None:
+    """Put weights and settings of an epoch where a decider looks for them."""
+    from cluster.consolidate.crosspairs import SETTINGS_FILE, WEIGHTS_FILE
+
+    for name in (SETTINGS_FILE, WEIGHTS_FILE):
+        shutil.copyfile(epochs / str(epoch) / name, output / name)
+
+
+def read(config: PairsConfig) -> Data:
+    """The pairs of the corpus."""
     corpus = Path(config.corpus)
     train, tune = training_examples(corpus, config), labelled(corpus / "people" / "tune")
     if not train or not any(one.label == "keep" for one in tune):
         raise UsageError(f"--corpus {config.corpus}: needs pairs in pairs, people/train and people/tune")
-    say(f"[pairs] {len(train)} pairs to learn from, {len(tune)} to choose thresholds on")
-    weights, bias = fit(train, config.strength)
-    model = PairModel(weights, bias, PairSettings(min_delete=0, min_unite=0))
-    alike = resembling(corpus / "people" / "tune", config.num_keeps)
-    model.settings = choose_thresholds(model, tune, alike, config)
-    model.save(Path(config.output))
-    # As it will be loaded, in half precision.
-    model = PairModel.load(Path(config.output))
-    summary = {
-        "status": "done",
-        "output": config.output,
-        "num_train": dict(Counter(one.label for one in train)),
-        "tune": measure(model, tune),
-        **model.settings.model_dump(),
-        "seconds": round(time.monotonic() - started_s, 1),
-    }
-    (Path(config.output) / "README.md").write_text(card(summary))
-    return summary
+    return Data(train, tune, resembling(corpus / "people" / "tune", config.num_keeps))
 
 
 # --- data ---------------------------------------------------------------------------------------------
@@ -170,7 +344,7 @@ def _resembling(memories: list[dict], num_keeps: int) -> Iterator[Example]:
         ]
         for score, place in sorted(later, reverse=True)[:num_keeps]:
             if score > 0:
-                yield Example(older["text"], memories[place]["text"], "keep")
+                yield Example(older["text"], memories[place]["text"], "keep", is_sure=False)
 
 
 def _of_others(examples: Iterable[Example], config: PairsConfig) -> Iterator[Example]:
@@ -207,53 +381,93 @@ def fit(examples: list[Example], strength: float):
     return weights, bias
 
 
-def choose_thresholds(model, tune: list[Example], alike: list[Example], config: PairsConfig):
-    """The least thresholds, not below those of the config, at which no labelled keep of `tune` is touched,
-    and at most `max_wrong` of `alike`, pairs that look like keeps and that nobody has labelled."""
-    from cluster.consolidate.pairs import PairSettings
-
-    def wrong(score: str) -> float:
-        anything = PairSettings(min_delete=float(score != "delete"), min_unite=float(score != "unite"))
-        model.settings = anything
-        labelled_keeps, others = (
-            sorted(
-                (
-                    model.probabilities(one.older, one.newer)
-                    for one in examples
-                    if one.label == "keep" and model.label(one.older, one.newer) == score
-                ),
-                key=lambda found: -score_of(found, score),
-            )
-            for examples in (tune, alike)
-        )
-        others = others[int(config.max_wrong * len(alike)) :]
-        return max((score_of(found, score) for found in [*labelled_keeps[:1], *others[:1]]), default=0)
-
-    least = {"delete": config.least_delete, "unite": config.least_unite}
-    limits = {
-        f"min_{score}": round(min(1.0, max(floor, wrong(score) + 0.01)), 3) for score, floor in least.items()
-    }
-    return PairSettings(**limits)
+# --- thresholds ---------------------------------------------------------------------------------------
 
 
-def score_of(found: dict[str, float], score: str) -> float:
-    """What a threshold is held against."""
-    return found["delete"] if score == "delete" else found["unite"] + found["update"]
+@dataclass(frozen=True)
+class Scored:
+    """An example and what a model says of it."""
+
+    example: Example
+    allowed: tuple[str, ...]
+    """What the guards let become of the older one."""
+    scores: dict[str, float]
+
+    def label(self, settings) -> str:
+        """What these settings make of it."""
+        from cluster.consolidate.pairs import surest
+
+        return surest(self.allowed, self.scores, settings)
 
 
-def measure(model, examples: list[Example]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Limits:
+    """What thresholds have to keep to."""
+
+    max_wrong: float
+    """Share of the unlabelled keeps that each threshold may touch."""
+    delete: tuple[float, float]
+    """The least threshold, and the share of the labelled keeps that it leaves alone."""
+    unite: tuple[float, float]
+    """The same of unites."""
+
+
+def scored(model, examples: list[Example]) -> list[Scored]:
+    """Examples with the scores of a cluster.consolidate.pairs.PairScorer."""
+    return with_scores(examples, model.scores([(one.older, one.newer) for one in examples]))
+
+
+def with_scores(examples: list[Example], scores: list[dict[str, float]]) -> list[Scored]:
+    """Examples with scores that they were given."""
+    from cluster.consolidate.pairs import allowed
+
+    return [
+        Scored(one, allowed(one.older, one.newer), found) for one, found in zip(examples, scores, strict=True)
+    ]
+
+
+def choose_thresholds(tune: list[Scored], alike: list[Scored], limits: Limits) -> dict[str, float]:
+    """`min_delete` and `min_unite`: the least thresholds that keep to the limits, a little above the keeps
+    that they must leave alone. `alike` are pairs that look like keeps and that nobody has labelled."""
+
+    def keeps(examples: list[Scored], fate: str, num_spared: int) -> list[float]:
+        found = [one.scores[fate] for one in examples if one.example.label == "keep" and fate in one.allowed]
+        return sorted(found, reverse=True)[num_spared:]
+
+    chosen = {}
+    num_keeps = sum(one.example.label == "keep" for one in tune)
+    for fate in ("delete", "unite"):
+        least, min_kept = getattr(limits, fate)
+        # The tolerance is for 1 - 0.98.
+        labelled_keeps = keeps(tune, fate, int((1 - min_kept) * num_keeps + 1e-9))
+        others = keeps(alike, fate, int(limits.max_wrong * len(alike)))
+        wrong = max([*labelled_keeps[:1], *others[:1]], default=0.0)
+        chosen[f"min_{fate}"] = round(max(least, wrong + min(0.01, (1 - wrong) / 4)), 3)
+    return chosen
+
+
+def measure(examples: list[Scored], settings) -> dict[str, str]:
     """Label -> how many of how many are decided so; an update is done as a unite."""
     right: Counter = Counter()
     for one in examples:
-        made = model.label(one.older, one.newer)
-        right[one.label] += made == ("unite" if one.label == "update" else one.label)
-    total = Counter(one.label for one in examples)
+        wanted = one.example.label
+        right[wanted] += one.label(settings) == ("unite" if wanted == "update" else wanted)
+    total = Counter(one.example.label for one in examples)
     return {label: f"{right[label]} of {num}" for label, num in sorted(total.items())}
 
 
-def card(summary: dict) -> str:
+def log_loss(examples: list[Scored]) -> float:
+    """Mean of -ln of the probability given to what is right: a delete, or none."""
+    given = [
+        one.scores["delete"] if one.example.label == "delete" else 1 - one.scores["delete"]
+        for one in examples
+    ]
+    return sum(-math.log(max(one, 1e-4)) for one in given) / len(given)
+
+
+def card(decider: str, summary: dict) -> str:
     """README.md of the folder, as the training can write it; measurements elsewhere are added by hand."""
-    return render("train/pairs.md.j2", **summary)
+    return render(f"train/{decider}.md.j2", **summary)
 
 
 if __name__ == "__main__":

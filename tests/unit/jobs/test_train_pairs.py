@@ -4,9 +4,26 @@ import json
 
 import pytest
 
+from cluster.consolidate.crosspairs import SETTINGS_FILE, WEIGHTS_FILE, CrossSettings
 from cluster.consolidate.pairs import PairModel
+from cluster.models import sources
+from cluster.train import cross_pairs
+from cluster.train.settings import CrossRecipe
 from jobs.common.cli import UsageError
-from jobs.train.pairs import Example, PairsConfig, labelled, run, training_examples
+from jobs.train.pairs import (
+    CrossTraining,
+    Example,
+    Limits,
+    PairsConfig,
+    Scored,
+    best_of,
+    choose_thresholds,
+    is_over,
+    labelled,
+    run,
+    training_examples,
+)
+from tests.tiny import tiny_reader
 
 
 def write(path, lines: list[dict]) -> None:
@@ -86,3 +103,112 @@ def test_a_corpus_without_pairs_to_choose_thresholds_on_is_refused(corpus, tmp_p
     (corpus / "people" / "tune" / "y.jsonl").unlink()
     with pytest.raises(UsageError, match=r"--corpus .*people/tune"):
         run(PairsConfig(output=str(tmp_path / "model"), corpus=str(corpus)))
+
+
+# --- the cross-encoder ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_base(tmp_path, monkeypatch):
+    """A tiny random base in the place of the package's."""
+    tiny_reader(tmp_path / "base")
+    monkeypatch.setattr(sources, "model_folder", lambda source, revision: tmp_path / "base")
+
+
+def cross_config(corpus, tmp_path, **cross) -> PairsConfig:
+    recipe = {"num_epochs": 2, "rank": 2, "learning_rate": 1e-2} | cross
+    return PairsConfig(
+        decider="crosspairs",
+        output=str(tmp_path / "cross"),
+        corpus=str(corpus),
+        cross=CrossTraining(**recipe),
+    )
+
+
+def test_a_cross_training_leaves_its_best_epoch_every_epoch_and_a_card(corpus, tmp_path, small_base):
+    summary = run(cross_config(corpus, tmp_path))
+    output = tmp_path / "cross"
+    best = output / "epochs" / str(summary["epoch"])
+    for name in (SETTINGS_FILE, WEIGHTS_FILE):
+        assert (output / name).read_bytes() == (best / name).read_bytes()
+    assert sorted(path.parent.name for path in output.glob(f"epochs/*/{WEIGHTS_FILE}")) == ["1", "2"]
+    settings = CrossSettings.model_validate_json((output / SETTINGS_FILE).read_text())
+    assert settings.min_delete == summary["min_delete"] >= 0.5 and settings.wording_weight == 0.3
+    scores = [json.loads(line) for line in (best / "scores.jsonl").read_text().splitlines()]
+    assert [one["older"] for one in scores] == ["User has a hat."]
+    assert scores[0]["read"].keys() == scores[0]["worded"].keys() == {"delete", "unite"}
+    text = (output / "README.md").read_text()
+    assert "license: apache-2.0" in text and f"Epoch {summary['epoch']} of 2" in text
+
+
+def test_a_finished_cross_training_chooses_thresholds_anew_and_one_of_other_settings_is_refused(
+    corpus, tmp_path, small_base, monkeypatch
+):
+    first = run(cross_config(corpus, tmp_path))
+    monkeypatch.setattr(cross_pairs, "train_reader", lambda *_, **__: iter(()))
+    again = run(cross_config(corpus, tmp_path))
+    assert {**first, "seconds": 0} == {**again, "seconds": 0}
+    assert run(cross_config(corpus, tmp_path, least_delete=0.95))["min_delete"] >= 0.95
+    settings = json.loads((tmp_path / "cross" / SETTINGS_FILE).read_text())
+    assert settings["min_delete"] >= 0.95
+    with pytest.raises(UsageError, match="other pairs or settings"):
+        run(cross_config(corpus, tmp_path, num_epochs=5))
+
+
+def results(*epochs: tuple[int, float]) -> dict[int, dict]:
+    return {
+        number: {"num_deletes": {"mixed": num_deletes}, "tune_loss": loss}
+        for number, (num_deletes, loss) in enumerate(epochs, 1)
+    }
+
+
+def test_the_best_epoch_makes_most_deletes_and_then_gives_the_labels_most_probability():
+    assert best_of(results((20, 0.5), (26, 0.6), (26, 0.4), (25, 0.1))) == 3
+
+
+def test_a_training_ends_with_its_epochs_or_when_none_gets_better():
+    recipe = CrossRecipe(num_epochs=5, early_stopping=2)
+    assert not is_over({}, recipe)
+    assert not is_over(results((20, 0.5), (10, 0.6)), recipe)
+    assert is_over(results((20, 0.5), (10, 0.6), (10, 0.6)), recipe)
+    patient = CrossRecipe(num_epochs=5, early_stopping=None)
+    assert not is_over(results((20, 0.5), (10, 0.6), (10, 0.6)), patient)
+    assert is_over(results((10, 0.6), (20, 0.5)), CrossRecipe(num_epochs=2))
+
+
+# --- thresholds -----------------------------------------------------------------------------------------
+
+
+def given(label: str, *scores: float, allowed=("delete", "unite")) -> list[Scored]:
+    return [Scored(Example("a", "b", label), allowed, {"delete": one, "unite": 0.0}) for one in scores]
+
+
+def test_the_threshold_spares_as_many_labelled_keeps_as_it_must():
+    tune = [*given("keep", *(number / 100 for number in range(100))), *given("delete", 0.985)]
+    strict = choose_thresholds(tune, [], Limits(0.01, (0.5, 1.0), (0.8, 1.0)))["min_delete"]
+    lenient = choose_thresholds(tune, [], Limits(0.01, (0.5, 0.98), (0.8, 1.0)))["min_delete"]
+    touched = [sum(one.scores["delete"] >= limit for one in tune[:-1]) for limit in (strict, lenient)]
+    assert touched == [0, 2]
+
+
+def test_few_keeps_that_nobody_labelled_are_touched_and_no_threshold_is_below_its_least():
+    alike = given("keep", *(number / 200 for number in range(200)))
+    limit = choose_thresholds([], alike, Limits(0.02, (0.5, 1.0), (0.8, 1.0)))["min_delete"]
+    assert sum(one.scores["delete"] >= limit for one in alike) <= 4 and limit < 0.99
+    assert choose_thresholds([], [], Limits(0.02, (0.5, 1.0), (0.8, 1.0))) == {
+        "min_delete": 0.5,
+        "min_unite": 0.8,
+    }
+
+
+def test_keeps_that_the_guards_protect_anyway_raise_no_threshold():
+    tune = given("keep", 0.9, allowed=())
+    assert choose_thresholds(tune, [], Limits(0.01, (0.5, 1.0), (0.8, 1.0)))["min_delete"] == 0.5
+
+
+def test_keeps_that_nobody_labelled_are_known_as_such(corpus):
+    found = training_examples(corpus, PairsConfig(output="", corpus=str(corpus), other_share=0))
+    unsure = [(one.older, one.newer) for one in found if not one.is_sure]
+    assert ("User has a shed.", "User painted a shed.") in unsure
+    assert all(one.label == "keep" for one in found if not one.is_sure)
+    assert ("User wants a kiln.", "User bought a hat.") not in unsure
