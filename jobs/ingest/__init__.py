@@ -18,6 +18,7 @@ session is its last, and to write it.
 import collections
 import dataclasses
 import datetime as dt
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,9 @@ def run(config: IngestConfig) -> dict:
                 summary = _ingest(config, files, archive)
             finally:
                 remove_leftovers(archive)
+        except sqlite3.Error as error:
+            remedy = "see that the folder for temporary files has space, or name another in SQLITE_TMPDIR"
+            raise JobError(f"rows of the input cannot be kept: {error}; {remedy}") from error
         except OSError as error:
             remedy = "see that it can be written and has space, then run the same command again"
             raise JobError(f"archive={config.archive!r}: {error}; {remedy}") from error

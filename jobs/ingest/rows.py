@@ -31,7 +31,8 @@ class Rows:
         self._now = now
         # Without a name: a private database that goes when it is closed.
         self._db = sqlite3.connect("")
-        self._db.execute("CREATE TABLE rows (seq INTEGER PRIMARY KEY, key, time_s REAL, file, number, turns)")
+        columns = "seq INTEGER PRIMARY KEY, key, conversation, time_s REAL, file, number, turns"
+        self._db.execute(f"CREATE TABLE rows ({columns})")
         self._files: list[str] = []
 
     def __enter__(self) -> "Rows":
@@ -57,14 +58,15 @@ class Rows:
         if problem:
             return Rejection(shown, number, problem, as_raw(item), ITEM)
         try:
-            key = json.dumps([row.user_id, row.conversation_id, row.session_id])
+            key = json.dumps([row.user_id, row.session_id, row.conversation_id if row.by_silence else None])
+            conversation = json.dumps(row.conversation_id)
             turns = json.dumps(row.turns)
         except RecursionError:
             return Rejection(shown, number, "nested too deeply; flatten it at the source", as_raw(item), ITEM)
         if self._files[-1:] != [shown]:
             self._files.append(shown)
-        values = (key, time_s, len(self._files) - 1, number, turns)
-        self._db.execute("INSERT INTO rows (key, time_s, file, number, turns) VALUES (?, ?, ?, ?, ?)", values)
+        values = (key, conversation, time_s, len(self._files) - 1, number, turns)
+        self._db.execute("INSERT INTO rows VALUES (NULL, ?, ?, ?, ?, ?, ?)", values)
         return None
 
     def sessions(self) -> Iterator[tuple[str, int, object, dict | InvalidSession]]:
@@ -73,9 +75,10 @@ class Rows:
         query = "SELECT key, min(seq), max(seq), count(*), count(time_s), sum(length(turns)) FROM rows"
         keys = self._db.execute(f"{query} GROUP BY key ORDER BY min(seq)")
         for key, first, last, num_rows, num_timed, num_bytes in keys:
-            user_id, conversation_id, session_id = json.loads(key)
+            user_id, session_id, _ = json.loads(key)
+            file, number, turns, began_s, conversation = self._row(first)
+            conversation_id = json.loads(conversation)
             session = {"user_id": user_id, "conversation_id": conversation_id, "session_id": session_id}
-            file, number, turns, began_s = self._row(first)
             shown, order = self._files[file], "seq"
             if num_timed == num_rows:
                 # Newest first, rows of the same second are so too.
@@ -96,8 +99,8 @@ class Rows:
                 turns = _turns(rows)
                 yield shown, number, turns[0], session | {"turns": turns}
 
-    def _row(self, seq: int) -> tuple[int, int, str, float]:
-        query = "SELECT file, number, turns, time_s FROM rows WHERE seq = ?"
+    def _row(self, seq: int) -> tuple[int, int, str, float, str]:
+        query = "SELECT file, number, turns, time_s, conversation FROM rows WHERE seq = ?"
         return self._db.execute(query, (seq,)).fetchone()
 
 

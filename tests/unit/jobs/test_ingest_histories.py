@@ -7,6 +7,7 @@ import datetime as dt
 import gzip
 import json
 import re
+import sqlite3
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.common.cli import UsageError
+from jobs.common.cli import JobError, UsageError
 from jobs.common.items import ITEM, Rejection, read_items
 from jobs.ingest import AUTO, IngestConfig, read_files, run
 from jobs.ingest.files import find_files
@@ -317,7 +318,7 @@ def test_an_export_of_chatgpt_is_read_as_it_was_downloaded(tmp_path):
     config = {"input": [str(path)], "user_id": "ida", "archive": str(tmp_path / "archive")}
     summary = run(IngestConfig(**config))
     assert (summary["status"], summary["format"], summary["num_input_files"]) == ("done", "chatgpt-export", 2)
-    assert (summary["num_sessions"], summary["num_empty_chats"], summary["num_rejections"]) == (2, 1, 0)
+    assert (summary["num_sessions"], summary["num_empty_chats"], summary["num_rejections"]) == (2, 2, 0)
     again = run(IngestConfig(**config, format="chatgpt-export"))
     assert (again["ingest"], again["num_sessions"]) == (summary["ingest"], 0)
 
@@ -540,6 +541,12 @@ def test_rows_of_a_session_are_put_together_across_files(tmp_path):
     assert said(rows) == {"s": ["a", "b"], "t": ["x"]}
 
 
+def test_rows_of_a_session_of_which_some_name_no_conversation_are_one(tmp_path):
+    items = [row("a", conversation_id="c"), row("b"), row("c", conversation_id="c")]
+    (found,), _ = read([write(tmp_path / "a.jsonl", *items)], "message-rows")
+    assert (found["conversation_id"], said([found])) == ("c", {"s": ["a", "b", "c"]})
+
+
 def test_rows_are_put_in_order_by_their_times_where_all_have_one(tmp_path):
     mixed = [row("b", 1740816060), row("a", 1740816000), row("c", 1740816060)]
     newest_first = [row("f", 1740816060, "n"), row("e", 1740816060, "n"), row("d", 1740816000, "n")]
@@ -580,6 +587,16 @@ def test_the_share_of_bad_rows_is_one_of_turns(tmp_path):
     config = IngestConfig(input=[str(path)], archive=str(tmp_path / "archive"))
     summary = run(config)
     assert (summary["status"], summary["num_sessions"], summary["num_rejections"]) == ("done", 1, 1)
+
+
+def test_no_space_for_rows_is_an_error_with_a_remedy(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("jobs.ingest.rows.Rows.sessions", fail)
+    path = write(tmp_path / "a.jsonl", row("a"))
+    with pytest.raises(JobError, match="disk is full; see that the folder for temporary files has space"):
+        run(IngestConfig(input=[str(path)], archive=str(tmp_path / "archive")))
 
 
 def test_a_session_of_too_many_rows_is_rejected_and_no_other(tmp_path, monkeypatch):
