@@ -160,7 +160,8 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
             versions.add(*found[2:])
             progress.advance(1, shown)
     versions.compare_with(archive, older_files, name)
-    counts, reasons = collections.Counter(), []
+    counts: collections.Counter[str] = collections.Counter()
+    reasons: list[str] = []
     progress = Progress("ingest", "sessions compared", total=progress.done)
     with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, ingest) as rejections:
         for shown, found in read_files(files, format, config.user_id, now, config.names()):
@@ -207,8 +208,8 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
     summary = _summary(config, ingest, len(files), len(writer.files), counts)
     if num_seen:
         return summary
-    found = f"{counts['num_empty_chats']} empty chats" if counts["num_empty_chats"] else "nothing"
-    say(f"[ingest] the input is empty: {len(files)} files hold {found}")
+    held = f"{counts['num_empty_chats']} empty chats" if counts["num_empty_chats"] else "nothing"
+    say(f"[ingest] the input is empty: {len(files)} files hold {held}")
     return summary | {"is_empty": True}
 
 
@@ -366,6 +367,6 @@ def _manifest_entry(config: IngestConfig, files: list[InputFile], written: list[
 
 def _counts(counts: dict) -> dict:
     """Sessions are those written, new and changed ones; duplicates those that needed no writing."""
-    names = ("sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns")
-    names += ("empty_chats", "unknown_times", "mended_parts", "cut_files")
+    names = ["sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns"]
+    names += ["empty_chats", "unknown_times", "mended_parts", "cut_files"]
     return {f"num_{name}": counts.get(f"num_{name}", 0) for name in names}

@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from jobs.common.cli import JobError, UsageError, say
 from jobs.common.items import plain_name
@@ -139,7 +140,7 @@ def _input_files(path: Path, pattern: str, is_named: bool) -> list[InputFile]:
     ]
 
 
-def _members(file) -> list[str] | None:
+def _members(file: BinaryIO) -> list[str] | None:
     """The files in a zip file, None for what is none."""
     file.seek(0)
     if file.read(4) != b"PK\x03\x04":

@@ -35,6 +35,8 @@ class _Look:
     """How many of the items are one of a format."""
     num_items: int
     first: dict | None
+    fields: set[str]
+    """All that the items of a format have."""
     problem: str
     """Why the first thing that is no item cannot be read."""
 
@@ -69,11 +71,10 @@ def recognise(files: list[InputFile], columns: dict[str, str]) -> tuple[Format, 
     format = FORMATS[names[0]]
     num_items = sum(look.num_items for look in known)
     num_votes = sum(look.votes[format.name] for look in known)
-    first = known[0]
-    by = ", ".join(name for name in format.fields if first.first and name in first.first) or "its fields"
+    by = ", ".join(name for name in format.fields if any(name in look.fields for look in known))
     say(
-        f"[ingest] {_shown(known, format.name)}: of the first {num_items} items {num_votes} are each "
-        f"{format.what}, by {by}; --format reads them as something else"
+        f"[ingest] {_shown(known, format.name)}: {num_votes} of the first {num_items} items look like "
+        f"{format.what} (fields {by}); --format names another"
     )
     if others := [look.file.shown for look in looks if not look.votes and look.num_items]:
         more = ", ..." if len(others) > 3 else ""
@@ -99,18 +100,18 @@ def renamed(item: dict, columns: dict[str, str]) -> dict:
 
 
 def _look(file: InputFile, columns: dict[str, str]) -> _Look:
-    votes, first, problem, num_items = collections.Counter[str](), None, "", 0
+    votes, names, first, problem, num_items = collections.Counter[str](), set[str](), None, "", 0
     found = read_items(file.path, file.shown, member=file.member)
     for item in itertools.islice(found, NUM_LOOKED_AT):
         if isinstance(item, Rejection):
             problem = problem or item.reason
             continue
         fields, num_items = renamed(item[1], columns), num_items + 1
-        matching = [name for name, format in FORMATS.items() if format.matches(fields)]
-        if first is None or (matching and not votes):
-            first = fields
+        matching = [name for name, one in FORMATS.items() if one.matches(fields)]
+        first = first or fields
+        names |= fields.keys() if matching else set()
         votes.update(matching)
-    return _Look(file, votes, num_items, first, problem)
+    return _Look(file, votes, num_items, first, names, problem)
 
 
 def _shown(looks: list[_Look], name: str) -> str:

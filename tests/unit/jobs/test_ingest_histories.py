@@ -239,7 +239,7 @@ def test_a_history_is_recognised_as_its_own_format_and_as_no_other(format, capsy
     assert found.name == format
     said = capsys.readouterr().err
     assert f"{SAMPLES[format]}: taken for {format}" in said
-    assert f"are each {found.what}, by " in said
+    assert f"items look like {found.what} (fields " in said
 
 
 @pytest.mark.parametrize("format", FORMATS)
