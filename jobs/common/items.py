@@ -190,11 +190,7 @@ def _split(path: Path, member: str | None, is_lines: bool) -> Iterator[bytes | N
         if first.startswith(mark, offset):
             raise _ForeignFile(kind)
     if not is_lines and first.lstrip().startswith(b"{"):
-        for chunk in chunks:
-            if len(first) >= HEAD_BYTES:
-                chunks = itertools.chain([chunk], chunks)
-                break
-            first += chunk
+        first, chunks = _head(first, chunks)
         if wrapped := _wrapped_array(first):
             start, num_around = wrapped
             return _split_brackets(itertools.chain([first[start:]], chunks), True, num_around)
@@ -216,6 +212,22 @@ WRAPPERS = ("conversations", "data", "chats")
 
 ITEM_FIELDS = {"id", "uuid", "user_id", "session_id", "messages", "mapping", "chat_messages", "role", "from"}
 """An object that begins with one of these is an item, whatever else is in it."""
+
+
+def _head(first: bytes, chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """At least HEAD_BYTES of a file, or as much as it has, and the rest, which breaks off where it does."""
+    try:
+        while len(first) < HEAD_BYTES and (chunk := next(chunks, b"")):
+            first += chunk
+    except _CutFileError as cut:
+        return first, _breaking_off(cut)
+    return first, chunks
+
+
+def _breaking_off(cut: _CutFileError) -> Iterator[bytes]:
+    raise cut
+    yield b""
+
 
 _WHITE = re.compile(r"[ \t\r\n]*")
 

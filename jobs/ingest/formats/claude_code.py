@@ -14,7 +14,7 @@ from jobs.ingest.fields import archive_role, message_turns, named
 from jobs.ingest.format import Format, Origin, Row
 from schemas.archive import InvalidSession
 
-SKIPPED = ("isSidechain", "isMeta", "isCompactSummary", "isApiErrorMessage")
+SKIPPED = ("isSidechain", "isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "isApiErrorMessage")
 
 _REMINDER = re.compile(r"<system-reminder>.*?(?:</system-reminder>|\Z)", re.DOTALL)
 

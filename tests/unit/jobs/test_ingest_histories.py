@@ -391,6 +391,15 @@ def test_a_cut_zstandard_file_keeps_what_came_before(tmp_path):
     assert "rest of the file is lost" in rejections[-1].reason
 
 
+def test_cut_lines_in_a_file_that_is_not_called_lines_keep_what_came_before(tmp_path):
+    items = [json.loads(SAMPLES["messages"].read_text()) | {"session_id": f"s{n}"} for n in range(5000)]
+    data = gzip.compress(as_lines(items).encode())
+    (tmp_path / "a.json.gz").write_bytes(data[: len(data) // 2])
+    rows, rejections = read([tmp_path / "a.json.gz"], "messages")
+    assert len(rows) > 500
+    assert "rest of the file is lost" in rejections[-1].reason
+
+
 # --- recognition -----------------------------------------------------------------------------------------
 
 
