@@ -1,15 +1,22 @@
-"""Files of JSON items: splitting and parsing, plain or gzipped, in bounded memory.
+"""Files of JSON items: unpacking, splitting and parsing, in bounded memory.
 
-A file is a JSON array, JSON lines, or JSON objects one after the other. It is first split into items by
-their brackets alone, then each item is decoded and parsed for itself. So a bad item costs one item, which a
-streaming JSON parser cannot offer: it stops at the first error.
+A file is a JSON array, also one inside an object (`{"conversations": [...]}`), JSON lines, or JSON objects
+one after the other; in UTF-8 or UTF-16; plain, gzip, zstandard or a member of a zip file. It is first split
+into items by their brackets alone, then each item is decoded and parsed for itself. So a bad item costs one
+item, which a streaming JSON parser cannot offer: it stops at the first error. The rows of a Parquet file are
+items too.
 """
 
+import codecs
+import contextlib
 import dataclasses
+import datetime as dt
 import gzip
+import io
 import itertools
 import json
 import re
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,15 +56,13 @@ class Rejection:
 
 FOREIGN_FILES = (
     (0, b"PK\x03\x04", "a zip file: unpack it and give the JSON files in it"),
-    (0, b"PAR1", "a Parquet file: give the JSON that it was made of"),
+    (0, b"PAR1", "a Parquet file in another file: unpack it"),
+    (0, b"ARROW1", "an Arrow file: write its table as Parquet"),
     (0, b"SQLite format 3", "a SQLite database: export its conversations as JSON"),
     (0, b"%PDF", "a PDF: give the conversations as JSON"),
     (0, b"BZh", "a bzip2 file: unpack it"),
     (0, b"\xfd7zXZ", "an xz file: unpack it"),
-    (0, b"\x28\xb5\x2f\xfd", "a zstandard file: unpack it"),
     (0, b"7z\xbc\xaf", "a 7z file: unpack it"),
-    (0, b"\xff\xfe", "UTF-16 text: save it as UTF-8"),
-    (0, b"\xfe\xff", "UTF-16 text: save it as UTF-8"),
     (0, b"<!DOCTYPE", "HTML: give the JSON of the same export"),
     (0, b"<html", "HTML: give the JSON of the same export"),
     (0, b"<?xml", "XML: give the conversations as JSON"),
@@ -78,16 +83,22 @@ class _CutFileError(Exception):
         self.raw = raw
 
 
-def read_items(path: Path, shown: str, *, trust_name: bool = True) -> Iterator[tuple[int, dict] | Rejection]:
+def read_items(
+    path: Path, shown: str, *, member: str | None = None, trust_name: bool = True
+) -> Iterator[tuple[int, dict] | Rejection]:
     """Yield (number, object) for each JSON object of the file, a Rejection for anything that is not one.
 
-    `shown` is what rejections name the file. `trust_name`: a file that is called JSON lines is split at line
-    breaks whatever it begins with, so that a first line that is damaged costs that line.
+    `shown` is what rejections name the file, `member` the file to read of a zip file. `trust_name`: a file
+    that is called JSON lines is split at line breaks whatever it begins with, so that a first line that is
+    damaged costs that line.
     """
-    is_lines = trust_name and path.name.removesuffix(".gz").endswith(LINES_SUFFIXES)
+    if member is None and _is_parquet(path):
+        yield from _table_rows(path, shown)
+        return
+    is_lines = trust_name and plain_name(member or path.name).endswith(LINES_SUFFIXES)
     number = 0
     try:
-        for number, data in enumerate(_split(path, is_lines), start=1):
+        for number, data in enumerate(_split(path, member, is_lines), start=1):
             if data is None:
                 reason = f"longer than {MAX_ITEM_BYTES >> 20} MiB; split it at the source"
                 yield Rejection(shown, number, reason, "", ITEM)
@@ -101,6 +112,11 @@ def read_items(path: Path, shown: str, *, trust_name: bool = True) -> Iterator[t
     except _CutFileError as cut:
         raw = cut.raw[: 4 * RAW_CHARS].decode(errors="backslashreplace")[:RAW_CHARS]
         yield Rejection(shown, number + 1, f"rest of the file is lost: {cut}", raw, REST_OF_FILE)
+
+
+def plain_name(name: str) -> str:
+    """The name of a file without the ending that says how it is packed."""
+    return re.sub(r"\.(?:gz|zst|zstd)$", "", name)
 
 
 def read_all_items(path: str, option: str) -> Iterator[dict]:
@@ -166,13 +182,18 @@ def as_raw(value: object) -> str:
     return text[:RAW_CHARS]
 
 
-def _split(path: Path, is_lines: bool) -> Iterator[bytes | None]:
+def _split(path: Path, member: str | None, is_lines: bool) -> Iterator[bytes | None]:
     """The items as bytes, None for one over MAX_ITEM_BYTES. Raises _CutFileError where they break off."""
-    chunks = _chunks(path)
+    chunks = _chunks(path, member)
     first = next(chunks, b"").removeprefix(b"\xef\xbb\xbf")
     for offset, mark, kind in FOREIGN_FILES:
         if first.startswith(mark, offset):
             raise _ForeignFile(kind)
+    if not is_lines and first.lstrip().startswith(b"{"):
+        first, chunks = _head(first, chunks)
+        if wrapped := _wrapped_array(first):
+            start, num_around = wrapped
+            return _split_brackets(itertools.chain([first[start:]], chunks), True, num_around)
     chunks = itertools.chain([first], chunks)
     start = first.lstrip()
     first_line, newline, _ = start.partition(b"\n")
@@ -183,17 +204,181 @@ def _split(path: Path, is_lines: bool) -> Iterator[bytes | None]:
     return _split_lines(chunks)
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+HEAD_BYTES = 1 << 20
+"""How much of a file is looked at to see whether its items stand in an object."""
+
+WRAPPERS = ("conversations", "data", "chats")
+"""Fields of an object that is no item, but holds an array of them. That of `chats` may be `chats.list`."""
+
+ITEM_FIELDS = {"id", "uuid", "user_id", "session_id", "messages", "mapping", "chat_messages", "role", "from"}
+"""An object that begins with one of these is an item, whatever else is in it."""
+
+
+def _head(first: bytes, chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """At least HEAD_BYTES of a file, or as much as it has, and the rest, which breaks off where it does."""
+    try:
+        while len(first) < HEAD_BYTES and (chunk := next(chunks, b"")):
+            first += chunk
+    except _CutFileError as cut:
+        return first, _breaking_off(cut)
+    return first, chunks
+
+
+def _breaking_off(cut: _CutFileError) -> Iterator[bytes]:
+    raise cut
+    yield b""
+
+
+_WHITE = re.compile(r"[ \t\r\n]*")
+
+
+def _wrapped_array(head: bytes) -> tuple[int, int] | None:
+    """Where the array of items begins in an object, and how many objects are around it; None where the object
+    is an item itself."""
+    text = head.decode("latin-1")  # of as many characters as bytes
+    decoder, pos, num_around, name = json.JSONDecoder(), 0, 0, ""
+
+    def skip(mark: str) -> int:
+        at = _WHITE.match(text, pos).end()
+        if text[at : at + 1] != mark:
+            raise ValueError
+        return at + 1
+
+    try:
+        while True:
+            pos = skip(",") if name else skip("{")
+            num_around += not name
+            pos = skip('"') - 1
+            name, pos = decoder.raw_decode(text, pos)
+            if name in ITEM_FIELDS:
+                return None
+            pos = skip(":")
+            pos = _WHITE.match(text, pos).end()
+            is_wrapper = name in WRAPPERS or (num_around == 2 and name == "list")
+            if is_wrapper and text[pos] == "[":
+                return (pos, num_around) if _holds_items(name, text, pos + 1, decoder) else None
+            if name == "chats" and text[pos] == "{" and num_around == 1:
+                name = ""  # and on inside
+            else:
+                _, pos = decoder.raw_decode(text, pos)
+    except (ValueError, IndexError, RecursionError):
+        return None
+
+
+def _holds_items(name: str, text: str, pos: int, decoder: json.JSONDecoder) -> bool:
+    """Whether the array that begins at `pos` has items, and not the turns of one conversation."""
+    pos = _WHITE.match(text, pos).end()
+    if text[pos] != "{":
+        return False
+    try:
+        first, _ = decoder.raw_decode(text, pos)
+    except ValueError:
+        return True  # longer than the head: no turn
+    is_turn = first.keys() & {"from", "role"} and first.keys() & {"value", "content"}
+    return name != "conversations" or not is_turn
+
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+ZSTD_CHUNK_BYTES = 1 << 16
+"""What is read at once of a zstandard file: of a damaged one, the last part that is lost with the damage."""
+
+
+def _chunks(path: Path, member: str | None) -> Iterator[bytes]:
+    """What a file holds once it is unpacked, as UTF-8."""
+    damage = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, KeyError)
+    try:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(path, "rb"))
+            if member is not None:
+                file = stack.enter_context(stack.enter_context(zipfile.ZipFile(file)).open(member))
+            yield from _as_utf8(_unpacked(file, member or path.name))
+    except damage as error:
+        raise _CutFileError(f"{error}; copy the file anew") from None
+
+
+def _unpacked(file: io.BufferedReader | zipfile.ZipExtFile, name: str) -> Iterator[bytes]:
+    mark = file.peek(4)[:4]
+    if mark.startswith(GZIP) or name.endswith(".gz"):
+        # read1 hands out what was unpacked before the damage; read would lose it to the exception.
+        read, num_bytes = gzip.GzipFile(fileobj=file).read1, CHUNK_BYTES
+    elif mark == ZSTD or name.endswith((".zst", ".zstd")):
+        import pyarrow as pa
+
+        unpacked = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+        read, num_bytes = unpacked.read, min(ZSTD_CHUNK_BYTES, CHUNK_BYTES)
+    else:
+        read, num_bytes = file.read1, CHUNK_BYTES
+    while chunk := read(num_bytes):
+        yield chunk
+
+
+def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    first = next(chunks, b"")
+    chunks = itertools.chain([first], chunks)
+    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode()
+    yield decoder.decode(b"", final=True).encode()
+
+
+def _is_parquet(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
-            is_gzip = file.read(2) == b"\x1f\x8b" or path.suffix == ".gz"
-            file.seek(0)
-            # read1 hands out what was unpacked before the damage; read would lose it to the exception.
-            reader = gzip.GzipFile(fileobj=file) if is_gzip else file
-            while chunk := reader.read1(CHUNK_BYTES):
-                yield chunk
-    except (OSError, EOFError, zlib.error) as error:
-        raise _CutFileError(f"{error}; copy the file anew") from None
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def _table_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
+    """Rows of a Parquet file as items, numbered from 1. Nothing is unpacked before its size is known."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from cluster.backfill.archive import MAX_ROW_BYTES, row_bytes, unpacked
+
+    first, damage = 1, (pa.ArrowException, OSError, ValueError)
+    try:
+        with pa.OSFile(str(path)) as source:
+            metadata = pq.read_metadata(source)
+            names = metadata.schema.to_arrow_schema().names
+            for group in range(metadata.num_row_groups):
+                number = first
+                try:
+                    for table in unpacked(source, metadata, group, names):
+                        for index, num_bytes in enumerate(row_bytes(table).tolist()):
+                            if num_bytes > MAX_ROW_BYTES:
+                                size = f"{num_bytes >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}"
+                                yield Rejection(shown, number, f"{size}; split it at the source", "", ITEM)
+                            else:
+                                yield _table_row(table.slice(index, 1), shown, number)
+                            number += 1
+                except damage as error:
+                    reason = f"row group {group} is lost from here: {error}"
+                    yield Rejection(shown, number, reason, "", REST_OF_FILE)
+                first += metadata.row_group(group).num_rows
+    except damage as error:
+        yield Rejection(shown, first, f"rest of the file is lost: {error}", "", REST_OF_FILE)
+
+
+def _table_row(row: "pa.Table", shown: str, number: int) -> tuple[int, dict] | Rejection:  # noqa: F821
+    try:
+        return number, _plain(row.to_pylist()[0])
+    except Exception as error:  # no UTF-8, a time outside the years 1 to 9999, an unknown time zone, ...
+        reason = f"row cannot be read ({type(error).__name__}: {error}); write it anew"
+        return Rejection(shown, number, reason, "", ITEM)
+
+
+def _plain(value: object) -> object:
+    """A value of a table as JSON has it: times in ISO 8601."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.isoformat() if isinstance(value, dt.date) else value
 
 
 class _Item:
@@ -234,10 +419,13 @@ _OUTSIDE = re.compile(rb'["\[\]{},]')
 _INSIDE = re.compile(rb'["\\]')
 
 
-def _split_brackets(chunks: Iterator[bytes], is_array: bool) -> Iterator[bytes | None]:
-    """Split an array's items, or objects that follow each other, by brackets, commas and quotes only."""
+def _split_brackets(chunks: Iterator[bytes], is_array: bool, num_around: int = 0) -> Iterator[bytes | None]:
+    """Split an array's items, or objects that follow each other, by brackets, commas and quotes only.
+
+    `num_around`: objects around the array. What follows in them is no item and is left out.
+    """
     item = _Item()
-    depth, pos, is_string, is_over = 0, 0, False, False
+    depth, pos, is_string, is_over, is_behind = 0, 0, False, False, False
     try:
         for chunk in chunks:
             start = 0
@@ -247,6 +435,9 @@ def _split_brackets(chunks: Iterator[bytes], is_array: bool) -> Iterator[bytes |
                     is_string = not is_string
                 elif mark == b"\\":
                     pos += 1  # the escaped character, which may be the first of the next chunk
+                elif is_behind:
+                    num_around += (mark in b"[{") - (mark in b"]}")
+                    is_over, start = num_around == 0, pos
                 elif mark in b"[{":
                     depth += 1
                     if is_array and depth == 1:
@@ -256,7 +447,7 @@ def _split_brackets(chunks: Iterator[bytes], is_array: bool) -> Iterator[bytes |
                 elif mark in b"]}":
                     depth = max(depth - 1, 0)
                     if depth == 0:
-                        is_over = is_array
+                        is_over, is_behind = is_array and not num_around, num_around > 0
                         item.add(chunk[start : match.start() if is_array else pos])
                         yield item.take()
                         start = pos
@@ -264,7 +455,8 @@ def _split_brackets(chunks: Iterator[bytes], is_array: bool) -> Iterator[bytes |
                     item.add(chunk[start : match.start()])
                     yield item.take()
                     start = pos
-            item.add(chunk[start:])
+            if is_over or not is_behind:
+                item.add(chunk[start:])
             pos = max(pos - len(chunk), 0)
             if is_over and item.data.strip():
                 raise _CutFileError("text after the end of the array; remove it")

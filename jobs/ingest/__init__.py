@@ -1,6 +1,7 @@
 """Turn conversation exports into a Parquet archive.
 
-    python -m jobs.ingest --format messages --input day1.jsonl.gz exports/ --archive archive/
+    python -m jobs.ingest --input day1.jsonl.gz exports/ --archive archive/
+    python -m jobs.ingest --format chatgpt-export --input export.zip --user-id me --archive archive/
 
 DIR receives `NUMBER-FORMAT-DIGEST-PART.parquet` (ARCHIVE_SCHEMA), what could not be used with its reason in
 `_rejections/FORMAT-DIGEST.jsonl`, and a record of every ingest in `_ingest.json`, written last. DIGEST is
@@ -17,10 +18,11 @@ session is its last, and to write it.
 import collections
 import dataclasses
 import datetime as dt
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import filelock
 from pydantic import Field, ValidationInfo, field_validator
@@ -28,9 +30,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from cluster.runtime import Progress
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
-from jobs.ingest import beam, chatgpt, locomo, longmemeval, messages, realtalk, sharegpt
 from jobs.ingest.files import InputFile, digest_of, find_files
-from jobs.ingest.foreign import hint
+from jobs.ingest.format import Format, Origin, Row
+from jobs.ingest.formats import FORMATS
 from jobs.ingest.mending import EmptyChat, mended
 from jobs.ingest.output import (
     MANIFEST,
@@ -42,39 +44,39 @@ from jobs.ingest.output import (
     read_manifest,
     remove_leftovers,
 )
+from jobs.ingest.recognise import hint, recognise, renamed
+from jobs.ingest.rows import Rows
 from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
 from schemas.archive import EMPTY_CHAT, EMPTY_TURN, UNKNOWN_TIME, InvalidSession
 
-READERS = {
-    "messages": messages.read_sessions,
-    "sharegpt": sharegpt.read_sessions,
-    "chatgpt-export": chatgpt.read_sessions,
-    "longmemeval": longmemeval.read_sessions,
-    "locomo": locomo.read_sessions,
-    "beam": beam.read_sessions,
-    "realtalk": realtalk.read_sessions,
-}
-"""format -> function from one item and the default user to (source, session or its InvalidSession) pairs."""
+AUTO = "auto"
+
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[AUTO, *FORMATS]
 
 NUM_REASONS = 3
 """Reasons that are shown when a job fails on rejections."""
 
-FORMATS_WITHOUT_USERS = ("sharegpt", "chatgpt-export", "beam")
-
 
 class IngestConfig(JobConfig):
-    format: Literal["messages", "sharegpt", "chatgpt-export", "longmemeval", "locomo", "beam", "realtalk"]
-    """What the input is: chat messages as JSON lines, ShareGPT, the conversations.json of a ChatGPT export,
-    LongMemEval questions, LoCoMo samples, the chat.json of a BEAM conversation or a REALTALK chat."""
+    format: FormatName = AUTO
+    """What the input is: `auto` tells it by the fields of its first items. jobs/README.md has a table of what
+    each format keeps."""
 
     input: list[str] = Field(min_length=1)
-    """Files, plain or gzipped, or folders of them (.json, .jsonl, .ndjson, each also with .gz)."""
+    """Files, or folders and zip files of them (.json, .jsonl, .ndjson), plain, gzip or zstandard. A Parquet
+    file is given by its name."""
 
     archive: str = Field(min_length=1)
     """Folder of the archive. Made where it is missing, added to where it exists."""
 
     user_id: str | None = None
-    """User of the sessions that name none. Needed for sharegpt, chatgpt-export and beam."""
+    """User of the sessions that name none. Needed for formats that name no users, as most exports do."""
+
+    columns: list[str] = Field(default=[])
+    """What fields of the items are called that have other names, as OURS=THEIRS: user_id=uid content=text."""
 
     max_rejected_fraction: float = Field(default=0.05, ge=0, le=1)
     """The job fails and publishes nothing when more than this part of the sessions was rejected."""
@@ -84,9 +86,23 @@ class IngestConfig(JobConfig):
     def _check_user_id(cls, user_id: str | None, info: ValidationInfo) -> str | None:
         if user_id is not None and not user_id.strip():
             raise ValueError("must not be blank; name the user whose conversations these are")
-        if user_id is None and info.data.get("format") in FORMATS_WITHOUT_USERS:
-            raise ValueError(f"{info.data['format']} files name no user; name theirs with --user-id")
+        format = FORMATS.get(info.data.get("format", ""))
+        if user_id is None and format and not format.names_users:
+            raise ValueError(f"{format.name} files name no user; name theirs with --user-id")
         return user_id
+
+    @field_validator("columns")
+    @classmethod
+    def _check_columns(cls, columns: list[str]) -> list[str]:
+        for column in columns:
+            ours, _, theirs = column.partition("=")
+            if not ours or not theirs:
+                raise ValueError(f"{column!r}: must be OURS=THEIRS, such as user_id=uid")
+        return columns
+
+    def names(self) -> dict[str, str]:
+        """Our name of a field -> theirs."""
+        return dict(column.split("=", 1) for column in self.columns)
 
 
 def run(config: IngestConfig) -> dict:
@@ -99,6 +115,11 @@ def run(config: IngestConfig) -> dict:
     if "://" in config.archive:
         raise UsageError(f"archive={config.archive!r}: is written to a folder; name one, and copy it there")
     files = find_files(config.input, config.format)
+    if config.format == AUTO:
+        format, files = recognise(files, config.names())
+        if config.user_id is None and not format.names_users:
+            raise UsageError(f"user_id=None: {format.name} files name no user; name theirs with --user-id")
+        config = config.model_copy(update={"format": format.name})
     archive = Path(config.archive)
     try:
         archive.mkdir(parents=True, exist_ok=True)
@@ -114,6 +135,9 @@ def run(config: IngestConfig) -> dict:
                 summary = _ingest(config, files, archive)
             finally:
                 remove_leftovers(archive)
+        except sqlite3.Error as error:
+            remedy = "see that the folder for temporary files has space, or name another in SQLITE_TMPDIR"
+            raise JobError(f"rows of the input cannot be kept: {error}; {remedy}") from error
         except OSError as error:
             remedy = "see that it can be written and has space, then run the same command again"
             raise JobError(f"archive={config.archive!r}: {error}; {remedy}") from error
@@ -121,7 +145,8 @@ def run(config: IngestConfig) -> dict:
 
 
 def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict:
-    ingest = f"{config.format}-{digest_of(files, config.user_id)}"
+    format = FORMATS[config.format]
+    ingest = f"{format.name}-{digest_of(files, config.user_id, config.names())}"
     manifest = read_manifest(archive)
     if ingest in manifest["ingests"]:
         return _repeat(config, ingest, len(files), archive, manifest["ingests"][ingest])
@@ -130,46 +155,47 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
     # One now for both readings of the input, which must see the same.
     now = dt.datetime.now(dt.UTC)
     progress = Progress("ingest", "sessions read")
-    for file in files:
-        for found in read_file(file, config.format, config.user_id, now):
-            if not isinstance(found, Rejection):
-                versions.add(*found[2:])
-                progress.advance(1, file.shown)
+    for shown, found in read_files(files, format, config.user_id, now, config.names()):
+        if not isinstance(found, Rejection):
+            versions.add(*found[2:])
+            progress.advance(1, shown)
     versions.compare_with(archive, older_files, name)
-    counts, reasons = collections.Counter(), []
+    counts: collections.Counter[str] = collections.Counter()
+    reasons: list[str] = []
     progress = Progress("ingest", "sessions compared", total=progress.done)
     with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, ingest) as rejections:
+        for shown, found in read_files(files, format, config.user_id, now, config.names()):
+            if isinstance(found, Rejection):
+                _count_rejection(found, counts)
+                _keep_first(found, reasons)
+                rejections.add(found)
+                continue
+            number, source, session, _ = found
+            counts["num_seen"] += len(session["turns"]) if format.is_rows else 1
+            verdict = versions.judge(session)
+            if verdict == CONFLICT:
+                counts["num_rejections"] += 1
+                rejection = _conflict(shown, number, source, session)
+                _keep_first(rejection, reasons)
+                rejections.add(rejection)
+            elif verdict == DUPLICATE:
+                counts["num_duplicates"] += 1
+            else:
+                writer.add(session)
+                counts["num_sessions"] += 1
+                counts["num_sessions_changed"] += verdict == CHANGED
+                counts["num_turns"] += len(session["turns"])
+            progress.advance(1, shown)
         for file in files:
-            for found in read_file(file, config.format, config.user_id, now):
-                if isinstance(found, Rejection):
-                    _count_rejection(found, counts)
-                    _keep_first(found, reasons)
-                    rejections.add(found)
-                    continue
-                number, source, session, _ = found
-                verdict = versions.judge(session)
-                if verdict == CONFLICT:
-                    counts["num_rejections"] += 1
-                    rejection = _conflict(file, number, source, session)
-                    _keep_first(rejection, reasons)
-                    rejections.add(rejection)
-                elif verdict == DUPLICATE:
-                    counts["num_duplicates"] += 1
-                else:
-                    writer.add(session)
-                    counts["num_sessions"] += 1
-                    counts["num_sessions_changed"] += verdict == CHANGED
-                    counts["num_turns"] += len(session["turns"])
-                progress.advance(1, file.shown)
             file.check_unchanged()
     rejections.publish()
-    num_seen = counts["num_sessions"] + counts["num_duplicates"] + counts["num_rejections"]
+    num_seen = counts["num_seen"]
     rejected_fraction = counts["num_rejections"] / num_seen if num_seen else 0.0
     if rejected_fraction > config.max_rejected_fraction:
         error = (
             f"max_rejected_fraction={config.max_rejected_fraction}: {counts['num_rejections']} of {num_seen} "
-            f"sessions were rejected; nothing was published; read {rejections.path}, then mend the input or "
-            "raise the limit"
+            f"{'turns' if format.is_rows else 'sessions'} were rejected; nothing was published; read "
+            f"{rejections.path}, then mend the input or raise the limit"
         )
         say(f"error: {error}")
         for reason in reasons:
@@ -182,8 +208,8 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
     summary = _summary(config, ingest, len(files), len(writer.files), counts)
     if num_seen:
         return summary
-    found = f"{counts['num_empty_chats']} empty chats" if counts["num_empty_chats"] else "nothing"
-    say(f"[ingest] the input is empty: {len(files)} files hold {found}")
+    held = f"{counts['num_empty_chats']} empty chats" if counts["num_empty_chats"] else "nothing"
+    say(f"[ingest] the input is empty: {len(files)} files hold {held}")
     return summary | {"is_empty": True}
 
 
@@ -198,13 +224,13 @@ def _noted(counts: dict) -> str:
     return ", ".join(f"{counts[name]} {said}" for name, said in words.items() if counts[name])
 
 
-def _conflict(file: InputFile, number: int, source: object, session: dict) -> Rejection:
+def _conflict(shown: str, number: int, source: object, session: dict) -> Rejection:
     reason = (
         f"session_id={session['session_id']!r}: user {session['user_id']!r} has it twice in this input, and "
         "neither continues the other, nor is newer by its times; rename one, or ingest them one after the "
         "other: the last counts"
     )
-    return Rejection(file.shown, number, reason, as_raw(source), ITEM)
+    return Rejection(shown, number, reason, as_raw(source), ITEM)
 
 
 def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, entry: dict) -> dict:
@@ -230,18 +256,37 @@ def read_file(
     `number` is the line or item that the session stands in, `source` the part of it that the session is;
     `updated_s` is when it was last written to by its own times.
     """
-    read_sessions, now = READERS[format], now or dt.datetime.now(dt.UTC)
-    for item in read_items(file.path, file.shown):
-        if isinstance(item, Rejection):
-            yield item
-            continue
-        number, value = item
-        try:
-            for source, session in read_sessions(value, user_id):
-                for found in _checked(file.shown, number, source, session, now):
-                    yield _named(found, value, format)
-        except InvalidSession as error:
-            yield _named(Rejection(file.shown, number, str(error), as_raw(value), ITEM), value, format)
+    for _, found in read_files([file], FORMATS[format], user_id, now or dt.datetime.now(dt.UTC), {}):
+        yield found
+
+
+def read_files(
+    files: list[InputFile], format: Format, user_id: str | None, now: dt.datetime, columns: dict[str, str]
+) -> Iterator[tuple[str, tuple[int, object, dict, float | None] | Rejection]]:
+    """(file as it is shown, what `read_file` yields of it). Sessions whose turns stand in rows come last,
+    when all rows have been seen."""
+    with Rows(now) as rows:
+        for file in files:
+            for item in read_items(file.path, file.shown, member=file.member):
+                if isinstance(item, Rejection):
+                    yield file.shown, item
+                    continue
+                number, value = item[0], renamed(item[1], columns)
+                try:
+                    for part in format.read(value, Origin(user_id, file.place)):
+                        if isinstance(part, Row):
+                            bad = rows.add(file.shown, number, part, value)
+                            found = iter([bad] if bad else [])
+                        else:
+                            found = _checked(file.shown, number, *part, now)
+                        for one in found:
+                            yield file.shown, _named(one, value, format.name)
+                except InvalidSession as error:
+                    rejection = Rejection(file.shown, number, str(error), as_raw(value), ITEM)
+                    yield file.shown, _named(rejection, value, format.name)
+        for shown, number, source, session in rows.sessions():
+            for one in _checked(shown, number, source, session, now):
+                yield shown, one
 
 
 def _named(found: tuple | Rejection, item: dict, format: str) -> tuple | Rejection:
@@ -291,6 +336,7 @@ def _count_rejection(rejection: Rejection, counts: collections.Counter) -> None:
         counts[names.get(rejection.noted, "num_mended_parts")] += 1
         return
     counts["num_rejections"] += 1
+    counts["num_seen"] += 1
     if rejection.kind == REST_OF_FILE:
         counts["num_cut_files"] += 1
         from cluster.backfill.redact import redact
@@ -321,6 +367,6 @@ def _manifest_entry(config: IngestConfig, files: list[InputFile], written: list[
 
 def _counts(counts: dict) -> dict:
     """Sessions are those written, new and changed ones; duplicates those that needed no writing."""
-    names = ("sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns")
-    names += ("empty_chats", "unknown_times", "mended_parts", "cut_files")
+    names = ["sessions", "sessions_changed", "turns", "rejections", "duplicates", "empty_turns"]
+    names += ["empty_chats", "unknown_times", "mended_parts", "cut_files"]
     return {f"num_{name}": counts.get(f"num_{name}", 0) for name in names}

@@ -181,7 +181,8 @@ def test_any_bytes_give_items_or_rejections(tmp_path, data):
         (tmp_path / name).write_bytes(data)
         items, rejections = read(tmp_path / name)
         assert all(isinstance(item, dict) for _, item in items)
-        assert items or rejections or not data.strip(b"[], \t\r\n\v\f") or data == b"\xef\xbb\xbf"
+        marks = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+        assert items or rejections or not data.strip(b"[], \t\r\n\v\f\0") or data.startswith(marks)
 
 
 @given(values=st.lists(st.dictionaries(st.text(max_size=4), st.text() | st.lists(st.text())), max_size=5))
@@ -249,9 +250,8 @@ def test_input_that_changes_meanwhile_is_an_error(tmp_path):
 
 FOREIGN = {
     "zip": (b"PK\x03\x04\x14\x00rest", "a zip file: unpack it"),
-    "parquet": (b"PAR1\x15\x04", "a Parquet file"),
+    "arrow": (b"ARROW1\x00\x00", "an Arrow file: write its table as Parquet"),
     "sqlite": (b"SQLite format 3\x00", "a SQLite database"),
-    "utf-16": ("\ufeff[{}]".encode("utf-16-le"), "UTF-16 text: save it as UTF-8"),
     "html": (b"<!DOCTYPE html><html>", "HTML: give the JSON"),
     "tar": (b"conversations.json".ljust(257, b"\0") + b"ustar\x0000", "a tar file: unpack it"),
 }

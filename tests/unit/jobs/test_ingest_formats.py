@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.common.items import NOTE, Rejection
-from jobs.ingest import READERS, read_file
+from jobs.ingest import read_file
 from jobs.ingest.files import find_files
 from schemas.archive import check_session
 
@@ -297,7 +297,7 @@ NESTED = {
 }
 
 
-@given(data=st.data(), format=st.sampled_from(sorted(READERS)))
+@given(data=st.data(), format=st.sampled_from(sorted(FIELDS)))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_gives_good_rows_or_rejections(tmp_path, data, format):
     value = JSON | NESTED[format] | st.lists(NESTED[format], min_size=1, max_size=2)
@@ -307,7 +307,7 @@ def test_any_json_gives_good_rows_or_rejections(tmp_path, data, format):
     assert all(rejection.reason and len(rejection.raw) <= 2000 for rejection in rejections)
 
 
-@pytest.mark.parametrize("format", sorted(READERS))
+@pytest.mark.parametrize("format", sorted(FIELDS))
 def test_deep_nesting_costs_one_item(tmp_path, format):
     """Values that json just about parses must not break what shows or hashes them later."""
     path = tmp_path / "input.jsonl"

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.common.items import ITEM
-from jobs.ingest import READERS, read_file
+from jobs.ingest import read_file
 from jobs.ingest.files import find_files
 from schemas.archive import MAX_TURN_CHARS, check_session
 from tests.unit.jobs.test_ingest_formats import (
+    FIELDS,
     JSON,
     conversation,
     message_item,
@@ -86,7 +87,7 @@ def damaged(item: dict, draw) -> dict:
     return item
 
 
-@given(data=st.data(), format=st.sampled_from(sorted(READERS)))
+@given(data=st.data(), format=st.sampled_from(sorted(FIELDS)))
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_to_one_item_costs_no_other(tmp_path, data, format):
     first, second, third = items(format)

@@ -8,13 +8,14 @@ import datetime as dt
 from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, archive_turns
+from jobs.ingest.format import Format, Origin
 from jobs.ingest.times import first_time
 from schemas.archive import InvalidSession
 
 LISTS = ("haystack_session_ids", "haystack_dates", "haystack_sessions")
 
 
-def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict | InvalidSession]]:
+def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict | InvalidSession]]:
     """The sessions of one question, oldest first. Raises InvalidSession for a question that is none."""
     for name in LISTS:
         if not isinstance(item.get(name), list):
@@ -70,3 +71,13 @@ def _time(date: object) -> dt.datetime:
     """For the order; a session without a date comes last."""
     time, _ = first_time({"date": date}, ("date",), dt.datetime.now(dt.UTC))
     return time or dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+FORMAT = Format(
+    name="longmemeval",
+    what="a question of LongMemEval",
+    fields=("question_id", "haystack_sessions"),
+    matches=lambda item: "haystack_sessions" in item,
+    read=read_sessions,
+    names_users=True,
+)

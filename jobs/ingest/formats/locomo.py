@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 from jobs.common.dialogues import SESSION, with_caption
 from jobs.ingest.fields import archive_id, archive_turns
+from jobs.ingest.format import Format, Origin, holds
 from schemas.archive import InvalidSession
 
 
-def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict | InvalidSession]]:
+def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict | InvalidSession]]:
     """The sessions of one sample, in their order. Raises InvalidSession for a sample that is none."""
     conversation = item.get("conversation")
     if not isinstance(conversation, dict):
@@ -52,3 +53,13 @@ def _archive_turn(speakers: list[str], index: int, turn: dict) -> dict:
     if "text" in turn or caption:
         result["content"] = with_caption(turn.get("text"), caption)
     return result
+
+
+FORMAT = Format(
+    name="locomo",
+    what="a sample of LoCoMo",
+    fields=("sample_id", "conversation"),
+    matches=lambda item: holds([item.get("conversation")], "speaker_a"),
+    read=read_sessions,
+    names_users=True,
+)

@@ -11,19 +11,20 @@ of LangChain stand for messages too; reasoning and calls of tools say nothing.
 from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, archive_turns, named
+from jobs.ingest.format import Format, Origin
 from jobs.ingest.mending import part_text, part_texts
 from jobs.ingest.times import SESSION_TIMES, TURN_TIMES
 
 UPDATE_TIMES = ("updated_at", "update_time", "updatedAt", "last_updated")
 
 
-def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict]]:
+def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     """The session of one item. Raises InvalidSession."""
     turns = item.get("messages")
     yield (
         item,
         {
-            "user_id": archive_id(user_id if item.get("user_id") is None else item["user_id"]),
+            "user_id": archive_id(origin.user_id if item.get("user_id") is None else item["user_id"]),
             "conversation_id": archive_id(item.get("conversation_id")),
             "session_id": archive_id(item.get("session_id")),
             "session_time": named(item, SESSION_TIMES),
@@ -56,3 +57,17 @@ def _text(content: object) -> object:
     if isinstance(content, dict):
         return part_text(content)
     return part_texts(content) if isinstance(content, list) else content
+
+
+def _matches(item: dict) -> bool:
+    return isinstance(item.get("messages"), list) and "session_id" in item
+
+
+FORMAT = Format(
+    name="messages",
+    what="a session of chat messages",
+    fields=("session_id", "messages"),
+    matches=_matches,
+    read=read_sessions,
+    names_users=True,
+)

@@ -8,8 +8,12 @@ Shells without a tree, and chats in which nothing was said yet, are normal in th
 from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, named
+from jobs.ingest.format import Format, Origin
 from jobs.ingest.mending import part_text, part_texts
+from jobs.ingest.trees import Names, branch
 from schemas.archive import ODD_TREE, InvalidSession, Note
+
+TREE = Names(nodes="mapping", current="current_node", parent="parent")
 
 NOT_SAID = ("thoughts", "reasoning_recap", "user_editable_context", "model_editable_context")
 """Content types that carry the model's notes and the user's settings instead of a message."""
@@ -17,7 +21,7 @@ NOT_SAID = ("thoughts", "reasoning_recap", "user_editable_context", "model_edita
 TRANSCRIPTION = "audio_transcription"
 
 
-def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict]]:
+def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     """The session of one conversation. Raises InvalidSession."""
     conversation_id = archive_id(item.get("conversation_id") or item.get("id"))
     mapping = item.get("mapping")
@@ -27,7 +31,7 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
         raise InvalidSession("mapping: must be an object of nodes; is this OpenAI's conversations.json?")
     nodes = {node_id: node for node_id, node in mapping.items() if isinstance(node, dict)}
     notes: list[Note] = []
-    messages = _messages(nodes, _last_node(item, nodes, notes), notes)
+    messages = _messages(item, nodes, notes)
     # Blank nodes are everywhere in these exports (placeholders before tool calls): nothing was said.
     turns = [turn for turn in map(_archive_turn, messages) if turn["content"].strip()]
     if mapping and not nodes:
@@ -37,7 +41,7 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
     yield (
         item,
         {
-            "user_id": user_id,
+            "user_id": origin.user_id,
             "conversation_id": conversation_id,
             "session_id": conversation_id,
             "session_time": named(item, ("create_time",)),
@@ -48,49 +52,22 @@ def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dic
     )
 
 
-def _last_node(item: dict, nodes: dict, notes: list[Note]) -> str | None:
-    """The current node; where none is named that is there, the branch whose last message is the newest."""
-    current = item.get("current_node")
-    if isinstance(current, str) and current in nodes:
-        return current
-    parents = {node["parent"] for node in nodes.values() if isinstance(node.get("parent"), str)}
-    leaves = [node_id for node_id in nodes if node_id not in parents] or list(nodes)
-    if len(leaves) > 1 or (current is not None and nodes):
-        shown = repr(current)[:80] if isinstance(current, str | None) else type(current).__name__
-        reason = f"current_node={shown}: names none of {len(leaves)} branches; the newest is taken"
-        notes.append(Note(ODD_TREE, reason))
-    # Of equals the last one in the file: exports write nodes in the order in which they came to be.
-    return max(leaves, key=lambda node_id: (_time_of(nodes[node_id]), leaves.index(node_id)), default=None)
-
-
-def _time_of(node: dict) -> float:
-    message = node.get("message")
-    time = message.get("create_time") if isinstance(message, dict) else None
-    return float(time) if isinstance(time, int | float) and abs(time) < 1e18 else 0.0
-
-
-def _messages(nodes: dict, node_id: str | None, notes: list[Note]) -> list[dict]:
-    """The visible messages from the root to `node_id`, in order."""
-    messages, seen = [], set()
-    while node_id is not None:
-        seen.add(node_id)
-        message = nodes[node_id].get("message")
+def _messages(item: dict, nodes: dict, notes: list[Note]) -> list[dict]:
+    """The visible messages of the branch that was seen last, in order."""
+    messages = []
+    for node_id, node in branch(nodes, item.get("current_node"), TREE, _time_of, notes):
+        message = node.get("message")
         if message is not None and not isinstance(message, dict):
             reason = f"mapping: the message of node {node_id[:80]!r} is no object; it is left out"
             notes.append(Note(ODD_TREE, reason))
         elif message is not None and not _is_hidden(message):
             messages.append(message)
-        parent = nodes[node_id].get("parent")
-        problem = ""
-        if parent is not None and not (isinstance(parent, str) and parent in nodes):
-            shown = repr(parent)[:80] if isinstance(parent, str) else type(parent).__name__
-            problem = f"parent {shown} is no node"
-        elif parent in seen:
-            problem = f"node {parent[:80]!r} is its own ancestor"
-        if problem:
-            notes.append(Note(ODD_TREE, f"mapping: {problem}; what stands below it is read"))
-        node_id = None if problem else parent
-    return messages[::-1]
+    return messages
+
+
+def _time_of(node: dict) -> object:
+    message = node.get("message")
+    return message.get("create_time") if isinstance(message, dict) else None
 
 
 def _is_hidden(message: dict) -> bool:
@@ -122,3 +99,17 @@ def _text(content: object) -> str:
         # The recording beside its own words says nothing new.
         parts = [part for part in parts if not (isinstance(part, dict) and "text" not in part)]
     return part_texts(parts)
+
+
+def _matches(item: dict) -> bool:
+    return "mapping" in item and "inserted_at" not in item
+
+
+FORMAT = Format(
+    name="chatgpt-export",
+    what="a conversation of a ChatGPT export",
+    fields=("mapping", "current_node"),
+    matches=_matches,
+    read=read_sessions,
+    files="conversations*.json*",
+)

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 from jobs.common.dialogues import realtalk_sessions, realtalk_time, realtalk_user, with_caption
 from jobs.ingest.fields import archive_turns
+from jobs.ingest.format import Format, Origin
 from schemas.archive import InvalidSession
 
 
-def read_sessions(item: dict, user_id: str | None) -> Iterator[tuple[object, dict]]:
+def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     """The sessions of one chat, in their order. Raises InvalidSession for a chat that is none."""
     try:
-        user = user_id or realtalk_user(item)
+        user = origin.user_id or realtalk_user(item)
     except (KeyError, TypeError):
         raise InvalidSession("name: must name speaker_1 and speaker_2; check --format") from None
     sessions = realtalk_sessions(item)
@@ -41,3 +42,13 @@ def _archive_turn(index: int, turn: dict) -> dict:
     if "clean_text" in turn or turn.get("blip_caption"):
         result["content"] = with_caption(turn.get("clean_text"), turn.get("blip_caption"))
     return result
+
+
+FORMAT = Format(
+    name="realtalk",
+    what="a chat of REALTALK",
+    fields=("name", "session_1"),
+    matches=lambda item: "name" in item and "session_1" in item,
+    read=read_sessions,
+    names_users=True,
+)
