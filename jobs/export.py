@@ -58,7 +58,8 @@ def run(config: ExportConfig) -> dict:
     """Export and return the summary."""
     from cluster.interchange.export import Export, Selection
     from cluster.interchange.formats import WRITERS, write
-    from cluster.store.store import Store, StoreError
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
 
     if config.since and not WRITERS[config.format].identify:
         raise UsageError(

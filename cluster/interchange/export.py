@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.store.store import Store, in_lists, quote
+from cluster.store.sql import in_lists, quote
+from cluster.store.store import Store
 from cluster.store.validity import ENDED_BY_DECISION, holds, periods
 from schemas.exchange import Memory
 from schemas.store import records_schema

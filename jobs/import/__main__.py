@@ -54,7 +54,8 @@ def run(config: ImportConfig) -> dict:
     from cluster.models.sources import ModelError
     from cluster.store.files import unusable
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.store.store import Store, StoreError
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
 
     config = config.model_copy(update={"store": absolute(config.store)})
     if not Path(config.input).exists():
