@@ -52,9 +52,9 @@ class ImportConfig(ForgetKeyConfig):
 def run(config: ImportConfig) -> dict:
     """Import and return the summary. Safe to repeat."""
     from cluster.models.sources import ModelError
+    from cluster.store.errors import StoreError
     from cluster.store.files import unusable
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.store.errors import StoreError
     from cluster.store.store import Store
 
     config = config.model_copy(update={"store": absolute(config.store)})
