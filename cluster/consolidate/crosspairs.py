@@ -25,6 +25,7 @@ from cluster.consolidate.pairs import (
     decider_fingerprint,
     pairs_fingerprint,
 )
+from cluster.models.fingerprint import source_fingerprint
 
 SETTINGS_FILE = "crosspairs.json"
 SHIPPED = profiles.SHIPPED / "deciders" / "crosspairs"
@@ -194,4 +195,5 @@ def crosspairs_fingerprint(folder: Path = SHIPPED) -> str:
     """16 hex digits over the code that decides, the weights of both models, and the package of the base."""
     files = (folder / SETTINGS_FILE, folder / WEIGHTS_FILE)
     base = importlib.metadata.version(BASE.removeprefix("package:"))
-    return decider_fingerprint("cluster.consolidate.crosspairs", files, pairs_fingerprint(), base)
+    source = source_fingerprint("cluster.consolidate.crosspairs")
+    return decider_fingerprint(source, files, pairs_fingerprint(), base)

@@ -171,12 +171,12 @@ def _verdict(label: str, newer: Memory) -> Verdict:
 def pairs_fingerprint(folder: Path = SHIPPED) -> str:
     """16 hex digits over the code that decides and the weights that it decides by."""
     files = (folder / SETTINGS_FILE, folder / WEIGHTS_FILE)
-    return decider_fingerprint("cluster.consolidate.pairs", files)
+    return decider_fingerprint(source_fingerprint("cluster.consolidate.pairs"), files)
 
 
-def decider_fingerprint(module: str, files: Iterable[Path], *others: str) -> str:
-    """16 hex digits over a module, these files, and what else decides."""
-    digest = hashlib.sha256(source_fingerprint(module).encode())
+def decider_fingerprint(source: str, files: Iterable[Path], *others: str) -> str:
+    """16 hex digits over the code that decides, these files, and what else decides."""
+    digest = hashlib.sha256(source.encode())
     for file in files:
         digest.update(file.read_bytes())
     digest.update("".join(others).encode())

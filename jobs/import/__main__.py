@@ -51,6 +51,7 @@ class ImportConfig(ForgetKeyConfig):
 
 def run(config: ImportConfig) -> dict:
     """Import and return the summary. Safe to repeat."""
+    from cluster.forget.erase import OPERATIONS
     from cluster.models.sources import ModelError
     from cluster.store.errors import StoreError
     from cluster.store.files import unusable
@@ -67,7 +68,7 @@ def run(config: ImportConfig) -> dict:
     try:
         with Lease(config.store, "jobs.import") as lease:
             store = Store(config.store, must_exist=False, lease=lease)
-            if finished := store.recover():
+            if finished := store.recover(OPERATIONS):
                 say(f"[import] finished run {finished}, which had been interrupted")
             return bring(config, store, lease)
     except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
