@@ -62,10 +62,9 @@ def recognise(files: list[InputFile], columns: dict[str, str]) -> tuple[Format, 
             raise UsageError(f"input={look.file.shown!r}: {_unknown(look)}")
     names = list(dict.fromkeys(look.best[0] for look in known))
     if len(names) > 1:
-        shown = (
-            _shown([look for look in known if look.best == [name]], name) for name in names[:NUM_NEAREST]
-        )
-        found = ", ".join([*shown, *["..."][: len(names) - NUM_NEAREST > 0]])
+        by_name = {name: [look for look in known if look.best == [name]] for name in names[:NUM_NEAREST]}
+        found = ", ".join(_shown(of_it, name) for name, of_it in by_name.items())
+        found += ", ..." if len(names) > NUM_NEAREST else ""
         raise UsageError(
             f"format='auto': the input is in {len(names)} formats: {found}; ingest each for itself"
         )
