@@ -15,6 +15,7 @@ NUM_LOOKED_AT = 20
 """Items of each file that are looked at. Some exports have lines of other kinds among their messages."""
 
 NUM_NEAREST = 3
+"""Formats that an error names, at most."""
 
 OTHERS: tuple[tuple[str, Callable[[dict], bool]], ...] = (
     ("a memory of a memory system, not a conversation", lambda item: "memory" in item),
@@ -61,7 +62,9 @@ def recognise(files: list[InputFile], columns: dict[str, str]) -> tuple[Format, 
             raise UsageError(f"input={look.file.shown!r}: {_unknown(look)}")
     names = list(dict.fromkeys(look.best[0] for look in known))
     if len(names) > 1:
-        found = ", ".join(_shown([look for look in known if look.best == [name]], name) for name in names)
+        by_name = {name: [look for look in known if look.best == [name]] for name in names[:NUM_NEAREST]}
+        found = ", ".join(_shown(of_it, name) for name, of_it in by_name.items())
+        found += ", ..." if len(names) > NUM_NEAREST else ""
         raise UsageError(
             f"format='auto': the input is in {len(names)} formats: {found}; ingest each for itself"
         )
