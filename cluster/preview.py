@@ -82,7 +82,7 @@ class Told:
 class Preview:
     """Conversations of one user, told one after the other: a later one may change what an earlier one left.
 
-    The profiles are resolved ones. `decider` is one that asks no model: `pairs` or `rules`.
+    The profiles are resolved ones. `decider` is one of WITHOUT_MODEL.
     """
 
     def __init__(

@@ -35,8 +35,9 @@ class PreviewConfig(JobConfig):
     """Folder or object-store URI of a store, whose memories of `user_id` may change."""
     user_id: str | None = None
     """Whose memories."""
-    decider: Literal["rules", "pairs"] = "pairs"
-    """What decides about older memories, as in jobs.consolidate."""
+    decider: Literal["rules", "pairs", "crosspairs"] | None = None
+    """What decides about older memories, as in jobs.consolidate. Not given: crosspairs, or pairs where that
+    cannot be had."""
 
 
 def run(config: PreviewConfig) -> dict:
@@ -45,7 +46,7 @@ def run(config: PreviewConfig) -> dict:
     from cluster.preview import Preview
     from cluster.store.errors import StoreError
     from cluster.store.store import Store
-    from jobs.common.choice import choose_embedder, choose_encoder
+    from jobs.common.choice import check_there, choose_embedder, choose_encoder, default_decider
 
     if (config.store is None) != (config.user_id is None):
         raise UsageError("--store, --user-id: give both, or none of them")
@@ -60,8 +61,10 @@ def run(config: PreviewConfig) -> dict:
             raise UsageError(
                 f"--profile {encoder.name}: its model is behind an endpoint; name one that runs here"
             )
-        say(f"[preview] loading {encoder.name} and {embedder.name}")
-        preview = Preview(encoder, embedder, config.decider)
+        decider = config.decider or default_decider()
+        check_there([decider])
+        say(f"[preview] loading {encoder.name}, {embedder.name} and {decider}")
+        preview = Preview(encoder, embedder, decider)
         if config.store:
             say(f"[preview] {preview.remember(store, config.user_id)} memories of {config.user_id}")
         say("[preview] ready; an empty line ends a conversation")
@@ -75,7 +78,7 @@ def run(config: PreviewConfig) -> dict:
         counts["num_conversations"] += 1
         for name in ("kept", "refused", "changed"):
             counts[f"num_{name}"] += len(getattr(told, name))
-    return {"status": "done", "encoder": encoder.name, "decider": config.decider, **counts}
+    return {"status": "done", "encoder": encoder.name, "decider": decider, **counts}
 
 
 class NoStore:

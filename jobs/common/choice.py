@@ -20,7 +20,10 @@ WITHOUT_PACKAGE = "minilm"
 """The embedder that a new store gets where the default's package is not installed: it is not made for every
 machine."""
 
-DEFAULT_DECIDER = "pairs"
+DEFAULT_DECIDER = "crosspairs"
+
+WITHOUT_READER = "pairs"
+"""The decider of a first consolidation where the package that `crosspairs` reads with is not installed."""
 
 NO_ENDPOINT = EndpointConfig()
 
@@ -76,7 +79,7 @@ def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
     kind = config.decider
     if kind is None:
         before = settings[-1].get("decider") if settings else None
-        kind = before or DEFAULT_DECIDER
+        kind = before or default_decider()
         if before:
             say(f"[decider] {kind}, as in the last consolidation of this store; --decider names another")
     if kind != "model":
@@ -108,8 +111,20 @@ def check_there(kinds: Collection[str]) -> None:
     if not (weights := crosspairs.SHIPPED / crosspairs.WEIGHTS_FILE).is_file():
         raise JobError(
             f"decider 'crosspairs': no such file {weights}; make it with python -m jobs.train.pairs "
-            f"--decider crosspairs --output DIR, or name the decider {DEFAULT_DECIDER!r}"
+            f"--decider crosspairs --output DIR, or name the decider {WITHOUT_READER!r}"
         )
+
+
+def default_decider() -> str:
+    """Name of the decider of a store's first consolidation on this machine."""
+    from cluster.models.sources import ModelError
+
+    try:
+        check_there([DEFAULT_DECIDER])
+    except (JobError, ModelError) as error:
+        say(f"[decider] {WITHOUT_READER}: {DEFAULT_DECIDER} cannot be had on this machine ({error})")
+        return WITHOUT_READER
+    return DEFAULT_DECIDER
 
 
 def default_embedder() -> str:

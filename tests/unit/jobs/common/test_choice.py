@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cluster.consolidate import crosspairs
 from cluster.models.sources import hashed_encoder, resolve_decider, resolve_embedder
 from cluster.profiles import SHIPPED
 from cluster.store.files import Files
@@ -104,9 +105,17 @@ def test_an_embedder_whose_model_is_no_longer_the_same_is_named_with_the_ways_on
         choose_embedder(None, store)
 
 
-def test_the_first_consolidation_of_a_store_is_by_the_pair_model(store, capsys):
-    assert choose_decider(asked(), store) == ("pairs", None)
+def test_the_first_consolidation_of_a_store_is_by_the_cross_encoder(store, capsys):
+    assert choose_decider(asked(), store) == ("crosspairs", None)
     assert capsys.readouterr().err == ""
+
+
+def test_where_the_cross_encoder_cannot_be_had_the_pair_model_decides_and_that_is_said(
+    store, capsys, monkeypatch
+):
+    monkeypatch.setattr(crosspairs, "BASE", "package:no-such-package")
+    assert choose_decider(asked(), store) == ("pairs", None)
+    assert "[decider] pairs: crosspairs cannot be had on this machine" in capsys.readouterr().err
 
 
 def test_without_options_a_store_is_consolidated_as_the_last_time(store, capsys):
