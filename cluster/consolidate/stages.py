@@ -6,9 +6,11 @@ Answers of a model are staged as soon as they are had, a file a batch: a killed 
 again.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -72,7 +74,13 @@ def estimate_group(
 
 def cross_pair_decider() -> PairDecider:
     """The decider `crosspairs`, loaded. ModelError where its base's package is not installed."""
-    return PairDecider(CrossPairModel.load(model_folder(BASE, None)))
+    return PairDecider(_cross_pair_model(model_folder(BASE, None)))
+
+
+@functools.cache
+def _cross_pair_model(base: Path) -> CrossPairModel:
+    """Loaded once a process, which may run several consolidations."""
+    return CrossPairModel.load(base)
 
 
 WITHOUT_MODEL = {"rules": Rules, "pairs": PairDecider, "crosspairs": cross_pair_decider}
