@@ -44,7 +44,8 @@ class UpdateSettings(JobConfig):
     decider: Literal["rules", "pairs", "crosspairs", "model"] | None = None
     """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
     labelled pairs. crosspairs: pairs, and a cross-encoder that reads both texts. model: a language model. Not
-    given: as in the store's last consolidation, in its first crosspairs, or pairs where that cannot be had."""
+    given: as in the store's last consolidation; in its first crosspairs, or pairs where that is not to be
+    had."""
     decider_profile: str | None = None
     """Profile of the model: a name in cluster/profiles/deciders, or a TOML file. Not given: that of the
     store's last consolidation by a model, else `default`."""
