@@ -13,6 +13,7 @@ import pytest
 
 from cluster.consolidate.budget import Budget
 from cluster.consolidate.stages import DecideStage
+from cluster.store import merge
 from cluster.store.files import Files
 from cluster.store.lease import Lease
 from cluster.store.store import Store
@@ -245,13 +246,13 @@ def test_two_writers_at_once_are_refused_and_nothing_happens(tmp_path, embedder)
 def test_a_run_that_dies_in_its_commit_is_rolled_forward(tmp_path, embedder, monkeypatch):
     write(tmp_path / "s", embedder, "night-1", LYON, OSLO)
 
-    def die(self, table, name, *rest):
+    def die(store, table, name, *rest):
         if name == "records":
             raise KeyboardInterrupt
-        return original(self, table, name, *rest)
+        return original(store, table, name, *rest)
 
-    original = Store._apply_table
-    monkeypatch.setattr(Store, "_apply_table", die)
+    original = merge._apply_table
+    monkeypatch.setattr(merge, "_apply_table", die)
     with pytest.raises(KeyboardInterrupt):
         consolidate(tmp_path / "s")
     assert len(texts(tmp_path / "s")) == 2
