@@ -19,7 +19,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from cluster.consolidate.history import lives
 from cluster.embed.questions import QuestionEmbedder, embedder_of
@@ -158,7 +158,7 @@ class Memories:
     def __enter__(self) -> "Memories":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -224,6 +224,7 @@ class Memories:
             raise ValueError(f"memory_id={memory_id!r}, user={user!r}: give one of the two")
         seen, view = self._view(as_of)
         column, value = ("user_id", user) if memory_id is None else ("record_id", memory_id)
+        assert value is not None
         return [
             _life(found) for found in lives(seen, where=f"{column} = {quote(value)}", as_of=view["run_id"])
         ]
@@ -242,7 +243,9 @@ class Memories:
         if self._store is None:
             raise StoreError("the reader is closed; open the store again with Memories(uri)")
         seen = self._store.snapshot()
-        return seen, seen.run(as_of)
+        view = seen.run(as_of)
+        assert view is not None, "a store that exists has a run"
+        return seen, view
 
     def _questions(self, seen: Store, view: dict) -> QuestionEmbedder:
         """The loaded embedder of a view."""
@@ -264,7 +267,7 @@ def _hit(row: dict) -> Hit:
     else:
         own = _turn(row)
         name, said_at, evidence = row["turn_id"], own.said_at, [own]
-    same = {name: row.get(name) for name in ("memory_type", "since", "until", "replaced_by")}
+    same: dict[str, Any] = {name: row.get(name) for name in ("memory_type", "since", "until", "replaced_by")}
     same |= {name: row[name] for name in ("kind", "user_id", "score", "session_id")}
     return Hit(
         id=name,

@@ -10,6 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -97,7 +98,7 @@ class Preview:
     ):
         self._encoder, self._embedder = Encoder(encoder), Embedder(embedder)
         self._offsets, self._decider = segment_offsets(encoder), WITHOUT_MODEL[decider]()
-        self._compared = {"min_similarity": min_similarity, "top_k": top_k}
+        self._compared: dict[str, Any] = {"min_similarity": min_similarity, "top_k": top_k}
         self._min_confidence = min_confidence
         self._user, self._num_told = USER, 0
         self._records: list[dict] = []

@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,12 +26,25 @@ from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
 from jobs.common.run import Run, StagesConfig, absolute, check_engine, connect, load_profile
-from jobs.common.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
+from jobs.common.turns import (
+    TurnsPool,
+    all_users,
+    changed_users,
+    counts_of,
+    paths_of,
+    read_users,
+    rejection_rows,
+)
 from jobs.common.updates import UpdateConfig, UpdateSettings, consolidate
 from schemas.carriers import ArchiveFile, Batch, EmbeddedBatch, InspectedFile, UnitCut, UsersRead
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
+
+if TYPE_CHECKING:
+    from cluster.store.files import Files
+    from cluster.store.lease import Lease
+    from cluster.store.store import Store
 
 NUM_REASONS = 3
 """Reasons that are shown when a run fails on rejections."""
@@ -55,14 +68,6 @@ class EncoderPool(PoolConfig):
     """Memory of the key-value cache on a CPU."""
     gpu_memory: float = Field(0.85, gt=0, le=1)
     """Share of a GPU's memory that vLLM takes."""
-
-
-class EmbedderPool(PoolConfig):
-    """Actors that run the embedder."""
-
-    num_cpus: float = 0.5
-    num_users: int = Field(64, ge=1)
-    """Users whose turns one call of an actor reads, with an evolvable embedder; what a crash can cost."""
 
 
 class BackfillConfig(ForgetKeyConfig, StagesConfig):
@@ -108,7 +113,7 @@ class BackfillConfig(ForgetKeyConfig, StagesConfig):
     endpoint: EndpointConfig = EndpointConfig()
     """Settings that go over the encoder profile's own, where its model is behind an endpoint."""
     encoder_pool: EncoderPool = EncoderPool()
-    embedder_pool: EmbedderPool = EmbedderPool()
+    embedder_pool: TurnsPool = TurnsPool()
 
     @field_validator("redaction_rules")
     @classmethod
@@ -133,14 +138,11 @@ def run(config: BackfillConfig) -> dict:
 
     config = config.model_copy(update={"archive": absolute(config.archive), "store": absolute(config.store)})
     # What is named and not there is wrong usage, before a store is made.
-    for folder, name, kind in (
-        ("encoders", config.profile, EncoderProfile),
-        ("embedders", config.embedder, EmbedderProfile),
-    ):
-        if name:
-            profile = load_profile(folder, name, kind)
-            if kind is EncoderProfile:
-                at_endpoint(profile, config.endpoint, config.max_cost)
+    if config.profile:
+        encoder = load_profile("encoders", config.profile, EncoderProfile)
+        at_endpoint(encoder, config.endpoint, config.max_cost)
+    if config.embedder:
+        load_profile("embedders", config.embedder, EmbedderProfile)
     update = consolidation_of(config) if config.consolidate else None
     if problem := unusable(config.store):
         raise UsageError(f"--store {config.store!r}: {problem}")
@@ -182,8 +184,13 @@ def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateCo
 
 
 def backfill(
-    config: BackfillConfig, files: list[str], encoder: EncoderProfile, embedder: EmbedderProfile, store, lease
-):
+    config: BackfillConfig,
+    files: list[str],
+    encoder: EncoderProfile,
+    embedder: EmbedderProfile,
+    store: "Store",
+    lease: "Lease",
+) -> dict:
     """archive -> units -> batches of segments -> records with vectors -> one commit."""
     from cluster.models.endpoint import CapReached
 
@@ -242,7 +249,9 @@ def inspect(config: BackfillConfig, files: list[str]) -> list[InspectedFile]:
     return list(run_stage([ArchiveFile(path) for path in files], stage))
 
 
-def cut(config: BackfillConfig, encoder: EncoderProfile, store, inspected: list[InspectedFile]) -> Plan:
+def cut(
+    config: BackfillConfig, encoder: EncoderProfile, store: "Store", inspected: list[InspectedFile]
+) -> Plan:
     """Sessions -> segments that are not paid for yet, staged as batches."""
     from cluster.backfill.archive import plan_units
     from cluster.backfill.ledger import Ledger
@@ -313,10 +322,12 @@ def encode_and_embed(
         return []
     files = Files(config.store, "staging")
     paid = segments_paid(files, encoder.fingerprint, {batch.batch_id for batch in plan.batches})
-    attempt, spent = uuid.uuid4().hex, {}
+    spent: dict[str, Counter[str]] = {}
+    attempt = uuid.uuid4().hex
     given_back = Workers(config.encoder_pool.min_size)
     progress = Progress("encode", "segments", plan.num_pending)
-    done, left, failure, is_hopeless, cap = [], plan.batches, "", False, ""
+    done: list[EmbeddedBatch] = []
+    left, failure, is_hopeless, cap = plan.batches, "", False, ""
     while left and not is_hopeless:
         num_before = len(done)
         for result in encoding_pass(config, encoder, embedder, left, files, paid, attempt, progress):
@@ -332,7 +343,7 @@ def encode_and_embed(
                     break
                 continue
             given_back.has_done()
-            done.append(replace(result, **cost))
+            done.append(replace(result, **dict[str, Any](cost)))
         is_hopeless |= len(done) == num_before
         if cap:
             raise CapReached(
@@ -356,7 +367,7 @@ def encoding_pass(
     encoder: EncoderProfile,
     embedder: EmbedderProfile,
     batches: list[Batch],
-    files,
+    files: "Files",
     paid: dict[str, str],
     attempt: str,
     progress: Progress,
@@ -392,7 +403,12 @@ def encoding_pass(
 
 
 def read_turns(
-    config: BackfillConfig, embedder: EmbedderProfile, store, plan: Plan, done: list[EmbeddedBatch], this: Run
+    config: BackfillConfig,
+    embedder: EmbedderProfile,
+    store: "Store",
+    plan: Plan,
+    done: list[EmbeddedBatch],
+    this: Run,
 ) -> list[UsersRead]:
     """Turns with vectors and memories of all users of whom anything changed, for an evolvable embedder."""
     users = changed_users(store, done, plan.closed_segments)
@@ -413,14 +429,14 @@ def publish(
     plan: Plan,
     done: list[EmbeddedBatch],
     read: list[UsersRead],
-    store,
+    store: "Store",
 ) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
     from cluster.embed.embedder import Embedder
     from cluster.evolvable.turns import load_evolvable
     from cluster.store.files import Files
 
-    staging = Files(this.config.store, "staging")
+    staging = Files(this.home, "staging")
     has_news = any(part.num_turns or part.num_states for part in read)
     if not (done or plan.closed_segments or plan.rejections or has_news):
         staging.delete(staging.paths("turns"))
@@ -456,7 +472,7 @@ def publish(
 
 
 def check_compatible(
-    config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, store
+    config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, store: "Store"
 ) -> None:
     """A store has one embedder; another encoder needs an explicit word."""
     last = store.run()
@@ -489,7 +505,12 @@ def check_plan(config: BackfillConfig, plan: Plan, this: Run) -> None:
 
 
 def check_rejected(
-    config, this: Run, what: str, num_rejected: int, num_all: int, rows: list[dict] | None = None
+    config: BackfillConfig,
+    this: Run,
+    what: str,
+    num_rejected: int,
+    num_all: int,
+    rows: list[dict] | None = None,
 ) -> None:
     """Fail when more than the allowed share is rejected; the rejections are kept where the message says."""
     from cluster.store.files import Files

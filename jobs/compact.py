@@ -28,6 +28,7 @@ def run(config: CompactConfig) -> dict:
 
     with writing(config.store, "jobs.compact") as (store, lease):
         newest = store.run()
+        assert newest is not None
         with Run("compact", config, encoder=newest["encoder"], embedder=newest["embedder"]) as this:
             lease.check()
             with this.stage("compact"):

@@ -20,11 +20,16 @@ give it to jobs.backfill too. Later rejections of damaged rows show no content
 where nobody can tell whose they are.
 """
 
+from typing import TYPE_CHECKING, Self
+
 from pydantic import model_validator
 
 from jobs.common.cli import JobError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.run import Run, absolute, writing
+
+if TYPE_CHECKING:
+    from cluster.store.store import Store
 
 
 class ForgetConfig(ForgetKeyConfig):
@@ -42,7 +47,7 @@ class ForgetConfig(ForgetKeyConfig):
     """Put the user, or the user's session, on the list even if the store has nothing of it yet."""
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if not (self.user_id or self.session_id or self.memory):
             raise ValueError("nothing to forget: give one of user_id, session_id and memory")
         if self.memory and (self.user_id or self.session_id):
@@ -71,7 +76,7 @@ def run(config: ForgetConfig) -> dict:
         forgotten = read_forgotten(config, store.uri, may_begin=True)
         subject = find(store, user_id=config.user_id, session_id=config.session_id, record_id=config.memory)
         if subject is None:
-            asked = ("records", config.memory) if config.memory else ("turns", config.session_id)
+            asked = ("records", config.memory) if config.memory else ("turns", config.session_id or "")
             return absent(config, store, forgotten.has_asked(*asked))
         if not holds(store, subject):
             is_on_list = forgotten.has(subject.user_id, subject.session_id, subject.record_id)
@@ -87,6 +92,7 @@ def run(config: ForgetConfig) -> dict:
         forgotten.save(store.uri)
         anonymous = ForgetConfig(store=config.store, **{subject.option: shown(forgotten, subject)})
         newest = store.run()
+        assert newest is not None
         with Run("forget", anonymous, encoder=newest["encoder"], embedder=newest["embedder"]) as this:
             lease.check()
             with this.stage("erase"):
@@ -110,7 +116,7 @@ def run(config: ForgetConfig) -> dict:
             return summary | {"receipt": path, "not_searched": receipt["proof"]["not_searched"]}
 
 
-def absent(config: ForgetConfig, store, is_on_list: bool) -> dict:
+def absent(config: ForgetConfig, store: "Store", is_on_list: bool) -> dict:
     """The summary where there is nothing to erase."""
     if is_on_list:
         say("[forget] nothing to do: it is forgotten already")

@@ -10,12 +10,18 @@ A life is told with the decisions that made each revision and the turns that it 
 checked against what was said. Reads only; needs no Ray and no model.
 """
 
+import datetime as dt
+from typing import TYPE_CHECKING, Self
+
 from pydantic import Field, model_validator
 
 from jobs.common.cli import JobConfig, JobError, main, show
 from jobs.common.run import absolute
 from jobs.common.terminal import one_line
 from schemas.archive import who
+
+if TYPE_CHECKING:
+    from cluster.store.store import Store
 
 
 class HistoryConfig(JobConfig):
@@ -37,7 +43,7 @@ class HistoryConfig(JobConfig):
     """Put everything into the summary instead of writing text."""
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.memory and (self.user_id or self.run):
             raise ValueError(f"memory={self.memory!r}: give it alone, without user_id and run")
         if self.against and not self.run:
@@ -68,7 +74,7 @@ def run(config: HistoryConfig) -> dict:
     return {"status": "done", "store": config.store, **counts, **(found if config.as_json else {})}
 
 
-def all_runs(store) -> tuple[dict, list[str]]:
+def all_runs(store: "Store") -> tuple[dict, list[str]]:
     """The list of runs."""
     from cluster.consolidate.history import runs
 
@@ -81,24 +87,26 @@ def all_runs(store) -> tuple[dict, list[str]]:
     return {"runs": found}, lines
 
 
-def memories(store, config: HistoryConfig) -> tuple[dict, list[str]]:
+def memories(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
     """The lives of one memory or of a user's memories."""
     from cluster.backfill.redact import shown_rows
     from cluster.consolidate.history import lives
     from cluster.store.sql import quote
 
-    column, value = ("record_id", config.memory) if config.memory else ("user_id", config.user_id)
+    column, value = ("record_id", config.memory) if config.memory else ("user_id", config.user_id or "")
     found = shown_rows(lives(store, where=f"{column} = {quote(value)}", as_of=config.as_of))
     if not found:
         option = "--memory" if config.memory else "--user-id"
+        view = store.run(config.as_of)
+        assert view is not None
         raise JobError(
-            f"{option} {value}: not in run {store.run(config.as_of)['run_id']}; it may be forgotten, "
+            f"{option} {value}: not in run {view['run_id']}; it may be forgotten, "
             "or stand in another run's view: list the runs with jobs.history, and name one with --as-of"
         )
     return {"memories": found}, [line for item in found for line in life_lines(item)]
 
 
-def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
+def changes(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
     """What changed from run `against` to run `run`."""
     from cluster.backfill.redact import shown_rows
     from cluster.consolidate.history import CLOSING, COMPARED, diff
@@ -117,7 +125,7 @@ def changes(store, config: HistoryConfig) -> tuple[dict, list[str]]:
     return found, lines
 
 
-def run_before(store, run_id: str) -> str:
+def run_before(store: "Store", run_id: str | None) -> str:
     ids = [row["run_id"] for row in store.runs()]
     if run_id in ids[1:]:
         return ids[ids.index(run_id) - 1]
@@ -182,7 +190,7 @@ def change_lines(kind: str, entry: dict) -> list[str]:
     return [f"  - {head} {entry['before']}  ({why})"]
 
 
-def day(time) -> str:
+def day(time: dt.datetime | None) -> str:
     return time.date().isoformat() if time else "no date"
 
 

@@ -23,9 +23,10 @@ def run(config: MigrateConfig) -> dict:
     from schemas.store import STORE_VERSION
 
     with writing(config.store, "jobs.migrate") as (store, _):
-        before, after = store.version_found, store.head_now().store_version
+        before, head = store.version_found, store.head_now()
+    assert head is not None
     status = "unchanged" if before == STORE_VERSION else "done"
-    return {"status": status, "store": config.store, "from_version": before, "version": after}
+    return {"status": status, "store": config.store, "from_version": before, "version": head.store_version}
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def run(config: NightlyConfig) -> dict:
     started_s = time.monotonic()
     # What is named and not there is wrong usage, before anything is paid for.
     update = consolidation_of(config, ConsolidateConfig)
+    assert isinstance(update, ConsolidateConfig)
     parts: dict[str, dict] = {}
     failure = {}
     for name, part in parts_of(config, update):

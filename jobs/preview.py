@@ -15,11 +15,14 @@ input ends.
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
 from jobs.common.run import absolute
 from jobs.common.terminal import one_line
+
+if TYPE_CHECKING:
+    from cluster.preview import Told
 
 ROLES = ("user", "assistant")
 
@@ -55,7 +58,7 @@ def run(config: PreviewConfig) -> dict:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--input {config.input}: {error}; it must be a readable UTF-8 text file") from None
     try:
-        store = Store(absolute(config.store)) if config.store else NoStore()
+        store = Store(absolute(config.store)) if config.store else None
         encoder, embedder = choose_encoder(config.profile, store), choose_embedder(None, store)
         if encoder.engine == "openai":
             raise UsageError(
@@ -65,7 +68,7 @@ def run(config: PreviewConfig) -> dict:
         check_there([decider])
         say(f"[preview] loading {encoder.name}, {embedder.name} and {decider}")
         preview = Preview(encoder, embedder, decider)
-        if config.store:
+        if store and config.user_id is not None:
             say(f"[preview] {preview.remember(store, config.user_id)} memories of {config.user_id}")
         say("[preview] ready; an empty line ends a conversation")
     except (ModelError, StoreError) as error:
@@ -79,13 +82,6 @@ def run(config: PreviewConfig) -> dict:
         for name in ("kept", "refused", "changed"):
             counts[f"num_{name}"] += len(getattr(told, name))
     return {"status": "done", "encoder": encoder.name, "decider": decider, **counts}
-
-
-class NoStore:
-    """In the place of a store that nobody has named."""
-
-    def run(self) -> None:
-        return None
 
 
 def conversations(lines: Iterable[str]) -> Iterator[list[dict]]:
@@ -109,7 +105,7 @@ def conversations(lines: Iterable[str]) -> Iterator[list[dict]]:
         yield turns
 
 
-def lines_of(told) -> Iterator[str]:
+def lines_of(told: "Told") -> Iterator[str]:
     """A conversation's lines on stdout, of a cluster.preview.Told."""
     for kept in told.kept:
         sure = "" if kept.confidence is None else f"{kept.confidence:.2f}, "

@@ -12,7 +12,7 @@ that something else has replaced. Needs no Ray. Only the named user's rows are e
 """
 
 import datetime as dt
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -59,7 +59,10 @@ def run(config: QueryConfig) -> dict:
     from cluster.models.sources import ModelError
     from cluster.store.errors import StoreError
 
-    models = {"embedder": named_embedder(config.embedder), "reranker": reranker_of(config.reranker)}
+    models: dict[str, Any] = {
+        "embedder": named_embedder(config.embedder),
+        "reranker": reranker_of(config.reranker),
+    }
     asked = config.model_dump(include={"text", "k", "kind", "at", "asked_on"})
     try:
         with Memories(absolute(config.store), **models) as memories:

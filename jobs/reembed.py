@@ -14,25 +14,27 @@ Afterwards jobs.backfill goes on with the new embedder by itself: a store has on
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cluster.runtime import PoolConfig, Progress, Stage, run_stage
+from cluster.runtime import Progress, Stage, run_stage
 from jobs.common.cli import JobError, main
 from jobs.common.run import Run, StagesConfig, connect, load_profile, writing
-from jobs.common.turns import all_users, counts_of, paths_of, read_users, rejection_rows
+from jobs.common.turns import TurnsPool, all_users, counts_of, paths_of, read_users, rejection_rows
 from schemas.carriers import EmbeddedSlice, TableSlice, UsersRead
 from schemas.profile import EmbedderProfile
 
+if TYPE_CHECKING:
+    from cluster.store.files import Files
+    from cluster.store.store import Store
 
-class EmbedderPool(PoolConfig):
+
+class EmbedderPool(TurnsPool):
     """Actors that run the embedder."""
 
-    num_cpus: float = 0.5
     batch_size: int = Field(1024, ge=1)
     """Rows per staged file: what one call of an actor embeds, and what a crash can cost."""
-    num_users: int = Field(64, ge=1)
-    """Users whose turns one call of an actor reads, with an evolvable embedder."""
 
 
 class ReembedConfig(StagesConfig):
@@ -59,6 +61,7 @@ def run(config: ReembedConfig) -> dict:
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
     with writing(config.store, "jobs.reembed") as (store, lease):
         profile, newest = resolve_embedder(profile), store.run()
+        assert newest is not None
         with Run(
             "reembed",
             config,
@@ -68,7 +71,8 @@ def run(config: ReembedConfig) -> dict:
         ) as this:
             tables = ["records"] if profile.turns else list(TEXTS)
             batches = plan_batches(store, config.embedder_pool.batch_size, tables)
-            this.counts = {"num_rows": sum(store.table(name).count_rows() for name in TEXTS)}
+            texts = [table for name in TEXTS if (table := store.table(name)) is not None]
+            this.counts = {"num_rows": sum(table.count_rows() for table in texts)}
             staging = Files(store.uri, "staging")
             if newest["embedder"] == profile.fingerprint:
                 # A run that was killed behind its commit has left these.
@@ -93,14 +97,14 @@ def run(config: ReembedConfig) -> dict:
             return this.finish("done")
 
 
-def clean(staging) -> None:
+def clean(staging: "Files") -> None:
     staging.delete(staging.paths("reembed") + staging.paths("turns"))
 
 
-def read(config: ReembedConfig, profile: EmbedderProfile, store, this: Run) -> list[UsersRead]:
+def read(config: ReembedConfig, profile: EmbedderProfile, store: "Store", this: Run) -> list[UsersRead]:
     """The turns of all users through an evolvable embedder. JobError when too many users cannot be read."""
     connect(config.runs_on)
-    users = {user_id: {"turns": [], "closed": []} for user_id in all_users(store, "turns")}
+    users: dict[str, dict] = {user_id: {"turns": [], "closed": []} for user_id in all_users(store, "turns")}
     found = read_users(store, profile, users, config.embedder_pool, anew=True)
     this.counts |= (counts := counts_of(found))
     this.counts["num_rows_embedded"] += counts["num_turns_embedded"]
@@ -114,7 +118,7 @@ def read(config: ReembedConfig, profile: EmbedderProfile, store, this: Run) -> l
 
 
 def embed(
-    config: ReembedConfig, profile: EmbedderProfile, store, batches: list[TableSlice]
+    config: ReembedConfig, profile: EmbedderProfile, store: "Store", batches: list[TableSlice]
 ) -> Iterator[EmbeddedSlice]:
     """Batches of rows -> embedder actors -> staged files of complete rows, in the order of the tables."""
     from cluster.embed.reembed import ReembedStage

@@ -40,6 +40,7 @@ def run(config: RollbackConfig) -> dict:
             raise JobError(
                 f"--to {config.to}: no such run; the store has {[row['run_id'] for row in store.runs()]}"
             ) from None
+        assert newest is not None and target is not None
         with Run("rollback", config, encoder=target["encoder"], embedder=target["embedder"]) as this:
             this.counts = {"from": newest["run_id"], "to": config.to}
             lease.check()

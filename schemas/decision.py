@@ -5,11 +5,12 @@ An answer that cannot be read is an error and never "ignore": silence would look
 """
 
 import json
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-ACTIONS = ("update", "delete", "ignore")
+Action = Literal["update", "delete", "ignore"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
 
 
 class DecisionLimits(BaseModel):
@@ -26,7 +27,7 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    action: Literal[ACTIONS]
+    action: Action
     updated_text: str = ""
     confidence: float = Field(1.0, ge=0, le=1)
     """What the decider thinks of its own answer, 0 to 1."""

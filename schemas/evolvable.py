@@ -3,7 +3,7 @@
 The defaults are the published ones (EvoEmbedding, arXiv 2606.21649).
 """
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -45,14 +45,14 @@ class EvolvableShape(BaseModel):
     """Stands before a query (Qwen3-Embedding's retrieval instruction)."""
 
     @model_validator(mode="after")
-    def _words_fit(self):
+    def _words_fit(self) -> Self:
         if self.num_words > self.num_latents:
             raise ValueError(
                 f"num_words={self.num_words}: at most num_latents={self.num_latents} latents can be words"
             )
         return self
 
-    def asked_with(self, latents):
+    def asked_with(self, latents: Any) -> Any:
         """Of a conversation's latents [n, H], those with which a question is read."""
         capacity = self.queue_capacity if self.query_capacity is None else self.query_capacity
         return latents[max(0, len(latents) - min(capacity, self.queue_capacity)) :]

@@ -5,6 +5,7 @@ here is ours, the prompt of a judge profile, so its scores compare with each oth
 """
 
 import json
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -33,7 +34,7 @@ class JudgeProfile(ModelProfile):
     """Tokens of one answer."""
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         for name in ("{current}", "{records}"):
             if name not in self.user_template:
                 raise ValueError(f"user_template lacks {name}")

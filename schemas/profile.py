@@ -7,15 +7,14 @@ profile has a fingerprint, so two stores that name the same fingerprint were wri
 
 import hashlib
 import json
-from collections.abc import Set
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.archive import spoken
 from schemas.decision import DecisionLimits
 from schemas.endpoint import EndpointConfig
-from schemas.record import RECORD_FIELDS, RecordLimits
+from schemas.record import RECORD_FIELDS, RecordField, RecordLimits
 
 
 class _Frozen(BaseModel):
@@ -28,12 +27,13 @@ class _Frozen(BaseModel):
     )
 
 
-def _fingerprint(profile: BaseModel, exclude: Set[str] | dict, **more: str | dict) -> str:
+def _fingerprint(profile: BaseModel, exclude: set[str] | dict[str, Any], **more: str | dict) -> str:
     content = json.dumps(profile.model_dump(mode="json", exclude=exclude) | more, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-GATES = ("invented", "unsupported", "negation_lost", "not_speech", "nothing_said", "repeated")
+Gate = Literal["invented", "unsupported", "negation_lost", "not_speech", "nothing_said", "repeated"]
+GATES: tuple[Gate, ...] = get_args(Gate)
 """Names of the gates of an encoder, see cluster.backfill.gates."""
 
 LANGUAGES = tuple(
@@ -101,6 +101,13 @@ class ModelProfile(_Frozen):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Greedy decoding in bfloat16 depends on which prompts share a batch; float32 does not in practice."""
 
+    if TYPE_CHECKING:
+        # Every subclass has both, with limits of its own.
+        max_tokens: int
+
+        @property
+        def max_model_len(self) -> int: ...
+
     base_hash: str = ""
     """Filled in when the profile is resolved."""
     adapter_hash: str = ""
@@ -115,7 +122,7 @@ class ModelProfile(_Frozen):
             )
         fields = type(self).model_fields
         unset = {name for name in self.ADDED if getattr(self, name) == fields[name].default}
-        return _fingerprint(self, self.NOT_IN_FINGERPRINT | unset, **self._more)
+        return _fingerprint(self, {*self.NOT_IN_FINGERPRINT, *unset}, **self._more)
 
     @property
     def _more(self) -> dict:
@@ -145,12 +152,12 @@ class AskedProfile(ModelProfile):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_base(cls, values):
+    def _without_base(cls, values: Any) -> Any:
         is_remote = isinstance(values, dict) and values.get("engine") == "openai"
         return {"base": TOKENIZER, "endpoint": {}} | values if is_remote else values
 
     @model_validator(mode="after")
-    def _check_engine(self):
+    def _check_engine(self) -> Self:
         if (self.engine == "openai") != (self.endpoint is not None):
             raise ValueError(f"engine {self.engine!r}: the table [endpoint] goes with engine 'openai' alone")
         if self.engine == "openai" and (self.adapter or self.repetition_penalty != 1.0):
@@ -191,7 +198,7 @@ class EncoderProfile(AskedProfile):
     session_date_template: str = ""
     """Stands for `{session_date}` where the session has a time; `{date}` is its day as YYYY-MM-DD."""
 
-    fields: tuple[Literal[RECORD_FIELDS], ...] = RECORD_FIELDS
+    fields: tuple[RecordField, ...] = RECORD_FIELDS
     """Keys of a record that the model writes, in this order. The runtime fills in the others."""
     limits: RecordLimits = RecordLimits()
     max_turns: int = Field(4, ge=1, le=32)
@@ -204,13 +211,13 @@ class EncoderProfile(AskedProfile):
     """Tokens of one answer."""
     required_role: Literal["user", "assistant"] | None = None
     """Segments in whose current turns nobody of this role speaks are not shown to the model: no records."""
-    languages: tuple[Literal[LANGUAGES], ...] = ()
+    languages: tuple[Literal[LANGUAGES], ...] = ()  # type: ignore[valid-type]  # a long list, kept as text
     """Codes of the languages that the model reads; empty for all. Segments whose current turns, those of
     `required_role` if one is given, are surely in none of them are not shown to it: no records."""
     evidence_by: Literal["model", "words"] = "model"
     """Who says which turns a record rests on. `words`: the turn of `required_role` (of any role, if there is
     none) that shares most words with it, for small models, which copy well and count badly."""
-    gates: tuple[Literal[GATES], ...] = ()
+    gates: tuple[Gate, ...] = ()
     """What looks at every record before it is stored, in this order; see cluster.backfill.gates."""
     min_confidence: float | None = Field(None, ge=0, le=1)
     """Records whose words the model was less sure of are refused, by the gate `unsure` behind the others; see
@@ -222,7 +229,7 @@ class EncoderProfile(AskedProfile):
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if (self.system_prompt is None) == (self.system_prompt_in_wheel is None):
             raise ValueError("give exactly one of system_prompt and system_prompt_in_wheel")
         for name in ("{previous}", "{current}"):
@@ -244,7 +251,8 @@ class EncoderProfile(AskedProfile):
 
     def shown(self, text: str) -> str:
         """A turn's text, or what is to be learned of it, as the model sees it."""
-        return text.translate(str.maketrans(dict(self.shown_as)))
+        table: dict[str, str | int | None] = dict(self.shown_as)
+        return text.translate(str.maketrans(table))
 
     def asks_about(self, segment: dict) -> bool:
         """Whether somebody speaks in this row of SEGMENT_SCHEMA whom the model is to hear; the languages are
@@ -330,7 +338,9 @@ class EmbedderProfile(_Frozen):
             raise ValueError(
                 f"embedder {self.name!r} is not resolved: resolve it before asking for its fingerprint"
             )
-        exclude = dict.fromkeys(("name", "model", "revision", "batch_size", "query_prompt"), True)
+        exclude: dict[str, Any] = dict.fromkeys(
+            ("name", "model", "revision", "batch_size", "query_prompt"), True
+        )
         exclude["turns"] = self.turns is None or self.turns.NOT_IN_FINGERPRINT
         # Profiles without them have the fingerprint that they had before there were any.
         exclude |= dict.fromkeys(
@@ -372,7 +382,7 @@ class DeciderProfile(AskedProfile):
     """Tokens of one answer."""
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         for name in ("{target}", "{sources}"):
             if name not in self.user_template:
                 raise ValueError(f"user_template lacks {name}")

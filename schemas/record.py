@@ -7,11 +7,11 @@ and the JSON is cut.
 
 import datetime as dt
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-MEMORY_TYPES = (
+MemoryType = Literal[
     "fact",
     "preference",
     "event",
@@ -19,9 +19,9 @@ MEMORY_TYPES = (
     "procedure",
     "failure_pattern",
     "tool_affordance",
-)
-SOURCE_ROLES = ("user", "assistant", "both", "")
-RECORD_FIELDS = (
+]
+SourceRole = Literal["user", "assistant", "both", ""]
+RecordField = Literal[
     "memory_type",
     "semantic_text",
     "entities",
@@ -29,7 +29,10 @@ RECORD_FIELDS = (
     "tags",
     "evidence_turns",
     "source_role",
-)
+]
+MEMORY_TYPES: tuple[MemoryType, ...] = get_args(MemoryType)
+SOURCE_ROLES: tuple[SourceRole, ...] = get_args(SourceRole)
+RECORD_FIELDS: tuple[RecordField, ...] = get_args(RecordField)
 
 DATE_PATTERN = r"^(\d{4}-\d{2}-\d{2})?$"
 
@@ -60,13 +63,13 @@ class Temporal(BaseModel):
 class EncodedRecord(BaseModel):
     """One record as the encoder gives it. `evidence_turns` counts the segment's current turns from 0."""
 
-    memory_type: Literal[MEMORY_TYPES]
+    memory_type: MemoryType
     semantic_text: str
     entities: list[str] = []
     temporal: Temporal = Temporal()
     tags: list[str] = []
     evidence_turns: list[int]
-    source_role: Literal[SOURCE_ROLES] = ""
+    source_role: SourceRole = ""
 
 
 def answer_model(
@@ -82,19 +85,20 @@ def answer_model(
     items = Annotated[list[item], Field(max_length=limits.max_items)]
     date = Annotated[str, Field(pattern=DATE_PATTERN)]
     # A Literal of the indexes rather than ge/le: every structured-output backend supports an enum.
-    turn = Literal[tuple(range(num_turns))]
-    types = {
-        "memory_type": Literal[MEMORY_TYPES],
+    turn = Literal[tuple(range(num_turns))]  # type: ignore[valid-type]  # known at run time alone
+    types: dict[str, Any] = {
+        "memory_type": MemoryType,
         "semantic_text": text,
         "entities": items,
         "temporal": create_model(
             "Temporal", t_ref=(date, ...), t_valid_from=(date, ...), t_valid_to=(date, ...)
         ),
         "tags": items,
-        "evidence_turns": Annotated[list[turn], Field(min_length=1, max_length=num_turns)],
-        "source_role": Literal[SOURCE_ROLES],
+        "evidence_turns": Annotated[list[turn], Field(min_length=1, max_length=num_turns)],  # type: ignore[valid-type]
+        "source_role": SourceRole,
     }
-    record = create_model("Record", **{name: (types[name], ...) for name in fields})
+    required: dict[str, Any] = {name: (types[name], ...) for name in fields}
+    record = create_model("Record", **required)
     return create_model(
         "Answer", records=(Annotated[list[record], Field(max_length=limits.max_records)], ...)
     )
@@ -106,7 +110,7 @@ def answer_schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...] 
     return json.dumps(_without_titles(schema), separators=(",", ":"))
 
 
-def _without_titles(node):
+def _without_titles(node: Any) -> Any:
     # Objects are closed as well: a backend that allows unknown keys would decode them for ever.
     if isinstance(node, list):
         return [_without_titles(item) for item in node]

@@ -8,6 +8,7 @@ the split.
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 import pyarrow as pa
 
@@ -15,7 +16,8 @@ PROFILE_FILE = "profile.json"
 """The student's profile, in a training set and then beside the adapter, which is worth nothing without the
 prompt that it was trained with."""
 
-TASKS = ("encoder", "decider", "fact_qa", "evolvable")
+Task = Literal["encoder", "decider", "fact_qa", "evolvable"]
+TASKS: tuple[Task, ...] = get_args(Task)
 
 MESSAGE_TYPE = pa.struct(
     [pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)]

@@ -180,7 +180,7 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
     while first <= last:
         try:
             table = next(tables, None)
-            num_bytes = row_bytes(table) if table is not None else []
+            num_bytes: np.ndarray | list[int] = row_bytes(table) if table is not None else []
         except Exception as error:
             yield BadRow(f"{unit.path}:rows {first}-{last}", "unreadable_rows", _message(error))
             return

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from cluster.backfill.gates import refusal, repeated, unread_language
 from cluster.language.dates import resolve
@@ -191,7 +192,8 @@ def _refusal(one: _Told, context: list[dict], profile: EncoderProfile) -> str:
         if reason := refusal(one.record.semantic_text, evidence, [*shown, *speakers], profile.gates):
             return reason
     # Where nothing is known of it, a record passes.
-    is_unsure = one.confidence is not None and one.confidence < profile.min_confidence
+    least = profile.min_confidence
+    is_unsure = one.confidence is not None and least is not None and one.confidence < least
     return "unsure" if is_unsure else ""
 
 
@@ -314,7 +316,7 @@ def record_id(segment: dict, memory_type: str, semantic_text: str) -> str:
 class Encoder:
     """A loaded profile. `encode(segments)` as above; `load_s` is the time that loading took."""
 
-    def __init__(self, profile: EncoderProfile, **engine_options):
+    def __init__(self, profile: EncoderProfile, **engine_options: Any):
         started_s = time.monotonic()
         self.profile = profile
         self.engine = make_engine(profile, **engine_options)

@@ -130,7 +130,7 @@ _DECODER = json.JSONDecoder()
 
 def _json(text: str) -> Iterator[Block]:
     """JSON values that are long, alone or in a row: also the rows of an array that was cut off."""
-    begun = ended = None
+    begun, ended = 0, None
     position, steps = 0, 8 * len(text)
     while steps > 0:
         match = _JSON_START.search(text, position)
@@ -141,9 +141,10 @@ def _json(text: str) -> Iterator[Block]:
         except (ValueError, RecursionError) as error:
             position = match.start() + 1
             is_long = ended is not None and ended - begun >= MIN_CHARS
-            if is_long and _BETWEEN.fullmatch(text, ended, match.start()):
+            if ended is not None and is_long and _BETWEEN.fullmatch(text, ended, match.start()):
                 # The row in which it was cut off.
                 rest = _REST_OF_LINE.match(text, ended)
+                assert rest is not None, "it matches the empty text"
                 ended = position = rest.end()
             # What was looked at in vain, and the counting of lines that every error of json begins with.
             steps -= getattr(error, "pos", len(text)) - match.start() + len(text) // 500 + 1
@@ -157,8 +158,8 @@ def _json(text: str) -> Iterator[Block]:
     yield from _long_json(begun, ended)
 
 
-def _long_json(start: int | None, end: int | None) -> Iterator[Block]:
-    if start is not None and end - start >= MIN_CHARS:
+def _long_json(start: int, end: int | None) -> Iterator[Block]:
+    if end is not None and end - start >= MIN_CHARS:
         yield _block(start, end, "JSON")
 
 
@@ -195,7 +196,7 @@ def _line_blocks(text: str) -> Iterator[Block]:
     for line in text.splitlines(keepends=True):
         lines.append((position, position + len(line.rstrip()), _kind_of(line[:LINE_CHARS].rstrip())))
         position += len(line)
-    run: list[tuple[int, int]] = []
+    run: list[tuple[int, int, str]] = []
     kind = ""
     for start, end, found in [*lines, (0, 0, "end")]:
         # A blank line or a rule neither ends a block nor makes one; a log has lines that only indent.

@@ -8,6 +8,7 @@ room for what the header of a page says and for no more. Headers are Thrift stru
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,7 +116,7 @@ class _Compact:
             fields[number] = self._value(kind & 15, depth)
         return fields
 
-    def _value(self, kind: int, depth: int):
+    def _value(self, kind: int, depth: int) -> Any:
         if kind in (1, 2):  # true and false stand in the kind itself
             return kind == 1
         if kind == 3:

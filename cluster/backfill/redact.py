@@ -34,9 +34,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
+from typing import Any
 
 from detect_secrets.core.plugins.initialize import from_plugin_classname
 from detect_secrets.filters.heuristic import is_templated_secret
+from detect_secrets.plugins.base import RegexBasedDetector
 from detect_secrets.plugins.keyword import DENYLIST, KeywordDetector
 from stdnum import luhn
 
@@ -134,7 +136,7 @@ GIVEN_NAMES = ("user_id", "conversation_id", "session_id", "speaker")
 """Columns with names that somebody gave. The store needs the ids as they are: they are its keys."""
 
 
-def shown_rows(value):
+def shown_rows(value: Any) -> Any:
     """Rows, or what is made of them, as they are shown: names that somebody gave as `shown_id` has them."""
     if isinstance(value, list):
         return [shown_rows(item) for item in value]
@@ -167,7 +169,8 @@ def _disjoint(found: list[Span], text: str, rules: Rules) -> list[Span]:
 
 
 def _replace(text: str, spans: list[Span]) -> str:
-    pieces, done = [], 0
+    pieces: list[str] = []
+    done = 0
     for start, end, kind in spans:
         pieces += text[done:start], f"[redacted:{kind}]"
         done = end
@@ -195,8 +198,12 @@ def _private_keys(text: str) -> Iterator[Span]:
         limit = begins[i + 1].start() if i + 1 < len(begins) else len(text)
         while ends and ends[-1][0] < begin.end():
             ends.pop()
-        complete = ends and ends[-1][0] < limit
-        end = ends[-1][1] if complete else _KEY_BODY.match(text, begin.end(), limit).end()
+        if ends and ends[-1][0] < limit:
+            end = ends[-1][1]
+        else:
+            body = _KEY_BODY.match(text, begin.end(), limit)
+            assert body is not None, "it matches the empty text"
+            end = body.end()
         if end > begin.end():  # else it only names the header
             yield begin.start(), end, "private_key"
 
@@ -234,9 +241,10 @@ _PROVIDERS = (
     "SquareOAuth Stripe TelegramBotToken TwilioKey"
 )
 # The regexes themselves, as `analyze_string` yields only the prefix of a GitHub or GitLab token.
-_TOKENS = [
-    regex for name in _PROVIDERS.split() for regex in from_plugin_classname(f"{name}Detector").denylist
+_DETECTORS: list[RegexBasedDetector] = [
+    from_plugin_classname(f"{name}Detector") for name in _PROVIDERS.split()
 ]
+_TOKENS = [regex for detector in _DETECTORS for regex in detector.denylist]
 # OpenAI and Anthropic, Stripe test, GitHub fine-grained, Google, Hugging Face, npm, Groq, Slack app
 _TOKENS.append(
     re.compile(r"(?<![A-Za-z0-9])(?:sk-|[rs]k_test_|github_pat_|AIza|ya29\.|hf_|npm_|gsk_|xapp-)[\w-]{20,}")
@@ -250,7 +258,8 @@ def _tokens(text: str) -> Iterator[Span]:
                 for m in regex.finditer(word[0]):
                     if tokens.is_public(m[0]):
                         continue
-                    end = _TOKEN_REST.match(word[0], m.end()).end()
+                    rest = _TOKEN_REST.match(word[0], m.end())
+                    end = rest.end() if rest else m.end()
                     yield word.start() + m.start(), word.start() + end, "api_key"
 
 

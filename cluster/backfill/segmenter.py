@@ -10,15 +10,20 @@ stay, and nothing is paid for twice.
 import hashlib
 import json
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cluster.backfill.junk import shorten
 from schemas.profile import EncoderProfile
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 Offsets = Callable[[list[str]], list[list[tuple[int, int]]]]
 """Texts -> for each the (start, end) characters of its tokens."""
 
 
-def tokenizer_offsets(tokenizer) -> Offsets:
+def tokenizer_offsets(tokenizer: "Tokenizer | PreTrainedTokenizerBase") -> Offsets:
     """Offsets by a `tokenizers.Tokenizer`; its settings are changed to count plain text, whole."""
     tokenizer.no_truncation()
     tokenizer.no_padding()

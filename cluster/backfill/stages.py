@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -43,6 +44,10 @@ from schemas.store import (
     records_schema,
     turns_schema,
 )
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 OUTCOMES = ("complete", "split", "partial", "rejected", "skipped")
 
@@ -81,11 +86,13 @@ def cut_unit(
 
     `leave_out` gives the reason why a session, as the archive has it, is not wanted; empty where it is.
     """
-    offsets, wanted = segment_offsets(profile), {"contacts": mask_contacts, "rules": redaction_rules}
-    pending, batches, closed, bad, left_out = [], [], [], [], collections.Counter()
+    offsets = segment_offsets(profile)
+    wanted: dict[str, Any] = {"contacts": mask_contacts, "rules": redaction_rules}
+    pending, batches, closed, bad = [], [], [], []
+    left_out: collections.Counter[str] = collections.Counter()
     num_sessions = num_segments = num_redactions = num_forgotten = 0
     for row in read_unit(archive, unit):
-        ids = (
+        ids: tuple[object, object] = (
             (row.user_id, row.session_id) if isinstance(row, BadRow) else (row["user_id"], row["session_id"])
         )
         if forgotten.has_session(*ids):
@@ -156,7 +163,7 @@ def segment_offsets(profile: EncoderProfile) -> Offsets:
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(profile: EncoderProfile):
+def _tokenizer(profile: EncoderProfile) -> "Tokenizer | PreTrainedTokenizerBase":
     folder = tokenizer_folder(profile)
     if (folder / "tokenizer.json").is_file():
         # Importing transformers would cost every worker ten seconds for the same tokenizer.
@@ -206,7 +213,7 @@ def segments_paid(files: Files, encoder: str, planned: set[str]) -> dict[str, st
 
     There are some when a killed run is followed by one over a rewritten archive, whose batches are others.
     """
-    paid = {}
+    paid: dict[str, str] = {}
     for path in files.paths(f"encoded/{encoder}"):
         if path.split("/")[2] not in planned:
             paid |= dict.fromkeys(_answers(files, path, columns=["segment_id", "rejections"]), path)
@@ -251,7 +258,9 @@ class EncodeStage:
 
     def __call__(self, batch: Batch) -> EncodedBatch:
         started_s, self._load_s, failure = time.monotonic(), 0.0, self._cap_reached
-        path, rows, encoded_now = "", [], []
+        rows: list[dict] = []
+        encoded_now: list[dict] = []
+        path = ""
         try:
             # Behind a cap nothing is begun, and what is in flight comes to its end.
             if not self._cap_reached:
@@ -303,7 +312,8 @@ class EncodeStage:
     def _staged(self, segment_ids: list[str], paths: list[str]) -> dict[str, dict]:
         """Answers to these segments out of the batch's own staged files, and out of other batches."""
         elsewhere = dict.fromkeys(self._paid[one] for one in segment_ids if one in self._paid)
-        wanted, found = set(segment_ids), {}
+        found: dict[str, dict] = {}
+        wanted = set(segment_ids)
         for path in [*paths, *elsewhere]:
             found |= {key: row for key, row in _answers(self._files, path).items() if key in wanted}
         return found
@@ -466,7 +476,8 @@ class EmbedStage:
                 self._embedder = Embedder(self._profile)
                 self._load_s = self._embedder.load_s
             segments = self._files.get_table(path).to_pylist()
-            tables = {name: known_columns(*rows) for name, rows in self._rows(segments).items()}
+            rows = self._rows(segments, self._embedder)
+            tables = {name: known_columns(*of_table) for name, of_table in rows.items()}
             counts = {name: tables[name.removeprefix("num_")].num_rows for name in _EMBEDDED}
             # What a gate refused is kept beside them, but it is no failure.
             counts["num_rejections"] = sum(len(segment["rejections"]) for segment in segments)
@@ -479,15 +490,15 @@ class EmbedStage:
             return []
         return self._files.get_table(path, columns=["user_id"]).column("user_id").unique().to_pylist()
 
-    def _rows(self, segments: list[dict]) -> dict[str, tuple[list[dict], pa.Schema]]:
+    def _rows(self, segments: list[dict], embedder: Embedder) -> dict[str, tuple[list[dict], pa.Schema]]:
         turns = [turn_row(segment, turn) for segment in segments for turn in segment["turns"]]
         records = [record_row(segment, record) for segment in segments for record in segment["records"]]
         # An evolvable embedder reads turns later, all of a user's together: see cluster.evolvable.turns.
         own_turns = [] if self._profile.turns else turns
         texts = [*map(TEXTS["turns"], own_turns), *map(TEXTS["records"], records)]
-        for row, vector in zip(own_turns + records, self._embedder.embed(texts), strict=True):
+        for row, vector in zip(own_turns + records, embedder.embed(texts), strict=True):
             row["vector"] = vector
-        dim = self._embedder.dim
+        dim = embedder.dim
         return {
             "turns": (turns, turns_schema(dim)),
             "records": (records, records_schema(dim)),

@@ -1,7 +1,9 @@
 """Forms in which clauses state attributes of one value and end them, and what counts as a value of each."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.language import places
 from cluster.language import vocabulary as words
@@ -131,14 +133,14 @@ def _anything(value: str) -> bool:
 @dataclass(frozen=True)
 class Pattern:
     regex: re.Pattern
-    is_value: object
+    is_value: Callable[[str], bool]
     is_exclusive: bool = True
     is_change: bool = False
     tail: str = ""
     """Words that may follow, where they are others than TAIL."""
 
 
-def _pattern(regex: str, is_value, **options) -> Pattern:
+def _pattern(regex: str, is_value: Callable[[str], bool], **options: Any) -> Pattern:
     return Pattern(re.compile(regex), is_value, **options)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 from cluster.consolidate.attribute_patterns import (
     ENDS,
@@ -120,7 +121,9 @@ class _Reader:
         last = subject.split()[-1]
         return self._thing in words.UNIQUE_PERSONS or (last[0].isupper() and self._owner == "user")
 
-    def _state(self, attribute: str, value: str, *, tail: str = "", is_full: bool = True, **flags) -> None:
+    def _state(
+        self, attribute: str, value: str, *, tail: str = "", is_full: bool = True, **flags: Any
+    ) -> None:
         lasting = not _NOT_FOR_LONG.search(tail) if tail else True
         flags = {"is_change": self._is_change} | flags
         self.states.append(

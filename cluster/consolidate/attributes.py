@@ -71,10 +71,10 @@ def keys(reading: Reading) -> set[str]:
 
 def binding_keys(reading: Reading) -> set[str]:
     """Keys under which it may replace others."""
-    said = [
+    said: list[State | End] = [
         state for state in reading.states if state.may_replace and (state.is_exclusive or state.is_change)
     ]
-    return {f"{one.subject}\0{one.attribute}" for one in (*said, *reading.ends)}
+    return {f"{one.subject}\0{one.attribute}" for one in [*said, *reading.ends]}
 
 
 def relation(older: State, newer: State | End, told: int = 0) -> str:

@@ -123,7 +123,14 @@ def similar_pairs(
     return _best(vectors, targets, sources, top_k, min_similarity)
 
 
-def _top(vectors, targets, sources, top_k: int, min_similarity: float, block: int) -> list[tuple]:
+def _top(
+    vectors: np.ndarray,
+    targets: np.ndarray,
+    sources: np.ndarray,
+    top_k: int,
+    min_similarity: float,
+    block: int,
+) -> list[tuple]:
     """Pairs of a block of targets that may be among the best: of each block of sources, its best and ties."""
     found = []
     for start in range(0, len(sources), block):
@@ -147,7 +154,9 @@ def _top(vectors, targets, sources, top_k: int, min_similarity: float, block: in
     return found
 
 
-def _best(vectors, targets, sources, top_k: int, min_similarity: float) -> Pairs:
+def _best(
+    vectors: np.ndarray, targets: np.ndarray, sources: np.ndarray, top_k: int, min_similarity: float
+) -> Pairs:
     scores = pair_scores(vectors, targets, sources)
     keep = scores >= min_similarity
     targets, sources, scores = targets[keep], sources[keep], scores[keep]
@@ -195,8 +204,8 @@ def slot_pairs(
             found.update((target, source) for source in newest if source > target)
     if not found:
         return _no_pairs()
-    targets, sources = (np.array(part, np.int64) for part in zip(*sorted(found), strict=True))
-    return Pairs(targets, sources, pair_scores(vectors, targets, sources))
+    older, newer = (np.array(part, np.int64) for part in zip(*sorted(found), strict=True))
+    return Pairs(older, newer, pair_scores(vectors, older, newer))
 
 
 def union(first: Pairs, second: Pairs) -> Pairs:
@@ -208,7 +217,7 @@ def union(first: Pairs, second: Pairs) -> Pairs:
     )
 
 
-def _sorted(targets, sources, scores) -> Pairs:
+def _sorted(targets: np.ndarray, sources: np.ndarray, scores: np.ndarray) -> Pairs:
     order = np.lexsort((sources, targets))
     targets, sources, scores = targets[order], sources[order], scores[order]
     is_first = np.ones(len(targets), bool)

@@ -8,7 +8,8 @@ under a constrained schema, through the engines that the encoder uses. A verdict
 import re
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cluster.consolidate.fold import Question, Verdict
 from cluster.models.endpoint import CapReached
@@ -17,6 +18,9 @@ from cluster.models.prompt import Prompt, as_prompt, control_pattern, num_tokens
 from cluster.store.attempts import WorkerSick
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # --- guards -------------------------------------------------------------------------------------------
 
@@ -94,7 +98,7 @@ class DeciderPrompt:
     Memories are data: what in them looks like a control token or a tag of the template is broken up.
     """
 
-    def __init__(self, profile: DeciderProfile, tokenizer):
+    def __init__(self, profile: DeciderProfile, tokenizer: "PreTrainedTokenizerBase"):
         self._profile, self._tokenizer = profile, tokenizer
         self._control = control_pattern(tokenizer, profile.system_prompt + profile.user_template)
 
@@ -136,7 +140,7 @@ class ModelDecider:
     """A loaded profile. `decide(questions)` sends one batch; `load_s` is the time that loading took, and
     `num_calls` how many prompts were sent, second tries included."""
 
-    def __init__(self, profile: DeciderProfile, **engine_options):
+    def __init__(self, profile: DeciderProfile, **engine_options: Any):
         started_s = time.monotonic()
         self.profile, self.fingerprint = profile, profile.fingerprint
         self.engine = make_engine(profile, **engine_options)
@@ -221,7 +225,9 @@ def ask(
     ]
 
 
-def _generate(generate, requests: list[Request]) -> list[Reply | Exception]:
+def _generate(
+    generate: Callable[[list[Request]], list[Reply]], requests: list[Request]
+) -> Sequence[Reply | Exception]:
     if not requests:
         return []
     try:
@@ -230,7 +236,7 @@ def _generate(generate, requests: list[Request]) -> list[Reply | Exception]:
         raise
     except Exception:
         traceback.print_exc()
-    replies = []
+    replies: list[Reply | Exception] = []
     for request in requests:
         try:
             replies += generate([request])

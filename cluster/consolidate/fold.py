@@ -14,7 +14,7 @@ The result does not depend on the order in which memories or pairs arrive, nor o
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from cluster.language.claims import statement_key
@@ -298,7 +298,7 @@ def _survivor(states: list[_State], number: int) -> int:
     return number
 
 
-def _merged(scored) -> dict[int, float]:
+def _merged(scored: Iterable[tuple[int, float]]) -> dict[int, float]:
     merged: dict[int, float] = {}
     for number, score in scored:
         merged[number] = max(score, merged.get(number, -1.0))
@@ -356,10 +356,11 @@ def _rewritten(memory: Memory, question: Question) -> Memory:
     entities = dict.fromkeys(name for one in [memory, *sources] for name in one.entities)
     folded_text = memory.text.casefold()
     dates = [one.temporal for one in reversed(sources)] + [memory.temporal]
+    said_on, valid_from, valid_to = (next((date[i] for date in dates if date[i]), "") for i in range(3))
     return replace(
         memory,
         evidence=tuple(sorted({*memory.evidence, *(turn for one in sources for turn in one.evidence)})),
         entities=tuple(name for name in entities if name.casefold() in folded_text),
         tags=tuple(dict.fromkeys(tag for one in [memory, *sources] for tag in one.tags)),
-        temporal=tuple(next((date[i] for date in dates if date[i]), "") for i in range(3)),
+        temporal=(said_on, valid_from, valid_to),
     )

@@ -71,12 +71,19 @@ def restorable(
     }
     if not wanted:
         return None
-    schema, found = records_schema(store.dim()), []
+    dim = store.dim()
+    assert dim is not None
+    schema, found = records_schema(dim), []
     for where in in_lists("record_id", sorted(wanted)):
         for row in store.rows("records", schema.names, where).to_pylist():
             target = row["record_id"]
             if row["revision"] == wanted[target]:
-                again = {"active": True, "closed_run_id": None, "closed_reason": None, "decision_id": None}
+                again: dict[str, object] = {
+                    "active": True,
+                    "closed_run_id": None,
+                    "closed_reason": None,
+                    "decision_id": None,
+                }
                 again |= {"run_id": run_id, "revision": highest[target]["revision"] + 1}
                 found.append(row | again | {"updated_at": started_at})
             elif row["active"]:

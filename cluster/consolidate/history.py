@@ -2,6 +2,8 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
@@ -10,7 +12,10 @@ from cluster.store.sql import quote
 from cluster.store.store import Store
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
-Rows = pa.Table | list[dict]
+if TYPE_CHECKING:
+    import polars as pl
+
+Rows: TypeAlias = pa.Table | Sequence[dict]
 """Rows of a table of the store, as the store gives them or one by one."""
 
 RECORD_COLUMNS = [name for name in records_schema(1).names if name != "vector"]
@@ -169,7 +174,7 @@ def diff(before: Rows, after: Rows, decisions: Rows = ()) -> dict[str, list[dict
     }
 
 
-def _reasons(records, decisions: Rows):
+def _reasons(records: "pl.DataFrame", decisions: Rows) -> "pl.DataFrame":
     """`by` for each `record_id` and `revision` that a decision has closed; frames of polars."""
     import polars as pl
 
@@ -192,7 +197,7 @@ def _reasons(records, decisions: Rows):
     )
 
 
-def _frame(rows: Rows, schema: pa.Schema, columns: list[str]):
+def _frame(rows: Rows, schema: pa.Schema, columns: list[str]) -> "pl.DataFrame":
     """These columns as a frame of polars. Where a store has no such table yet, its rows have no column."""
     import polars as pl
 

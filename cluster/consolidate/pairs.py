@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,9 @@ from cluster.consolidate.fold import Memory, Question, Source, Verdict
 from cluster.consolidate.pair_features import features, is_contained, may_replace, whose
 from cluster.consolidate.rules import Rules
 from cluster.models.fingerprint import source_fingerprint
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Texts = tuple[str, str]
 """An older and a newer memory."""
@@ -45,7 +48,7 @@ class PairSettings(BaseModel):
     """Least probability of a unite or an update that is made."""
 
 
-def buckets(older: str, newer: str):
+def buckets(older: str, newer: str) -> "np.ndarray":
     """int64, sorted: rows of the weights that hold for a pair."""
     import numpy as np
 
@@ -58,7 +61,7 @@ class PairModel:
 
     SCALE = 3.0
 
-    def __init__(self, weights, bias, settings: PairSettings):
+    def __init__(self, weights: "np.ndarray", bias: "np.ndarray", settings: PairSettings):
         """`weights` float32 [NUM_BUCKETS, len(LABELS)], `bias` float32 [len(LABELS)]."""
         self.weights, self.bias, self.settings = weights, bias, settings
 

@@ -138,13 +138,14 @@ def candidates(
     temporals = records.column("temporal").to_pylist()
     ids = records.column("record_id").to_pylist()
     vectors = vectors_of(records)
-    chosen, rows, num_repeats = set(), [], 0
+    rows: list[tuple[int, int, float]] = []
+    chosen, num_repeats = set(), 0
     for start, end in zip(starts, [*starts[1:], records.num_rows], strict=True):
         if not is_new[start:end].any():
             continue
         groups: dict[str, list[int]] = {}
         for position in range(start, end):
-            dates = tuple((temporals[position] or {}).get(name) or "" for name in TEMPORAL_NAMES)
+            dates = dates_of(temporals[position])
             groups.setdefault(statement_key(texts[position], types[position], dates), []).append(position)
         for members in groups.values():
             if len(members) > 1 and is_new[members].any():
@@ -194,9 +195,14 @@ def load_memories(group_id: str, files: Files) -> list[Memory]:
     return [memory_of(row) for row in files.get_table(f"{group_id}/memories.parquet").to_pylist()]
 
 
+def dates_of(temporal: dict[str, str | None] | None) -> tuple[str, str, str]:
+    """The dates of a row, in the order of TEMPORAL_NAMES; "" for what it does not say."""
+    said_on, valid_from, valid_to = ((temporal or {}).get(name) or "" for name in TEMPORAL_NAMES)
+    return said_on, valid_from, valid_to
+
+
 def memory_of(row: dict) -> Memory:
     """A row of PLANNED as the fold's memory."""
-    temporal = row["temporal"] or {}
     return Memory(
         record_id=row["record_id"],
         revision=row["revision"],
@@ -210,7 +216,7 @@ def memory_of(row: dict) -> Memory:
         memory_type=row["memory_type"],
         entities=tuple(row["entities"] or ()),
         tags=tuple(row["tags"] or ()),
-        temporal=tuple(temporal.get(name) or "" for name in TEMPORAL_NAMES),
+        temporal=dates_of(row["temporal"]),
         evidence=tuple(sorted((turn["session_id"], turn["turn_index"]) for turn in row["evidence"] or ())),
     )
 

@@ -4,7 +4,7 @@ Target and sources are read by cluster.consolidate.attributes, which says what c
 """
 
 from cluster.consolidate.attribute_reader import read_attributes
-from cluster.consolidate.attributes import State, relation
+from cluster.consolidate.attributes import End, State, relation
 from cluster.consolidate.fold import Question, Source, Verdict
 from cluster.models.fingerprint import source_fingerprint
 
@@ -70,11 +70,13 @@ class Rules:
         found = set()
         for text in (source.memory.text, *source.wordings):
             newer = read_attributes(text)
+            told_now: list[State | End] = [*newer.states, *newer.ends]
             for older in states:
-                for one in (*newer.states, *newer.ends):
-                    is_choice = older.attribute.startswith("choice ") and isinstance(one, State)
-                    if is_choice and not (one.is_change or tags & others or older.attribute.endswith(" as")):
-                        continue
+                for one in told_now:
+                    if older.attribute.startswith("choice ") and isinstance(one, State):
+                        binds = one.is_change or tags & others or older.attribute.endswith(" as")
+                        if not binds:
+                            continue
                     found.add(relation(older, one, told))
         return "replaced" if "replaces" in found else "restated" if "restates" in found else ""
 

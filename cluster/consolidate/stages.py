@@ -8,9 +8,9 @@ again.
 
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -69,7 +69,7 @@ def estimate_group(
 
     pairs = load_pairs(group.group_id, files)
     fold(memories, pairs, count, decider=settings.decider, max_sources=settings.max_sources)
-    return replace(group, **cost)
+    return replace(group, expected_calls=cost["expected_calls"], expected_tokens=cost["expected_tokens"])
 
 
 def cross_pair_decider() -> PairDecider:
@@ -124,12 +124,12 @@ class DecideStage:
     def __call__(self, group: PlannedGroup) -> DecidedGroup:
         self._spent = dict.fromkeys(self._spent, 0)
         try:
-            counts = self._decide(group.group_id)
+            counts: dict[str, Any] = self._decide(group.group_id)
         except CapReached as cap:
             counts = {"is_stopped": True, "cap": str(cap)}
         except WorkerSick as error:
             counts = {"failure": str(error)}
-        return DecidedGroup(**vars(group), **counts, **self._spent)
+        return DecidedGroup(**vars(group), **(counts | self._spent))
 
     def _decide(self, group_id: str) -> dict[str, int]:
         settings = self._settings
@@ -146,8 +146,9 @@ class DecideStage:
         decisions = [row for row in folded.decisions if row["decision_id"] not in ledger.united]
         stamp = {"decided_at": settings.started_at, "run_id": settings.run_id}
         asked = [row for row in decisions if row["decider"] == settings.decider]
-        for row in asked if self._profile else ():
-            row.update(model=self._profile.model_name, prompt=self._profile.prompt_fingerprint)
+        if profile := self._profile:
+            for row in asked:
+                row.update(model=profile.model_name, prompt=profile.prompt_fingerprint)
         self._files.put_rows(
             f"{group_id}/decisions.parquet", [row | stamp for row in decisions], DECISIONS_SCHEMA
         )
@@ -183,14 +184,14 @@ class DecideStage:
                 batch = missing[start : start + settings.batch_size]
                 for number, verdict in zip(batch, self._ask([questions[n] for n in batch]), strict=True):
                     verdicts[number] = verdict
-            return verdicts
+            return [verdict for verdict in verdicts if verdict is not None]
 
         return decide
 
     def _ask(self, questions: list[Question]) -> list[Verdict]:
         verdicts: list[Verdict] = []
         while rest := questions[len(verdicts) :]:
-            if self._budget:
+            if self._budget and self._profile:
                 rest = rest[: self._budget.take([expected_tokens(self._profile, one) for one in rest])]
             if not rest:
                 raise CapReached
@@ -209,7 +210,7 @@ class DecideStage:
         num_tokens = sum(verdict.prompt_tokens + verdict.output_tokens for verdict in verdicts)
         self._spent["num_calls"] += num_calls
         self._spent["spent_tokens"] += num_tokens
-        if self._budget:
+        if self._budget and self._profile:
             expected = sum(expected_tokens(self._profile, question) for question in questions)
             self._budget.settle(num_calls - len(questions), num_tokens - expected)
         if self._profile:
@@ -236,7 +237,9 @@ def revision_rows(store: Store, changes: list[Change], settings: Settings) -> pa
     if not changes:
         return None
     changes = sorted(changes, key=lambda change: (change.memory.user_id, change.memory.record_id))
-    schema = records_schema(store.dim())
+    dim = store.dim()
+    assert dim is not None
+    schema = records_schema(dim)
     parts = []
     for start in range(0, len(changes), MAX_IN):
         memories = [change.memory for change in changes[start : start + MAX_IN]]

@@ -32,9 +32,14 @@ class Ledger:
             for where in in_lists("user_id", user_ids):
                 for row in store.rows("decisions", names, where, run_id).to_pylist():
                     if row["decider"] == settings.decider and row["outcome"] != "failed":
-                        text, about = row["text"] or "", {name: row[name] or "" for name in ("reason", "raw")}
+                        text, reason, raw = (row[name] or "" for name in ("text", "reason", "raw"))
                         self._verdicts[row["decision_id"]] = Verdict(
-                            row["action"], row["outcome"], text, is_known=run_id == settings.as_of, **about
+                            row["action"],
+                            row["outcome"],
+                            text,
+                            reason=reason,
+                            raw=raw,
+                            is_known=run_id == settings.as_of,
                         )
                     elif row["decider"] == UNITE and run_id == settings.as_of:
                         self.united.add(row["decision_id"])

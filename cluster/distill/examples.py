@@ -7,6 +7,7 @@ under the profile's schema spells it: a student must not have to learn another f
 import json
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,9 @@ from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
 from schemas.store import SEGMENTS_SCHEMA
 from schemas.training import MESSAGE_TYPE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHECKED_SCHEMA = pa.schema(
     [
@@ -175,7 +179,7 @@ class CheckStage:
         return record.model_copy(update={"semantic_text": text, "entities": list(names)})
 
 
-def num_tokens(tokenizer, text: str) -> int:
+def num_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
     """Tokens of a text in which control tokens count as one."""
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 

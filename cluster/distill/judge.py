@@ -7,6 +7,7 @@ judge.score([(segment, records), ...]) -> [Scores, "why there are none", or None
 import functools
 import json
 import re
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from cluster.backfill.stages import plan_path
 from cluster.models.endpoint import Ask, Endpoint, EndpointConfig, EndpointError
 from cluster.models.engine import Request, VllmEngine
 from cluster.models.paid_answers import Answer, Responses, request_key
-from cluster.models.prompt import as_prompt, control_pattern
+from cluster.models.prompt import Chat, as_prompt, control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
 from schemas.carriers import CheckedPart, JudgedPart
@@ -40,6 +41,7 @@ class LocalModel:
         for ask in asks:
             if answers[ask.key] is None:
                 prompt = as_prompt(ask.messages, self._load().tokenizer)
+                assert not isinstance(prompt, Chat)
                 if len(prompt) + ask.max_tokens > self._profile.max_model_len:
                     answers[ask.key] = Answer("", refusal=f"prompt_too_long: {len(prompt)} tokens")
                     continue
@@ -48,9 +50,10 @@ class LocalModel:
         self.counts["num_asked"] += len(missing)
         replies = self._load().generate(requests) if requests else []
         for ask, reply in zip(missing, replies, strict=True):
-            answers[ask.key] = Answer(reply.text, reply.complete, reply.prompt_tokens, reply.output_tokens)
-            self._responses.put(ask.key, answers[ask.key])
-        return [answers[ask.key] for ask in asks]
+            answer = Answer(reply.text, reply.complete, reply.prompt_tokens, reply.output_tokens)
+            self._responses.put(ask.key, answer)
+            answers[ask.key] = answer
+        return [one for ask in asks if (one := answers[ask.key]) is not None]
 
 
 class Judge:
@@ -113,7 +116,7 @@ class JudgeStage:
     What a cap or a failure left open has no row. `make` makes the judge inside the actor.
     """
 
-    def __init__(self, files: Files, min_score: float, make):
+    def __init__(self, files: Files, min_score: float, make: Callable[[], Judge]):
         self._files, self._min_score, self._make = files, min_score, make
         self._judge: Judge | None = None
 

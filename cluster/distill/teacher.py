@@ -12,7 +12,9 @@ own terms: evidence counts the segment's current turns from 0.
 import functools
 import hashlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -28,6 +30,9 @@ from schemas.carriers import Part, TaughtPart
 from schemas.profile import EncoderProfile
 from schemas.record import RECORD_FIELDS, answer_schema
 
+if TYPE_CHECKING:
+    from cluster.backfill.encoder import Encoder
+
 TAUGHT_SCHEMA = pa.schema(
     [
         ("segment_id", pa.string()),
@@ -40,11 +45,24 @@ TAUGHT_SCHEMA = pa.schema(
 )
 
 
+class Teacher(Protocol):
+    """What every teacher has."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What it was asked, and what became of that."""
+        ...
+
+    def teach(self, segments: list[dict]) -> Sequence[Answer | None]:
+        """Answers in order; None where a cap left a segment open."""
+        ...
+
+
 class RulesTeacher:
     """The rule-based extractor, within the profile's limits."""
 
     def __init__(self, profile: EncoderProfile):
-        self.counts = {}
+        self.counts: dict[str, int] = {}
         self._limits = {
             "max_records": profile.limits.max_records,
             "max_text_chars": profile.limits.max_text_chars,
@@ -63,7 +81,7 @@ class GoldTeacher:
     """
 
     def __init__(self, memories: dict[str, list[dict]], profile: EncoderProfile):
-        self.counts = {}
+        self.counts: dict[str, int] = {}
         self._memories, self._limits = memories, profile.limits
 
     def teach(self, segments: list[dict]) -> list[Answer]:
@@ -119,7 +137,7 @@ class VllmTeacher:
         self._load = functools.cache(functools.partial(self._encoder, profile, engine))
 
     @staticmethod
-    def _encoder(profile: EncoderProfile, engine: dict):
+    def _encoder(profile: EncoderProfile, engine: dict) -> "Encoder":
         from cluster.backfill.encoder import Encoder
 
         return Encoder(profile, **engine)
@@ -138,7 +156,8 @@ class VllmTeacher:
             )
             self._responses.put(segment["segment_id"], answer)
             answers[segment["segment_id"]] = answer
-        return [answers[segment["segment_id"]] for segment in segments]
+        found = [answers[segment["segment_id"]] for segment in segments]
+        return [answer for answer in found if answer is not None]
 
 
 def local_records(segment: dict, records: list[dict]) -> list[dict]:
@@ -196,19 +215,19 @@ class TeachStage:
     `make` makes the teacher inside the actor. What a cap or a failure left open has no row.
     """
 
-    def __init__(self, files: Files, make):
+    def __init__(self, files: Files, make: Callable[[], Teacher]):
         self._files, self._make = files, make
-        self._teacher = None
+        self._teacher: Teacher | None = None
 
     def __call__(self, part: Part) -> TaughtPart:
-        if self._teacher is None:
-            self._teacher = self._make()
+        teacher = self._teacher = self._teacher or self._make()
         wanted = set(part.segment_ids)
         plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
         segments = [segment for segment in plan if segment["segment_id"] in wanted]
-        before, error = dict(self._teacher.counts), ""
+        answers: Sequence[Answer | None]
+        before, error = dict(teacher.counts), ""
         try:
-            answers = self._teacher.teach(segments)
+            answers = teacher.teach(segments)
         except EndpointError as failure:
             answers, error = [None] * len(segments), str(failure)
         rows = [
@@ -217,7 +236,7 @@ class TeachStage:
             if answer is not None
         ]
         self._files.put_rows(path := taught_path(part.part_id), rows, TAUGHT_SCHEMA)
-        counts = {name: count - before.get(name, 0) for name, count in self._teacher.counts.items()}
+        counts = {name: count - before.get(name, 0) for name, count in teacher.counts.items()}
         return TaughtPart(
             **vars(part), taught=path, num_left=len(segments) - len(rows), teach_counts=counts, error=error
         )

@@ -98,15 +98,17 @@ def verify(
         except ValidationError as error:
             first = error.errors()[0]
             reason, detail = "invalid_record", f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        for name, rule in RULES.items() if record else ():
+        for name, rule in RULES.items():
+            if record is None:
+                break
             if detail := rule(record, evidence_of, profile.limits):
                 reason = name
                 break
         if not reason and len(kept) >= profile.limits.max_records:
             reason, detail = "limits", f"more than max_records={profile.limits.max_records}"
-        if not reason and (twin := _twin(record, kept)):
+        if record and not reason and (twin := _twin(record, kept)):
             reason, detail = "duplicate", f"repeats {twin.semantic_text!r}"
-        if reason:
+        if reason or record is None:
             shown = redact(json.dumps(candidate, ensure_ascii=False, default=str)).text
             refused.append(Refusal(shown, reason, redact(detail).text))
         else:
@@ -162,7 +164,7 @@ def _evidence(record: EncodedRecord, evidence: Evidence, limits: RecordLimits) -
 def _dates(record: EncodedRecord, evidence: Evidence, limits: RecordLimits) -> str:
     for name, value in record.temporal:
         try:
-            valid = re.fullmatch(DATE_PATTERN, value) and (not value or dt.date.fromisoformat(value))
+            valid = bool(re.fullmatch(DATE_PATTERN, value) and (not value or dt.date.fromisoformat(value)))
         except ValueError:
             valid = False
         if not (valid or value == ""):

@@ -1,6 +1,7 @@
 """Questions to a view of a store: their vectors, as the view was embedded, and what is found with them."""
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class QuestionEmbedder:
         turn_vectors = self._evolvable.wavefront.queries([(state, text) for text in texts])
         return list(zip(vectors, turn_vectors, strict=True))
 
-    def search(self, user_id: str, text: str, k: int, **settings) -> list[dict]:
+    def search(self, user_id: str, text: str, k: int, **settings: Any) -> list[dict]:
         """The view's hits for a question; `settings` are those of Store.search."""
         ((vector, turn_vector),) = self.vectors(user_id, [text])
         return self._store.search(user_id, text, vector, k, self._as_of, turn_vector=turn_vector, **settings)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -14,12 +15,20 @@ from schemas.carriers import EmbeddedSlice, TableSlice
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas
 
+if TYPE_CHECKING:
+    import numpy as np
+
 
 def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -> list[TableSlice]:
     """Slices of the newest run's tables."""
-    versions, batches = json.loads(store.run()["versions"]), []
+    newest = store.run()
+    assert newest is not None, "only a store with a run is embedded anew"
+    versions = json.loads(newest["versions"])
+    batches: list[TableSlice] = []
     for name in tables:
-        num_rows = store.table(name).count_rows()
+        table = store.table(name)
+        assert table is not None, f"the newest run has no table {name}"
+        num_rows = table.count_rows()
         for offset in range(0, num_rows, batch_size):
             count = min(batch_size, num_rows - offset)
             batches.append(TableSlice(len(batches), name, versions[name], offset, count))
@@ -68,7 +77,7 @@ class ReembedStage:
         )
         return scanner.to_table()
 
-    def _with_vectors(self, rows: pa.Table, name: str, vectors) -> pa.Table:
+    def _with_vectors(self, rows: pa.Table, name: str, vectors: "np.ndarray") -> pa.Table:
         """Rows as their table's schema has them: vectors float32 [num_rows, dim], the new embedder's name."""
         schema = table_schemas(vectors.shape[1])[name]
         flat = pa.array(vectors.reshape(-1), pa.float32())

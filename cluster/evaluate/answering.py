@@ -3,14 +3,17 @@
 import functools
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 
 from cluster.models.engine import Reply, Request, VllmEngine
-from cluster.models.prompt import as_prompt
+from cluster.models.prompt import Chat, as_prompt
 from schemas.profile import ModelProfile
 from schemas.training import MESSAGE_TYPE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Conversation = list[list[dict]]
 """Of a conversation, a list of `{role, content}`, candidates, longest first: the first that fits is asked."""
@@ -71,10 +74,13 @@ def _said(reply: Reply) -> Said:
     return Said(reply.text, reply.complete, *tokens)
 
 
-def fitting(candidates: list[list[dict]], tokenizer, limit: int) -> list[int] | None:
+def fitting(
+    candidates: list[list[dict]], tokenizer: "PreTrainedTokenizerBase", limit: int
+) -> list[int] | None:
     """Token ids of the first conversation of at most `limit` tokens; None where all are longer."""
     for messages in candidates:
         ids = as_prompt(messages, tokenizer)
+        assert not isinstance(ids, Chat)
         if len(ids) <= limit:
             return ids
     return None

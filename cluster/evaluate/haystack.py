@@ -1,5 +1,6 @@
 """One user's turns and records as matrices, to be ranked for any number of questions."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +22,12 @@ class Ranked:
     ranks: np.ndarray
     """Rank of the first hit that stands for a turn, float64 [num_turns]."""
 
-    def turns(self, wanted) -> np.ndarray:
+    def turns(self, wanted: Collection[tuple[str, int]]) -> np.ndarray:
         """Ranks of the wanted (session id, turn index), float64 [len(wanted)]."""
         found = (self.haystack.turn_number(*key) for key in wanted)
         return np.array([NEVER if number is None else self.ranks[number] for number in found], np.float64)
 
-    def sessions(self, wanted) -> np.ndarray:
+    def sessions(self, wanted: Collection[str]) -> np.ndarray:
         """Ranks of the first hits in the wanted sessions, float64 [len(wanted)]."""
         first = np.full(len(self.haystack.session_codes), NEVER)
         np.minimum.at(first, self.haystack.session_of_turn, self.ranks)
@@ -83,7 +84,8 @@ class Haystack:
         of_records = self.record_vectors @ query
         merged = of_records + DEFAULT.record, of_turns
         if turn_query is not None:
-            merged = tuple(np.array(reciprocal_ranks(scores.tolist())) for scores in (of_records, of_turns))
+            by_rank = [np.array(reciprocal_ranks(scores.tolist())) for scores in (of_records, of_turns)]
+            merged = by_rank[0], by_rank[1]
         own, rows = np.arange(len(of_turns)), self.rows
         lists = {
             "turns": (of_turns, own, rows),

@@ -8,6 +8,7 @@ NEVER where no hit does; the k best hits then find exactly the turns whose rank 
 import re
 import string
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def is_stale(current: np.ndarray, outdated: np.ndarray) -> float | None:
     return float(first_outdated < first_current)
 
 
-def mean(values) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
     """Mean of what is not None; None of nothing."""
     numbers = [value for value in values if value is not None]
     return float(np.mean(numbers)) if numbers else None

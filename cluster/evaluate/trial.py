@@ -24,7 +24,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 
@@ -37,6 +37,9 @@ from schemas.judge import WEIGHTS, Scores
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
 from schemas.store import RECORD_TYPE, SEGMENT_SCHEMA
+
+if TYPE_CHECKING:
+    from cluster.distill.judge import Judge
 
 SAME = 0.75
 """Share of a statement's words that a record has which holds it."""
@@ -132,13 +135,14 @@ class Trial:
 class Judging:
     """Actor: answers -> their scores. `make` makes a cluster.distill.judge.Judge where it works."""
 
-    def __init__(self, make: Callable):
-        self._make, self._judge = make, None
+    def __init__(self, make: Callable[[], "Judge"]):
+        self._make = make
+        self._judge: Judge | None = None
 
     def __call__(self, batch: AnswersToJudge) -> JudgedAnswers:
-        self._judge = self._judge or self._make()
+        judge = self._judge = self._judge or self._make()
         segments = [{"current": current} for current in batch.current]
-        found = self._judge.score(list(zip(segments, batch.records, strict=True)))
+        found = judge.score(list(zip(segments, batch.records, strict=True)))
         return JudgedAnswers(tuple(map(_answer_scores, found)))
 
 
@@ -148,7 +152,9 @@ def _answer_scores(found: Scores | str | None) -> AnswerScores:
     return AnswerScores(reason=found or "")
 
 
-def timed(segments: list[dict], encode, alone: bool) -> tuple[list[Encoding], list[float]]:
+def timed(
+    segments: list[dict], encode: Callable[[list[dict]], list[Encoding]], alone: bool
+) -> tuple[list[Encoding], list[float]]:
     """Encodings in order, and the seconds of each segment when alone, else of the batch."""
     encodings, seconds = [], []
     for batch in [[segment] for segment in segments] if alone else [segments]:

@@ -52,7 +52,8 @@ def by_memory(texts: Sequence) -> dict[int, list[int]]:
 
 def passes(texts: Sequence, max_tokens: int, *, share: bool) -> Iterator[tuple[list[int], bool]]:
     """Indexes of the texts of each pass, and whether it reads what memory they share once for all of them."""
-    alone, together = [], []
+    alone: list[list[int]] = []
+    together: list[list[int]] = []
     for address, group in by_memory(texts).items():
         (together if share and address and len(group) > 1 else alone).append(group)
     rows = list(chain.from_iterable(alone))

@@ -7,6 +7,7 @@ does: a message more changes all vectors. For an index that grows use `wavefront
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from cluster.evolvable.tokens import Exchange, Tokens
 class EvolvableEmbedder:
     """A loaded model. `dim` is the vectors' length."""
 
-    def __init__(self, model: EvolvableModel, tokens: Tokens, **batching):
+    def __init__(self, model: EvolvableModel, tokens: Tokens, **batching: Any):
         """`batching`: settings of the wavefront, see there."""
         self.model, self.tokens = model, tokens
         self.wavefront = Wavefront(model, tokens, **batching)
@@ -28,7 +29,7 @@ class EvolvableEmbedder:
         self.load_s = 0.0
 
     @classmethod
-    def load(cls, folder: str | Path, *, base: str | None = None, **batching) -> "EvolvableEmbedder":
+    def load(cls, folder: str | Path, *, base: str | None = None, **batching: Any) -> "EvolvableEmbedder":
         """From a trained folder or a released checkpoint; on the GPU if there is one."""
         started_s = time.monotonic()
         model = EvolvableModel.load(folder, base=base)

@@ -13,7 +13,7 @@ H the base's hidden size, K `num_latents`, E `embedding_dim`, V the vocabulary, 
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model, load_peft_weights, set_peft_model_state_dict
@@ -177,7 +177,8 @@ class EvolvableModel(nn.Module):
     def represent_shared(self, texts: Sequence[Text], max_tokens: int) -> Tensor:
         """As `represent`, where queues that are beginnings of one tensor are read once for all their texts:
         the keys and values of the longest serve the others. At most `max_tokens` in one pass over texts."""
-        row_of, logs = torch.empty(len(texts), dtype=torch.long), []
+        logs: list[Tensor] = []
+        row_of = torch.empty(len(texts), dtype=torch.long)
         for indexes in by_memory(texts).values():
             row_of[indexes] = len(logs)
             logs.append(max((texts[index].queue for index in indexes), key=len))
@@ -206,8 +207,10 @@ class EvolvableModel(nn.Module):
 
     def represent(self, texts: Sequence[Text]) -> Tensor:
         """Unit vectors of the texts: float32 [len(texts), E]."""
-        rows = zip(self._prefixes([t.queue for t in texts]), self._words([t.ids for t in texts]), strict=True)
-        rows = [torch.cat(row) for row in rows]
+        parts = zip(
+            self._prefixes([t.queue for t in texts]), self._words([t.ids for t in texts]), strict=True
+        )
+        rows = [torch.cat(part) for part in parts]
         return self._vectors(self._run(RETRIEVER, self._backbone, _pad(rows)), list(map(len, rows)))
 
     def represent_all(self, texts: Sequence[Text], max_tokens: int, *, share: bool = True) -> Tensor:
@@ -263,7 +266,7 @@ class EvolvableModel(nn.Module):
         (folder / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path, *, base: str | None = None, **overrides) -> "EvolvableModel":
+    def load(cls, folder: str | Path, *, base: str | None = None, **overrides: Any) -> "EvolvableModel":
         """Load what `save` wrote, or a released checkpoint; `overrides` are fields of the config.
 
         `base` replaces the base that the folder names, for one that has moved. ModelError when weights are
@@ -286,7 +289,7 @@ class EvolvableModel(nn.Module):
     def _load_released(cls, folder: Path, config: EvolvableConfig) -> "EvolvableModel":
         """The layout of MiG-NJU/EvoEmbedding-*: one state dict of wrapper, base, adapters and, unused here,
         the static embedder beside which it was trained."""
-        weights = {}
+        weights: dict[str, Tensor] = {}
         for file in sorted(folder.glob("*.safetensors")):
             weights |= {k: v for k, v in load_file(file).items() if not k.startswith("emb_model.")}
         if any(".base_layer." in name for name in weights):

@@ -9,6 +9,7 @@ A document's vector is made with the memory before its exchange, and never chang
 goes on.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -202,7 +203,7 @@ class Wavefront:
                     self._pool.append((one, one.next, Text(queue, one.documents[one.next - one.first])))
                 one.next += 1
                 end += num_latents
-            one.open = list(chunk.turns)
+            one.open = [list(ids) for ids in chunk.turns]
 
     @torch.inference_mode()
     def _drain(self) -> None:
@@ -218,12 +219,13 @@ class Wavefront:
 
         texts = [text for _, _, text in pool]
         for indexes, shared in passes(texts, self._retriever_tokens, share=self._share):
-            self._safely([pool[index] for index in indexes], lambda batch, s=shared: represent(batch, s))
+            self._safely([pool[index] for index in indexes], functools.partial(represent, shared=shared))
 
     def _sharing(self, pool: list[tuple[_Running, int, Text]]) -> list[tuple[_Running, int, Text]]:
         """The same jobs; of each conversation, the queues that hold all of its latents so far, and so are
         beginnings of the longest of them, are slices of that."""
-        num_latents, whole = self.model.config.num_latents, {}
+        whole: dict[_Running, torch.Tensor] = {}
+        num_latents = self.model.config.num_latents
         for one, number, text in pool:
             if len(text.queue) == number * num_latents >= len(whole.get(one, ())):
                 whole[one] = text.queue

@@ -4,11 +4,14 @@ An exchange is a user's message with what was answered to it; it is what the pub
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.models.sources import ModelError, model_folder
 from schemas.archive import spoken
 from schemas.evolvable import EvolvableConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _MARKS = tuple(f"mark{number}mark" for number in range(3))
 
@@ -50,7 +53,7 @@ def exchanges_of(messages: Iterable[dict]) -> tuple[list[Exchange], list[int]]:
 class Tokens:
     """A base's tokenizer and chat template, as the model needs them. Every id comes from the tokenizer."""
 
-    def __init__(self, config: EvolvableConfig, tokenizer):
+    def __init__(self, config: EvolvableConfig, tokenizer: "PreTrainedTokenizerBase"):
         """`tokenizer`: of transformers, with a chat template. ModelError when it cannot serve."""
         self.config, self.tokenizer, self._backend = config, tokenizer, tokenizer.backend_tokenizer
         self._backend.no_truncation()

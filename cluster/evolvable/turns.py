@@ -14,6 +14,7 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,9 @@ from schemas.carriers import UnreadUser, UsersRead, UsersToRead
 from schemas.profile import EmbedderProfile, EvolvableProfile
 from schemas.store import STATES_SCHEMA, turns_schema
 
+if TYPE_CHECKING:
+    from cluster.evolvable.embedder import EvolvableEmbedder
+
 _FAILED = pa.schema([("user_id", pa.string()), ("detail", pa.string())])
 """Users whose turns could not be embedded, and why."""
 
@@ -37,8 +41,8 @@ _COLUMNS = [name for name in turns_schema(1).names if name not in ("vector", "em
 _LIFE = ("active", "run_id", "closed_run_id")
 
 
-def load_evolvable(profile: EvolvableProfile):
-    """The loaded model, a cluster.evolvable.embedder.EvolvableEmbedder."""
+def load_evolvable(profile: EvolvableProfile) -> "EvolvableEmbedder":
+    """The loaded model."""
     from cluster.evolvable.embedder import EvolvableEmbedder
 
     batching = profile.model_dump(include={"max_active", "memory_tokens", "retriever_tokens"})
@@ -131,7 +135,12 @@ class TurnStage:
         self._attempt = attempt
         self._sealed = Sealed(files, f"turns/{profile.fingerprint}")
         self._anew, self._columns = anew, [name for name in _COLUMNS if anew or name not in _LIFE]
-        self._embedder = None
+
+    @functools.cached_property
+    def _embedder(self) -> "EvolvableEmbedder":
+        """Loading waits for work."""
+        assert self._profile.turns is not None
+        return load_evolvable(self._profile.turns)
 
     def __call__(self, wanted: UsersToRead) -> UsersRead:
         started_s = time.monotonic()
@@ -140,10 +149,8 @@ class TurnStage:
         sealed = self._sealed.find(key)
         # What has failed is tried again.
         if sealed is None or "rejections" in sealed["tables"]:
-            if self._embedder is None:
-                # Loading waits for work.
-                self._embedder = load_evolvable(self._profile.turns)
-            sealed = self._stage(key, users, closed)
+            # The model is loaded here, before an attempt at any user is counted.
+            sealed = self._stage(key, users, closed, self._embedder.dim)
             num_now = sealed["num_turns_embedded"]
         failed = sealed["tables"].pop("rejections", None)
         rejections = self._files.get_table(failed).to_pylist() if failed else []
@@ -155,7 +162,7 @@ class TurnStage:
             embed_s=time.monotonic() - started_s,
         )
 
-    def _stage(self, key: str, users: list[UserTurns], closed: list[dict]) -> dict:
+    def _stage(self, key: str, users: list[UserTurns], closed: list[dict], dim: int) -> dict:
         turns, states, rejections = [row | {"vector": None} for row in closed], [], []
         embedded = self._embed(key, users)
         for user in users:
@@ -172,11 +179,11 @@ class TurnStage:
         return self._sealed.put(
             key,
             {
-                "turns": known_columns(turns, turns_schema(self._embedder.dim)),
+                "turns": known_columns(turns, turns_schema(dim)),
                 "states": known_columns(states, STATES_SCHEMA),
                 "rejections": known_columns(rejections, _FAILED),
             },
-            dim=self._embedder.dim,
+            dim=dim,
             num_users=len(users),
             num_turns=len(turns),
             num_turns_embedded=sum(row["vector"] is not None for row in turns),
@@ -191,7 +198,7 @@ class TurnStage:
         attempts = Attempts(self._files, self._attempt, key)
         if attempts.first():
             return self._run(users)
-        found = {}
+        found: dict[str, Embedded] = {}
         for user in users:
             with attempts.alone(hashlib.sha256(user.user_id.encode()).hexdigest()) as is_harmless:
                 if is_harmless:
@@ -218,7 +225,7 @@ class TurnStage:
     def _with_vectors(self, user: UserTurns, first: int, vectors: Sequence) -> Iterator[dict]:
         """Rows to be written: those that are new, and those whose vector is. `vectors` [exchanges - first, E]
         are of the exchanges from `first` on, none at all where these could not be embedded."""
-        known = None
+        known: dict[int, list[float]] | None = None
         for row, number in zip(user.turns, user.exchanges[1], strict=True):
             if number >= first and len(vectors):
                 yield row | {"vector": vectors[number - first]}
@@ -226,7 +233,7 @@ class TurnStage:
                 if known is None and number < first:
                     # The same was said before, in a segment or a session whose place this one takes.
                     known = self._vectors(user.user_id)
-                yield row | {"vector": known.get(number) if number < first else None}
+                yield row | {"vector": known.get(number) if known is not None and number < first else None}
 
     def _vectors(self, user_id: str) -> dict[int, list[float]]:
         """Number of an exchange -> its vector in the store, as it stands before this run."""

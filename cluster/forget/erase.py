@@ -19,7 +19,8 @@ of the store see the views as they were; plain LanceDB readers see tables go thr
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,14 +28,14 @@ from cluster.forget import leftovers
 from cluster.forget.forgotten import BLANK, Forgotten
 from cluster.forget.proof import Traces, readable, search
 from cluster.forget.rules import Erasure, Subject, erase
+from cluster.store.commit import Operations, Writer
 from cluster.store.errors import StoreError
 from cluster.store.files import HOME, Files
 from cluster.store.maintenance import settle_runs, tidy
 from cluster.store.runs import run_row
 from cluster.store.sql import quote
 from cluster.store.staging import SEAL, take_out
-from cluster.store.store import Store
-from cluster.store.tables import alone, make_indexes, settled, tag
+from cluster.store.tables import Table, alone, make_indexes, settled, tag
 from schemas.intent import Forget
 from schemas.store import TABLE_KEYS
 
@@ -43,14 +44,14 @@ LARGE = ("vector", "latents")
 
 
 def find(
-    store: Store, *, user_id: str | None = None, session_id: str | None = None, record_id: str | None = None
+    store: Writer, *, user_id: str | None = None, session_id: str | None = None, record_id: str | None = None
 ) -> Subject | None:
     """Whose rows are meant; None where no row says so. StoreError when several users have such a session."""
     if record_id is None and session_id is None:
+        assert user_id is not None, "one of the three is given"
         return Subject(user_id)
-    column, value, name = (
-        ("record_id", record_id, "records") if record_id else ("session_id", session_id, "turns")
-    )
+    column, name = ("record_id", "records") if record_id else ("session_id", "turns")
+    value = record_id or session_id or ""
     columns = ["user_id", "evidence"] if record_id else ["user_id"]
     rows = [
         row
@@ -66,7 +67,7 @@ def find(
     return Subject(users.pop(), session_id, record_id, frozenset(turns))
 
 
-def holds(store: Store, subject: Subject) -> bool:
+def holds(store: Writer, subject: Subject) -> bool:
     """Whether the store has anything of it: a row of any view, a staged one, or its id in a manifest."""
     for by_version in _erasures(store, subject).values():
         if any(erasure.deleted for erasure in by_version.values()):
@@ -78,7 +79,7 @@ def holds(store: Store, subject: Subject) -> bool:
     return any(_scrubbed(manifest, subject, "", ()) != manifest for manifest in manifests)
 
 
-def forget(store: Store, run: dict, subject: Subject, forgotten: Forgotten | None = None) -> dict:
+def forget(store: Writer, run: dict, subject: Subject, forgotten: Forgotten | None = None) -> dict:
     """Erase; returns the receipt. `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
 
     `forgotten` is the store's list, with the operator's secret if it has one.
@@ -102,12 +103,14 @@ def forget(store: Store, run: dict, subject: Subject, forgotten: Forgotten | Non
     return receipt(store, run["run_id"])
 
 
-def receipt(store: Store, run_id: str) -> dict:
+def receipt(store: Writer, run_id: str) -> dict:
     """What a forgetting removed and what the search for it found; no text and no ids."""
-    return Files(store.uri, "receipts").get_json(f"{run_id}.json")
+    found = Files(store.uri, "receipts").get_json(f"{run_id}.json")
+    assert found is not None, f"run {run_id} has left no receipt"
+    return found
 
 
-def last_proof(store: Store, subject_shown: str) -> dict | None:
+def last_proof(store: Writer, subject_shown: str) -> dict | None:
     """What the search after the last forgetting of this subject found; None where there was none."""
     files, place = Files(store.uri, "receipts"), {row["run_id"]: row["sequence"] for row in store.runs()}
     of_subject = [
@@ -119,7 +122,7 @@ def last_proof(store: Store, subject_shown: str) -> dict | None:
     return last and last["proof"]
 
 
-def apply(store: Store, intent: Forget) -> None:
+def apply(store: Writer, intent: Forget) -> None:
     """Bring a forgetting to its end, whatever of it is done already."""
     named = intent.subject
     subject = Subject(**named | {"turns": frozenset((place[0], place[1]) for place in named["turns"])})
@@ -135,19 +138,21 @@ def apply(store: Store, intent: Forget) -> None:
     leftovers.delete_for_good(store.files, store.intent)
 
 
-OPERATIONS = {Forget: apply}
+OPERATIONS: Operations = {Forget: apply}
 """For `Store.recover`: what the store, which is a floor below, does not know."""
 
 
 # --- what goes ----------------------------------------------------------------------------------------
 
 
-def _versions(store: Store, name: str) -> list[int]:
+def _versions(store: Writer, name: str) -> list[int]:
     """Versions of a table that runs still name, oldest run first."""
     return list(dict.fromkeys(json.loads(row["versions"])[name] for row in store.openable()))
 
 
-def _rows(store: Store, name: str, version: int, where: str | None, columns: list[str] | None = None):
+def _rows(
+    store: Writer, name: str, version: int, where: str | None, columns: list[str] | None = None
+) -> list[dict]:
     table = store.head(name)
     table.checkout(version)
     columns = columns or [column for column in table.schema.names if column not in LARGE]
@@ -155,7 +160,7 @@ def _rows(store: Store, name: str, version: int, where: str | None, columns: lis
     return (query.where(where) if where else query).limit(None).to_arrow().to_pylist()
 
 
-def _erasures(store: Store, subject: Subject) -> dict[str, dict[int, Erasure]]:
+def _erasures(store: Writer, subject: Subject) -> dict[str, dict[int, Erasure]]:
     """What goes: table -> version -> rows, oldest run first. Depends on nothing but versions that stay."""
     of_user, known = f"user_id = {quote(subject.user_id)}", {}
     found: dict[str, dict[int, Erasure]] = {name: {} for name in TABLE_KEYS}
@@ -180,8 +185,10 @@ def _to_remember(forgotten: Forgotten, subject: Subject, erasures: dict) -> list
     if subject.kind == "user":
         return [forgotten.key("user", user_id)]
     if subject.kind == "session":
-        keys = [forgotten.key("session", user_id, subject.session_id)]
-        return [*keys, forgotten.asked_key("turns", subject.session_id)]
+        assert subject.session_id is not None
+        of_session = forgotten.key("session", user_id, subject.session_id)
+        return [of_session, forgotten.asked_key("turns", subject.session_id)]
+    assert subject.record_id is not None
     keys = {forgotten.key("turn", user_id, *place) for place in subject.turns}
     keys.add(forgotten.asked_key("records", subject.record_id))
     for erasure in erasures["turns"].values():
@@ -219,9 +226,9 @@ def _found(forgotten: Forgotten, subject: Subject, erasures: dict) -> dict:
 # --- new views ----------------------------------------------------------------------------------------
 
 
-def _rewrite_all(store: Store, name: str, erasures: dict[int, Erasure]) -> dict[int, int]:
+def _rewrite_all(store: Writer, name: str, erasures: dict[int, Erasure]) -> dict[int, int]:
     """Write the table's views anew where something goes; old version -> new version."""
-    moved = {}
+    moved: dict[int, int] = {}
     for version, erasure in erasures.items():
         is_newest = version == list(erasures)[-1]
         if erasure.deleted or erasure.changed or (moved and is_newest):
@@ -229,7 +236,7 @@ def _rewrite_all(store: Store, name: str, erasures: dict[int, Erasure]) -> dict[
     return moved
 
 
-def _rewrite(store: Store, name: str, version: int, erasure: Erasure) -> int:
+def _rewrite(store: Writer, name: str, version: int, erasure: Erasure) -> int:
     table = store.head(name)
     with alone(table):
         table.checkout(version)
@@ -254,7 +261,7 @@ def _rewrite(store: Store, name: str, version: int, erasure: Erasure) -> int:
     return table.version
 
 
-def _conditions(name: str, rows: list[dict], at_most: int = 500):
+def _conditions(name: str, rows: list[dict], at_most: int = 500) -> Iterator[str]:
     """SQL conditions on the table's keys that together hold for these rows."""
     keys = TABLE_KEYS[name]
     for start in range(0, len(rows), at_most):
@@ -268,7 +275,7 @@ def _conditions(name: str, rows: list[dict], at_most: int = 500):
             )
 
 
-def _changed_rows(table, name: str, rows: list[dict]) -> pa.Table:
+def _changed_rows(table: Table, name: str, rows: list[dict]) -> pa.Table:
     """Complete rows, each with the vector that it has in the table, unless it is to have none."""
     full = []
     by_key = {tuple(row[key] for key in TABLE_KEYS[name]): row for row in rows}
@@ -278,7 +285,7 @@ def _changed_rows(table, name: str, rows: list[dict]) -> pa.Table:
     return pa.Table.from_pylist(full, schema=table.schema)
 
 
-def _publish(store: Store, run: dict, moved: dict[str, dict[int, int]]) -> None:
+def _publish(store: Writer, run: dict, moved: dict[str, dict[int, int]]) -> None:
     changed = []
     for row in store.openable():
         versions = {
@@ -291,7 +298,7 @@ def _publish(store: Store, run: dict, moved: dict[str, dict[int, int]]) -> None:
 # --- what lies around ---------------------------------------------------------------------------------
 
 
-def _clean(store: Store, subject: Subject, name: str, traces: Traces) -> dict:
+def _clean(store: Writer, subject: Subject, name: str, traces: Traces) -> dict:
     """Tags to where their runs are now; then all other versions, and traces in files, go. Returns counts.
 
     `name` takes the place of the subject's id.
@@ -320,13 +327,13 @@ def _clean(store: Store, subject: Subject, name: str, traces: Traces) -> dict:
     return removed | {"num_leftovers": leftovers.remove(store.uri)}
 
 
-def _drop_branches(table) -> None:
+def _drop_branches(table: Table) -> None:
     dataset = table.to_lance()
     for name in dataset.branches.list():
         dataset.branches.delete(name)
 
 
-def _scrub_runs(store: Store, subject: Subject, name: str, needles: list[str]) -> None:
+def _scrub_runs(store: Writer, subject: Subject, name: str, needles: list[str]) -> None:
     """Take ids out of the configs that earlier runs have left in `runs`."""
     changed = []
     for row in store.runs():
@@ -339,7 +346,7 @@ def _scrub_runs(store: Store, subject: Subject, name: str, needles: list[str]) -
     settle_runs(store, changed)
 
 
-def _scrubbed(value, subject: Subject, name: str, needles: Sequence[str]):
+def _scrubbed(value: Any, subject: Subject, name: str, needles: Sequence[str]) -> Any:
     """JSON in which `name` stands for the subject's id wherever a key says that it is such an id, and BLANK
     for every string with a needle in it."""
     if isinstance(value, list):
@@ -365,7 +372,7 @@ def _has_rows(files: Files, path: str, subject: Subject) -> bool:
     """Whether a Parquet file has rows that are the subject's for certain."""
     if (table := readable(files, path)) is None:
         return False
-    wanted = {"user_id": subject.user_id}
+    wanted: dict[str, str | None] = {"user_id": subject.user_id}
     if subject.kind == "session":
         wanted["session_id"] = subject.session_id
     if subject.kind == "memory" or not wanted.keys() <= set(table.column_names):
@@ -423,7 +430,7 @@ def _scrub_manifests(files: Files, subject: Subject, name: str, needles: list[st
     return num_changed
 
 
-def _write_receipt(store: Store, intent: Forget, traces: Traces, removed: dict) -> None:
+def _write_receipt(store: Writer, intent: Forget, traces: Traces, removed: dict) -> None:
     # The intent is the only file that may still name them, until right after this.
     proof = search(store, traces, skip=(f"{HOME}/commit/",), known=intent.known_traces)
     Files(store.uri, "receipts").put_json(

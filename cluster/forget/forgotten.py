@@ -115,7 +115,7 @@ class Forgotten:
         else:
             return None, None
         try:
-            found = _Listed.model_validate_json(data)
+            listed = _Listed.model_validate_json(data)
         except ValidationError as error:
             # A list that is read as far as it goes would bring back, without a word, what is behind that.
             first = error.errors(include_input=False)[0]
@@ -126,7 +126,7 @@ class Forgotten:
                 f"damaged ({f'{place}: ' if place else ''}{first['msg']})",
                 "delete it and forget",
             )
-        return cls(found.salt, frozenset(found.keys), number=number), found.secret_check
+        return cls(listed.salt, frozenset(listed.keys), number=number), listed.secret_check
 
     def with_keys(self, keys: list[str]) -> "Forgotten":
         return replace(self, keys=self.keys | set(keys))
@@ -134,8 +134,10 @@ class Forgotten:
     def save(self, uri: str) -> None:
         """Put the list in the place of what it was read as. StoreError when that has changed since."""
         check, (known, known_check) = self._check() if self.secret else None, self._read(uri)
-        is_there = known is not None and (known.salt, known_check) == (self.salt, check)
-        if not (is_there and self.keys <= known.keys) and not self._put(uri, self, check):
+        is_there = (
+            known is not None and (known.salt, known_check) == (self.salt, check) and self.keys <= known.keys
+        )
+        if not is_there and not self._put(uri, self, check):
             raise StoreError(
                 f"{uri}: another job has changed the list of who is forgotten while this one was stopped; "
                 "run the same command again"
@@ -192,6 +194,7 @@ class Forgotten:
         return self._with_secret(salted) if self.secret else salted
 
     def _with_secret(self, salted: str) -> str:
+        assert self.secret is not None
         return hmac.digest(self.secret, salted.encode(), hashlib.sha256).hex()[:32]
 
     def _check(self) -> str:
@@ -225,7 +228,9 @@ class Forgotten:
         """
         if not self.keys:
             return False
-        if not all(isinstance(one, str) and one.strip() for one in (user_id, session_id)):
+        if not (isinstance(user_id, str) and user_id.strip()):
+            return bool(shown)
+        if not (isinstance(session_id, str) and session_id.strip()):
             return bool(shown)
         # Every turn that is shown has a brace of its own.
         numbers = range(shown.count("{") + 1)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.store.files import ASIDE, HOME, Files, local_path
@@ -80,7 +81,7 @@ def _temporary(folder: Path) -> Iterator[Path]:
 class _Bucket:
     """The part of an S3 bucket under one prefix, with what only its own API shows."""
 
-    def __init__(self, client, uri: str):
+    def __init__(self, client: Any, uri: str):
         parts = urlsplit(uri)
         self._client, self._uri, self._name = client, uri, parts.netloc
         self._prefix = parts.path.lstrip("/")
@@ -165,11 +166,12 @@ class _Bucket:
                 if one.get("is_marker", False) is marks and one["Key"] not in held
             ]
             for start in range(0, len(some), 1000):
-                request = {"Objects": some[start : start + 1000], "Quiet": True}
+                part = some[start : start + 1000]
+                request = {"Objects": part, "Quiet": True}
                 answer = self._client.delete_objects(Bucket=self._name, Delete=request)
                 errors = answer.get("Errors", ())
                 held |= {error["Key"] for error in errors}
-                num_removed += len(request["Objects"]) - len(errors)
+                num_removed += len(part) - len(errors)
         return num_removed
 
     def uploads(self, prefix: str) -> Iterator[dict]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,9 +19,9 @@ import pyarrow.parquet as pq
 from cluster.forget import leftovers
 from cluster.forget.rules import Subject
 from cluster.forget.words import Vocabulary, words
+from cluster.store.commit import Writer
 from cluster.store.files import Files, everything
 from cluster.store.sql import quote
-from cluster.store.store import Store
 from schemas.store import TABLE_KEYS
 
 MAX_NEEDLES = 100
@@ -60,7 +61,7 @@ class Traces:
 
 
 def search(
-    store: Store, traces: Traces, skip: tuple[str, ...] = (), known: Mapping[str, str] | None = None
+    store: Writer, traces: Traces, skip: tuple[str, ...] = (), known: Mapping[str, str] | None = None
 ) -> dict:
     """Search all of a store, but for files whose path begins with one of `skip`. Returns counts and `found`.
 
@@ -135,7 +136,7 @@ def _is_needle(text: str) -> bool:
     return len(text.encode("utf-8", "replace")) >= MIN_NEEDLE_BYTES
 
 
-def _words_left(store: Store, traces: Traces) -> Iterator[str]:
+def _words_left(store: Writer, traces: Traces) -> Iterator[str]:
     """Views in which a memory that stays uses a word that only erased texts account for."""
     if not traces.touched:
         return
@@ -153,7 +154,7 @@ def _words_left(store: Store, traces: Traces) -> Iterator[str]:
             yield f"rows of records, as of run {run['run_id']}"
 
 
-def _of_others(store: Store, needles: list[str], subject: Subject) -> set[str]:
+def _of_others(store: Writer, needles: list[str], subject: Subject) -> set[str]:
     """Needles that stand in other users' rows of files: ids may be parts of longer ones, or be the same."""
     held = set()
     for files in (Files(store.uri, "staging"), Files(store.uri, "runs")):
@@ -190,7 +191,7 @@ def _sample(items: list[str]) -> list[str]:
     return items[:: max(1, -(-len(items) // MAX_NEEDLES))]
 
 
-def _batches(dataset, fragment) -> Iterator[pa.RecordBatch]:
+def _batches(dataset: Any, fragment: Any) -> Iterator[pa.RecordBatch]:
     columns = [name for name in dataset.schema.names if name not in ("vector", "latents")]
     # Rows that are only marked as deleted come with a null row id.
     scanner = dataset.scanner(
@@ -239,7 +240,7 @@ def _held(table: pa.Table | pa.RecordBatch, needles: list[str]) -> set[str]:
     return held
 
 
-def _strings(column) -> Iterator[pa.Array]:
+def _strings(column: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array]:
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
         if isinstance(column, pa.ChunkedArray):

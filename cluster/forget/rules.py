@@ -127,7 +127,7 @@ def _is_own(subject: Subject, row: dict) -> bool:
         return row["user_id"] is not None or _names(shown, "user_id", subject.user_id)
     if subject.kind == "session":
         return row["session_id"] == subject.session_id or (
-            row["session_id"] is None and _names(shown, "session_id", subject.session_id)
+            row["session_id"] is None and _names(shown, "session_id", subject.id)
         )
     return False
 

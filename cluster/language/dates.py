@@ -109,7 +109,8 @@ class Resolved:
 
 def resolve(text: str, said_on: dt.date | None) -> Resolved:
     """The statement as it reads on any other day. Without the day of the message only whole dates count."""
-    spans, pieces, position, between = [], [], 0, ""
+    spans: list[Span] = []
+    pieces, position, between = [], 0, ""
     while match := _EXPRESSION.search(text, position):
         follows = spans and spans[-1].opens and match["weekday"] and text[position : match.start()].isspace()
         # "From Monday until Friday" is until the Friday after that Monday.
@@ -315,11 +316,15 @@ def _days(kind: str, groups: dict, day: dt.date, direction: int) -> tuple[dt.dat
         return None
 
 
-def _one(day: dt.date) -> tuple[dt.date, dt.date, str]:
+Days = tuple[dt.date, dt.date, str]
+"""First day, last day, and what kind of span they are."""
+
+
+def _one(day: dt.date) -> Days:
     return day, day, "day"
 
 
-def _weekday(groups: dict, day: dt.date, direction: int):
+def _weekday(groups: dict, day: dt.date, direction: int) -> Days:
     wanted, which = DAYS.index(groups["day"]), groups.get("which", "")
     ahead = (wanted - day.weekday()) % 7
     if which in ("last", "past", "this past"):
@@ -331,12 +336,12 @@ def _weekday(groups: dict, day: dt.date, direction: int):
     return _one(day + dt.timedelta(days=ahead or (0 if which == "this" else 7)))
 
 
-def _weekday_week(groups: dict, day: dt.date, direction: int):
+def _weekday_week(groups: dict, day: dt.date, direction: int) -> Days:
     ahead = (DAYS.index(groups.get("day") or groups["later"]) - day.weekday()) % 7
     return _one(day + dt.timedelta(days=ahead + 7))
 
 
-def _week(groups: dict, day: dt.date, direction: int):
+def _week(groups: dict, day: dt.date, direction: int) -> Days | None:
     step = {"last": -1, "this": 0, "next": 1}[groups["which"]]
     unit = groups["span"]
     if unit in ("week", "weekend"):
@@ -351,12 +356,12 @@ def _week(groups: dict, day: dt.date, direction: int):
     return _year_of(day.year + step)
 
 
-def _month_of(day: dt.date):
+def _month_of(day: dt.date) -> Days:
     last = calendar.monthrange(day.year, day.month)[1]
     return day.replace(day=1), day.replace(day=last), "month"
 
 
-def _year_of(year: int):
+def _year_of(year: int) -> Days:
     return dt.date(year, 1, 1), dt.date(year, 12, 31), "year"
 
 
@@ -364,7 +369,7 @@ def _count(word: str) -> int:
     return int(word) if word.isdigit() else 2 if word == "a couple of" else NUMBERS[word]
 
 
-def _moved(groups: dict, day: dt.date, sign: int):
+def _moved(groups: dict, day: dt.date, sign: int) -> Days | None:
     number, unit = _count(groups["number"]) * sign, groups["unit"]
     if unit == "fortnight":
         number, unit = 2 * number, "week"
@@ -373,7 +378,7 @@ def _moved(groups: dict, day: dt.date, sign: int):
     return {"day": _one, "week": _one, "month": _month_of, "year": lambda d: _year_of(d.year)}[unit](moved)
 
 
-def _date(groups: dict, day: dt.date, direction: int):
+def _date(groups: dict, day: dt.date, direction: int) -> Days:
     month, number = _month_number(groups["month"]), _ordinal(groups["dom"])
     if year := groups.get("year"):
         return _one(dt.date(int(year), month, number))
@@ -386,7 +391,7 @@ def _ordinal(word: str) -> int:
     return int(word) if word.isdigit() else ORDINALS.index(word.replace(" ", "-")) + 1
 
 
-def _range(groups: dict, day: dt.date, direction: int):
+def _range(groups: dict, day: dt.date, direction: int) -> Days:
     last, start = _date(groups, day, direction)[1], int(groups["start"])
     # From 28 to 3 June is from May on.
     first = last.replace(day=start) if start <= last.day else last + relativedelta(months=-1, day=start)
@@ -405,7 +410,7 @@ def _month_number(name: str) -> int:
     return next(number for number, month in enumerate(MONTHS, 1) if month.startswith(name[:3]))
 
 
-def _month(groups: dict, day: dt.date, direction: int):
+def _month(groups: dict, day: dt.date, direction: int) -> Days | None:
     number = _month_number(groups["month"])
     if year := groups.get("year"):
         first = dt.date(int(year), number, 1)
@@ -428,7 +433,7 @@ def _month(groups: dict, day: dt.date, direction: int):
     return found
 
 
-def _season(groups: dict, day: dt.date, direction: int):
+def _season(groups: dict, day: dt.date, direction: int) -> Days | None:
     number, year = SEASONS[groups["season"]], groups.get("year")
     if year:
         first = dt.date(int(year), number, 1)
@@ -438,14 +443,14 @@ def _season(groups: dict, day: dt.date, direction: int):
     return first, first + relativedelta(months=3, days=-1), f"season {groups['season']}"
 
 
-def _day_of_month(groups: dict, day: dt.date, direction: int):
+def _day_of_month(groups: dict, day: dt.date, direction: int) -> Days | None:
     number = _ordinal(groups.get("dom") or groups["word"])
     months = [day + relativedelta(months=step, day=1) for step in (-1, 0, 1)]
     days = [m.replace(day=number) for m in months if number <= calendar.monthrange(m.year, m.month)[1]]
     return _one(_nearest(days, day, direction))
 
 
-def _holiday(groups: dict, day: dt.date, direction: int):
+def _holiday(groups: dict, day: dt.date, direction: int) -> Days | None:
     name = groups["name"].replace("’", "'")
     month, number = {"christmas eve": (12, 24), "christmas": (12, 25), "new year's eve": (12, 31)}.get(
         name, (1, 1)

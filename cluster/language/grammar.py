@@ -23,6 +23,7 @@ earlier one only if it says so itself ("now", "no longer", "these days", "was mo
 import functools
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cluster.language.claims import FILLER, Claim, Statement
@@ -120,7 +121,8 @@ def clauses(text: str) -> tuple[Clause, ...]:
     plain = " ".join(unicodedata.normalize("NFKC", text).split()).rstrip(".! ")
     for short, long in _CONTRACTIONS:
         plain = plain.replace(short, long)
-    found, subject = [], ""
+    found: list[Clause] = []
+    subject, at = "", None
     for raw in _clauses(plain):
         words = raw.split()
         words = words[1:] if len(words) > 1 and words[0] == "The" and words[1].startswith("user") else words
@@ -308,7 +310,7 @@ _PREFERRED = (
 """What of "prefers answers as lists", "prefers reading poems", "prefers meetings after lunch" is the slot."""
 
 
-def _preferences(make, subject: str, body: str, lemma: str) -> list[Claim]:
+def _preferences(make: Callable[..., Claim], subject: str, body: str, lemma: str) -> list[Claim]:
     """A choice among alternatives is exclusive within its context; without a context it is not."""
     rest = body.split(maxsplit=1)[1] if " " in body else ""
     claims = []
@@ -325,7 +327,7 @@ def _preferences(make, subject: str, body: str, lemma: str) -> list[Claim]:
     return claims or [make(subject, lemma, _plain(rest), "additive")]
 
 
-def _limits(make, subject: str, body: str) -> list[Claim]:
+def _limits(make: Callable[..., Claim], subject: str, body: str) -> list[Claim]:
     """ "cannot spend more than 300 euros on X": the frame without its numbers is the slot."""
     numbers = re.findall(r"\d[\d.,:]*", body)
     if not numbers or not re.match(r"(?:cannot|can|must|should|needs|will)\b", body, re.IGNORECASE):

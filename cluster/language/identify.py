@@ -11,6 +11,10 @@ answer otherwise. Its model takes 0.8 s and 80 MB a process, and is loaded when 
 import functools
 import re
 from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
 
 MIN_BYTES = 15
 """Bytes, in UTF-8, of the letters that a text must have outside of names: three short English words, five
@@ -74,7 +78,7 @@ def _num_bytes(text: str) -> int:
 
 
 @functools.cache
-def _identifier():
+def _identifier() -> "LanguageIdentifier":
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -73,7 +73,7 @@ def _hour(word: str) -> int | None:
 def _spoken(text: str) -> set[str]:
     """Numbers in words: "a hundred and fifty", "one fifty-seven" as 1 57, 57 and 157, "9k", "ninety-two"."""
     found: set[str] = set()
-    run: list[tuple[int, bool]] = []
+    run: list[tuple[float, bool]] = []
     is_open = False
 
     def end() -> None:
@@ -106,8 +106,8 @@ def _spoken(text: str) -> set[str]:
         elif token[0].isdecimal():
             end()
             if token.isdecimal() or re.fullmatch(r"\d+\.\d+", token):
-                value = float(token)
-                run = [(int(value) if value.is_integer() else value, False)]
+                number = float(token)
+                run = [(int(number) if number.is_integer() else number, False)]
         elif token == "and" and is_open:
             continue
         elif token != "a":

@@ -44,6 +44,7 @@ def _key(name: str) -> str:
 
 
 def _distance_km(one: Place, other: Place) -> float:
+    assert one.latitude is not None and other.latitude is not None
     lat1, lon1, lat2, lon2 = map(math.radians, (one.latitude, one.longitude, other.latitude, other.longitude))
     half = (
         math.sin((lat2 - lat1) / 2) ** 2 + math.cos(lat1) * math.cos(lat2) * math.sin((lon2 - lon1) / 2) ** 2

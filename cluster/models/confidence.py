@@ -9,8 +9,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from schemas.record import cleaned
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Token = tuple[str, float]
 """The characters that a token added to the answer, none where it only began one, and its log-probability."""
@@ -50,7 +54,7 @@ def _mean_probability(logprobs: list[float]) -> float:
     return min(math.exp(math.fsum(logprobs) / len(logprobs)), 1.0)
 
 
-def pieces(tokenizer, prompt: Sequence[int], output: Iterable[int]) -> list[str]:
+def pieces(tokenizer: "Tokenizer", prompt: Sequence[int], output: Iterable[int]) -> list[str]:
     """What each token of `output` adds to the text, by a tokenizer of the package tokenizers.
 
     As vLLM makes its text, one token after the other behind the prompt, special tokens left out. A character

@@ -9,11 +9,16 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from cluster.models.paid_answers import Answer, Responses
 from cluster.runtime import tick
 from cluster.store.attempts import WorkerSick
 from schemas.endpoint import EndpointConfig
+
+if TYPE_CHECKING:
+    import httpx
+    from openai import AsyncOpenAI
 
 CHARS_A_TOKEN = 3
 """For reserving a prompt's price before it is known; English has about four."""
@@ -166,11 +171,11 @@ class Endpoint:
                 raise failed[0]
             return dict(task.result() for task in tasks)
 
-    async def _count(self, response) -> None:
+    async def _count(self, response: "httpx.Response") -> None:
         if response.status_code == 429 or response.status_code >= 500:
             self.counts["num_retried"] += 1
 
-    async def _ask(self, client, ask: Ask) -> Answer | None:
+    async def _ask(self, client: "AsyncOpenAI", ask: Ask) -> Answer | None:
         import openai
 
         if self._failures_in_a_row >= MAX_FAILURES:
@@ -224,8 +229,8 @@ class Endpoint:
             "it and run again"
         )
 
-    async def _send(self, client, ask: Ask) -> Answer:
-        options = {self.config.token_limit_field: ask.max_tokens}
+    async def _send(self, client: "AsyncOpenAI", ask: Ask) -> Answer:
+        options: dict[str, object] = {self.config.token_limit_field: ask.max_tokens}
         if ask.schema and self.config.response_format != "none":
             options["response_format"] = self._format(ask.schema)
         done = await client.chat.completions.create(
@@ -270,13 +275,13 @@ BOUNDS = frozenset(
 """Keywords of a JSON schema that strict endpoints may not know."""
 
 
-def without_bounds(schema):
+def without_bounds(schema: Any) -> Any:
     """A JSON schema with BOUNDS left out and a type beside every enum, as such endpoints want it."""
     if isinstance(schema, list):
         return [without_bounds(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in schema.items():
         if key == "properties":
             found[key] = {name: without_bounds(item) for name, item in value.items()}

@@ -15,9 +15,9 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from cluster.models.confidence import Token, pieces
 from cluster.models.endpoint import (
@@ -30,7 +30,7 @@ from cluster.models.endpoint import (
     is_about_request,
 )
 from cluster.models.paid_answers import Answer, Responses, request_key
-from cluster.models.prompt import Prompt
+from cluster.models.prompt import Chat, Prompt
 from cluster.models.sources import adapter_folder, base_folder
 from cluster.runtime import tick
 from cluster.store.files import Files
@@ -75,7 +75,7 @@ class Engine(Protocol):
     def generate(self, requests: list[Request]) -> list[Reply]: ...
 
 
-def make_engine(profile: AskedProfile, **options) -> Engine:
+def make_engine(profile: AskedProfile, **options: Any) -> Engine:
     """The engine that the profile names. Options are the engine's own: see its class."""
     engines = {"vllm": VllmEngine, "transformers": TransformersEngine, "openai": OpenAIEngine}
     if profile.engine == "openai" and "files" not in options:
@@ -186,7 +186,7 @@ class VllmEngine:
             for output in outputs
         ]
 
-    def _tokens(self, output) -> list[Token]:
+    def _tokens(self, output: Any) -> list[Token]:
         answer = output.outputs[0]
         backend = self.tokenizer.backend_tokenizer
         found = pieces(backend, output.prompt_token_ids, answer.token_ids)
@@ -195,14 +195,14 @@ class VllmEngine:
         return list(zip(found, logprobs, strict=True))
 
 
-def _ticking(items=None, **options):
+def _ticking(items: Iterable | None = None, **options: Any) -> Any:
     """In place of the progress bar of vLLM: shows nothing, and counts each answer in that of the job."""
     from tqdm import tqdm
 
     class Bar(tqdm):
         monitor_interval = 0
 
-        def update(self, n=1):
+        def update(self, n: int = 1) -> bool | None:
             tick(n)
             return super().update(n)
 
@@ -217,7 +217,7 @@ def _lora_rank(profile: ModelProfile) -> int:
 class TransformersEngine:
     """transformers + peft + outlines, one segment at a time: the recipe of the encoder_v0 model card."""
 
-    def __init__(self, profile: EncoderProfile, **_):
+    def __init__(self, profile: EncoderProfile, **_: object):
         import outlines
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -235,7 +235,7 @@ class TransformersEngine:
         outlines_model = outlines.from_transformers(model.eval(), self.tokenizer)
 
         @functools.cache
-        def generator(schema: str):
+        def generator(schema: str) -> Any:
             return outlines.Generator(outlines_model, outlines.json_schema(schema))
 
         self._generator = generator
@@ -248,7 +248,8 @@ class TransformersEngine:
         return replies
 
     def _one(self, request: Request) -> Reply:
-        options = {"max_new_tokens": self._profile.max_tokens, "do_sample": False}
+        assert not isinstance(request.prompt, Chat)
+        options: dict[str, float] = {"max_new_tokens": self._profile.max_tokens, "do_sample": False}
         if self._profile.repetition_penalty != 1.0:
             options["repetition_penalty"] = self._profile.repetition_penalty
         text = self._generator(request.schema)(
@@ -282,6 +283,7 @@ class OpenAIEngine:
 
     def __init__(self, profile: AskedProfile, *, files: Files, role: str, max_cost: float | None = None):
         config, responses = profile.endpoint, Responses(files, role, profile.fingerprint)
+        assert config is not None
         self._has_answered = responses.num_answers > 0
         # What killed runs have paid counts: this one goes on from their answers.
         budget = Budget(max_cost=max_cost, cost=config.cost(*responses.spent))
@@ -306,9 +308,10 @@ class OpenAIEngine:
                 f"{config.base_url}, model {config.model!r}: it refuses what is asked, with {odd[0]}; check "
                 "model, response_format, schema_bounds, token_limit_field and extra_body of [endpoint]"
             )
-        return [self._reply(answer) for answer in answers]
+        return [self._reply(answer) for answer in answers if answer is not None]
 
     def _ask(self, request: Request) -> Ask:
+        assert isinstance(request.prompt, Chat)
         messages = request.prompt.messages
         schema = json.loads(request.schema) if request.schema else None
         return Ask(request_key(messages, schema, self._max_tokens), messages, schema, self._max_tokens)

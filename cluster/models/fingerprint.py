@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -32,7 +33,9 @@ def sources(*names: str) -> tuple[dict[str, Path], set[str]]:
         name = open_ones.pop()
         if name in paths:
             continue
-        path = paths[name] = Path(importlib.util.find_spec(name).origin)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.origin is not None, f"{name}: no such module"
+        path = paths[name] = Path(spec.origin)
         if path.name == "__init__.py" and name in names:
             open_ones += [f"{name}.{module.stem}" for module in path.parent.glob("[!_]*.py")]
         for imported in _imports(path):
@@ -46,7 +49,7 @@ def sources(*names: str) -> tuple[dict[str, Path], set[str]]:
 
 def _imports(path: Path) -> set[str]:
     """Names of what a file imports, wherever in it: "package.module" or "package.module.name"."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -79,5 +82,5 @@ def _version(top: str) -> str:
 
 
 @functools.cache
-def _distributions():
+def _distributions() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()

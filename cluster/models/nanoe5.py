@@ -11,8 +11,13 @@ import itertools
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 FILE_NAME = "e5-small-q4.bin"
 
@@ -83,8 +88,8 @@ def read_packed(file: Path) -> PackedModel:
     reader = _Reader(file.read_bytes())
     if reader.bytes(len(MAGIC)) != MAGIC:
         raise ValueError(f"does not begin with {MAGIC!r}")
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-    names += ("max_position_embeddings", "type_vocab_size")
+    names = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"]
+    names += ["max_position_embeddings", "type_vocab_size"]
     sizes = dict(zip(names, reader.numbers("7i"), strict=True))
     epsilon, _block_size = reader.numbers("fi")
     num_pieces, _first, _last, _padding, unknown = reader.numbers("5i")
@@ -144,7 +149,7 @@ def unpack(file: Path, folder: Path) -> None:
     SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save(str(folder))
 
 
-def _tensor(packed: PackedModel, name: str, parameter):
+def _tensor(packed: PackedModel, name: str, parameter: "torch.Tensor") -> "torch.Tensor":
     import torch
 
     if name not in packed.tensors:
@@ -152,7 +157,7 @@ def _tensor(packed: PackedModel, name: str, parameter):
     return torch.from_numpy(packed.tensors[name].copy()).view(parameter.shape)
 
 
-def tokenizer(packed: PackedModel):
+def tokenizer(packed: PackedModel) -> "PreTrainedTokenizerBase":
     """The tokenizer of XLM-RoBERTa with the file's pieces, for transformers.
 
     Its rules for characters (NFKC, and what counts as a blank) are those that sentencepiece has by that name.

@@ -4,10 +4,15 @@ Conversation text is data: whatever in it looks like a control token of the mode
 broken up in the prompt (never in what is stored), so that hostile text cannot close its own block.
 """
 
+import datetime as dt
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from schemas.profile import EncoderProfile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ Prompt = list[int] | Chat
 """What an engine is given: token ids, the chat template applied, or the messages."""
 
 
-def as_prompt(messages: list[dict], tokenizer) -> Prompt:
+def as_prompt(messages: list[dict], tokenizer: "PreTrainedTokenizerBase | None") -> Prompt:
     """Messages as token ids; as they are where the engine has no tokenizer."""
     if tokenizer is None:
         return Chat(messages)
@@ -45,7 +50,7 @@ FOREIGN_CONTROL = (
 """How the control tokens of common models look, for prompts to a model whose tokenizer is not here."""
 
 
-def control_pattern(tokenizer, template: str) -> re.Pattern | None:
+def control_pattern(tokenizer: "PreTrainedTokenizerBase | None", template: str) -> re.Pattern | None:
     """What must not stand in a prompt's data: the tokenizer's control tokens and the template's own tags."""
     tags = {f"<{slash}{name}>" for name in re.findall(r"</?([A-Za-z]\w*)>", template) for slash in ("", "/")}
     if tokenizer is None:
@@ -59,23 +64,27 @@ def control_pattern(tokenizer, template: str) -> re.Pattern | None:
 class PromptBuilder:
     """Builds prompts for one profile and the tokenizer of its engine, None where that takes messages."""
 
-    def __init__(self, profile: EncoderProfile, tokenizer):
+    def __init__(self, profile: EncoderProfile, tokenizer: "PreTrainedTokenizerBase | None"):
         self._profile = profile
         self._tokenizer = tokenizer
+        assert profile.system_prompt is not None, "resolve the profile first"
         self._system = profile.system_prompt
         self._user = profile.user_template
         self._control = control_pattern(tokenizer, self._user + self._system + profile.session_date_template)
 
-    def __call__(self, context: list[dict], current: list[dict], session_time) -> Prompt:
+    def __call__(self, context: list[dict], current: list[dict], session_time: dt.datetime | None) -> Prompt:
         """The prompt for parts `{role, text}`."""
         return as_prompt(self.messages(context, current, session_time), self._tokenizer)
 
-    def text(self, context: list[dict], current: list[dict], session_time) -> str:
+    def text(self, context: list[dict], current: list[dict], session_time: dt.datetime | None) -> str:
         """The prompt as text, chat template applied."""
         messages = self.messages(context, current, session_time)
+        assert self._tokenizer is not None
         return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def messages(self, context: list[dict], current: list[dict], session_time) -> list[dict]:
+    def messages(
+        self, context: list[dict], current: list[dict], session_time: dt.datetime | None
+    ) -> list[dict]:
         """The prompt as chat messages `{role, content}`, the last the user's."""
         date = ""
         if session_time is not None and self._profile.session_date_template:

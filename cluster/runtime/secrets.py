@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from typing import Any
 
 _SECRET_NAMES = re.compile(r"(?:TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|API_?KEY|_KEY)$", re.IGNORECASE)
 MIN_SECRET_CHARS = 8
@@ -38,7 +39,8 @@ def _without_keys(text: str) -> str:
         return text
     from cluster.secrets.urls import in_paths
 
-    pieces, done = [], 0
+    pieces: list[str] = []
+    done = 0
     for start, end, _ in sorted(in_paths(text)):
         if start >= done:
             pieces += text[done:start], HIDDEN
@@ -52,7 +54,7 @@ def hide_in_dump(dump: str) -> str:
     return hide_secrets(json.dumps(_without_env_vars(json.loads(dump or "null"))))
 
 
-def _without_env_vars(value):
+def _without_env_vars(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_env_vars(item) for item in value]
     if not isinstance(value, dict):

@@ -23,10 +23,14 @@ import typing
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cluster.runtime.config import PoolConfig
 from cluster.runtime.connecting import is_local, num_cores
 from cluster.runtime.progress import Progress, report_to
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_BLOCKS = 4096
 """Tasks of a stage at most: enough for any cluster, few enough for the driver."""
@@ -64,7 +68,8 @@ class Stage:
     @functools.cached_property
     def carriers(self) -> tuple[type, type]:
         """Classes of item and result, as the annotations say."""
-        hints = typing.get_type_hints(self.work.__call__ if self.is_loaded else self.work)
+        work: typing.Any = self.work
+        hints = typing.get_type_hints(work.__call__ if self.is_loaded else work)
         gives = hints.pop("return")
         return next(iter(hints.values())), gives
 
@@ -190,7 +195,7 @@ def _worker(stage: Stage, board: "_Board") -> dict:
     if not stage.is_loaded:
         shared, work, name, carriers = ray.put(stage.arguments), stage.work, stage.name, stage.carriers
 
-        def step(table):
+        def step(table: "pa.Table") -> "pa.Table":
             return _one(functools.partial(work, **ray.get(shared)), name, carriers, board, table)
 
         step.__name__ = name
@@ -208,11 +213,13 @@ class _Actor:
         with _named(stage.name):
             self._call = stage.made()
 
-    def __call__(self, table):
+    def __call__(self, table: "pa.Table") -> "pa.Table":
         return _one(self._call, self._name, self._carriers, self._board, table)
 
 
-def _one(call: Callable, name: str, carriers: tuple[type, type], board: "_Board", table):
+def _one(
+    call: Callable, name: str, carriers: tuple[type, type], board: "_Board", table: "pa.Table"
+) -> "pa.Table":
     """A row with an item -> a row with its result."""
     from cluster.runtime.rows import of_table, to_table
 
@@ -222,7 +229,7 @@ def _one(call: Callable, name: str, carriers: tuple[type, type], board: "_Board"
     return _numbered(to_table(carriers[1], [result]), number)
 
 
-def _numbered(table, numbers):
+def _numbered(table: "pa.Table", numbers: Sequence[int]) -> "pa.Table":
     import pyarrow as pa
 
     return table.append_column(pa.field(NUMBER, pa.int64()), [pa.array(numbers, pa.int64())])

@@ -69,7 +69,8 @@ def announced(before: str, text: str) -> list[Span]:
         return []
     if _NOT_ASKED.search(end) or "[redacted:" in text:
         return []
-    found = _VALUE.match(text, _LEAD.match(text).end())
+    lead = _LEAD.match(text)
+    found = lead and _VALUE.match(text, lead.end())
     if not found:
         return []
     value = found["v"].rstrip(".,!?;:")

@@ -164,7 +164,7 @@ def _is_flag(value: str) -> bool:
     )
 
 
-def _links(text: str, is_placeholder) -> Spans:
+def _links(text: str, is_placeholder: Callable[[str], bool]) -> Spans:
     for found in _IN_LINK.finditer(text):
         value = found["v"]
         if is_placeholder(value) or "+" in value or (found["name"].lower() in _OPEN and not _is_drawn(value)):

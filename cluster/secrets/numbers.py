@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 
 from cluster.secrets import Spans
 
@@ -65,7 +66,7 @@ def _named(text: str) -> Iterator[re.Match]:
 
 
 @cache
-def _module(name: str):
+def _module(name: str) -> ModuleType:
     return import_module(f"stdnum.{name}")
 
 

@@ -37,7 +37,7 @@ def by_package(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
 
 
 @functools.cache
-def _scanner():
+def _scanner() -> Callable:
     import betterleaks
 
     return betterleaks.scan_string

@@ -14,6 +14,7 @@ import functools
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 from cluster.store.files import Files
 
@@ -38,7 +39,7 @@ def dead_nodes() -> frozenset[str]:
     return frozenset(node["NodeID"] for node in ray.nodes() if not node["Alive"]) if ray else frozenset()
 
 
-def _ray():
+def _ray() -> ModuleType | None:
     """Ray where this process is of a cluster; who is, has it imported."""
     ray = sys.modules.get("ray")
     return ray if ray and ray.is_initialized() else None

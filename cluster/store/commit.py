@@ -90,7 +90,8 @@ class Writer(Reader):
     def _recover(self, path: str, operations: Operations) -> str | None:
         written = self.files.get_json(path)
         if written is None:
-            return self._give_up(path, "a run", "what was to be done is empty or cut off")
+            self._give_up(path, "a run", "what was to be done is empty or cut off")
+            return None
         run_id = written["run"]["run_id"]
         if written.get("store_version", 0) > STORE_VERSION:
             raise StoreError(
@@ -103,7 +104,8 @@ class Writer(Reader):
         if number is not None and number <= newest:
             head = self.heads.get(number)
             if head is None or head.by != run_id:
-                return self._give_up(path, f"run {run_id}", "another run was published in its place")
+                self._give_up(path, f"run {run_id}", "another run was published in its place")
+                return None
         try:
             intent = read_intent(written)
         except ValueError as error:
@@ -125,7 +127,8 @@ class Writer(Reader):
             if not (damaged := self._damaged(intent)):
                 raise
             Files(self.uri, "staging").delete(damaged)
-            return self._give_up(path, f"run {run_id}", f"its staged files {damaged[:3]} are gone or damaged")
+            self._give_up(path, f"run {run_id}", f"its staged files {damaged[:3]} are gone or damaged")
+            return None
         return run_id
 
     def _give_up(self, path: str, what: str, why: str) -> None:
@@ -280,13 +283,16 @@ class Writer(Reader):
     def _upgrade(self) -> None:
         self._number, head = self.heads.number(), self.head_now()
         if self._number == 0:
+            assert head is not None, "only a store with a run is upgraded"
             # From here on it is a head that names the versions, and a killed upgrade is taken back.
             self._number = head.number - 1
             self.put_head(head.versions, head.by, head.store_version)
         self._look()
         self._hide_in_manifests()
         runs, versions = self.runs(), {}
-        schemas = table_schemas(self.dim(), self.turn_dim())
+        dim, turn_dim = self.dim(), self.turn_dim()
+        assert dim is not None and turn_dim is not None
+        schemas = table_schemas(dim, turn_dim)
         for name in TABLE_KEYS:
             table = self.writable(name)
             bring_up(table, name, schemas[name])

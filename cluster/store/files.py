@@ -53,11 +53,11 @@ class Files:
     def __init__(self, uri: str, folder: str):
         self.uri, self.folder = uri, folder
         if (local := local_path(uri)) is not None:
-            self._place = _Folder(local / HOME, folder)
+            self._place: _Folder | _Bucket = _Folder(local / HOME, folder)
         else:
             self._place = _Bucket(f"{uri.rstrip('/')}/{HOME}/{folder}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["Files"], tuple[str, str]]:
         return Files, (self.uri, self.folder)
 
     def put(self, path: str, data: bytes) -> None:
@@ -314,7 +314,10 @@ def everything(uri: str) -> Iterator[tuple[str, bytes]]:
     root = local_path(uri)
     store = from_url(uri) if root is None else None
     for path in sorted(sizes_below(uri)):
-        yield path, bytes(obstore.get(store, path).bytes()) if store else (root / path).read_bytes()
+        if store is not None:
+            yield path, bytes(obstore.get(store, path).bytes())
+        elif root is not None:
+            yield path, (root / path).read_bytes()
 
 
 def sizes_below(uri: str) -> dict[str, int]:

@@ -51,7 +51,7 @@ class Heads:
 
     def number(self) -> int:
         """The highest number in use, 0 where there is none. That file may be half-written, and no head."""
-        return max(map(_NAMES.number, self._paths()), default=0)
+        return max((_NAMES.number(path) or 0 for path in self._paths()), default=0)
 
     def get(self, number: int) -> Head | None:
         """The head with this number; None where there is none, or no longer."""

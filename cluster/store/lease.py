@@ -62,7 +62,7 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         if not self._lost and self._newest()[0] == self._number:

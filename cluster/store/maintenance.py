@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.store.commit import Writer
+from cluster.store.commit import Operations, Writer
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, delete_below, sizes_below
 from cluster.store.merge import staged_rows
@@ -79,7 +79,9 @@ def _rollback(store: Writer, intent: Rollback) -> None:
     if store.is_published(intent):
         return
     run, versions, runs = intent.run, {}, store.runs()
-    schemas = table_schemas(store.dim(), store.turn_dim())
+    dim, turn_dim = store.dim(), store.turn_dim()
+    assert dim is not None and turn_dim is not None
+    schemas = table_schemas(dim, turn_dim)
     # Both views are pinned by version, so what a killed attempt did to the tables does not change the marks.
     marks = rollback_marks(
         now=store.rows("segments", SEGMENTS_SCHEMA.names),
@@ -145,7 +147,9 @@ def _reembed(store: Writer, intent: Reembed) -> None:
     if store.is_published(intent):
         return
     run, staging = intent.run, Files(store.uri, "staging")
-    versions = json.loads(store.run()["versions"])
+    newest = store.run()
+    assert newest is not None
+    versions = json.loads(newest["versions"])
     for name in TABLE_KEYS:
         table = store.writable(name)
         paths = intent.staged.get(name)
@@ -194,6 +198,7 @@ def _compact(store: Writer, intent: Compact) -> None:
         settle(table, name)
         drop_old_versions(table, view_versions(list(rows.values()), name))
         versions[name] = table.version
+    assert newest is not None
     # Tags only after the commit point: until then, the old versions are what readers look at.
     changed = [newest | {"versions": json.dumps(versions)}]
     changed += [rows[run_id] | {"versions": "{}"} for run_id in intent.expired]
@@ -218,9 +223,10 @@ def settle_runs(store: Writer, changed: list[dict] | None = None) -> None:
         # `optimize` leaves rows that are marked as deleted in their files when they are few.
         runs.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
         runs.checkout_latest()
+    assert head is not None
     if runs.version != head.versions["runs"]:
         store.put_head(head.versions | {"runs": runs.version}, store.by)
     tidy(runs, store)
 
 
-OPERATIONS = {Rollback: _rollback, Reembed: _reembed, Compact: _compact}
+OPERATIONS: Operations = {Rollback: _rollback, Reembed: _reembed, Compact: _compact}

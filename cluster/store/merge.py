@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.store.commit import Writer
+from cluster.store.commit import Operations, Writer
 from cluster.store.files import Files
 from cluster.store.runs import run_row, view_versions
 from cluster.store.sql import quote
@@ -62,7 +62,7 @@ def apply(store: Writer, intent: Commit) -> None:
     store.publish([run_row(run, versions)], [])
 
 
-OPERATIONS = {Commit: apply}
+OPERATIONS: Operations = {Commit: apply}
 
 
 def _apply_table(store: Writer, table: Table, name: str, schema: pa.Schema, intent: Commit) -> None:

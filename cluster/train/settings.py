@@ -4,13 +4,16 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.decision import InvalidDecision, parse_decision
 from schemas.evolvable import EvolvableConfig, EvolvableShape
 from schemas.record import InvalidAnswer, parse_answer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 """Label of a token that is read and not learned."""
@@ -157,7 +160,9 @@ class CrossRecipe(_Settings):
 # --- examples -----------------------------------------------------------------------------------------
 
 
-def tokenize(example: dict, tokenizer, decision_weight: float = 1.0) -> dict[str, list] | None:
+def tokenize(
+    example: dict, tokenizer: "PreTrainedTokenizerBase", decision_weight: float = 1.0
+) -> dict[str, list] | None:
     """A row of TRAINING_SCHEMA -> `input_ids`, `labels` and `weights`: the answer and the token that ends it
     are learned. None when the answer holds a control token of its own, which would end it early.
 
@@ -188,14 +193,15 @@ def tokenize(example: dict, tokenizer, decision_weight: float = 1.0) -> dict[str
     return {"input_ids": prompt_ids + answer_ids, "labels": labels, "weights": weights}
 
 
-def decision_tokens(completion: str, tokenizer) -> list[int]:
+def decision_tokens(completion: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Numbers of the tokens in an encoder's answer that decide whether another record follows: the first that
     would be another one if the list went on where it ends, or ended where it goes on.
 
     That need not be the bracket's token: where one token is `},` and another `}`, the list ends with `}`.
     """
     decoder, place = json.JSONDecoder(), completion.index("[") + 1
-    ids, found = token_ids(tokenizer, completion), []
+    found: list[int] = []
+    ids = token_ids(tokenizer, completion)
     while True:
         ends = completion[place] == "]"
         more = ', {"' if found else '{"'
@@ -206,16 +212,17 @@ def decision_tokens(completion: str, tokenizer) -> list[int]:
         _, place = decoder.raw_decode(completion, completion.index("{", place))
 
 
-def token_ids(tokenizer, text: str) -> list[int]:
+def token_ids(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Tokens of a text as it stands."""
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def prepare(
-    rows: list[dict], tokenizer, max_length: int, decision_weight: float = 1.0
+    rows: list[dict], tokenizer: "PreTrainedTokenizerBase", max_length: int, decision_weight: float = 1.0
 ) -> tuple[list[dict], Counter]:
     """Rows -> tokenized examples, each with its row's index, and a count of what was left out by reason."""
-    kept, left_out = [], Counter()
+    left_out: Counter[str] = Counter()
+    kept = []
     for index, row in enumerate(rows):
         tokens = tokenize(row, tokenizer, decision_weight)
         if tokens is None:

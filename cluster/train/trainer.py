@@ -15,7 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster.train.settings import (
     COMPLETE,
@@ -28,6 +28,11 @@ from cluster.train.settings import (
     prepare,
     token_ids,
 )
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTConfig
 
 EAGER_LENGTH = 1024
 """Up to here plain attention is quicker on a CPU than torch's fused kernel (SmolLM2, 290 tokens: 24 % against
@@ -119,7 +124,7 @@ def train_adapter(job: dict) -> None:
     (output / "result.json").write_text(json.dumps(counts))
 
 
-def go_on_with(start: str, model) -> None:
+def go_on_with(start: str, model: "PeftModel") -> None:
     """Give the new adapter of a PEFT model the weights of another one. TrainingError where they do not
     fit."""
     from peft import load_peft_weights, set_peft_model_state_dict
@@ -139,7 +144,7 @@ def go_on_with(start: str, model) -> None:
         )
 
 
-def load_base(folder: Path, lora: LoraSettings, recipe: Recipe):
+def load_base(folder: Path, lora: LoraSettings, recipe: Recipe) -> "PreTrainedModel":
     """The frozen base, in 4 bits where asked."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -183,7 +188,7 @@ def check_can_quantize() -> None:
         )
 
 
-def arguments(recipe: Recipe, checkpoints: Path, on_gpu: bool):
+def arguments(recipe: Recipe, checkpoints: Path, on_gpu: bool) -> "SFTConfig":
     """trl's settings for a recipe."""
     from trl import SFTConfig
 
@@ -257,12 +262,14 @@ def answer_trainer(examples: list[dict], recipe: Recipe) -> type:
     num_step = sum(num_learned) / len(examples) * recipe.batch_size * recipe.accumulation
 
     class AnswerTrainer(SFTTrainer):
-        def _get_train_sampler(self, train_dataset=None):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             lengths = [len(ids) for ids in (train_dataset or self.train_dataset)["input_ids"]]
             batch = self.args.per_device_train_batch_size * self.accelerator.num_processes
             return StepSampler(lengths, batch * self.args.gradient_accumulation_steps, self.args.seed)
 
-        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             labels = inputs["labels"][:, 1:]
             is_learned = labels != IGNORED
             # A large vocabulary costs as much as the rest of the model: no row of it for what nobody learns.
@@ -322,7 +329,7 @@ class StepSampler:
             yield from sorted(order[first : first + self.num_step], key=self.lengths.__getitem__)
 
 
-def save_adapter(model, base_name: str, folder: Path) -> None:
+def save_adapter(model: "PeftModel", base_name: str, folder: Path) -> None:
     """A plain PEFT folder, weights in bfloat16, whole or not at all."""
     import torch
     from peft import get_peft_model_state_dict
@@ -356,7 +363,7 @@ class Answers:
         step = max(1, len(rows) // max(1, recipe.num_answers))
         self.rows = rows[::step][: recipe.num_answers]
 
-    def measure(self, model, tokenizer) -> dict[str, float]:
+    def measure(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, float]:
         """Shares of answers that end by themselves, are valid, and are the expected text to the letter."""
         import torch
 
@@ -364,7 +371,7 @@ class Answers:
             return {}
         was_training = model.training
         model.eval()
-        counts = Counter()
+        counts: Counter[str] = Counter()
         for row in self.rows:
             prompt = tokenizer.apply_chat_template(
                 row["messages"], tokenize=False, add_generation_prompt=True
@@ -396,30 +403,38 @@ def callbacks(recipe: Recipe, output: Path, answers: Answers) -> list:
     from transformers import EarlyStoppingCallback, TrainerCallback
 
     class Watch(TrainerCallback):
-        def __init__(self):
+        def __init__(self) -> None:
             self.started_s = None
 
-        def on_step_end(self, args, state, control, **kwargs):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.global_step % recipe.save_every_steps == 0:
                 control.should_save = True
 
-        def on_evaluate(self, args, state, control, model=None, processing_class=None, **kwargs):
+        def on_evaluate(
+            self,
+            args: Any,
+            state: Any,
+            control: Any,
+            model: Any = None,
+            processing_class: Any = None,
+            **kwargs: Any,
+        ) -> None:
             if state.is_world_process_zero:
                 state.log_history[-1] |= answers.measure(model, processing_class)
                 self.write(state)
             # Not of every step: Ray Train fetches reports every two seconds and lets workers wait for it.
             ray.train.report(state.log_history[-1])
 
-        def on_log(self, args, state, control, **kwargs):
+        def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             state.log_history[-1]["time"] = round(time.time(), 1)
             if state.is_world_process_zero:
                 self.write(state)
 
-        def on_save(self, args, state, control, **kwargs):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if state.is_world_process_zero:
                 (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
-        def write(self, state):
+        def write(self, state: Any) -> None:
             # Whole, because a training that goes on takes steps back that no checkpoint holds.
             lines = [json.dumps(entry) + "\n" for entry in state.log_history]
             (unfinished := output / "metrics.jsonl.unfinished").write_text("".join(lines))

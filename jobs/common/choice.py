@@ -4,14 +4,18 @@ store, so that a release with other defaults changes no store by itself; else th
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from cluster.profiles import SHIPPED
 from jobs.common.cli import JobError, UsageError, say
 from jobs.common.endpoints import at_endpoint
-from jobs.common.run import load_profile
+from jobs.common.run import Profile, load_profile
 from schemas.endpoint import EndpointConfig
-from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
+from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile, ModelProfile
+
+if TYPE_CHECKING:
+    from cluster.store.store import Store
 
 DEFAULT = "default"
 """Name of the profile of each kind that a new store gets."""
@@ -28,14 +32,34 @@ WITHOUT_READER = "pairs"
 NO_ENDPOINT = EndpointConfig()
 
 
+class DeciderSettings(Protocol):
+    """What a config says of the decider, see jobs.common.updates."""
+
+    @property
+    def decider(self) -> str | None: ...
+
+    @property
+    def decider_profile(self) -> str | None: ...
+
+    @property
+    def endpoint(self) -> EndpointConfig: ...
+
+    @property
+    def max_cost(self) -> float | None: ...
+
+
 def choose_encoder(
-    name: str | None, store, endpoint: EndpointConfig = NO_ENDPOINT, max_cost: float | None = None
+    name: str | None,
+    store: "Store | None",
+    endpoint: EndpointConfig = NO_ENDPOINT,
+    max_cost: float | None = None,
 ) -> EncoderProfile:
-    """The encoder, resolved. JobError when the one that wrote the store can no longer be had."""
+    """The encoder, resolved; without a store, a new one's. JobError when the one that wrote the store can
+    no longer be had."""
     from cluster.models.sources import hashed_encoder, resolve_encoder
 
-    last = store.run()
-    if name or last is None:
+    last = store.run() if store else None
+    if name or store is None or last is None:
         profile = load_profile("encoders", name or DEFAULT, EncoderProfile)
         return resolve_encoder(at_endpoint(profile, endpoint, max_cost))
     runs = [run for run in store.runs() if run["encoder"] == last["encoder"]]
@@ -50,11 +74,12 @@ def choose_encoder(
     )
 
 
-def choose_embedder(name: str | None, store) -> EmbedderProfile:
-    """The embedder, resolved. JobError when the one that wrote the store can no longer be had."""
+def choose_embedder(name: str | None, store: "Store | None") -> EmbedderProfile:
+    """The embedder, resolved; without a store, a new one's. JobError when the one that wrote the store can
+    no longer be had."""
     from cluster.models.sources import resolve_embedder
 
-    last = store.run()
+    last = store.run() if store else None
     if name or last is None:
         return resolve_embedder(load_profile("embedders", name or default_embedder(), EmbedderProfile))
     written = EmbedderProfile.model_validate_json(last["embedder_profile"])
@@ -69,9 +94,8 @@ def choose_embedder(name: str | None, store) -> EmbedderProfile:
     )
 
 
-def choose_decider(config, store) -> tuple[str, DeciderProfile | None]:
-    """`rules`, `pairs` or `crosspairs` and None, or `model` and its profile, resolved; `config` is an
-    UpdateSettings."""
+def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, DeciderProfile | None]:
+    """`rules`, `pairs` or `crosspairs` and None, or `model` and its profile, resolved."""
     from cluster.models.sources import resolve_decider
 
     runs = [run for run in store.runs() if run["job"] == "consolidate"]
@@ -138,7 +162,9 @@ def default_embedder() -> str:
     return DEFAULT
 
 
-def _candidates(folder: str, kind: type, store, runs: list[dict], key: str, setting: str) -> Iterator:
+def _candidates(
+    folder: str, kind: type[Profile], store: "Store", runs: list[dict], key: str, setting: str
+) -> Iterator[Profile]:
     """Profiles that may have been used in these runs: what ships, what manifests keep under `key`, and what
     their `setting` named. Ships first, because that says its name of today."""
     from cluster.store.files import Files
@@ -146,23 +172,24 @@ def _candidates(folder: str, kind: type, store, runs: list[dict], key: str, sett
     yield from _shipped(folder, kind)
     manifests = Files(store.uri, "runs")
     for run in reversed(runs):
-        profile = (manifests.get_json(f"{run['run_id']}.json") or {}).get(key)
-        if isinstance(profile, dict) and (read := _read(kind.model_validate, profile)):
+        written = (manifests.get_json(f"{run['run_id']}.json") or {}).get(key)
+        if isinstance(written, dict) and (read := _read(kind.model_validate, written)):
             yield read
     for name in dict.fromkeys(json.loads(run["config"]).get(setting) for run in reversed(runs)):
         if name and (read := _read(load_profile, folder, name, kind)):
             yield read
 
 
-def _shipped(folder: str, kind: type) -> Iterator:
+def _shipped(folder: str, kind: type[Profile]) -> Iterator[Profile]:
     """Profiles that need no model hub to be looked at."""
     for path in sorted((SHIPPED / folder).glob("*.toml")):
         profile = load_profile(folder, path.stem, kind)
-        if (profile.model if kind is EmbedderProfile else profile.base).startswith("package:"):
+        where = getattr(profile, "model" if kind is EmbedderProfile else "base")
+        if where.startswith("package:"):
             yield profile
 
 
-def _read(read: Callable, *arguments):
+def _read(read: Callable[..., Profile], *arguments: object) -> Profile | None:
     """A profile; None for one that this release cannot read."""
     try:
         return read(*arguments)
@@ -170,7 +197,7 @@ def _read(read: Callable, *arguments):
         return None
 
 
-def _first(profiles, fingerprint: str, resolve: Callable):
+def _first(profiles: Iterable[Profile], fingerprint: str, resolve: Callable) -> Profile | None:
     """The first profile that has this fingerprint now; None where none has."""
     from cluster.models.sources import ModelError
 
@@ -183,5 +210,5 @@ def _first(profiles, fingerprint: str, resolve: Callable):
     return None
 
 
-def _say_kept(what: str, profile, option: str) -> None:
+def _say_kept(what: str, profile: ModelProfile | EmbedderProfile, option: str) -> None:
     say(f"[{what}] {profile.name}, which wrote this store; {option} names another")

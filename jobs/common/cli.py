@@ -29,10 +29,11 @@ import typing
 from collections.abc import Callable, Collection
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import ErrorDetails, PydanticUndefined
 
 from cluster.runtime import hide_secrets, hide_variables
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
@@ -99,7 +100,7 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
         raise
     except KeyboardInterrupt as caught:
         by = " by SIGTERM" if isinstance(caught, Interrupted) else ""
-        error = JobError(f"interrupted{by}; {AGAIN}")
+        error: Exception = JobError(f"interrupted{by}; {AGAIN}")
     except Exception as caught:
         error = caught
         if not isinstance(error, JobError):
@@ -168,7 +169,7 @@ Last line of stdout: the summary as JSON, {"status": "done", ...}; none after wr
 class Parser(argparse.ArgumentParser):
     """Takes no abbreviations, and says in one line what is wrong."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=layout, allow_abbrev=False, **options)
 
@@ -191,7 +192,13 @@ def _nearest(name: str, known: Collection[str]) -> str:
     return f"; did you mean {' or '.join(found[:4])}?" if found else ""
 
 
-def _add_options(parser: Parser, section, kind: type[BaseModel], default=None, path: str = "") -> None:
+def _add_options(
+    parser: Parser,
+    section: argparse._ActionsContainer,
+    kind: type[BaseModel],
+    default: BaseModel | None = None,
+    path: str = "",
+) -> None:
     """Options for a class's plain settings, in a section of the help, then a section for each of its tables.
     `default`: the table where nobody sets it."""
     tables = {}
@@ -209,13 +216,21 @@ def _add_options(parser: Parser, section, kind: type[BaseModel], default=None, p
             _add_options(parser, section, table, value, f"{name}.")
 
 
-def _add_option(section, name: str, kind: str | tuple[str, ...], field: FieldInfo, default) -> None:
+def _add_option(
+    section: argparse._ActionsContainer,
+    name: str,
+    kind: str | tuple[str, ...],
+    field: FieldInfo,
+    default: object,
+) -> None:
     flag = "--" + name.replace("_", "-")
-    flags = list(dict.fromkeys([(field.json_schema_extra or {}).get("short", flag), flag]))
+    extra = field.json_schema_extra
+    short = extra.get("short", flag) if isinstance(extra, dict) else flag
+    flags = list(dict.fromkeys([str(short), flag]))
     shown = f" (default: {default})" if default or (default == 0 and default is not False) else ""
     shown = " (required)" if default is PydanticUndefined else shown
     help = " ".join(f"{field.description or ''}{shown}".split()).replace("%", "%%")
-    settings = {"dest": name, "default": argparse.SUPPRESS, "help": help}
+    settings: dict[str, typing.Any] = {"dest": name, "default": argparse.SUPPRESS, "help": help}
     if kind == "list":
         settings |= {"nargs": "+", "metavar": "TEXT"}
     elif kind != "flag":
@@ -233,14 +248,14 @@ def _add_option(section, name: str, kind: str | tuple[str, ...], field: FieldInf
     section.add_argument(*flags, **settings)
 
 
-def _default(kind: type[BaseModel], name: str, table: BaseModel | None):
+def _default(kind: type[BaseModel], name: str, table: BaseModel | None) -> Any:
     """A setting where nobody sets it: as the default of its table has it, else as its class has it."""
     if isinstance(table, BaseModel):
         return getattr(table, name)
     return kind.model_fields[name].get_default(call_default_factory=True)
 
 
-def _override(values: dict, name: str, value, kind: type[BaseModel], default=None) -> None:
+def _override(values: dict, name: str, value: object, kind: type[BaseModel], default: Any = None) -> None:
     """Set one setting. Of its table everything else stays as the file has it, or, where the file has no such
     table, as the default has it."""
     first, _, rest = name.partition(".")
@@ -250,10 +265,17 @@ def _override(values: dict, name: str, value, kind: type[BaseModel], default=Non
     default = None if first in values else _default(kind, first, default)
     unset = default.model_dump(exclude_unset=True) if isinstance(default, BaseModel) else {}
     if isinstance(table := values.setdefault(first, unset), dict):  # else the file is refused
-        _override(table, rest, value, _option_kind(kind.model_fields[first].annotation), default)
+        _override(table, rest, value, _table_kind(kind, first), default)
 
 
-def _explain(config_class: type[BaseModel], item: dict) -> str:
+def _table_kind(kind: type[BaseModel], name: str) -> type[BaseModel]:
+    """The class of a setting that is a table."""
+    found = _option_kind(kind.model_fields[name].annotation)
+    assert isinstance(found, type), f"{name} is no table"
+    return found
+
+
+def _explain(config_class: type[BaseModel], item: ErrorDetails) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if not name:
         return f"  {item['msg']}"
@@ -262,9 +284,9 @@ def _explain(config_class: type[BaseModel], item: dict) -> str:
         return f"  {name}: not given; {' or '.join(ways if '.' not in name else ways[::-1])}"
     if item["type"] == "extra_forbidden":
         for part in item["loc"][:-1]:
-            config_class = _option_kind(config_class.model_fields[part].annotation)
+            config_class = _table_kind(config_class, str(part))
         known = config_class.model_fields
-        nearest = _nearest(item["loc"][-1], known)
+        nearest = _nearest(str(item["loc"][-1]), known)
         return f"  {name}={_shown(name, item)}: no such setting; known settings: {', '.join(known)}{nearest}"
     return f"  {name}={_shown(name, item)}: {item['msg']}"
 
@@ -274,7 +296,7 @@ _SECRET_SETTING = re.compile(
 )
 
 
-def _shown(name: str, item: dict) -> str:
+def _shown(name: str, item: ErrorDetails) -> str:
     """The value that was given, unless it is a secret or may be one."""
     return "**********" if _SECRET_SETTING.search(name) else hide_secrets(repr(item["input"]))
 
@@ -282,7 +304,7 @@ def _shown(name: str, item: dict) -> str:
 _VALUES = {str: "TEXT", int: "INT", float: "FLOAT", Path: "PATH", dt.date: "DATE"}
 
 
-def _option_kind(annotation) -> str | tuple[str, ...] | type[BaseModel] | None:
+def _option_kind(annotation: Any) -> str | tuple[str, ...] | type[BaseModel] | None:
     """ "flag", "list", what a value is, a tuple of choices; the class of a table, or None for one without."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
@@ -302,8 +324,9 @@ def _option_kind(annotation) -> str | tuple[str, ...] | type[BaseModel] | None:
 def _module_name(config_class: type) -> str:
     # The config of a job that is a folder may stand in another module than the one that runs.
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    is_job = spec is not None and spec.name.startswith("jobs.")
-    return (spec.name if is_job else config_class.__module__).removesuffix(".__main__")
+    running = spec.name if spec is not None else ""
+    name = running if running.startswith("jobs.") else config_class.__module__
+    return name.removesuffix(".__main__")
 
 
 def say(message: str) -> None:

@@ -47,7 +47,7 @@ def listing() -> str:
 
 def purpose(path: Path) -> str:
     """What the first line of a job's documentation says behind the job's name."""
-    said = ast.get_docstring(ast.parse(path.read_text("utf-8"))).partition("\n")[0]
+    said = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
     return said.partition(": ")[2]
 
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from typing import Any
 
 SESSION = re.compile(r"session_(\d{1,9})", re.ASCII)
 
@@ -16,7 +17,7 @@ def beam_turns(batch: dict) -> list:
     return [turn for group in turns for turn in (group if isinstance(group, list) else [group])]
 
 
-def beam_text(content: object) -> object:
+def beam_text(content: Any) -> Any:
     """What was said, without the mark of the plan that it follows (`->-> 1,2`)."""
     return _TAIL.sub("", content) if isinstance(content, str) else content
 
@@ -29,11 +30,11 @@ def beam_session(batch: dict) -> str:
     return f"batch_{number}"
 
 
-def beam_day(batch: dict) -> object:
+def beam_day(batch: dict) -> Any:
     """The day of a batch is that of its first turn which has one, written March-15-2024: as YYYY-MM-DD. What
     is not written so stays as it is."""
     anchors = [turn.get("time_anchor") for turn in beam_turns(batch) if isinstance(turn, dict)]
-    anchor = next((anchor for anchor in [batch.get("time_anchor"), *anchors] if anchor), None)
+    anchor: Any = next((anchor for anchor in [batch.get("time_anchor"), *anchors] if anchor), None)
     try:
         return dt.datetime.strptime(anchor, "%B-%d-%Y").date().isoformat()
     except (TypeError, ValueError):
@@ -48,7 +49,7 @@ def realtalk_user(chat: dict) -> str:
     return "-".join(names)
 
 
-def realtalk_time(text: object) -> object:
+def realtalk_time(text: Any) -> Any:
     """29.12.2023, 22:42:04 in ISO 8601. What is not written so stays as it is."""
     try:
         return dt.datetime.strptime(text, "%d.%m.%Y, %H:%M:%S").isoformat()

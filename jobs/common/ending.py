@@ -33,7 +33,7 @@ def raise_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, _interrupt)
 
 
-def _interrupt(*_) -> None:
+def _interrupt(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Interrupted
 
@@ -73,7 +73,8 @@ class Watcher:
         """The job says its last line itself."""
         self._tell({"done": True})
         if self._process is not None:
-            self._process.stdin.close()
+            if stdin := self._process.stdin:
+                stdin.close()
             self._process.wait()
         self._process, self._stdout = None, None
 
@@ -81,8 +82,9 @@ class Watcher:
         if self._process is None:
             return
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            if stdin := self._process.stdin:
+                stdin.write(json.dumps(message).encode() + b"\n")
+                stdin.flush()
         except BrokenPipeError:
             # Somebody ended the watcher; the job does without.
             pass

@@ -1,6 +1,8 @@
 """Models behind an endpoint, for jobs that write a store: settings, workers, and what was paid."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import TypeVar
 
 from cluster.runtime import PoolConfig
 from jobs.common.cli import UsageError
@@ -8,8 +10,10 @@ from jobs.common.run import Run
 from schemas.endpoint import EndpointConfig
 from schemas.profile import AskedProfile
 
+Asked = TypeVar("Asked", bound=AskedProfile)
 
-def at_endpoint(profile: AskedProfile, given: EndpointConfig, max_cost: float | None) -> AskedProfile:
+
+def at_endpoint(profile: Asked, given: EndpointConfig, max_cost: float | None) -> Asked:
     """The profile with those settings of `[endpoint]` that a config gives. UsageError where that, or a cap on
     what it costs, cannot work."""
     if profile.engine != "openai":
@@ -19,8 +23,9 @@ def at_endpoint(profile: AskedProfile, given: EndpointConfig, max_cost: float | 
                 "a profile with engine 'openai', as the shipped 'openai' is, or leave them out"
             )
         return profile
-    endpoint = profile.endpoint.model_dump() | given.model_dump(exclude_unset=True)
-    endpoint = EndpointConfig.model_validate(endpoint)
+    assert profile.endpoint is not None
+    settings = profile.endpoint.model_dump() | given.model_dump(exclude_unset=True)
+    endpoint = EndpointConfig.model_validate(settings)
     for name in ("base_url", "model"):
         if not getattr(endpoint, name):
             raise UsageError(
@@ -49,7 +54,7 @@ def workers(
 
 
 @contextlib.contextmanager
-def paying(this: Run, profile: AskedProfile | None, store: str, role: str):
+def paying(this: Run, profile: AskedProfile | None, store: str, role: str) -> Iterator[None]:
     """Count for the summary, however the work ends: tokens and `cost` of all answers that no run has
     published yet, and `num_in_doubt`, the requests that were in flight when an earlier run was killed."""
     from cluster.models.paid_answers import Responses
@@ -58,6 +63,7 @@ def paying(this: Run, profile: AskedProfile | None, store: str, role: str):
     if profile is None or profile.engine != "openai":
         yield
         return
+    assert profile.endpoint is not None
     files = Files(store, "staging")
     this.counts["num_in_doubt"] = len(Responses(files, role, profile.fingerprint).in_doubt)
     try:

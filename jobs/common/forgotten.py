@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.common.cli import JobConfig, UsageError
+
+if TYPE_CHECKING:
+    from cluster.forget.forgotten import Forgotten
 
 
 class ForgetKeyConfig(JobConfig):
@@ -29,12 +33,12 @@ def forget_key(config: ForgetKeyConfig) -> str | None:
             raise UsageError(f"{name}: cannot be read ({error}); write the secret there") from None
     else:
         name = f"{config.forget_key_env} (forget_key_env)"
-        secret = os.environ.get(config.forget_key_env)
-        if secret is None and "forget_key_env" not in config.model_fields_set:
+        found = os.environ.get(config.forget_key_env)
+        if found is None and "forget_key_env" not in config.model_fields_set:
             return None
-        if secret is None:
+        if found is None:
             raise UsageError(f"{name}: there is no such variable in the environment; set it to the secret")
-        secret = secret.strip()
+        secret = found.strip()
     if len(secret) < MIN_SECRET_CHARS:
         raise UsageError(
             f"{name}: {len(secret)} characters, fewer than {MIN_SECRET_CHARS}: it could be guessed; make one "
@@ -43,7 +47,7 @@ def forget_key(config: ForgetKeyConfig) -> str | None:
     return secret
 
 
-def read_forgotten(config: ForgetKeyConfig, store: str, *, may_begin: bool = False):
+def read_forgotten(config: ForgetKeyConfig, store: str, *, may_begin: bool = False) -> "Forgotten":
     """The store's cluster.forget.forgotten.Forgotten; StoreError without the secret that keys it, and where
     the list is damaged or lost. Only a forgetting `may_begin` a new one."""
     from cluster.forget.forgotten import Forgotten

@@ -384,7 +384,7 @@ def _plain(value: object) -> object:
 class _Item:
     """The bytes of one item as they come in. Keeps at most MAX_ITEM_BYTES."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.data, self.is_too_long = bytearray(), False
 
     def add(self, data: bytes) -> None:

@@ -20,14 +20,21 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.common.run import load_profile
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EncoderProfile
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from cluster.backfill.encoder import Encoding
+    from cluster.consolidate.fold import Question, Verdict
+    from cluster.models.engine import Engine, Reply
 
 MODEL_NAME = "local_hf_lora"
 
@@ -105,7 +112,7 @@ class LightMemManager:
     `failures` holds what could not be had, each with its reason and raw answer.
     """
 
-    def __init__(self, config: object = None, *, engine=None):
+    def __init__(self, config: object = None, *, engine: "Engine | None" = None):
         """`engine` stands in for the loaded model: `tokenizer`, and `generate` as in
         cluster.backfill.encoder."""
         self.settings = LightMemConfig.read({} if config is None else config)
@@ -118,13 +125,13 @@ class LightMemManager:
         self._lock = threading.Lock()
 
     @property
-    def engine(self):
+    def engine(self) -> "Engine":
         if self._engine is None:
             self._engine = _load(self.encoder, self.settings.device_map)
         return self._engine
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """LightMem counts its buffer's tokens with it."""
         return self.engine.tokenizer
 
@@ -171,7 +178,7 @@ class LightMemManager:
         # Who asks for the assistant's words alone wants the model to see them, whoever else is silent.
         profile = self.encoder if "user" in roles else self.encoder.model_copy(update={"required_role": None})
         encodings = encode(segments, self.engine.generate, prompt, profile)
-        results = [
+        results: list[dict[str, Any]] = [
             {
                 "input_prompt": [],
                 "output_prompt": "",
@@ -198,11 +205,12 @@ class LightMemManager:
             failed[number] += encoding.outcome == "rejected"
             for rejection in encoding.rejections:
                 self._failed("meta_text_extract", rejection["reason"], rejection["raw"], call=number)
-        for number, result in enumerate(results):
+        for result in results:
             result["output_prompt"] = json.dumps({"data": result["cleaned_result"]}, ensure_ascii=False)
-            if failed[number] and failed[number] == len(result["input_prompt"]):
-                results[number] = None
-        return results
+        return [
+            None if num_failed and num_failed == len(result["input_prompt"]) else result
+            for result, num_failed in zip(results, failed, strict=True)
+        ]
 
     # --- decisions --------------------------------------------------------------------------------------
 
@@ -233,7 +241,8 @@ class LightMemManager:
             (verdict,) = ask([question], self.engine.generate, prompt, self.decider)
         verdict = guard(question, verdict, min_confidence=self.settings.min_confidence)
         if verdict.outcome == "failed":
-            return self._failed("_call_update_llm", verdict.reason, verdict.raw, target=target["id"])
+            self._failed("_call_update_llm", verdict.reason, verdict.raw, target=target["id"])
+            return None
         usage = _count(_usage(), verdict)
         if verdict.outcome == "refused":
             return {"action": "ignore", "reason": f"refused: {verdict.reason}", "usage": usage}
@@ -242,7 +251,7 @@ class LightMemManager:
 
     def _decide_text(self, system_prompt: str, user_prompt: str) -> dict | None:
         from cluster.models.engine import Request
-        from cluster.models.prompt import as_prompt
+        from cluster.models.prompt import Chat, as_prompt
 
         messages = [{"role": "system", "content": system_prompt}, {"role": "user", "content": user_prompt}]
         usage, reason, raw = _usage(), "", ""
@@ -250,6 +259,7 @@ class LightMemManager:
         for retry in ("", "\n\nAnswer with one JSON object and nothing else."):
             messages[1]["content"] = user_prompt + retry
             ids = as_prompt(messages, self.tokenizer)
+            assert not isinstance(ids, Chat)
             limit = self.encoder.max_model_len - self.encoder.max_tokens
             if len(ids) > limit:
                 reason = f"prompt_too_long: {len(ids)} tokens, the limit is {limit}; raise max_seq_len"
@@ -264,9 +274,10 @@ class LightMemManager:
                 continue
             rewritten = {"new_memory": decision.updated_text} if decision.action == "update" else {}
             return {"action": decision.action, **rewritten, "usage": usage}
-        return self._failed("_call_update_llm", reason, raw)
+        self._failed("_call_update_llm", reason, raw)
+        return None
 
-    def _failed(self, method: str, reason: str, raw: str, **where) -> None:
+    def _failed(self, method: str, reason: str, raw: str, **where: object) -> None:
         self.failures.append({"method": method.removeprefix("_"), **where, "reason": reason, "raw": raw})
         shown = "".join(f" {name}={value}" for name, value in where.items())
         logger.error("%s%s: %s", method, shown, reason)
@@ -302,7 +313,8 @@ def _profiles(settings: LightMemConfig) -> tuple[EncoderProfile, DeciderProfile]
 
     encoder = load_profile("encoders", settings.encoder_profile, EncoderProfile)
     decider = load_profile("deciders", settings.decider_profile, DeciderProfile)
-    wanted, changes = settings.gen_kwargs, {}
+    changes: dict[str, Any] = {}
+    wanted = settings.gen_kwargs
     if settings.base_model:
         changes |= {"base": settings.base_model, "base_revision": None, "adapter": None}
     if settings.adapter_path:
@@ -334,7 +346,7 @@ def _profiles(settings: LightMemConfig) -> tuple[EncoderProfile, DeciderProfile]
     return encoder, resolve_decider(decider)
 
 
-def _load(encoder: EncoderProfile, device_map: str):
+def _load(encoder: EncoderProfile, device_map: str) -> "Engine":
     import torch
 
     from cluster.models.engine import VllmEngine
@@ -345,7 +357,7 @@ def _load(encoder: EncoderProfile, device_map: str):
     return VllmEngine(encoder)
 
 
-def _sessions(number: int, topics: list, roles: set[str]):
+def _sessions(number: int, topics: list, roles: set[str]) -> Iterator[tuple[dict, list[int]]]:
     """(session of one topic and time, source id of each turn) for cluster.backfill.segmenter."""
     position = 0
     for topic, messages in enumerate(topics):
@@ -387,7 +399,7 @@ def _time(text: str) -> dt.datetime | None:
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
-def _question(target: dict, candidates: list[dict]):
+def _question(target: dict, candidates: list[dict]) -> "Question":
     """A decision as cluster.consolidate.decider asks it: sources in order, each later than the target."""
     from cluster.consolidate.fold import Memory, Question, Source
 
@@ -419,7 +431,7 @@ def _usage() -> dict[str, int]:
     return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
-def _count(usage: dict[str, int], spent) -> dict[str, int]:
+def _count(usage: dict[str, int], spent: "Reply | Encoding | Verdict") -> dict[str, int]:
     """Add what a reply, encoding or verdict cost, in LightMem's names."""
     usage["prompt_tokens"] += spent.prompt_tokens
     usage["completion_tokens"] += spent.output_tokens

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def render(template: str, **values) -> str:
+def render(template: str, **values: object) -> str:
     """A template, named by its path in `jobs/`, filled; jinja2.UndefinedError for a value that is missing.
 
     In a template, `rows | table` is a table of rows.

@@ -2,8 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from schemas.carriers import Batch, EmbeddedBatch, UnitCut
+
+if TYPE_CHECKING:
+    from cluster.store.files import Files
+    from cluster.store.store import Store
 
 
 @dataclass
@@ -27,7 +32,7 @@ class Plan:
     closed_segments: list[str] = field(default_factory=list)
     rejections: list[dict] = field(default_factory=list)
 
-    def add(self, result: UnitCut, staging) -> None:
+    def add(self, result: UnitCut, staging: "Files") -> None:
         for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten"):
             setattr(self, name, getattr(self, name) + getattr(result, name))
         self.batches += result.batches
@@ -38,7 +43,7 @@ class Plan:
         if result.rejections:
             self.rejections += staging.get_table(result.rejections).to_pylist()
 
-    def reject(self, rows: list[dict], store) -> None:
+    def reject(self, rows: list[dict], store: "Store") -> None:
         """Rows of REJECTIONS_SCHEMA, of which those that the store has already are only counted."""
         known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", []))
         self.known_rejections += sum(row["rejection_id"] in known for row in rows)

@@ -60,7 +60,7 @@ def read_questions(path: str, format: str | None = None, *, option: str = "--que
     for number, item in enumerate(read_all_items(path, option), 1):
         kind = format or _format_of(item)
         try:
-            questions += READERS[kind](item, Path(path))
+            questions += READERS[kind or ""](item, Path(path))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(
                 f"{option} {path}: item {number} is none of {kind or 'a known format'} "

@@ -15,11 +15,12 @@ import os
 import time
 import tomllib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
 from cluster.profiles import SHIPPED
 from cluster.runtime import ClusterConfig, ClusterError, hide_secrets, is_local
@@ -29,7 +30,16 @@ from jobs.common.ending import watcher
 from schemas.profile import EmbedderProfile, ModelProfile
 from schemas.training import PROFILE_FILE
 
+if TYPE_CHECKING:
+    from cluster.embed.questions import QuestionEmbedder
+    from cluster.models.reranker import Reranker
+    from cluster.store.lease import Lease
+    from cluster.store.store import Store
+
 CONFIGS = Path(__file__).parents[1] / "configs"
+
+Profile = TypeVar("Profile", bound=BaseModel)
+Config = TypeVar("Config", bound=JobConfig)
 
 PACKAGES = ("ray", "lancedb", "pyarrow", "transformers")
 
@@ -43,7 +53,7 @@ class StagesConfig(JobConfig):
     cluster: ClusterConfig = ClusterConfig()
 
     @model_validator(mode="after")
-    def _check_local(self):
+    def _check_local(self) -> Self:
         if self.local:
             self.cluster.check_local()
         return self
@@ -107,7 +117,8 @@ class Run:
         self.started_at, self.started_s = dt.datetime.now(dt.UTC), time.monotonic()
         self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         self.stages: dict[str, dict] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Any] = {}
+        """What the summary says beside: numbers, and names of runs and models."""
         self._is_finished = False
         self._was_missing = "://" not in self.home and not Path(self.home).exists()
 
@@ -128,7 +139,7 @@ class Run:
             raise UsageError(f"{option}: {error.strerror}; name a folder to write to") from None
         watcher.opened(absolute(self.home), self.run_id)
 
-    def __exit__(self, kind, error, _) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, UsageError) and self._was_missing:
             # Wrong usage is found before any work, and makes no folder.
             self._unmake_home()
@@ -161,7 +172,7 @@ class Run:
         return self._home or str(getattr(self.config, self.writes))
 
     @contextlib.contextmanager
-    def stage(self, name: str):
+    def stage(self, name: str) -> Iterator[None]:
         """Time a stage; what it is worth to know besides may be added to `stages[name]` later."""
         started_s = time.monotonic()
         yield
@@ -219,12 +230,12 @@ class Run:
         Files(self.home, "runs").put_json(f"{self.run_id}.json", whole)
 
 
-def recorded(job: str, writes: str):
+def recorded(job: str, writes: str) -> Callable[[Callable[[Config], dict]], Callable[[Config], dict]]:
     """Decorates the `run` of a job that writes another folder than a store: it leaves its manifest there."""
 
-    def decorate(run: Callable[[JobConfig], dict]) -> Callable[[JobConfig], dict]:
+    def decorate(run: Callable[[Config], dict]) -> Callable[[Config], dict]:
         @functools.wraps(run)
-        def with_manifest(config: JobConfig) -> dict:
+        def with_manifest(config: Config) -> dict:
             with Run(job, config, encoder="", embedder="", writes=writes) as this:
                 summary = run(config)
                 this.finish(summary.get("status", "done"))
@@ -236,7 +247,7 @@ def recorded(job: str, writes: str):
 
 
 @contextlib.contextmanager
-def writing(uri: str, job: str):
+def writing(uri: str, job: str) -> "Iterator[tuple[Store, Lease]]":
     """An existing store, for a job that writes it: yields (store, lease) with nothing left half done.
 
     What the store, the lease or a model finds wrong is raised as JobError.
@@ -258,7 +269,7 @@ def writing(uri: str, job: str):
         raise JobError(str(error)) from error
 
 
-def load_profile(folder: str, name: str, kind: type):
+def load_profile(folder: str, name: str, kind: type[Profile]) -> Profile:
     """A profile by name (cluster/profiles/FOLDER/NAME.toml), by the path of a TOML file, or by the folder
     of an adapter that jobs.train made."""
     path = Path(name) if name.endswith(".toml") else SHIPPED / folder / f"{name}.toml"
@@ -274,7 +285,7 @@ def load_profile(folder: str, name: str, kind: type):
         raise UsageError(f"{path}: {error}") from None
 
 
-def question_embedder(store, view: dict, name: str | None = None):
+def question_embedder(store: "Store", view: dict, name: str | None = None) -> "QuestionEmbedder":
     """What embeds questions about a view, a row of `runs`: the embedder that wrote it, loaded.
 
     `name`, a value of --embedder, says where that embedder is to be had now. JobError when it is another one.
@@ -293,7 +304,7 @@ def named_embedder(name: str | None) -> EmbedderProfile | None:
     return load_profile("embedders", name, EmbedderProfile) if name else None
 
 
-def reranker_of(model: str | None):
+def reranker_of(model: str | None) -> "Reranker | None":
     """The reranker of an option; None where none is named."""
     from cluster.models.reranker import Reranker
 

@@ -7,15 +7,29 @@ work itself is in cluster.evolvable.turns.
 import hashlib
 import uuid
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
 
 from cluster.runtime import PoolConfig, Progress, Stage, run_stage
 from schemas.carriers import EmbeddedBatch, UsersRead, UsersToRead
 from schemas.identity import joined
 from schemas.profile import EmbedderProfile
 
+if TYPE_CHECKING:
+    from cluster.store.store import Store
+
+
+class TurnsPool(PoolConfig):
+    """Actors that run the embedder."""
+
+    num_cpus: float = 0.5
+    num_users: int = Field(64, ge=1)
+    """Users whose turns one call of an actor reads, with an evolvable embedder; what a crash can cost."""
+
 
 def changed_users(
-    store, done: Iterable[EmbeddedBatch], closed_segments: list[str]
+    store: "Store", done: Iterable[EmbeddedBatch], closed_segments: list[str]
 ) -> dict[str, dict[str, list[str]]]:
     """Users whose turns have to be read: user id -> `turns` (staged files) and `closed` (segment ids).
 
@@ -37,7 +51,7 @@ def changed_users(
     return users
 
 
-def all_users(store, table: str, where: str | None = None) -> set[str]:
+def all_users(store: "Store", table: str, where: str | None = None) -> set[str]:
     rows = store.rows(table, ["user_id"], where)
     return set(rows.column("user_id").unique().to_pylist()) if rows.num_rows else set()
 
@@ -47,7 +61,7 @@ def _entry(users: dict[str, dict], user_id: str) -> dict:
 
 
 def read_users(
-    store, profile: EmbedderProfile, users: dict[str, dict], pool: PoolConfig, *, anew: bool = False
+    store: "Store", profile: EmbedderProfile, users: dict[str, dict], pool: TurnsPool, *, anew: bool = False
 ) -> list[UsersRead]:
     """Users -> actors -> staged turns and memories."""
     from cluster.evolvable.turns import TurnStage

@@ -6,7 +6,7 @@ all changes are committed at once as revisions, tombstones and decisions.
 
 import json
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,12 @@ from jobs.common.run import Run, StagesConfig, check_engine, connect
 from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile
+
+if TYPE_CHECKING:
+    from cluster.consolidate.plan import Settings
+    from cluster.store.files import Files
+    from cluster.store.lease import Lease
+    from cluster.store.store import Store
 
 GROUP_MEMORIES = 50_000
 """Memories of the users that one task compares: about 100 MB of vectors with 384 dimensions. One user is
@@ -87,11 +93,12 @@ class UpdateConfig(UpdateSettings, StagesConfig):
     """Find candidates and count what deciding them costs; decide and change nothing."""
 
 
-def consolidate(config: UpdateConfig, store, lease) -> dict:
+def consolidate(config: UpdateConfig, store: "Store", lease: "Lease") -> dict:
     """store -> groups of users -> candidate pairs -> decisions -> revisions -> one commit. Safe to repeat."""
     from cluster.store.files import Files
 
     last = store.run()
+    assert last is not None
     embedder = EmbedderProfile.model_validate_json(last["embedder_profile"])
     kind, profile = choose_decider(config, store)
     config = config.model_copy(update={"decider": kind})
@@ -140,9 +147,10 @@ def consolidate(config: UpdateConfig, store, lease) -> dict:
         return this.finish("done" if changed else "unchanged")
 
 
-def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | None = None) -> Run:
+def new_run(job: str, config: UpdateConfig, store: "Store", profile: DeciderProfile | None = None) -> Run:
     """A run that leaves encoder and embedder of the store as they are."""
     last = store.run()
+    assert last is not None
     profiles = {"decider": profile.model_dump(mode="json") if profile else config.decider}
     return Run(job, config, encoder=last["encoder"], embedder=last["embedder"], profiles=profiles)
 
@@ -150,7 +158,7 @@ def new_run(job: str, config: UpdateConfig, store, profile: DeciderProfile | Non
 # --- the steps ----------------------------------------------------------------------------------------
 
 
-def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> None:
+def restore(config: UpdateConfig, store: "Store", lease: "Lease", embedder: EmbedderProfile) -> None:
     """Bring back, as a run of its own, what was decided for the sake of memories that are gone."""
     from cluster.consolidate.grounds import restorable
     from cluster.store.files import Files
@@ -161,17 +169,21 @@ def restore(config: UpdateConfig, store, lease, embedder: EmbedderProfile) -> No
         rows = restorable(store, this.run_id, this.started_at, gone_by)
         if rows is None:
             return
+        dim = store.dim()
+        assert dim is not None
         this.counts["num_restored"] = sum(rows.column("active").to_pylist())
         staging = Files(config.store, "staging")
         staging.put_table(path := f"consolidate/{this.run_id}.parquet", rows)
         lease.check()
-        store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces={"records": [path]})
+        store.commit(this.row(embedder.model_dump_json()), dim, replaces={"records": [path]})
         staging.delete([path])
         this.finish("done")
         say(f"[restore] {this.counts['num_restored']} memories, because what had replaced them is gone")
 
 
-def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None, files):
+def plan(
+    config: UpdateConfig, this: Run, store: "Store", profile: DeciderProfile | None, files: "Files"
+) -> "tuple[list[PlannedGroup], Settings]":
     """Users with new memories, in groups -> staged memories and pairs; the planned groups, the settings."""
     from cluster.consolidate.plan import Settings, plan_group
     from cluster.consolidate.stages import FINGERPRINTS, plan_for_model
@@ -179,9 +191,11 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
 
     fingerprint = profile.fingerprint if profile else FINGERPRINTS[config.decider]()
     new_runs, again = delta(config, store, fingerprint)
+    newest = store.run()
+    assert newest is not None
     settings = Settings(
         uri=store.uri,
-        as_of=store.run()["run_id"],
+        as_of=newest["run_id"],
         run_id=this.run_id,
         started_at=this.started_at,
         new_runs=new_runs,
@@ -204,7 +218,9 @@ def plan(config: UpdateConfig, this: Run, store, profile: DeciderProfile | None,
     return list(run_stage(items, stage, progress=progress, in_order=True)), settings
 
 
-def delta(config: UpdateConfig, store, fingerprint: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+def delta(
+    config: UpdateConfig, store: "Store", fingerprint: str
+) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     """Runs whose memories are new (None: all), and targets of failed decisions (record id -> user)."""
     failed = f"outcome = 'failed' AND decider = '{fingerprint}'"
     rows = store.rows("decisions", ["target_id", "user_id"], failed).to_pylist()
@@ -220,7 +236,7 @@ def delta(config: UpdateConfig, store, fingerprint: str) -> tuple[tuple[str, ...
     return tuple(run["run_id"] for run in unseen if config.since or run["job"] in FEEDING_JOBS), again
 
 
-def unseen_runs(config: UpdateConfig, store, is_look: Callable[[dict], bool]) -> list[dict] | None:
+def unseen_runs(config: UpdateConfig, store: "Store", is_look: Callable[[dict], bool]) -> list[dict] | None:
     """Runs after the last one that was a look, or after `since` where that is earlier; None: all."""
     if config.since == "all":
         return None
@@ -234,7 +250,7 @@ def unseen_runs(config: UpdateConfig, store, is_look: Callable[[dict], bool]) ->
     return runs[first:]
 
 
-def group_users(store, settings) -> list[list[str]]:
+def group_users(store: "Store", settings: "Settings") -> list[list[str]]:
     """Users with something new, in groups of about GROUP_MEMORIES memories."""
     import numpy as np
     import pyarrow as pa
@@ -256,7 +272,11 @@ def group_users(store, settings) -> list[list[str]]:
 
 
 def decide(
-    config: UpdateConfig, profile: DeciderProfile | None, settings, groups: list[PlannedGroup], files
+    config: UpdateConfig,
+    profile: DeciderProfile | None,
+    settings: "Settings",
+    groups: list[PlannedGroup],
+    files: "Files",
 ) -> list[DecidedGroup]:
     """Planned groups -> deciders -> staged decisions and revisions."""
     from cluster.consolidate.budget import budget_for_all
@@ -288,7 +308,7 @@ def decide(
     return list(done)
 
 
-def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[DecidedGroup], files) -> None:
+def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[DecidedGroup], files: "Files") -> None:
     """Groups with rewritten texts -> embedders -> staged rows with their own vectors."""
     from cluster.consolidate.stages import EmbedRevisions
 
@@ -323,16 +343,19 @@ def staged_rows(run_id: str, done: list[DecidedGroup]) -> dict[str, list[str]]:
     }
 
 
-def publish(this: Run, embedder: EmbedderProfile, done: list[DecidedGroup], store) -> bool:
+def publish(this: Run, embedder: EmbedderProfile, done: list[DecidedGroup], store: "Store") -> bool:
     """Commit decisions and revisions as one run; False when there is nothing to commit."""
     from cluster.consolidate.verdicts import verdicts_path
     from cluster.store.files import Files
 
+    assert isinstance(this.config, UpdateConfig)
     staging = Files(this.config.store, "staging")
     replaces = staged_rows(this.run_id, done)
     if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
+        dim = store.dim()
+        assert dim is not None
         # A run without changes is committed too: it says what has been compared.
-        store.commit(this.row(embedder.model_dump_json()), store.dim(), replaces=replaces)
+        store.commit(this.row(embedder.model_dump_json()), dim, replaces=replaces)
         paid = (verdicts_path(this.counts["decider"]), "answers/decider", "asked/decider")
         staging.delete(path for folder in paid for path in staging.paths(folder))
         return True

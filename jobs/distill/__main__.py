@@ -15,13 +15,17 @@ a crash, or with higher caps, and nothing is paid for twice.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.run import Run, absolute, connect, load_profile
 from jobs.distill.config import DistillConfig
 from schemas.carriers import CheckedPart, JudgedPart
 from schemas.judge import JudgeProfile
-from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile
+from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile, ModelProfile
+
+if TYPE_CHECKING:
+    from jobs.distill.sets import Candidates
 
 
 def run(config: DistillConfig) -> dict:
@@ -47,6 +51,7 @@ def encoder(config: DistillConfig) -> dict:
     from jobs.distill.segments import collect, cut, judge, spent, teach
     from jobs.distill.sets import split, write, write_profile
 
+    assert config.archive is not None
     try:
         paths = list_files(config.archive)
     except ArchiveError as error:
@@ -71,7 +76,9 @@ def encoder(config: DistillConfig) -> dict:
             plan = cut(config, staging, student, paths, leaks)
         this.counts |= plan.counts
         with this.stage("teach"):
-            done = teach(config, staging, student, profiles["teacher"], plan) if plan.parts else []
+            done: Sequence[CheckedPart] = (
+                teach(config, staging, student, profiles["teacher"], plan) if plan.parts else []
+            )
         if config.judge != "none" and done:
             with this.stage("judge"):
                 done = judge(config, staging, profiles["judge"], done)
@@ -81,15 +88,15 @@ def encoder(config: DistillConfig) -> dict:
             this.counts |= (
                 {name: sources[name] for name in ("teacher", "judge")} | asked(done) | spent(config)
             )
-            status, error = outcome(config, done, found)
+            status, problem = outcome(config, done, found)
             facts = {"run_id": this.run_id, "status": status, **spent(config)}
             write_profile(config, student)
             counts, data_hash = write(config, split(found, config), found, facts)
         this.counts |= counts | {"num_left": left(done, found), "data_hash": data_hash}
         staging.delete(staging.paths())
         summary = this.finish(status)
-        if error:
-            raise JobError(error)
+        if problem:
+            raise JobError(problem)
         if status != "done":
             say(
                 f"[distill] {status}: {summary['num_left']} segments are left; what was answered is in the "
@@ -107,6 +114,7 @@ def of_store(config: DistillConfig) -> dict:
     from jobs.distill.sets import split, write, write_profile
 
     leaks = read_leaks(config.leak_check, config.exclude_sessions)
+    student: DeciderProfile | AnswererProfile
     if config.task == "decider":
         student = resolve_decider(load_profile("deciders", config.profile, DeciderProfile))
     else:
@@ -120,7 +128,7 @@ def of_store(config: DistillConfig) -> dict:
         writes="output",
     ) as this:
         with this.stage("collect"):
-            if config.task == "decider":
+            if isinstance(student, DeciderProfile):
                 found = replay.candidates(config, student, leaks)
             else:
                 found = facts.candidates(config, leaks)
@@ -162,11 +170,11 @@ def resolved(config: DistillConfig) -> dict:
     """Profiles of student, teacher and judge, as far as they are needed."""
     from cluster.models.sources import resolve_decider, resolve_encoder
 
-    profiles = {"student": resolve_encoder(load_profile("encoders", config.profile, EncoderProfile))}
-    profiles["teacher"] = profiles["student"]
+    student = resolve_encoder(load_profile("encoders", config.profile, EncoderProfile))
+    profiles: dict[str, ModelProfile] = {"student": student, "teacher": student}
     if config.teacher_profile:
         teacher = resolve_encoder(load_profile("encoders", config.teacher_profile, EncoderProfile))
-        if missing := set(profiles["student"].fields) - set(teacher.fields):
+        if missing := set(student.fields) - set(teacher.fields):
             raise UsageError(
                 f"teacher_profile={config.teacher_profile!r}: does not write {sorted(missing)}, which the "
                 "student has to; choose another or change `fields`"
@@ -190,6 +198,7 @@ def made_by(config: DistillConfig, profiles: dict) -> dict:
         else:
             names[role] = names.get(kind) or f"openai:{getattr(config, f'{role}_endpoint').model}"
     if config.teacher == "gold":
+        assert config.gold is not None
         taught_by = hashlib.sha256(Path(config.gold).read_bytes()).hexdigest()[:16]
     else:
         taught_by = rules_fingerprint() if config.teacher == "rules" else profiles["teacher"].fingerprint
@@ -215,12 +224,12 @@ def asked(done: Sequence[CheckedPart]) -> dict[str, int]:
     return counts
 
 
-def left(done: Sequence[CheckedPart], found) -> int:
+def left(done: Sequence[CheckedPart], found: "Candidates") -> int:
     """Segments that a cap or a failure left without an answer or without a judgement."""
     return sum(part.num_left for part in done) + found.left_out["not_judged"]
 
 
-def outcome(config: DistillConfig, done: Sequence[CheckedPart], found) -> tuple[str, str]:
+def outcome(config: DistillConfig, done: Sequence[CheckedPart], found: "Candidates") -> tuple[str, str]:
     """Status of the run, and the error where it has one."""
     counts = asked(done)
     if error := next((part.error for part in done if part.error), ""):

@@ -1,6 +1,6 @@
 """Settings of a distillation."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -127,7 +127,7 @@ class DistillConfig(StagesConfig):
     """Actors that verify and write examples."""
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.task == "encoder" and not self.archive:
             raise ValueError("task encoder needs an archive: pass --archive")
         if self.task == "fact_qa" and not self.store:

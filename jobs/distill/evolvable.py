@@ -103,6 +103,7 @@ def read(config: DistillConfig) -> dict[str, list[Asked]]:
     given = {"validation": (config.validation_questions, "--validation-questions")}
     given["train"] = (config.questions, "--questions")
     questions = {part: read_questions(path, option=option) for part, (path, option) in given.items() if path}
+    assert config.archive is not None
     sessions = sessions_of(config.archive, {one.user_id for part in questions.values() for one in part})
     parts: dict[str, list[Asked]] = {"validation": [], "train": []}
     for part, found in questions.items():

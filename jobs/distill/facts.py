@@ -7,12 +7,19 @@ answer is no, and what holds now. Where two memories claim different values of o
 
 import hashlib
 import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from jobs.common.cli import UsageError
 from jobs.distill.config import DistillConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
 from jobs.distill.stored import decisions, leak_of, leaked, memories, open_store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from cluster.evaluate.qa import Fact
 
 NUM_DISTRACTORS = 3
 """Other memories of the user in a prompt with facts."""
@@ -26,6 +33,7 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     from cluster.models.sources import model_folder
 
     tokenizer, found = AutoTokenizer.from_pretrained(model_folder(config.base, None)), Candidates()
+    assert config.store is not None
     store = open_store(config.store)
     rows, leaking = memories(store), leaked(store, leaks)
     usable: dict[tuple[str, int], Fact] = {}
@@ -53,7 +61,12 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
         former.setdefault(newer.record_id, []).append(old)
 
     def add(
-        fact: Fact, number: int, asked: tuple[str, str], label: str, shown: list[Fact], origin="templates"
+        fact: Fact,
+        number: int,
+        asked: tuple[str, str],
+        label: str,
+        shown: list[Fact],
+        origin: str = "templates",
     ) -> None:
         question, answer = asked
         source = {"source_id": fact.record_id, "user_id": fact.user_id, "session_id": fact.session_id}
@@ -94,7 +107,9 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     return found
 
 
-def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
+def paraphrased(
+    config: DistillConfig, asked: list[tuple], found: Candidates
+) -> "Iterator[tuple[Fact, tuple[str, str], list[str]]]":
     """(fact, (question, answer)) -> the same with phrasings by the endpoint; what is left open is counted."""
     from cluster.models.endpoint import Endpoint
     from cluster.models.paid_answers import Responses
@@ -111,12 +126,12 @@ def paraphrased(config: DistillConfig, asked: list[tuple], found: Candidates):
             yield fact, pair, others
 
 
-def newest_wins(active: list) -> tuple[list, dict]:
+def newest_wins(active: "list[Fact]") -> "tuple[list[Fact], dict[Fact, Fact]]":
     """(facts that hold, outdated fact -> the newer one that replaces it), by attributes of one value."""
     from cluster.consolidate.attribute_reader import read_attributes
     from cluster.consolidate.attributes import relation
 
-    newest: dict[tuple[str, str, str], object] = {}
+    newest: dict[tuple[str, str, str], Fact] = {}
     outdated = {}
     for fact in sorted(active, key=lambda fact: (fact.date, fact.record_id)):
         for state in read_attributes(fact.text).states:
@@ -148,7 +163,7 @@ def superseded(decided: list[dict], rows: dict, usable: dict, current: dict) -> 
     return outdated
 
 
-def refuse(fact, answer: str) -> tuple[str, str] | None:
+def refuse(fact: "Fact", answer: str) -> tuple[str, str] | None:
     """The rule that a pair breaks, and how."""
     from cluster.backfill.redact import redact
 
@@ -159,7 +174,7 @@ def refuse(fact, answer: str) -> tuple[str, str] | None:
     return None
 
 
-def add_instructions(config: DistillConfig, tokenizer, found: Candidates) -> None:
+def add_instructions(config: DistillConfig, tokenizer: "PreTrainedTokenizerBase", found: Candidates) -> None:
     """A share of general instructions, so that facts are not learned at the cost of everything else."""
     if not config.instructions:
         return

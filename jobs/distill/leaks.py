@@ -54,7 +54,9 @@ def text_key(text: str) -> bytes:
 
 def read_leaks(evaluation_sets: tuple[str, ...], excluded: str | None) -> Leaks:
     """LongMemEval or LoCoMo files (JSON or JSON lines, plain or gzip), archives; UsageError names others."""
-    ids, pairs, texts = set(), set(), set()
+    ids: set[str] = set()
+    pairs: set[tuple[str, str]] = set()
+    texts: set[bytes] = set()
     for given in evaluation_sets:
         for user_id, session_id, contents in _sessions(given):
             if user_id is None:

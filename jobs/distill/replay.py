@@ -8,6 +8,8 @@ Only what was applied is learned. Decisions from elsewhere come as JSON lines, o
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from jobs.common.cli import UsageError
 from jobs.distill.config import DistillConfig
@@ -16,6 +18,9 @@ from jobs.distill.sets import Candidates, rejection
 from jobs.distill.stored import decisions, leak_of, leaked, memories, open_store
 from schemas.decision import Decision, InvalidDecision, parse_decision
 from schemas.profile import DeciderProfile
+
+if TYPE_CHECKING:
+    from cluster.consolidate.fold import Question
 
 RULES_CONFIDENCE = 0.9
 """What a student is to say where the decider that it learns from does not say how sure it was."""
@@ -71,7 +76,7 @@ def _step(confidence: float) -> float:
     return min((0.1, 0.3, 0.5, 0.7, 0.9), key=lambda step: abs(step - confidence))
 
 
-def refuse(question, decision: Decision, profile: DeciderProfile) -> tuple[str, str] | None:
+def refuse(question: "Question", decision: Decision, profile: DeciderProfile) -> tuple[str, str] | None:
     """The rule that a decision breaks, and how: `order`, `limits`, `secret`, `unchanged`, `invented`."""
     from cluster.backfill.redact import redact
     from cluster.consolidate.decider import invented
@@ -97,8 +102,9 @@ def refuse(question, decision: Decision, profile: DeciderProfile) -> tuple[str, 
     return None
 
 
-def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates):
+def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates) -> Iterator[tuple]:
     from cluster.consolidate.fold import UNITE, Memory, Question, Source
+    from cluster.consolidate.plan import dates_of
 
     if not config.store:
         return
@@ -116,9 +122,7 @@ def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates):
             session_id=row["session_id"],
             turn=min((turn for _, turn in turns), default=0),
             text=row["semantic_text"],
-            temporal=tuple(
-                (row["temporal"] or {}).get(name) or "" for name in ("t_ref", "t_valid_from", "t_valid_to")
-            ),
+            temporal=dates_of(row["temporal"]),
             evidence=turns,
         )
 
@@ -152,7 +156,7 @@ def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates):
         yield source, question, decision, origin
 
 
-def _of_files(config: DistillConfig, leaks: Leaks, found: Candidates):
+def _of_files(config: DistillConfig, leaks: Leaks, found: Candidates) -> Iterator[tuple]:
     from cluster.backfill.redact import redact
     from cluster.consolidate.fold import Memory, Question, Source
 
@@ -188,7 +192,7 @@ def _of_files(config: DistillConfig, leaks: Leaks, found: Candidates):
             yield {"source_id": source_id, "user_id": user_id, "session_id": None}, question, decision, "file"
 
 
-def _lines(path: str):
+def _lines(path: str) -> Iterator[tuple[int, str]]:
     try:
         with open(path, encoding="utf-8") as file:
             yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())

@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cluster.runtime import Progress, Stage, run_stage
 from jobs.common.run import check_engine
@@ -22,6 +23,12 @@ from jobs.distill.sets import Candidates, draw, rejection
 from schemas.carriers import ArchiveFile, CheckedPart, JudgedPart, Part
 from schemas.judge import JudgeProfile, scores_schema
 from schemas.profile import EncoderProfile
+
+if TYPE_CHECKING:
+    from cluster.distill.judge import Judge
+    from cluster.distill.teacher import Teacher
+    from cluster.models.endpoint import Budget
+    from cluster.store.files import Files
 
 
 @dataclass
@@ -33,7 +40,9 @@ class Plan:
     counts: Counter = field(default_factory=Counter)
 
 
-def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str], leaks: Leaks) -> Plan:
+def cut(
+    config: DistillConfig, files: "Files", profile: EncoderProfile, paths: list[str], leaks: Leaks
+) -> Plan:
     """Archive -> staged batches of segments -> the parts of them that are worth asking about."""
     import numpy as np
 
@@ -74,17 +83,17 @@ def cut(config: DistillConfig, files, profile: EncoderProfile, paths: list[str],
     if config.max_segments and len(wanted) > config.max_segments:
         plan.left_out["over_max_segments"] = len(wanted) - config.max_segments
         wanted = sorted(wanted, key=lambda item: draw(item, config.seed))[: config.max_segments]
-    wanted = set(wanted)
+    asked = set(wanted)
     for batch in shown:
-        if chosen := tuple(item for item in batch.segment_ids if item in wanted):
+        if chosen := tuple(item for item in batch.segment_ids if item in asked):
             part_id = hashlib.sha256("".join(chosen).encode()).hexdigest()[:24]
             plan.parts.append(Part(part_id, batch.batch_id, chosen))
-    plan.counts["num_segments_asked"] = len(wanted)
+    plan.counts["num_segments_asked"] = len(asked)
     return plan
 
 
 def teach(
-    config: DistillConfig, files, student: EncoderProfile, teacher: EncoderProfile, plan: Plan
+    config: DistillConfig, files: "Files", student: EncoderProfile, teacher: EncoderProfile, plan: Plan
 ) -> list[CheckedPart]:
     """Parts -> answers -> checked examples."""
     from cluster.distill.examples import CheckStage
@@ -100,7 +109,7 @@ def teach(
 
 
 def judge(
-    config: DistillConfig, files, profile: JudgeProfile, parts: Sequence[CheckedPart]
+    config: DistillConfig, files: "Files", profile: JudgeProfile, parts: Sequence[CheckedPart]
 ) -> list[JudgedPart]:
     """Checked parts -> judged parts. A pass of its own, so that two models never share a GPU."""
     from cluster.distill.judge import JudgeStage
@@ -132,7 +141,7 @@ def model_pool(config: DistillConfig, role: str) -> dict:
     return {"pool": pool, "wants_gpu": True}
 
 
-def make_teacher(config: DistillConfig, profile: EncoderProfile):
+def make_teacher(config: DistillConfig, profile: EncoderProfile) -> "Teacher":
     """The teacher, made where it works."""
     from cluster.distill.teacher import (
         GoldTeacher,
@@ -147,6 +156,7 @@ def make_teacher(config: DistillConfig, profile: EncoderProfile):
     if config.teacher == "rules":
         return RulesTeacher(profile)
     if config.teacher == "gold":
+        assert config.gold is not None
         return GoldTeacher(read_gold(config.gold), profile)
     key = fingerprint(config.teacher, profile, config.teacher_endpoint)
     responses = Responses(ledger(config), "teacher", key)
@@ -155,7 +165,7 @@ def make_teacher(config: DistillConfig, profile: EncoderProfile):
     return OpenAITeacher(profile, config.teacher_endpoint, responses, budget(config))
 
 
-def make_judge(config: DistillConfig, profile: JudgeProfile):
+def make_judge(config: DistillConfig, profile: JudgeProfile) -> "Judge":
     """The judge, made where it works."""
     from cluster.distill.judge import Judge, LocalModel, fingerprint
     from cluster.models.endpoint import Endpoint
@@ -172,7 +182,7 @@ def _engine(pool: EnginePool) -> dict:
     return pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
 
 
-def ledger(config: DistillConfig):
+def ledger(config: DistillConfig) -> "Files":
     """Where paid answers lie. They stay when the run is done."""
     from cluster.store.files import Files
 
@@ -183,7 +193,8 @@ def spent(config: DistillConfig) -> dict:
     """Tokens of all runs into this output by role, and what endpoints asked for them."""
     from cluster.models.paid_answers import Responses
 
-    counts, cost = {}, 0.0
+    counts: dict[str, float] = {}
+    cost = 0.0
     for role in ("teacher", "judge"):
         if (kind := getattr(config, role)) in ("vllm", "openai"):
             tokens = Responses(ledger(config), role, "").spent
@@ -192,7 +203,7 @@ def spent(config: DistillConfig) -> dict:
     return counts | {"cost": round(cost, 6)}
 
 
-def budget(config: DistillConfig):
+def budget(config: DistillConfig) -> "Budget":
     """Caps, and what endpoints were paid for until now."""
     from cluster.models.endpoint import Budget
 
@@ -201,10 +212,12 @@ def budget(config: DistillConfig):
     return Budget(config.max_tokens, config.max_cost, tokens, paid["cost"])
 
 
-def collect(config: DistillConfig, files, origin: str, done: Sequence[CheckedPart], plan: Plan) -> Candidates:
+def collect(
+    config: DistillConfig, files: "Files", origin: str, done: Sequence[CheckedPart], plan: Plan
+) -> Candidates:
     """Checked, and judged, parts -> candidates of the set."""
     found = Candidates(left_out=plan.left_out)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for part in done:
         scores = {}
         if isinstance(part, JudgedPart):

@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,10 @@ from schemas.training import (
     TRAINING_SCHEMA,
     hash_rows,
 )
+
+if TYPE_CHECKING:
+    import polars as pl
+    from transformers import PreTrainedTokenizerBase
 
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 LENGTHS = ("prompt_chars", "prompt_tokens", "completion_chars", "completion_tokens")
@@ -60,7 +65,7 @@ class Candidates:
 
     def add(
         self,
-        tokenizer,
+        tokenizer: "PreTrainedTokenizerBase",
         task: str,
         source: dict,
         messages: list[dict],
@@ -223,13 +228,13 @@ def describe(examples: list[dict]) -> dict:
     }
 
 
-def counts(values) -> dict[str, int]:
+def counts(values: "pl.Series") -> dict[str, int]:
     """How often each value of a polars series occurs, the most frequent first."""
     found = values.to_frame("value").group_by("value", maintain_order=True).len("count")
     return dict(found.sort("count", descending=True, maintain_order=True).iter_rows())
 
 
-def quantiles(values) -> dict[str, int]:
+def quantiles(values: "pl.Series") -> dict[str, int]:
     """Minimum, 5, 25, 50, 75, 95 %, maximum and sum of a polars series of integers."""
     if not len(values):
         return {}

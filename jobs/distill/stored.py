@@ -1,10 +1,15 @@
 """What the tasks that learn from a store share: its rows, and sessions that must not be learned from."""
 
+from typing import TYPE_CHECKING
+
 from jobs.common.cli import JobError
 from jobs.distill.leaks import Leaks
 
+if TYPE_CHECKING:
+    from cluster.store.store import Store
 
-def open_store(uri: str):
+
+def open_store(uri: str) -> "Store":
     """The store, for reading. JobError when there is none."""
     from cluster.store.errors import StoreError
     from cluster.store.store import Store
@@ -18,7 +23,7 @@ def open_store(uri: str):
     return store
 
 
-def memories(store) -> dict[tuple[str, int], dict]:
+def memories(store: "Store") -> dict[tuple[str, int], dict]:
     """All revisions, closed ones included: (record id, revision) -> row, with `date` as text."""
     columns = [
         "record_id",
@@ -33,7 +38,7 @@ def memories(store) -> dict[tuple[str, int], dict]:
     return {(row["record_id"], row["revision"]): row for row in store.rows("records", columns).to_pylist()}
 
 
-def decisions(store) -> list[dict]:
+def decisions(store: "Store") -> list[dict]:
     """Applied decisions, by id."""
     columns = ["decision_id", "user_id", "target_id", "target_revision", "source_ids", "source_revisions"]
     columns += ["decider", "action", "text", "raw", "outcome"]
@@ -41,7 +46,7 @@ def decisions(store) -> list[dict]:
     return sorted(rows, key=lambda row: row["decision_id"])
 
 
-def leaked(store, leaks: Leaks) -> dict[tuple[str, str], str]:
+def leaked(store: "Store", leaks: Leaks) -> dict[tuple[str, str], str]:
     """(user, session) -> why nothing may be learned from it, by its turns as the store has them."""
     sessions: dict[tuple[str, str], list[dict]] = {}
     for turn in store.rows("turns", ["user_id", "session_id", "content"]).to_pylist():

@@ -36,4 +36,4 @@ def command(argv: list[str]) -> str:
 if __name__ == "__main__":
     name = command(sys.argv[1:])
     module = importlib.import_module(f"jobs.evaluate.{name}")
-    main(module.Config, module.run, module.__doc__, sys.argv[2:], f"jobs.evaluate {name}")
+    main(module.Config, module.run, module.__doc__ or "", sys.argv[2:], f"jobs.evaluate {name}")

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from cluster.runtime import PoolConfig, Progress, Stage, run_stage
 from jobs.common.run import check_engine
+from schemas.profile import ModelProfile
 
 
 class ModelPool(PoolConfig):
@@ -25,7 +26,9 @@ class ModelPool(PoolConfig):
         return self.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
 
 
-def ask_model(label: str, profile, schema: str | None, conversations: list, pool: ModelPool):
+def ask_model(
+    label: str, profile: ModelProfile, schema: str | None, conversations: list, pool: ModelPool
+) -> tuple[list[dict], float | None]:
     """Replies (dicts of cluster.evaluate.answering.Said) in order, and answers a second of one engine.
 
     `conversations`: of each its candidates, see cluster.evaluate.answering. The cluster must be connected.

@@ -20,7 +20,9 @@ older is of day 0, the newer of day 30, and each pair goes through a whole conso
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -30,8 +32,13 @@ from jobs.common.run import StagesConfig, connect, recorded
 from jobs.evaluate.answers import ModelPool, ask_model
 from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
 from jobs.evaluate.variants import load_variants
-from schemas.decision import ACTIONS, InvalidDecision, decision_schema, parse_decision
+from schemas.decision import ACTIONS, Decision, InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EmbedderProfile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cluster.consolidate.fold import Question
 
 WITHOUT_MODEL = ("rules", "pairs", "crosspairs")
 """Deciders that have no profile."""
@@ -86,6 +93,7 @@ def run_set(config: Config) -> dict:
     if profiles:
         connect(config.runs_on)
     boards, confusion = [], {}
+    per_s: float | None
     for name in config.deciders:
         if name in WITHOUT_MODEL:
             decisions, per_s = decide_without_model(name, questions)
@@ -111,6 +119,7 @@ def run_pairs(config: Config) -> dict:
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
+    assert config.pairs is not None
     pairs = read_pairs(config.pairs, config.max_questions)
     variants = asked_models(config)
     try:
@@ -123,6 +132,7 @@ def run_pairs(config: Config) -> dict:
     if profiles:
         connect(config.runs_on)
     boards, wrong = [], {}
+    decide: Callable[[list], list]
     for name in config.deciders:
         if name in WITHOUT_MODEL:
             decide = decider_named(name).decide
@@ -159,6 +169,7 @@ def read_examples(config: Config) -> list[dict]:
     """`question` (see cluster.consolidate.fold), `label`, rewritten `text`. UsageError for no set."""
     import pyarrow.parquet as pq
 
+    assert config.data is not None
     path = Path(config.data) / "validation.parquet"
     if not path.is_file():
         raise UsageError(f"--data {config.data}: has no validation.parquet; make it with jobs.distill")
@@ -176,7 +187,7 @@ def read_examples(config: Config) -> list[dict]:
     ]
 
 
-def read_question(content: str, source_id: str):
+def read_question(content: str, source_id: str) -> "Question":
     """The question that a decider's prompt shows: its first dated line is the target, the others sources."""
     from cluster.consolidate.fold import Memory, Question, Source
 
@@ -213,7 +224,7 @@ def decide_without_model(name: str, questions: list) -> tuple[list, float]:
     return [Decision(action=v.action, updated_text=v.text) for v in verdicts], len(questions) / seconds
 
 
-def decider_named(name: str):
+def decider_named(name: str) -> "Rules | PairDecider":
     """One of WITHOUT_MODEL, its gazetteer loaded."""
     from cluster.consolidate.stages import WITHOUT_MODEL as KINDS
     from cluster.language import places
@@ -222,7 +233,7 @@ def decider_named(name: str):
     return KINDS[name]()
 
 
-def model_decide(name: str, profile: DeciderProfile, config: Config):
+def model_decide(name: str, profile: DeciderProfile, config: Config) -> Callable[[list], list]:
     """A model as a fold asks it, behind the guards; an answer that cannot be read fails."""
     from cluster.consolidate.decider import guard
     from cluster.consolidate.fold import Verdict
@@ -243,7 +254,9 @@ def model_decide(name: str, profile: DeciderProfile, config: Config):
     return decide
 
 
-def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: ModelPool):
+def decide_by_model(
+    name: str, profile: DeciderProfile, questions: list, pool: ModelPool
+) -> tuple[list[Decision | None], float | None]:
     """Decisions, None where the first answer was none, and how many a second."""
     from transformers import AutoTokenizer
 
@@ -256,7 +269,7 @@ def decide_by_model(name: str, profile: DeciderProfile, questions: list, pool: M
     ]
     schema = decision_schema(profile.limits)
     replies, per_s = ask_model(f"decider {name}", profile, schema, asked, pool)
-    decisions = []
+    decisions: list[Decision | None] = []
     for reply in replies:
         try:
             decisions.append(parse_decision(reply["text"]))
@@ -307,6 +320,6 @@ def count_pairs(examples: list[dict], decisions: list) -> dict[str, dict[str, in
 MEASURES = ("accuracy", *ACTIONS, "stability", "invention_rate")
 
 
-def draw(figure, boards: list[dict], names: tuple[str, ...] = MEASURES) -> None:
+def draw(figure: "Figure", boards: list[dict], names: tuple[str, ...] = MEASURES) -> None:
     """These measures of each decider, side by side."""
     draw_bars(figure, boards, names, label="decider", title="Deciders")

@@ -26,7 +26,8 @@ import hashlib
 import json
 import time
 from dataclasses import asdict
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,6 +40,9 @@ from jobs.evaluate.answers import ModelPool
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.profile import EncoderProfile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
 
@@ -74,7 +78,7 @@ class Config(StagesConfig):
     pool: ModelPool = ModelPool()
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.judge == "openai" and not (self.judge_endpoint.base_url and self.judge_endpoint.model):
             raise ValueError(
                 "judge openai needs base_url and model: set them in table [judge_endpoint] of --config"
@@ -174,7 +178,7 @@ def read_sessions(config: Config, evidence: dict) -> list[tuple[str, dict]]:
 # --- measuring ------------------------------------------------------------------------------------------
 
 
-def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, folder) -> dict:
+def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, folder: Path) -> dict:
     """Rows of cluster.evaluate.trial.assess with source and times, of one profile; kept in the report."""
     from cluster.backfill.segmenter import cut_session
     from cluster.backfill.stages import segment_offsets
@@ -312,7 +316,7 @@ def has_score(row: dict) -> bool:
     return bool(row["failure"] or row["scores"])
 
 
-def draw(figure, boards: list[dict]) -> None:
+def draw(figure: "Figure", boards: list[dict]) -> None:
     """Scores of each profile, and composite over latency."""
     bars, plane = figure.subplots(1, 2, width_ratios=(2, 1))
     names = (*SCORES, "composite")

@@ -1,14 +1,19 @@
 """The judge of `encoder`: scores of a model, in place of those by rule."""
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 from cluster.runtime import Progress, Stage, StageError, run_stage
 from jobs.common.cli import JobError, say
 from jobs.common.run import absolute, check_engine, load_profile
+from schemas.endpoint import EndpointConfig
 from schemas.judge import JudgeProfile, scores_schema
 
+if TYPE_CHECKING:
+    from cluster.distill.judge import Judge
 
-def judge_rows(config, label: str, rows: list[dict], segments: dict[str, dict]) -> list[dict]:
+
+def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, dict]) -> list[dict]:
     """Rows of trial.assess with the judge's scores; None, and out of all means, where it gave none.
 
     `config` has `judge`, `judge_profile`, `judge_endpoint`, `pool` and `report`. JobError when an endpoint is
@@ -50,7 +55,9 @@ def judge_rows(config, label: str, rows: list[dict], segments: dict[str, dict]) 
     return [row | {"scores": by_id.get(row["segment_id"])} for row in rows]
 
 
-def make_judge(kind: str, profile: JudgeProfile, endpoint, report: str, engine: dict):
+def make_judge(
+    kind: str, profile: JudgeProfile, endpoint: EndpointConfig, report: str, engine: dict
+) -> "Judge":
     """The judge, made where it works; its answers are kept in the report folder."""
     from cluster.distill.judge import Judge, LocalModel, fingerprint
     from cluster.models.endpoint import Budget, Endpoint

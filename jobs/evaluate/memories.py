@@ -24,11 +24,17 @@ of its keys. The first four look at what the encoder wrote (first revisions), th
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.common.cli import JobConfig, JobError, UsageError
 from jobs.common.items import read_all_items
 from jobs.common.run import absolute
 from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cluster.evaluate.memories import Found
 
 COLUMNS = ["record_id", "revision", "user_id", "semantic_text", "entities", "temporal", "evidence", "active"]
 
@@ -55,7 +61,7 @@ def run(config: Config) -> dict:
         raise UsageError("give one of --store and --memories: which memories are to be measured?")
     folder = check_folder(config.report)
     gold = read_gold(config.gold)
-    rows = read_store(config) if config.store else read_foreign(config.memories)
+    rows = read_store(config) if config.store else read_foreign(config.memories or "")
     users = {row["user_id"] for row in gold}
     rows = [row for row in rows if row["user_id"] in users]
     report = {
@@ -92,6 +98,7 @@ def read_store(config: Config) -> list[dict]:
     from cluster.store.errors import StoreError
     from cluster.store.store import Store
 
+    assert config.store is not None
     try:
         return Store(absolute(config.store)).rows("records", COLUMNS, as_of=config.as_of).to_pylist()
     except StoreError as error:
@@ -183,14 +190,14 @@ def _rests_on(record: dict, memory: dict) -> bool:
     return not turns or any((memory["session_id"], turn) in turns for turn in memory["evidence_turns"])
 
 
-def _record(row: dict):
+def _record(row: dict) -> "Found":
     from cluster.evaluate.memories import Found
 
     turns = frozenset((turn["session_id"], turn["turn_index"]) for turn in row["evidence"])
     return Found(id=row["record_id"], user_id=row["user_id"], text=row["semantic_text"], turns=turns)
 
 
-def _memory(row: dict):
+def _memory(row: dict) -> "Found":
     from cluster.evaluate.memories import Found
 
     return Found(
@@ -206,6 +213,6 @@ def _memory(row: dict):
 MEASURES = ("recall", "precision", "current_active", "outdated_active", "entity_coverage", "dates_resolved")
 
 
-def draw(figure, boards: list[dict]) -> None:
+def draw(figure: "Figure", boards: list[dict]) -> None:
     """Shares by language."""
     draw_bars(figure, boards, MEASURES, label="language", title="Memories")

@@ -11,8 +11,12 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jobs.common.cli import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LABELS = ("keep", "delete", "unite")
 DAY_0 = dt.datetime(2026, 1, 5, 12, tzinfo=dt.UTC)
@@ -78,7 +82,7 @@ def consolidate_pairs(
     return fates, len(pairs) / (time.monotonic() - started_s)
 
 
-def _candidates(memories: list, vectors, min_similarity: float) -> list[tuple]:
+def _candidates(memories: list, vectors: "np.ndarray", min_similarity: float) -> list[tuple]:
     """(target, source, score) as the plan of a consolidation makes them."""
     import numpy as np
     import pyarrow as pa
@@ -103,7 +107,7 @@ def _candidates(memories: list, vectors, min_similarity: float) -> list[tuple]:
 
 def pairs_board(pairs: list[dict], fates: list[str]) -> dict:
     """Right answers by label, each with its Wilson interval. Anything done to what should stay is wrong."""
-    board = {}
+    board: dict[str, Any] = {}
     for label in LABELS:
         made = [fate for pair, fate in zip(pairs, fates, strict=True) if pair["older_should"] == label]
         right = sum(fate == label for fate in made)

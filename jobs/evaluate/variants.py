@@ -6,20 +6,26 @@ default:merged         the adapter folded into the weights
 default:per_request    the adapter kept apart
 """
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from jobs.common.cli import UsageError
 from jobs.common.run import load_profile
+from schemas.profile import ModelProfile
+
+Compared = TypeVar("Compared", bound=ModelProfile)
 
 VARIANTS = ("base", "merged", "per_request")
 
 
-def load_variants(folder: str, names: list[str], kind: type) -> dict[str, object]:
+def load_variants(folder: str, names: Sequence[str], kind: type[Compared]) -> dict[str, Compared]:
     """Name as given -> profile, not resolved. UsageError for a name that is unknown or stands twice."""
     if len(set(names)) < len(names):
         raise UsageError(f"{folder} {names}: each must be named once; copies cannot be told apart")
     return {name: _load(folder, name, kind) for name in names}
 
 
-def _load(folder: str, given: str, kind: type):
+def _load(folder: str, given: str, kind: type[Compared]) -> Compared:
     name, _, variant = given.rpartition(":")
     if variant not in VARIANTS:
         profile = load_profile(folder, given, kind)

@@ -45,7 +45,8 @@ def mended(session: dict, now: dt.datetime) -> Mended:
 
     Turns without text are dropped: no turn index is in use before the archive exists.
     """
-    turns, notes = session.get("turns"), [(note, "") for note in session.get("notes", ())]
+    notes: list[tuple[Note, object]] = [(note, "") for note in session.get("notes", ())]
+    turns = session.get("turns")
     if turns == []:
         raise EmptyChat
     time = _time("", session.get("session_time"), now, notes)
@@ -68,7 +69,7 @@ def mended(session: dict, now: dt.datetime) -> Mended:
     updated, _ = first_time(session.get("updated") or {}, tuple(session.get("updated") or ()), now)
     times = [updated, row["session_time"], *(turn["time"] for turn in row["turns"])]
     updated_s = max((time.timestamp() for time in times if time), default=None)
-    return Mended(row, notes + [(note, "") for note in mends], updated_s)
+    return Mended(row, [*notes, *((note, "") for note in mends)], updated_s)
 
 
 def part_texts(parts: list) -> str:

@@ -36,13 +36,14 @@ class ArchiveWriter:
         self.archive, self.name = archive, name
         self.files: list[dict] = []
         """One entry per finished file: file, num_sessions, num_turns, num_bytes."""
-        self._group, self._group_chars = [], 0
+        self._group: list[dict] = []
+        self._group_chars = 0
         self._parquet: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "ArchiveWriter":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         if exception[0] is None:
             self._flush()
             self._end_file()
@@ -95,7 +96,7 @@ class RejectionWriter:
         self._file = open(self._temporary, "w", encoding="utf-8", errors="backslashreplace")
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._file.close()
 
     def add(self, rejection: Rejection) -> None:

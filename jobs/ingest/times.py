@@ -62,7 +62,7 @@ def read_time(value: object) -> dt.datetime | None:
     return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)
 
 
-def first_time(item: dict, names: tuple[str, ...], now: dt.datetime) -> tuple[object, str]:
+def first_time(item: dict, names: tuple[str, ...], now: dt.datetime) -> tuple[dt.datetime | None, str]:
     """The first usable time of an item's fields, and "". If none is usable, None, and why the first of those
     that hold something is not."""
     problem = ""
@@ -103,7 +103,8 @@ def _number(text: str) -> dt.datetime:
 
 def _written(text: str) -> dt.datetime:
     if match := LONGMEMEVAL.fullmatch(text):
-        return dt.datetime(*(int(part or 0) for part in match.groups()))
+        year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+        return dt.datetime(year, month, day, hour, minute, second)
     try:
         return dt.datetime.fromisoformat(text)
     except ValueError:

@@ -29,7 +29,7 @@ class Versions:
     First `add` all sessions in order, then `compare_with` the archive, then `judge` all sessions again.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._seen: dict[bytes, list[bytes]] = {}
         self._updated: dict[bytes, list[float | None]] = {}
         self._kept: dict[bytes, bytes] = {}
@@ -49,7 +49,7 @@ class Versions:
         Raises JobError for a file that is none of an archive, and for one that sorts after `name`, the files
         about to be written, and so would hide a change in them.
         """
-        late = {}
+        late: dict[bytes, str] = {}
         for path in paths:
             try:
                 with pa.OSFile(str(archive / path)) as source:
@@ -100,9 +100,10 @@ class Versions:
 
 def _newest(seen: list[bytes], updated: list[float | None]) -> list[bytes]:
     """The versions that were written to last; all of them where one does not say when."""
-    if None in updated:
+    known = [updated_s for updated_s in updated if updated_s is not None]
+    if len(known) < len(updated):
         return seen
-    newest = max(updated)
+    newest = max(known)
     return [version for version, updated_s in zip(seen, updated, strict=True) if updated_s == newest]
 
 

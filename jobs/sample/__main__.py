@@ -11,11 +11,12 @@ quality. The same options give the same bytes.
     python -m jobs.sample --archive data/large --num-users 1000 --num-weeks 8
 """
 
+import functools
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +26,7 @@ from pydantic import Field
 
 from jobs.common.cli import JobConfig, UsageError, main, say
 from jobs.sample.world import START, build_world
-from jobs.sample.written import SPLITS, Written, corpus_hash, read_people, read_segments
+from jobs.sample.written import SPLITS, Split, Written, corpus_hash, read_people, read_segments
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 
 SAMPLE_FILES = "sample-*.parquet"
@@ -45,7 +46,7 @@ class SampleConfig(JobConfig):
 
     archive: Path
     """Folder of the archive; made if missing. May hold an older sample, but no other archive."""
-    people: Literal["few", "all", *SPLITS] = "few"
+    people: Literal["few", "all", Split] = "few"
     """Whose conversations: those of one split of the corpus, of all of them, or of a few people of `tune`."""
     segments: bool = False
     """Write the corpus's single segments as well, each as a user of its own: they are for training."""
@@ -99,12 +100,12 @@ def _check_folder(archive: Path) -> None:
 
 def _write_archive(*, archive: Path, sessions: list[dict]) -> list[str]:
     """Write the sessions, and remove files of a larger sample that was here before."""
-    names = []
+    names: list[str] = []
     for start in range(0, len(sessions), SESSIONS_PER_FILE):
         rows = sessions[start : start + SESSIONS_PER_FILE]
         table = pa.Table.from_pylist(rows, schema=ARCHIVE_SCHEMA)
         names.append(f"sample-{len(names):05}.parquet")
-        _write(archive / names[-1], lambda path, table=table: _write_table(table, path))
+        _write(archive / names[-1], functools.partial(_write_table, table))
     for path in sorted(archive.glob(SAMPLE_FILES)):
         if path.name not in names:
             path.unlink()
@@ -136,16 +137,17 @@ def _json(value: object, indent: int | None = None) -> str:
 def _world(config: SampleConfig) -> tuple[Written, dict]:
     """The rows of all files, and what the manifest says of where they come from."""
     if config.num_users is not None:
-        world = build_world(seed=config.seed, num_users=config.num_users, num_weeks=config.num_weeks)
-        rows = {name: getattr(world, name) for name in ("sessions", "memories", "questions", "secrets")}
+        made = build_world(seed=config.seed, num_users=config.num_users, num_weeks=config.num_weeks)
+        rows = {name: getattr(made, name) for name in ("sessions", "memories", "questions", "secrets")}
         return Written(**rows), {
             "seed": config.seed,
             "num_weeks": config.num_weeks,
             "first_day": START.isoformat(),
-            "advice_sessions": world.advice_sessions,
-            "shared_sentences": world.shared_sentences,
+            "advice_sessions": made.advice_sessions,
+            "shared_sentences": made.shared_sentences,
         }
-    splits = {"few": ("tune",), "all": SPLITS}.get(config.people, (config.people,))
+    named: dict[str, tuple[str, ...]] = {"few": ("tune",), "all": SPLITS}
+    splits = named.get(config.people, (config.people,))
     few = FEW_SESSIONS if config.people == "few" else None
     world = read_people(splits, max_sessions=few, language=config.language)
     if config.segments and config.language in (None, "en"):
@@ -173,7 +175,7 @@ def _manifest(*, sessions: list[dict], rows: dict[str, list[dict]], files: list[
     }
 
 
-def _count(values) -> dict[str, int]:
+def _count(values: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items()))
 
 

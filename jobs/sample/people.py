@@ -3,6 +3,7 @@
 import datetime as dt
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.sample.phrases import Topic
 
@@ -46,7 +47,8 @@ class Mention:
     repeat_of: "Mention | None" = None
     lookalike_of: str | None = None
     is_superseded: bool = False
-    session: "Session | None" = None
+    session: "Session" = field(init=False)
+    """Where it is told, once it is placed."""
     memory_id: str = ""
     evidence_turns: list[int] = field(default_factory=list)
 
@@ -108,7 +110,7 @@ class Decks:
         self.rng = rng
         self.decks: dict[tuple, list] = {}
 
-    def deal(self, table: tuple, avoid: tuple | list = ()):
+    def deal(self, table: tuple, avoid: tuple | list = ()) -> Any:
         """An entry of `table` that is not in `avoid`, unless all are."""
         deck = self.decks.setdefault(table, [])
         for position in range(len(deck) - 1, -1, -1):

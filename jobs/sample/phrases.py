@@ -3,6 +3,7 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 Words = tuple[str, ...]
 Pairs = tuple[tuple[str, str], ...]
@@ -109,15 +110,17 @@ def _read(path: Path) -> Phrases:
     topics = tables.pop("topics")
     tables |= {name: combine(**parts) for name, parts in tables.pop("combined").items()}
 
-    def topic(values: str | Words, lookalikes: tuple[dict, ...] = (), **more) -> Topic:
+    def topic(values: str | Words, lookalikes: tuple[dict, ...] = (), **more: Any) -> Topic:
         others = tuple(Lookalike(**one) for one in lookalikes)
         return Topic(values=tables[values] if isinstance(values, str) else values, lookalikes=others, **more)
 
-    found = {group: tuple(topic(**one) for one in members) for group, members in topics.items()}
+    found: dict[str, Any] = {
+        group: tuple(topic(**one) for one in members) for group, members in topics.items()
+    }
     return Phrases(**found, **{name: tables[name] for name in Phrases.__annotations__ if name in tables})
 
 
-def _frozen(value):
+def _frozen(value: Any) -> Any:
     """Lists as tuples, at any depth."""
     if isinstance(value, dict):
         return {name: _frozen(item) for name, item in value.items()}

@@ -58,9 +58,13 @@ def _temporal(*, rng: random.Random, current: list[Mention], changed: list[Menti
         question = f"How many days lie between the dates of {one.noun} and {two.noun}?"
         num_days = abs((_date(two) - _date(one)).days)
         choices.append(("temporal-reasoning", question, str(num_days), [one, two]))
-    for mention in _some(rng, [mention for mention in changed if mention.topic.past_question], 1):
-        question = mention.topic.past_question.format(v=mention.value, av=with_article(mention.value))
-        old = mention.supersedes
+    asked = [
+        (mention, mention.topic.past_question, mention.supersedes)
+        for mention in changed
+        if mention.topic and mention.topic.past_question and mention.supersedes
+    ]
+    for mention, pattern, old in _some(rng, asked, 1):
+        question = pattern.format(v=mention.value, av=with_article(mention.value))
         choices.append(("temporal-reasoning", question, old.value, [old, mention]))
     return _some(rng, choices, 1)
 
@@ -85,11 +89,16 @@ def _multi(*, rng: random.Random, user: User, current: list[Mention], changed: l
         if one.session is not two.session and one.value != two.value:
             question = f"Please tell me {one.noun} and {two.noun}."
             choices.append(("multi-session", question, f"{one.value}; {two.value}", [one, two]))
-    for mention in _some(rng, [mention for mention in changed if mention.topic.count_question], 1):
+    counted = [
+        (mention, mention.topic.count_question)
+        for mention in changed
+        if mention.topic and mention.topic.count_question
+    ]
+    for mention, question in _some(rng, counted, 1):
         chain = [
             entry for entry in user.mentions if entry.fact_key == mention.fact_key and not entry.repeat_of
         ]
-        choices.append(("multi-session", mention.topic.count_question, str(len(chain)), chain))
+        choices.append(("multi-session", question, str(len(chain)), chain))
     return _some(rng, choices, 1)
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import random
 from collections.abc import Callable
+from typing import Any
 
 from jobs.sample.people import Decks, Mention, Session, User, spoken, with_article
 from jobs.sample.phrases import PHRASES, Topic
@@ -77,6 +78,7 @@ def _echoes(*, partner: User | None, shared: Topic) -> dict[str, Mention | str]:
     """What the partner said that this user says as well: a statement, or only its value."""
     if partner is None:
         return {}
+    assert partner.shared is not None
     echoes: dict[str, Mention | str] = {shared.key: partner.shared}
     if partner.index // 2 % 2:
         # Every other pair lives in the same city too, in words of their own.
@@ -404,7 +406,7 @@ CRAFTS = (_tell_procedure, _tell_failure, _tell_tool)
 
 
 def _mention(
-    *, rng: random.Random, session: Session, asks: tuple[tuple[str, str], ...], say: str, **fields
+    *, rng: random.Random, session: Session, asks: tuple[tuple[str, str], ...], say: str, **fields: Any
 ) -> Mention:
     """A mention whose statement stands in the flow of a request, before or after it."""
     asked = [mention.ask for mention in session.mentions]

@@ -86,11 +86,10 @@ def _talk(*, rng: random.Random, decks: Decks, session: Session) -> list[_Exchan
 
 def _probe(*, rng: random.Random, mentions: list[Mention], num_exchanges: int) -> list[_Exchange]:
     """The assistant may ask back. Only as the first thing, so that one segment has question and answer."""
-    able = [mention for mention in mentions if mention.probe]
+    able = [(mention, mention.probe) for mention in mentions if mention.probe]
     if not able or len(mentions) + 1 > num_exchanges or rng.random() > PROBE_SHARE:
         return []
-    mention = able[0]
-    question, answer = mention.probe
+    mention, (question, answer) = able[0]
     mention.source_role = "both"
     return [
         _Exchange(text=mention.ask, reply=question),

@@ -194,6 +194,7 @@ def _secret_rows(user: User) -> Iterator[dict]:
 
 def _shared_row(partner: User, user: User) -> dict:
     """The sentence that two users say, and where."""
+    assert partner.shared is not None and user.shared is not None
     said = (partner.shared, user.shared)
     return {
         "text": user.shared.text,

@@ -10,10 +10,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 CORPUS = Path(__file__).with_name("corpus")
 
-SPLITS = ("train", "tune", "test")
+Split = Literal["train", "tune", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 """Adapters learn from `train`; gates, thresholds and this project's choices are made on `tune`; `test` is for
 final scores alone."""
 

@@ -20,7 +20,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cluster.runtime import hide_secrets, num_cores
@@ -181,7 +181,7 @@ def train(config: TrainConfig, worker: Callable[[dict], None]) -> None:
 
 
 @contextlib.contextmanager
-def progress(path: Path, every_s: float = 5.0):
+def progress(path: Path, every_s: float = 5.0) -> Iterator[None]:
     """Meanwhile say on stderr what the first worker logs."""
     stop = threading.Event()
 

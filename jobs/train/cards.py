@@ -1,7 +1,7 @@
 """What the cards of adapters and of evolvable models share."""
 
 
-def front_matter(config: dict, **more) -> str:
+def front_matter(config: dict, **more: object) -> str:
     """What model hubs read of a card, as YAML: the licence, the base where a hub has it, and more fields of
     huggingface_hub.ModelCardData. `config` is the manifest's."""
     from huggingface_hub import ModelCardData

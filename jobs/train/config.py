@@ -1,7 +1,7 @@
 """Settings of a training."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,7 +9,7 @@ from cluster.runtime import ClusterConfig
 from cluster.train.settings import EvolvableSettings, LoraSettings, Recipe
 from jobs.common.cli import JobConfig
 from jobs.common.run import CONFIGS
-from schemas.training import TASKS
+from schemas.training import Task
 
 PLACES = {"data", "output", "workers", "cluster"}
 """Settings that do not decide what is learned: a training may go on elsewhere."""
@@ -36,7 +36,7 @@ class TrainConfig(JobConfig):
 
     default_file: ClassVar[Path] = CONFIGS / "train" / "default.toml"
 
-    task: Literal[TASKS]
+    task: Task
     """What is learned; must be the data's task."""
     data: str
     """Folder with train.parquet and validation.parquet."""

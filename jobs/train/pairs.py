@@ -25,13 +25,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.markdown import render
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cluster.consolidate.pairs import PairModel, PairSettings
 
 CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
 
@@ -332,7 +337,8 @@ def _resembling(memories: list[dict], num_keeps: int) -> Iterator[Example]:
 
     ended_by = _ended_by(memories)
     for number, older in enumerate(memories):
-        ends, open_ones = set(), [older["id"]]
+        ends: set[str] = set()
+        open_ones = [older["id"]]
         while open_ones:
             new = ended_by.get(open_ones.pop(), {}).keys() - ends
             ends |= new
@@ -360,7 +366,7 @@ def _of_others(examples: Iterable[Example], config: PairsConfig) -> Iterator[Exa
 # --- learning -----------------------------------------------------------------------------------------
 
 
-def fit(examples: list[Example], strength: float):
+def fit(examples: list[Example], strength: float) -> "tuple[np.ndarray, np.ndarray]":
     """Weights [NUM_BUCKETS, num_labels] and bias [num_labels], float32."""
     import numpy as np
     from scipy.sparse import csr_matrix

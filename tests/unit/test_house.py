@@ -31,7 +31,7 @@ def name_of(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Imported modules with their full names, and whether a function has to be called for it."""
+    """Imported modules with their full names, and whether a call or a type checker reads them."""
 
     def walk(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
         for child in ast.iter_child_nodes(node):
@@ -41,14 +41,15 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
                 assert child.level == 0, f"{name_of(path)}: relative import; write the full name"
                 yield child.module, inside
                 yield from ((f"{child.module}.{alias.name}", inside) for alias in child.names)
-            in_function = inside or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from walk(child, in_function)
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            is_for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            yield from walk(child, inside or is_function or is_for_types)
 
     return walk(ast.parse(path.read_text(encoding="utf-8")), inside=False)
 
 
 def importers(package: str) -> dict[str, set[bool]]:
-    """Modules that import a package -> whether at import time (False), inside a function (True), or both."""
+    """Modules that import a package -> whether at import time (False), inside a function or for types."""
     found: dict[str, set[bool]] = {}
     for path in MODULES:
         for name, inside in imports(path):

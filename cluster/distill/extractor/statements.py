@@ -101,7 +101,7 @@ def _has_figure(clause: str) -> bool:
 def _leans_inside(statement: str) -> bool:
     """ "I got it a month ago": a pronoun for a thing before anything is named."""
     match = _LEANING_INSIDE.match(statement)
-    return bool(match) and not _NAMED.search(match[0])
+    return match is not None and not _NAMED.search(match[0])
 
 
 def _with_topic(statement: str, before: str) -> str:

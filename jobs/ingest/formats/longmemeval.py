@@ -5,7 +5,7 @@ do not enter the archive, nor does `has_answer`.
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, archive_turns
 from jobs.ingest.format import Format, Origin
@@ -45,9 +45,9 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict | I
 class _Names:
     """Gives a session id that stands twice in a haystack the suffix #2, #3 and so on, by date."""
 
-    def __init__(self, session_ids):
+    def __init__(self, session_ids: Iterable[object]) -> None:
         self.taken = {session_id for session_id in session_ids if isinstance(session_id, str)}
-        self.used = set()
+        self.used: set[str] = set()
 
     def unique(self, session_id: object) -> object:
         if not isinstance(session_id, str):
