@@ -142,7 +142,7 @@ ifdef LIGHTMEM
 endif
 
 lint: setup
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
-	rm -rf .venv $(DATA) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
