@@ -16,12 +16,15 @@ takes no lease, and changes nothing in the store.
 import datetime as dt
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.run import Run, absolute
+
+if TYPE_CHECKING:
+    from cluster.interchange.export import Export
 
 Format = Literal["jsonl", "parquet", "markdown", "mem0", "cogx", "langgraph", "letta", "hindsight"]
 
@@ -46,7 +49,7 @@ class ExportConfig(JobConfig):
     """Export only what was added, changed or closed after this run."""
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.at and self.since:
             raise ValueError(f"at={self.at}, since={self.since!r}: give one of the two")
         if "://" in self.output:
@@ -71,8 +74,9 @@ def run(config: ExportConfig) -> dict:
     try:
         store = Store(absolute(config.store)).snapshot()
         view = store.run(config.as_of)
-        since = store.run(config.since)["run_id"] if config.since else None
-        selection = Selection(config.user_id, view["run_id"], config.at, since)
+        since = store.run(config.since) if config.since else None
+        assert view is not None, "a store that exists has a run"
+        selection = Selection(config.user_id, view["run_id"], config.at, since["run_id"] if since else None)
         export, beside = Export(store, selection), output.with_name(f".{output.name}.export")
         # What a killed export has left there.
         shutil.rmtree(beside, ignore_errors=True)
@@ -94,10 +98,10 @@ def run(config: ExportConfig) -> dict:
     return summary
 
 
-def counts_of(export) -> dict:
+def counts_of(export: "Export") -> dict:
     """What an export has given out, and what its format could not hold."""
     of_user = {user: count for user, count in export.num_of_user.items() if count}
-    counts = {"num_memories": sum(of_user.values()), "num_users": len(of_user)}
+    counts: dict[str, Any] = {"num_memories": sum(of_user.values()), "num_users": len(of_user)}
     if export.selection.since:
         changes = ("added", "changed", "closed")
         counts |= {f"num_{name}": export.num_of_change[name] for name in changes}

@@ -7,7 +7,7 @@ What belongs to one store alone (runs, fingerprints, vectors) does not travel.
 import dataclasses
 import datetime as dt
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from schemas.record import MEMORY_TYPES, SOURCE_ROLES, cleaned
 from schemas.store import EVIDENCE, TEMPORAL, TIME
 
 Change = Literal["added", "changed", "closed"]
+CHANGES: tuple[Change, ...] = get_args(Change)
 
 DATES = ("t_ref", "t_valid_from", "t_valid_to")
 
@@ -79,6 +80,12 @@ class Memory:
     closed_reason: str | None = None
 
     @property
+    def identity(self) -> str:
+        """`record_id` of a memory of a store, which always has one."""
+        assert self.record_id is not None
+        return self.record_id
+
+    @property
     def time(self) -> dt.datetime | None:
         """When it was said, or else written: for formats with one time."""
         return self.session_time or self.created_at
@@ -115,15 +122,19 @@ def memory_of(row: dict, *, user_id: str | None = None) -> Memory:
         record_id=record_id,
         memory_type=_one_of(row, "memory_type", MEMORY_TYPES, "fact"),
         entities=_texts(row, "entities"),
-        **{name: day_of(temporal.get(name)) for name in DATES},
+        t_ref=day_of(temporal.get("t_ref")),
+        t_valid_from=day_of(temporal.get("t_valid_from")),
+        t_valid_to=day_of(temporal.get("t_valid_to")),
         tags=_texts(row, "tags"),
         evidence=_evidence(row),
         source_role=_one_of(row, "source_role", SOURCE_ROLES, ""),
         conversation_id=_text(row, "conversation_id"),
         session_id=_text(row, "session_id"),
-        **{name: time_of(row.get(name), name) for name in ("session_time", "created_at", "updated_at")},
+        session_time=_time(row, "session_time"),
+        created_at=_time(row, "created_at"),
+        updated_at=_time(row, "updated_at"),
         revision=revision if isinstance(revision, int) and 0 < revision < 2**31 else 1,
-        change=_one_of(row, "change", ("added", "changed", "closed"), None),
+        change=_one_of(row, "change", CHANGES, None),
         closed_reason=_text(row, "closed_reason"),
     )
 
@@ -230,9 +241,16 @@ def _text(row: dict, name: str) -> str | None:
     return value
 
 
-def _one_of(row: dict, name: str, known: tuple, default):
-    value = row.get(name)
-    return value if isinstance(value, str) and value in known else default
+_Known = TypeVar("_Known", bound=str)
+_Default = TypeVar("_Default", bound=str | None)
+
+
+def _one_of(row: dict, name: str, known: tuple[_Known, ...], default: _Default) -> _Known | _Default:
+    return next((one for one in known if one == row.get(name)), default)
+
+
+def _time(row: dict, name: str) -> dt.datetime | None:
+    return time_of(row.get(name), name)
 
 
 def _texts(row: dict, name: str) -> tuple[str, ...]:
@@ -249,8 +267,9 @@ def _evidence(row: dict) -> tuple[tuple[str, int], ...]:
     for item in row.get("evidence") or []:
         turn = item.get("turn_index") if isinstance(item, dict) else None
         session = item.get("session_id") if isinstance(item, dict) else None
-        is_place = isinstance(session, str) and type(turn) is int and 0 <= turn < 2**31
-        if not is_place or not _is_encodable(session):
+        if not (
+            isinstance(session, str) and _is_encodable(session) and type(turn) is int and 0 <= turn < 2**31
+        ):
             raise BadMemory(f"evidence: {str(item)[:60]!r} must have session_id and turn_index")
         found.append((session, turn))
     return tuple(found)

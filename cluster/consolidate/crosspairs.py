@@ -11,6 +11,7 @@ import importlib.metadata
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -26,6 +27,11 @@ from cluster.consolidate.pairs import (
     pairs_fingerprint,
 )
 from cluster.models.fingerprint import source_fingerprint
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SETTINGS_FILE = "crosspairs.json"
 SHIPPED = profiles.SHIPPED / "deciders" / "crosspairs"
@@ -62,7 +68,7 @@ def day_relation(older: str, newer: str) -> str:
     return "old day" if old else "new day" if new else "no day"
 
 
-def token_ids(tokenizer, older: str, newer: str) -> list[int]:
+def token_ids(tokenizer: "PreTrainedTokenizerBase", older: str, newer: str) -> list[int]:
     """<s> OLDER </s></s> NEWER </s></s> RELATION OF DAYS </s>"""
     texts = [older, newer, day_relation(older, newer)]
     parts = tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -73,7 +79,7 @@ def token_ids(tokenizer, older: str, newer: str) -> list[int]:
     return ids[:-1]
 
 
-def load_base(folder: Path):
+def load_base(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The base as transformers' BertModel, float32, without its unused pooler, and its tokenizer."""
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -93,7 +99,7 @@ def load_base(folder: Path):
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def logits_of(bert, head, rows: list[list[int]]):
+def logits_of(bert: "PreTrainedModel", head: "torch.nn.Linear", rows: list[list[int]]) -> "torch.Tensor":
     """Rows of token ids, padded here -> float32 [len(rows), len(LABELS)], on the model's device."""
     import torch
 
@@ -108,7 +114,9 @@ def logits_of(bert, head, rows: list[list[int]]):
 class PairReader:
     """The cross-encoder, loaded."""
 
-    def __init__(self, bert, head, tokenizer):
+    def __init__(
+        self, bert: "PreTrainedModel", head: "torch.nn.Linear", tokenizer: "PreTrainedTokenizerBase"
+    ):
         """`bert` with the adapter in its weights, `head` a linear layer onto LABELS."""
         self.bert, self.head, self.tokenizer = bert.eval(), head.eval(), tokenizer
 
@@ -134,7 +142,7 @@ class PairReader:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(bert.to(device), head.to(device), tokenizer)
 
-    def probabilities(self, pairs: list[Texts]):
+    def probabilities(self, pairs: list[Texts]) -> "np.ndarray":
         """float32 [len(pairs), len(LABELS)]; each row sums to 1."""
         import numpy as np
         import torch

@@ -105,7 +105,9 @@ def by_fate(found: dict[str, float]) -> dict[str, float]:
 class PairScorer(Protocol):
     """What says how likely the newer of two memories ends the older one."""
 
-    settings: PairSettings
+    @property
+    def settings(self) -> PairSettings:
+        """From when on it is believed."""
 
     def scores(self, pairs: list[Texts]) -> list[dict[str, float]]:
         """Of each pair, probabilities that the older one is deleted and that it is united with the newer."""

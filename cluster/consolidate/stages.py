@@ -8,9 +8,10 @@ again.
 
 import functools
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -72,6 +73,17 @@ def estimate_group(
     return replace(group, expected_calls=cost["expected_calls"], expected_tokens=cost["expected_tokens"])
 
 
+class Decider(Protocol):
+    """What decides questions, loaded."""
+
+    @property
+    def num_calls(self) -> int:
+        """Calls of a model so far."""
+
+    def decide(self, questions: list[Question]) -> list[Verdict]:
+        """A verdict of each question."""
+
+
 def cross_pair_decider() -> PairDecider:
     """The decider `crosspairs`, loaded. ModelError where its base's package is not installed."""
     return PairDecider(_cross_pair_model(model_folder(BASE, None)))
@@ -83,10 +95,18 @@ def _cross_pair_model(base: Path) -> CrossPairModel:
     return CrossPairModel.load(base)
 
 
-WITHOUT_MODEL = {"rules": Rules, "pairs": PairDecider, "crosspairs": cross_pair_decider}
+WITHOUT_MODEL: dict[str, Callable[[], Decider]] = {
+    "rules": Rules,
+    "pairs": PairDecider,
+    "crosspairs": cross_pair_decider,
+}
 """Deciders that need no profile: nothing of them has to be started, and they cost nothing."""
 
-FINGERPRINTS = {"rules": rules_fingerprint, "pairs": pairs_fingerprint, "crosspairs": crosspairs_fingerprint}
+FINGERPRINTS: dict[str, Callable[[], str]] = {
+    "rules": rules_fingerprint,
+    "pairs": pairs_fingerprint,
+    "crosspairs": crosspairs_fingerprint,
+}
 
 LOADED = ("crosspairs",)
 """Those of WITHOUT_MODEL that have a network to load: actors keep it, on a GPU where the cluster has some."""
@@ -116,9 +136,11 @@ class DecideStage:
     ):
         self._profile, self._settings, self._files = profile, settings, files
         self._budget = budget if profile else None
-        self._decider: Rules | PairDecider | ModelDecider | None = None
+        self._decider: Decider | None = None
         # Loading waits for a question: a run that knows all answers never loads a model.
-        self._load: Callable = (lambda: ModelDecider(profile, **engine)) if profile else WITHOUT_MODEL[kind]
+        self._load: Callable[[], Decider] = (
+            (lambda: ModelDecider(profile, **engine)) if profile else WITHOUT_MODEL[kind]
+        )
         self._spent = {"num_calls": 0, "spent_tokens": 0}
 
     def __call__(self, group: PlannedGroup) -> DecidedGroup:

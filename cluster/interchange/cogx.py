@@ -6,7 +6,7 @@ entities, memory blocks, nodes of a graph) are no memories of ours, and are left
 
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cluster.interchange.export import Export
@@ -31,7 +31,7 @@ SYSTEM = "slowwave"
 
 def identify(memory: Memory) -> str:
     """`external_id` of its record."""
-    return memory.record_id
+    return memory.identity
 
 
 def write(folder: Path, export: Export) -> None:
@@ -86,13 +86,14 @@ def _version(path: Path) -> str:
         raise BadMemory(f"{path}: is no COGX folder, {MANIFEST} cannot be read; check --from") from None
 
 
-def _read(path: Path, take, user_id: str | None) -> Iterator[Memory | BadRow]:
+def _read(path: Path, take: Callable[[dict], dict], user_id: str | None) -> Iterator[Memory | BadRow]:
     for found in read_lines(path):
         if isinstance(found, BadRow):
             yield found
             continue
         place, record = found
-        scope = record.get("scope") if isinstance(record.get("scope"), dict) else {}
+        scope = record.get("scope")
+        scope = scope if isinstance(scope, dict) else {}
         row = take(record) | {"user_id": scope.get("user_id"), "session_id": scope.get("session_id")}
         row |= {"session_time": record.get("created_at"), "updated_at": record.get("updated_at")}
         try:

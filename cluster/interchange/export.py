@@ -9,6 +9,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +17,11 @@ import pyarrow.compute as pc
 from cluster.store.sql import in_lists, quote
 from cluster.store.store import Store
 from cluster.store.validity import ENDED_BY_DECISION, holds, periods
-from schemas.exchange import Memory
+from schemas.exchange import Change, Memory
 from schemas.store import records_schema
+
+if TYPE_CHECKING:
+    from cluster.store.tables import Table
 
 BATCH = 4096
 """Rows that are Python objects at one time."""
@@ -129,11 +133,16 @@ class Export:
 
     # --- rows -----------------------------------------------------------------------------------------
 
+    def _records(self, as_of: str | None) -> "Table":
+        table = self.store.table("records", as_of)
+        assert table is not None, "a store that exists has a run"
+        return table
+
     def _keys(self, where: str | None, as_of: str | None, columns: list[str] = _KEYS) -> pa.Table:
         """Keys of all rows of a view for which the condition holds, with `_rowid`."""
         users = in_lists("user_id", list(self.selection.users))
         conditions = [*([where] if where else []), *([f"({' OR '.join(users)})"] if users else [])]
-        dataset = self.store.table("records", as_of).to_lance()
+        dataset = self._records(as_of).to_lance()
         known = [name for name in columns if name in dataset.schema.names]
         scanner = dataset.scanner(columns=known, filter=" AND ".join(conditions) or None, with_row_id=True)
         keys = scanner.to_table()
@@ -143,7 +152,7 @@ class Export:
 
     def _rows(self, keys: pa.Table, as_of: str | None) -> Iterator[Memory]:
         """The rows of these keys, in their order."""
-        table = self.store.table("records", as_of)
+        table = self._records(as_of)
         columns = [name for name in COLUMNS if name in table.schema.names]
         for start in range(0, len(keys), BATCH):
             part = keys.slice(start, BATCH).to_pylist()
@@ -188,15 +197,27 @@ def _changes(now: pa.Table, then: pa.Table) -> pa.Table:
     return both.filter(pc.or_kleene(is_added, is_other))
 
 
-def _memory(row: dict, **values) -> Memory:
+def _memory(row: dict, change: Change | None = None) -> Memory:
     temporal = row["temporal"] or {}
-    plain = ("record_id", "revision", "user_id", "memory_type", "semantic_text", "conversation_id")
-    plain += ("session_id", "session_time", "created_at", "updated_at", "active")
     return Memory(
-        **{name: row[name] for name in plain},
-        **{name: temporal.get(name) or "" for name in ("t_ref", "t_valid_from", "t_valid_to")},
-        **{name: tuple(row[name] or ()) for name in ("entities", "tags")},
+        user_id=row["user_id"],
+        semantic_text=row["semantic_text"],
+        record_id=row["record_id"],
+        memory_type=row["memory_type"],
+        entities=tuple(row["entities"] or ()),
+        t_ref=temporal.get("t_ref") or "",
+        t_valid_from=temporal.get("t_valid_from") or "",
+        t_valid_to=temporal.get("t_valid_to") or "",
+        tags=tuple(row["tags"] or ()),
         evidence=tuple((item["session_id"], item["turn_index"]) for item in row["evidence"] or ()),
         source_role=row["source_role"] or "",
-        **{"closed_reason": row.get("closed_reason"), **values},
+        conversation_id=row["conversation_id"],
+        session_id=row["session_id"],
+        session_time=row["session_time"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        revision=row["revision"],
+        active=row["active"],
+        change=change,
+        closed_reason=row.get("closed_reason"),
     )

@@ -87,7 +87,9 @@ def read_array(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, dict] 
             raise BadMemory(f"{path}: has no array under {' or '.join(names)}; check --from")
         position, number, decoder = found.end(), 0, json.JSONDecoder()
         while True:
-            position = _SPACE.match(text, position).end()
+            space = _SPACE.match(text, position)
+            assert space is not None, "it matches the empty text"
+            position = space.end()
             if text.startswith("]", position):
                 return
             try:

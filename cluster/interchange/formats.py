@@ -26,8 +26,8 @@ class Writer:
 
 
 WRITERS: dict[str, Writer] = {
-    "jsonl": Writer(tables.write_lines, lambda memory: memory.record_id, is_whole=True),
-    "parquet": Writer(tables.write_parquet, lambda memory: memory.record_id, is_whole=True),
+    "jsonl": Writer(tables.write_lines, lambda memory: memory.identity, is_whole=True),
+    "parquet": Writer(tables.write_parquet, lambda memory: memory.identity, is_whole=True),
     "markdown": Writer(markdown.write),
     "mem0": Writer(mem0.write, mem0.identify),
     "cogx": Writer(cogx.write, cogx.identify),
@@ -62,6 +62,7 @@ def write(name: str, folder: Path, export: Export) -> None:
     writer = WRITERS[name]
     writer.write(folder, export)
     if export.selection.since and not writer.is_whole:
+        assert writer.identify is not None, f"{name} cannot say what is gone"
         with open(folder / CLOSED, "w", encoding="utf-8") as file:
             for memory in export.closed():
                 ids = {

@@ -46,7 +46,7 @@ def _documents(memories: Iterable[Memory], turns: dict[str, list[dict]]) -> Iter
     """A document for each session, in the order of their first memories."""
     sessions: dict[str, list[Memory]] = {}
     for memory in memories:
-        sessions.setdefault(memory.session_id or memory.record_id, []).append(memory)
+        sessions.setdefault(memory.session_id or memory.identity, []).append(memory)
     for session_id, facts in sessions.items():
         said = turns.get(session_id, [])
         place = {turn["turn_index"]: number for number, turn in enumerate(said)}

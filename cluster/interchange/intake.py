@@ -10,12 +10,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cluster.backfill.redact import redact
 from cluster.forget.forgotten import WITHHELD, Forgotten
 from cluster.interchange.files import BadRow, Read
 from schemas.exchange import DATES, Memory, shown_time
 from schemas.identity import joined
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IMPORTED = "imported"
 """`encoder` of such records and segments, and `outcome` of the segments."""
@@ -49,19 +53,20 @@ class Intake:
                 continue
             found = redact(row.semantic_text)
             memory = dataclasses.replace(row, semantic_text=found.text)
-            memory = dataclasses.replace(memory, record_id=memory.record_id or record_id(memory))
+            own_id = memory.record_id or record_id(memory)
+            memory = dataclasses.replace(memory, record_id=own_id)
             if self._is_forgotten(memory):
                 self.counts["num_forgotten"] += 1
                 continue
-            owner = self.known.get(memory.record_id)
+            owner = self.known.get(own_id)
             if owner is None:
-                self.known[memory.record_id] = memory.user_id
+                self.known[own_id] = memory.user_id
                 self.counts["num_redactions"] += sum(found.counts.values())
                 yield memory
             elif owner == memory.user_id:
                 self.counts["num_known"] += 1
             else:
-                place = f"record {memory.record_id}"
+                place = f"record {own_id}"
                 self._reject(BadRow(place, "record_id: is another user's in this store", "", memory.user_id))
 
     def _is_forgotten(self, memory: Memory) -> bool:
@@ -113,7 +118,7 @@ def session_id(run_id: str) -> str:
     return f"{IMPORTED}-{run_id}"
 
 
-def record_row(memory: Memory, run_id: str, vector) -> dict:
+def record_row(memory: Memory, run_id: str, vector: "np.ndarray") -> dict:
     """A row of `records`, but for what the commit fills in. `vector` float32 [dim]."""
     return {
         "record_id": memory.record_id,

@@ -10,6 +10,7 @@ What lies under `reference/` is read when an agent looks it up; `system/`, which
 left to its owner.
 """
 
+import functools
 import json
 from collections.abc import Iterable
 from itertools import groupby
@@ -27,7 +28,7 @@ def write(folder: Path, export: Export) -> None:
     for user_id, memories in groupby(export.memories(), key=lambda memory: memory.user_id):
         place = folder / name_of_user(user_id) / FOLDER
         place.mkdir(parents=True)
-        write_kinds(place, memories, lambda kind, lines, place=place: _file(place, kind, lines))
+        write_kinds(place, memories, functools.partial(_file, place))
 
 
 def _file(place: Path, kind: str, lines: Iterable[str]) -> None:

@@ -11,11 +11,13 @@ The day is that on which it was said. Any other Markdown list comes in too, its 
 """
 
 import contextlib
+import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import TextIO
 
 from cluster.interchange.export import Export
 from cluster.interchange.files import BadRow, Read, name_of_user
@@ -29,13 +31,13 @@ def write(folder: Path, export: Export) -> None:
         # A kind is gathered on the disk, so that a user with a million memories needs no memory.
         with open(folder / f"{name_of_user(user_id)}.md", "w", encoding="utf-8") as file:
             file.write(f"---\nuser_id: {json.dumps(user_id, ensure_ascii=False)}\n---\n")
-            write_kinds(folder, memories, lambda kind, lines, file=file: _section(file, kind, lines))
+            write_kinds(folder, memories, functools.partial(_section, file))
 
 
-def write_kinds(folder: Path, memories: Iterable[Memory], take) -> None:
+def write_kinds(folder: Path, memories: Iterable[Memory], take: Callable[[str, Iterable[str]], None]) -> None:
     """Give the lines of each kind of memories to `take(kind, lines)`, in the order of MEMORY_TYPES."""
     with contextlib.ExitStack() as stack:
-        parts = {}
+        parts: dict[str, TextIO] = {}
         for memory in memories:
             kind = memory.memory_type
             if kind not in parts:
@@ -55,7 +57,7 @@ def line_of(memory: Memory) -> str:
     return f"- {day}{' '.join(memory.semantic_text.split())}\n"
 
 
-def _section(file, kind: str, lines: Iterable[str]) -> None:
+def _section(file: TextIO, kind: str, lines: Iterable[str]) -> None:
     file.write(f"\n## {kind}\n\n")
     file.writelines(lines)
 

@@ -31,7 +31,7 @@ _TABLE = """CREATE TABLE history (id TEXT PRIMARY KEY, memory_id TEXT, old_memor
 
 def identify(memory: Memory) -> str:
     """mem0 has UUIDs: the same one for a memory in every export."""
-    return str(uuid.uuid5(_NAMESPACE, memory.record_id))
+    return str(uuid.uuid5(_NAMESPACE, memory.identity))
 
 
 def write(folder: Path, export: Export) -> None:
@@ -74,7 +74,7 @@ def _events(revisions: list[Memory]) -> Iterator[tuple]:
 
 
 def _event(first: Memory, event: str, old: str | None, new: str | None, when: dt.datetime | None) -> tuple:
-    number = uuid.uuid5(_NAMESPACE, "\0".join([first.record_id, event, old or "", new or "", str(when)]))
+    number = uuid.uuid5(_NAMESPACE, "\0".join([first.identity, event, old or "", new or "", str(when)]))
     role = first.source_role if first.source_role in ROLES else None
     times = shown_time(first.created_at), shown_time(when)
     return str(number), identify(first), old, new, event, *times, int(event == "DELETE"), None, role

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from cluster.interchange.export import BATCH, Export
 from cluster.interchange.files import BadRow, Read, line_of, read_lines
-from schemas.exchange import EXCHANGE_SCHEMA, BadMemory, json_row, memory_of, row_of
+from schemas.exchange import EXCHANGE_SCHEMA, BadMemory, Memory, json_row, memory_of, row_of
 
 LINES, PARQUET = "memories.jsonl", "memories.parquet"
 
@@ -58,7 +58,7 @@ def read_parquet(path: Path, user_id: str | None) -> Read:
         yield BadRow(f"{path.name}: row {number + 1}", f"the rest of the file cannot be read ({error})")
 
 
-def _memory(place: str, row: dict, user_id: str | None):
+def _memory(place: str, row: dict, user_id: str | None) -> Memory | BadRow:
     # A row of an export has our names; of another origin the usual ones.
     text = next((row[name] for name in TEXTS if row.get(name)), None)
     time = row.get("session_time")

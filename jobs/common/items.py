@@ -18,10 +18,14 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 from jobs.common.cli import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LINES_SUFFIXES = (".jsonl", ".ndjson")
 CHUNK_BYTES = 1 << 20
@@ -192,8 +196,8 @@ def _split(path: Path, member: str | None, is_lines: bool) -> Iterator[bytes | N
     if not is_lines and first.lstrip().startswith(b"{"):
         first, chunks = _head(first, chunks)
         if wrapped := _wrapped_array(first):
-            start, num_around = wrapped
-            return _split_brackets(itertools.chain([first[start:]], chunks), True, num_around)
+            begin, num_around = wrapped
+            return _split_brackets(itertools.chain([first[begin:]], chunks), True, num_around)
     chunks = itertools.chain([first], chunks)
     start = first.lstrip()
     first_line, newline, _ = start.partition(b"\n")
@@ -232,6 +236,12 @@ def _breaking_off(cut: _CutFileError) -> Iterator[bytes]:
 _WHITE = re.compile(r"[ \t\r\n]*")
 
 
+def _behind_white(text: str, pos: int) -> int:
+    found = _WHITE.match(text, pos)
+    assert found is not None, "it matches the empty text"
+    return found.end()
+
+
 def _wrapped_array(head: bytes) -> tuple[int, int] | None:
     """Where the array of items begins in an object, and how many objects are around it; None where the object
     is an item itself."""
@@ -239,7 +249,7 @@ def _wrapped_array(head: bytes) -> tuple[int, int] | None:
     decoder, pos, num_around, name = json.JSONDecoder(), 0, 0, ""
 
     def skip(mark: str) -> int:
-        at = _WHITE.match(text, pos).end()
+        at = _behind_white(text, pos)
         if text[at : at + 1] != mark:
             raise ValueError
         return at + 1
@@ -253,7 +263,7 @@ def _wrapped_array(head: bytes) -> tuple[int, int] | None:
             if name in ITEM_FIELDS:
                 return None
             pos = skip(":")
-            pos = _WHITE.match(text, pos).end()
+            pos = _behind_white(text, pos)
             is_wrapper = name in WRAPPERS or (num_around == 2 and name == "list")
             if is_wrapper and text[pos] == "[":
                 return (pos, num_around) if _holds_items(name, text, pos + 1, decoder) else None
@@ -267,7 +277,7 @@ def _wrapped_array(head: bytes) -> tuple[int, int] | None:
 
 def _holds_items(name: str, text: str, pos: int, decoder: json.JSONDecoder) -> bool:
     """Whether the array that begins at `pos` has items, and not the turns of one conversation."""
-    pos = _WHITE.match(text, pos).end()
+    pos = _behind_white(text, pos)
     if text[pos] != "{":
         return False
     try:
@@ -289,9 +299,10 @@ def _chunks(path: Path, member: str | None) -> Iterator[bytes]:
     damage = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, KeyError)
     try:
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(path, "rb"))
+            file: IO[bytes] = stack.enter_context(open(path, "rb"))
             if member is not None:
                 file = stack.enter_context(stack.enter_context(zipfile.ZipFile(file)).open(member))
+            assert isinstance(file, io.BufferedReader | zipfile.ZipExtFile)
             yield from _as_utf8(_unpacked(file, member or path.name))
     except damage as error:
         raise _CutFileError(f"{error}; copy the file anew") from None
@@ -299,6 +310,7 @@ def _chunks(path: Path, member: str | None) -> Iterator[bytes]:
 
 def _unpacked(file: io.BufferedReader | zipfile.ZipExtFile, name: str) -> Iterator[bytes]:
     mark = file.peek(4)[:4]
+    read: Callable[[int], bytes]
     if mark.startswith(GZIP) or name.endswith(".gz"):
         # read1 hands out what was unpacked before the damage; read would lose it to the exception.
         read, num_bytes = gzip.GzipFile(fileobj=file).read1, CHUNK_BYTES
@@ -364,9 +376,9 @@ def _table_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection
         yield Rejection(shown, first, f"rest of the file is lost: {error}", "", REST_OF_FILE)
 
 
-def _table_row(row: "pa.Table", shown: str, number: int) -> tuple[int, dict] | Rejection:  # noqa: F821
+def _table_row(row: "pa.Table", shown: str, number: int) -> tuple[int, dict] | Rejection:
     try:
-        return number, _plain(row.to_pylist()[0])
+        return number, {name: _plain(value) for name, value in row.to_pylist()[0].items()}
     except Exception as error:  # no UTF-8, a time outside the years 1 to 9999, an unknown time zone, ...
         reason = f"row cannot be read ({type(error).__name__}: {error}); write it anew"
         return Rejection(shown, number, reason, "", ITEM)

@@ -189,6 +189,7 @@ def plan(
     from cluster.consolidate.stages import FINGERPRINTS, plan_for_model
     from cluster.consolidate.verdicts import undone_runs
 
+    assert config.decider is not None, "consolidate has chosen one"
     fingerprint = profile.fingerprint if profile else FINGERPRINTS[config.decider]()
     new_runs, again = delta(config, store, fingerprint)
     newest = store.run()

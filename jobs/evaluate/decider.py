@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cluster.consolidate.fold import Question
+    from cluster.consolidate.stages import Decider
 
 WITHOUT_MODEL = ("rules", "pairs", "crosspairs")
 """Deciders that have no profile."""
@@ -224,7 +225,7 @@ def decide_without_model(name: str, questions: list) -> tuple[list, float]:
     return [Decision(action=v.action, updated_text=v.text) for v in verdicts], len(questions) / seconds
 
 
-def decider_named(name: str) -> "Rules | PairDecider":
+def decider_named(name: str) -> "Decider":
     """One of WITHOUT_MODEL, its gazetteer loaded."""
     from cluster.consolidate.stages import WITHOUT_MODEL as KINDS
     from cluster.language import places

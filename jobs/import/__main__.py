@@ -14,8 +14,9 @@ Secrets are replaced by markers, and what was forgotten stays out. Needs no Ray.
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -24,6 +25,13 @@ from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.run import Run, absolute, load_profile
 from schemas.profile import EmbedderProfile
+
+if TYPE_CHECKING:
+    from cluster.interchange.intake import Intake
+    from cluster.store.files import Files
+    from cluster.store.lease import Lease
+    from cluster.store.store import Store
+    from schemas.exchange import Memory
 
 BATCH = 1024
 """Memories that are embedded and staged together."""
@@ -75,7 +83,7 @@ def run(config: ImportConfig) -> dict:
         raise JobError(str(error)) from error
 
 
-def bring(config: ImportConfig, store, lease) -> dict:
+def bring(config: ImportConfig, store: "Store", lease: "Lease") -> dict:
     """input -> memories that are new -> records with vectors -> one commit."""
     from cluster.interchange.formats import read
     from cluster.interchange.intake import Intake
@@ -122,7 +130,9 @@ STAGED = "import"
 COUNTS = ("num_rows", "num_known", "num_closed", "num_forgotten", "num_redactions", "num_rejections")
 
 
-def embed(memories, profile: EmbedderProfile, run_id: str, staging):
+def embed(
+    memories: "Iterator[Memory]", profile: EmbedderProfile, run_id: str, staging: "Files"
+) -> tuple[list[str], Counter[str], int | None]:
     """Stage the memories as records with vectors: paths, records of each user, length of the vectors (None
     where there was nothing to embed)."""
     from cluster.embed.embedder import Embedder
@@ -130,7 +140,9 @@ def embed(memories, profile: EmbedderProfile, run_id: str, staging):
     from cluster.store.staging import known_columns, put_as_content
     from schemas.store import records_schema
 
-    paths, of_user, embedder = [], Counter(), None
+    paths: list[str] = []
+    of_user: Counter[str] = Counter()
+    embedder = None
     while batch := list(itertools.islice(memories, BATCH)):
         embedder = embedder or Embedder(profile)
         vectors = embedder.embed([memory.semantic_text for memory in batch])
@@ -139,10 +151,10 @@ def embed(memories, profile: EmbedderProfile, run_id: str, staging):
         paths.append(put_as_content(staging, f"{STAGED}/{len(paths):06}", table))
         of_user.update(memory.user_id for memory in batch)
         say(f"[embed] {sum(of_user.values())} memories")
-    return paths, of_user, embedder and embedder.dim
+    return paths, of_user, embedder.dim if embedder else None
 
 
-def unknown(rejections: list[dict], store) -> list[dict]:
+def unknown(rejections: list[dict], store: "Store") -> list[dict]:
     """Rejections that the store has not, each once."""
     if not rejections:
         return []
@@ -151,7 +163,7 @@ def unknown(rejections: list[dict], store) -> list[dict]:
     return [row for name, row in rows.items() if name not in known]
 
 
-def check_rejected(config: ImportConfig, intake) -> None:
+def check_rejected(config: ImportConfig, intake: "Intake") -> None:
     """JobError when more than the allowed share was rejected; nothing has been published."""
     num_rows, num_rejected = intake.counts["num_rows"], intake.counts["num_rejections"]
     if num_rejected <= config.max_rejected_fraction * num_rows:
@@ -164,7 +176,16 @@ def check_rejected(config: ImportConfig, intake) -> None:
     )
 
 
-def publish(this: Run, store, staging, profile, paths, of_user, rejections, dim) -> None:
+def publish(
+    this: Run,
+    store: "Store",
+    staging: "Files",
+    profile: EmbedderProfile,
+    paths: list[str],
+    of_user: Counter[str],
+    rejections: list[dict],
+    dim: int | None,
+) -> None:
     """Commit what was staged as one run."""
     from cluster.embed.embedder import Embedder
     from cluster.evolvable.turns import load_evolvable
@@ -172,7 +193,8 @@ def publish(this: Run, store, staging, profile, paths, of_user, rejections, dim)
     from cluster.store.staging import known_columns
     from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA
 
-    inserts, replaces = {}, {}
+    inserts: dict[str, list[str]] = {}
+    replaces: dict[str, list[str]] = {}
     if paths:
         rows = [segment_row(user, count, this.run_id) for user, count in sorted(of_user.items())]
         staging.put_table(path := f"{STAGED}/segments.parquet", known_columns(rows, SEGMENTS_SCHEMA))
@@ -182,8 +204,7 @@ def publish(this: Run, store, staging, profile, paths, of_user, rejections, dim)
         staging.put_rows(path := f"{STAGED}/rejections.parquet", rows, REJECTIONS_SCHEMA)
         replaces = {"rejections": [path]}
     dim = dim or store.dim() or Embedder(profile).dim
-    is_new_and_evolvable = profile.turns and not store.turn_dim()
-    turn_dim = load_evolvable(profile.turns).dim if is_new_and_evolvable else None
+    turn_dim = load_evolvable(profile.turns).dim if profile.turns and not store.turn_dim() else None
     run = this.row(profile.model_dump_json())
     store.commit(run, dim, inserts=inserts, replaces=replaces, turn_dim=turn_dim)
 

@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 else:
     FormatName = Literal[AUTO, *FORMATS]
 
+Found = tuple[int, object, dict, float | None] | Rejection
+"""(number, source, archive row, updated_s) of a session, as `read_file` says, or what is none."""
+
 NUM_REASONS = 3
 """Reasons that are shown when a job fails on rejections."""
 
@@ -250,7 +253,7 @@ def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, e
 
 def read_file(
     file: InputFile, format: str, user_id: str | None, now: dt.datetime | None = None
-) -> Iterator[tuple[int, object, dict, float | None] | Rejection]:
+) -> Iterator[Found]:
     """Yield (number, source, archive row, updated_s) for every good session, a Rejection for all else.
 
     `number` is the line or item that the session stands in, `source` the part of it that the session is;
@@ -262,7 +265,7 @@ def read_file(
 
 def read_files(
     files: list[InputFile], format: Format, user_id: str | None, now: dt.datetime, columns: dict[str, str]
-) -> Iterator[tuple[str, tuple[int, object, dict, float | None] | Rejection]]:
+) -> Iterator[tuple[str, Found]]:
     """(file as it is shown, what `read_file` yields of it). Sessions whose turns stand in rows come last,
     when all rows have been seen."""
     with Rows(now) as rows:
@@ -274,6 +277,7 @@ def read_files(
                 number, value = item[0], renamed(item[1], columns)
                 try:
                     for part in format.read(value, Origin(user_id, file.place)):
+                        found: Iterator[Found]
                         if isinstance(part, Row):
                             bad = rows.add(file.shown, number, part, value)
                             found = iter([bad] if bad else [])
@@ -289,7 +293,7 @@ def read_files(
                 yield shown, one
 
 
-def _named(found: tuple | Rejection, item: dict, format: str) -> tuple | Rejection:
+def _named(found: Found, item: dict, format: str) -> Found:
     """A rejection of what another format reads says so."""
     if isinstance(found, Rejection) and found.kind == ITEM and (what := hint(item, format)):
         return dataclasses.replace(found, reason=f"{what} ({found.reason})")
@@ -298,7 +302,7 @@ def _named(found: tuple | Rejection, item: dict, format: str) -> tuple | Rejecti
 
 def _checked(
     shown: str, number: int, source: object, session: dict | InvalidSession, now: dt.datetime
-) -> Iterator[tuple[int, object, dict, float | None] | Rejection]:
+) -> Iterator[Found]:
     """One session as archive row, after a note for each part of it that was mended, or as Rejection."""
     try:
         if isinstance(session, InvalidSession):

@@ -124,7 +124,8 @@ def chat_turns(message: object) -> list:
     calls = None if is_told else message.get("tool_calls")
     for call in [*(calls if isinstance(calls, list) else []), message.get("function_call")]:
         if isinstance(call, dict):
-            function = call.get("function") if isinstance(call.get("function"), dict) else call
+            function = call.get("function")
+            function = function if isinstance(function, dict) else call
             arguments = function.get("arguments", function.get("args"))
             turns.append(call_turn(function.get("name"), arguments, time))
     return turns

@@ -38,7 +38,7 @@ class Rows:
     def __enter__(self) -> "Rows":
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._db.close()
 
     def add(self, shown: str, number: int, row: Row, item: dict) -> Rejection | None:
@@ -76,7 +76,7 @@ class Rows:
         keys = self._db.execute(f"{query} GROUP BY key ORDER BY min(seq)")
         for key, first, last, num_rows, num_timed, num_bytes in keys:
             user_id, session_id, _ = json.loads(key)
-            file, number, turns, began_s, conversation = self._row(first)
+            file, number, first_turns, began_s, conversation = self._row(first)
             conversation_id = json.loads(conversation)
             session = {"user_id": user_id, "conversation_id": conversation_id, "session_id": session_id}
             shown, order = self._files[file], "seq"
@@ -94,7 +94,7 @@ class Rows:
                 size = f"{num_rows} rows with {num_bytes >> 20} MiB"
                 limit = f"at most {MAX_SESSION_TURNS} with {MAX_ITEM_BYTES >> 20} MiB are read"
                 reason = f"session_id={session_id[:80]!r}: {size}; {limit}; split the session at the source"
-                yield shown, number, json.loads(turns)[0], InvalidSession(reason)
+                yield shown, number, json.loads(first_turns)[0], InvalidSession(reason)
             else:
                 turns = _turns(rows)
                 yield shown, number, turns[0], session | {"turns": turns}

@@ -36,7 +36,8 @@ from jobs.common.markdown import render
 if TYPE_CHECKING:
     import numpy as np
 
-    from cluster.consolidate.pairs import PairModel, PairSettings
+    from cluster.consolidate.crosspairs import PairReader
+    from cluster.consolidate.pairs import PairModel, PairScorer, PairSettings
 
 CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
 
@@ -131,12 +132,12 @@ def train_wording(config: PairsConfig, data: Data) -> dict:
     weights, bias = fit(data.train, config.strength)
     model = PairModel(weights, bias, PairSettings(min_delete=1, min_unite=1))
     limits = Limits(config.max_wrong, (config.least_delete, 1.0), (config.least_unite, 1.0))
-    limits = choose_thresholds(scored(model, data.tune), scored(model, data.alike), limits)
-    model.settings = PairSettings(**limits)
+    chosen = choose_thresholds(scored(model, data.tune), scored(model, data.alike), limits)
+    model.settings = PairSettings(**chosen)
     model.save(Path(config.output))
     # As it will be loaded, in half precision.
     model = PairModel.load(Path(config.output))
-    return {"tune": measure(scored(model, data.tune), model.settings), **limits}
+    return {"tune": measure(scored(model, data.tune), model.settings), **chosen}
 
 
 def train_cross(config: PairsConfig, data: Data) -> dict:
@@ -193,8 +194,8 @@ def claim(epochs: Path, told: str) -> None:
     file.write_text(key)
 
 
-def scores_of(model, data: Data) -> Scores:
-    """Of all tune pairs, by a cluster.consolidate.pairs.PairScorer."""
+def scores_of(model: "PairModel | PairReader", data: Data) -> Scores:
+    """Of all tune pairs."""
     return model.scores([(one.older, one.newer) for one in (*data.tune, *data.alike)])
 
 
@@ -399,7 +400,7 @@ class Scored:
     """What the guards let become of the older one."""
     scores: dict[str, float]
 
-    def label(self, settings) -> str:
+    def label(self, settings: "PairSettings") -> str:
         """What these settings make of it."""
         from cluster.consolidate.pairs import surest
 
@@ -418,8 +419,8 @@ class Limits:
     """The same of unites."""
 
 
-def scored(model, examples: list[Example]) -> list[Scored]:
-    """Examples with the scores of a cluster.consolidate.pairs.PairScorer."""
+def scored(model: "PairScorer", examples: list[Example]) -> list[Scored]:
+    """Examples with the scores of a model."""
     return with_scores(examples, model.scores([(one.older, one.newer) for one in examples]))
 
 
@@ -452,7 +453,7 @@ def choose_thresholds(tune: list[Scored], alike: list[Scored], limits: Limits) -
     return chosen
 
 
-def measure(examples: list[Scored], settings) -> dict[str, str]:
+def measure(examples: list[Scored], settings: "PairSettings") -> dict[str, str]:
     """Label -> how many of how many are decided so; an update is done as a unite."""
     right: Counter = Counter()
     for one in examples:

@@ -10,6 +10,7 @@ after its content. Calls of tools, and what they gave back, are `tool` turns.
 """
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from jobs.ingest.fields import archive_id, archive_role, chat_turns, content_id, named
 from jobs.ingest.format import Format, Origin, Row, skips
@@ -70,7 +71,7 @@ def _messages(item: dict) -> object:
     return values.get("messages") if isinstance(values, dict) else item.get("messages")
 
 
-def _is_message(item: object) -> bool:
+def _is_message(item: object) -> TypeGuard[dict]:
     if not isinstance(item, dict):
         return False
     if item.get("lc") is not None:

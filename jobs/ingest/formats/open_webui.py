@@ -27,6 +27,7 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     if not isinstance(chat, dict):
         raise InvalidSession(f"chat: must be an object, not {type(chat).__name__}; check --format")
     history = chat.get("history")
+    turns: object
     if isinstance(history, dict):
         nodes = history.get("messages")
         if not isinstance(nodes, dict):
