@@ -63,7 +63,7 @@ backfill: sample
 # Tests share the cores. A worker's end-to-end tests share one Ray cluster, and those of a file what they set up. Of
 # those that start an engine, which takes 3 GB and at times all cores, two run side by side: much of their time goes
 # into starting Python, Ray and vLLM, one thread each.
-test: setup
+test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/crash --numprocesses auto --maxprocesses 8
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "not engine and not gpu and not slow" \
 	  --numprocesses auto --maxprocesses 4 --dist loadfile
