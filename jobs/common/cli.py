@@ -15,6 +15,7 @@ killed has the code that its killer gives it (137 after kill -9); see jobs.commo
 """
 
 import argparse
+import atexit
 import datetime as dt
 import difflib
 import inspect
@@ -120,6 +121,16 @@ def reserve_stdout() -> None:
     sys.stdout.flush()
     _own_stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding)
     os.dup2(2, 1)
+    # Registered first, so it comes last.
+    atexit.register(_say_no_more)
+
+
+def _say_no_more() -> None:
+    """Where vLLM was loaded in this process, triton tells of hundreds of objects that it leaves when Python is
+    gone: nothing that whoever reads the end of a job could use."""
+    if "triton" in sys.modules:
+        sys.stderr.flush()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 _own_stdout: typing.TextIO | None = None

@@ -20,6 +20,7 @@ def manifest(store: Path, run_id: str) -> dict:
 def test_a_backfill_without_ray_writes_what_one_on_ray_writes(archive, store, small_batches, tmp_path):
     settings = ("--archive", archive, "--config", small_batches)
     done = here("jobs.backfill", *settings, "--store", tmp_path / "store")
+    assert "leaked" not in done.stderr
     for table in TABLE_KEYS:
         assert rows(tmp_path / "store", table, PER_RUN) == rows(store, table, PER_RUN), table
     (path,) = (store / "_slowwave" / "runs").glob("*.json")
