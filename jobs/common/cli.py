@@ -126,8 +126,8 @@ def reserve_stdout() -> None:
 
 
 def _say_no_more() -> None:
-    """Where vLLM was loaded in this process, triton tells of hundreds of objects that it leaves when Python is
-    gone: nothing that whoever reads the end of a job could use."""
+    """Where vLLM was loaded in this process, triton tells of hundreds of objects that it leaves behind when
+    Python is gone: nothing that whoever reads the end of a job could use."""
     if "triton" in sys.modules:
         sys.stderr.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
