@@ -84,6 +84,8 @@ def cluster():
         ports = {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
     # A submitted job is a child of the head and finds `python` by its PATH.
     env = {"RAY_AUTH_MODE": "disabled", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    # Ray's workers would have niceness 15, and starve beside tests that work in their own process.
+    env["RAY_worker_niceness"] = "0"
     command = ["ray", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", "4"]
     command += [f"--{name}={port}" for name, port in ports.items()]
     head = subprocess.Popen(
