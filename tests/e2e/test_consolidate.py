@@ -23,7 +23,7 @@ from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
-from tests.e2e.conftest import job
+from tests.e2e.conftest import here
 from tests.gold import STAND_BESIDE, consolidated_world, gold_rows, load_embedder, memory_row, write_run
 from tests.unit.cluster.consolidate.nights import Model
 
@@ -394,9 +394,9 @@ def test_the_nightly_job_does_both_under_one_lease(archive, store, small_batches
 
     shutil.copytree(store, tmp_path / "s")
     options = ("--archive", archive, "--store", tmp_path / "s", "--config", small_batches, "--consolidate")
-    night = job("jobs.backfill", *options).summary
+    night = here("jobs.backfill", *options).summary
     assert night["status"] == "unchanged"
     assert night["consolidation"]["status"] == "done"
     assert night["consolidation"]["num_new"] == len(active(store))
     assert [row["job"] for row in Store(str(tmp_path / "s")).runs()] == ["backfill", "consolidate"]
-    assert job("jobs.backfill", *options).summary["consolidation"]["status"] == "unchanged"
+    assert here("jobs.backfill", *options).summary["consolidation"]["status"] == "unchanged"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.archive import ARCHIVE_SCHEMA
-from tests.e2e.conftest import ROOT, job, rows
+from tests.e2e.conftest import ROOT, here, job, rows
 from tests.tiny import save_tiny_model
 
 pytestmark = pytest.mark.engine
@@ -85,9 +85,9 @@ def store(models, tmp_path_factory) -> Path:
     own = ("--embedder", models / "embedder.toml", "--profile", models / "profile.toml")
     options = ("--archive", archive, "--store", store, *own)
     add(archive, "one.parquet", parts[:6])
-    assert job("jobs.backfill", *options).summary["num_users_rejected"] == 0
+    assert here("jobs.backfill", *options).summary["num_users_rejected"] == 0
     add(archive, "two.parquet", parts[6:])
-    assert job("jobs.backfill", *options).summary["num_users_read"] == 3
+    assert here("jobs.backfill", *options).summary["num_users_read"] == 3
     return store
 
 

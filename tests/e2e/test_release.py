@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.archive import ARCHIVE_SCHEMA
-from tests.e2e.conftest import job, rows
+from tests.e2e.conftest import here, job, rows
 from tests.release import EMBEDDER, ENCODER, release_store
 
 
@@ -24,7 +24,7 @@ def write_night(folder, number: int):
 def test_an_unchanged_night_goes_on_with_what_wrote_the_store_and_reembed_migrates_it(tmp_path):
     store = release_store(tmp_path / "store")
     night = ("jobs.backfill", "--archive", write_night(tmp_path / "archive", 1), "--store", store.uri)
-    done = job(*night, "--consolidate")
+    done = here(*night, "--consolidate")
     assert done.summary["status"] == "done" and done.summary["num_turns"] == 1
     assert "[embedder] minilm, which wrote this store; --embedder names another" in done.stderr
     assert "which wrote this store; --profile names another" in done.stderr
@@ -32,11 +32,11 @@ def test_an_unchanged_night_goes_on_with_what_wrote_the_store_and_reembed_migrat
     assert {row["embedder"] for row in rows(store.uri, "turns")} == {EMBEDDER}
 
     # Once migrated, it goes on with the new one, with the same command.
-    job("jobs.reembed", "--store", store.uri, "--embedder", "default")
+    here("jobs.reembed", "--store", store.uri, "--embedder", "default")
     migrated = store.run()["embedder"]
     assert migrated != EMBEDDER
     write_night(tmp_path / "archive", 2)
-    done = job(*night)
+    done = here(*night)
     assert "[embedder] default, which wrote this store" in done.stderr
     assert [row["embedder"] for row in rows(store.uri, "turns")] == [migrated] * 2
     found = job("jobs.query", "--store", store.uri, "--user-id", "ann", "--text", "Good night 2")
