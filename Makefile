@@ -56,9 +56,9 @@ sample: setup
 backfill: sample
 	$(call run,jobs.nightly --archive $(DATA)/sample --store $(DATA)/store)
 	@echo
-	$(call run,jobs.query --store $(DATA)/store --user-id darlene-lubbock --text "Which hospital employs me?" -k 5)
+	$(call run,jobs.query --store $(DATA)/store --user-id darlene-lubbock --text "Where do I live?" -k 5)
 	@echo
-	$(call run,jobs.query --store $(DATA)/store --user-id anoush-halifax --text "Which street am I on?" -k 5)
+	$(call run,jobs.query --store $(DATA)/store --user-id darlene-lubbock --text "Which hospital employs me?" -k 5)
 
 # Tests share the cores. A worker's end-to-end tests share one Ray cluster, and those of a file what they set up. Of
 # those that start an engine, which takes 3 GB and at times all cores, two run side by side: much of their time goes
