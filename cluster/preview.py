@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.backfill.encoder import Encoder
 from cluster.backfill.redact import redact_turns
 from cluster.backfill.segmenter import cut_session
 from cluster.backfill.stages import record_row, segment_offsets
-from cluster.consolidate.candidates import own_turns, total_order, with_ingestion
-from cluster.consolidate.decider import guard
-from cluster.consolidate.fold import Change, Pair, Question, Verdict, fold
-from cluster.consolidate.plan import candidates, memory_of
+from cluster.consolidate.decider import guarded
+from cluster.consolidate.fold import Change, Question, Verdict, fold
+from cluster.consolidate.plan import columns_of, compared, memory_of, ordered, pairs_of
 from cluster.consolidate.stages import WITHOUT_MODEL
 from cluster.embed.embedder import Embedder
 from cluster.store.sql import quote
@@ -149,16 +149,11 @@ class Preview:
             return ()
         schema = records_schema(self._embedder.dim)
         table = pa.Table.from_pylist(self._records, pa.schema([schema.field(name) for name in _COLUMNS]))
-        table = with_ingestion(table, now)
-        table = table.take(pa.array(total_order(table)))
-        is_new = [record_id in new for record_id in table.column("record_id").to_pylist()]
-        chosen, pairs, _ = candidates(table, pa.array(is_new).to_numpy(False), **self._compared)
-        planned = table.take(pa.array(chosen)).drop_columns(["vector"])
-        planned = planned.append_column("turn", pa.array(own_turns(planned), pa.int64()))
+        table = ordered(table, now)
+        is_new = pc.is_in(table.column("record_id"), pa.array(sorted(new))).to_numpy()
+        planned, pairs, _ = compared(table, is_new, **self._compared)
         memories = [memory_of(row | {"last_revision": 0}) for row in planned.to_pylist()]
-        folded = fold(
-            memories, [Pair(*pair.values()) for pair in pairs.to_pylist()], self._decide, decider="preview"
-        )
+        folded = fold(memories, pairs_of(pairs), self._decide, decider="preview")
         texts = {memory.record_id: memory.text for memory in memories}
         sources = {
             row["decision_id"]: tuple(texts[name] for name in row["source_ids"]) for row in folded.decisions
@@ -179,10 +174,7 @@ class Preview:
 
     def _decide(self, questions: list[Question]) -> list[Verdict]:
         verdicts = self._decider.decide(questions)
-        return [
-            guard(question, verdict, min_confidence=self._min_confidence)
-            for question, verdict in zip(questions, verdicts, strict=True)
-        ]
+        return guarded(questions, verdicts, min_confidence=self._min_confidence)
 
     def _apply(self, change: Change) -> None:
         (number,) = (n for n, row in enumerate(self._records) if row["record_id"] == change.memory.record_id)
@@ -191,9 +183,8 @@ class Preview:
             return
         row, revised = self._records[number], change.revised
         if change.is_rewritten:
-            (row["vector"],) = self._embedder.embed([revised.text])
-        row |= {"revision": revised.revision, "semantic_text": revised.text}
-        row["evidence"] = [{"session_id": name, "turn_index": turn} for name, turn in revised.evidence]
+            (row["vector"],) = self._embedder.embed([revised.text]).tolist()
+        row |= columns_of(revised)
 
 
 def _kept(record: dict) -> Kept:

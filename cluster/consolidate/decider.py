@@ -89,6 +89,14 @@ def guard(question: Question, verdict: Verdict, *, min_confidence: float) -> Ver
     return Verdict(**(vars(verdict) | {"outcome": "refused", "reason": reason})) if reason else verdict
 
 
+def guarded(questions: list[Question], verdicts: list[Verdict], *, min_confidence: float) -> list[Verdict]:
+    """The verdicts on the questions, each as `guard` lets it pass."""
+    return [
+        guard(question, verdict, min_confidence=min_confidence)
+        for question, verdict in zip(questions, verdicts, strict=True)
+    ]
+
+
 # --- model --------------------------------------------------------------------------------------------
 
 

@@ -90,15 +90,12 @@ def plan_group(group: UserGroup, *, settings: Settings, files: Files) -> Planned
         store.rows("records", _LOADED, f"{users} AND active", settings.as_of)
         for users in in_lists("user_id", group.user_ids)
     )
-    records = with_ingestion(records, settings.started_at)
-    records = records.take(pa.array(total_order(records)))
+    records = ordered(records, settings.started_at)
     is_new = is_new_mask(records, settings)
-    chosen, pairs, num_repeats = candidates(
+    planned, pairs, num_repeats = compared(
         records, is_new, top_k=settings.top_k, min_similarity=settings.min_similarity
     )
-    planned = records.take(pa.array(chosen)).drop_columns(["run_id", "vector"])
     highest = _highest_revisions(store, planned, settings)
-    planned = planned.append_column("turn", pa.array(own_turns(planned), pa.int64()))
     planned = planned.append_column("last_revision", pa.array(highest, pa.int32()))
     files.put_table(f"{group.group_id}/memories.parquet", planned.select(PLANNED.names).cast(PLANNED))
     files.put_table(f"{group.group_id}/pairs.parquet", pairs)
@@ -111,6 +108,22 @@ def plan_group(group: UserGroup, *, settings: Settings, files: Files) -> Planned
         num_repeats=num_repeats,
         num_targets=pc.count_distinct(pairs.column("target")).as_py(),
     )
+
+
+def ordered(records: pa.Table, now: dt.datetime) -> pa.Table:
+    """Rows of the store, with `ingested_at`, in total order."""
+    records = with_ingestion(records, now)
+    return records.take(pa.array(total_order(records)))
+
+
+def compared(
+    records: pa.Table, is_new: np.ndarray, *, top_k: int, min_similarity: float
+) -> tuple[pa.Table, pa.Table, int]:
+    """`ordered` rows -> those that the fold needs, with `turn` and without vectors; pairs (PAIRS); number of
+    repeats."""
+    chosen, pairs, num_repeats = candidates(records, is_new, top_k=top_k, min_similarity=min_similarity)
+    rows = records.take(pa.array(chosen)).drop_columns(["vector"])
+    return rows.append_column("turn", pa.array(own_turns(rows), pa.int64())), pairs, num_repeats
 
 
 def is_new_mask(records: pa.Table, settings: Settings) -> np.ndarray:
@@ -221,7 +234,24 @@ def memory_of(row: dict) -> Memory:
     )
 
 
+def columns_of(memory: Memory) -> dict:
+    """The columns of its row in `records` that a revision may change, as the memory has them."""
+    return {
+        "revision": memory.revision,
+        "semantic_text": memory.text,
+        "entities": list(memory.entities),
+        "tags": list(memory.tags),
+        "temporal": dict(zip(TEMPORAL_NAMES, memory.temporal, strict=True)),
+        "evidence": [{"session_id": session, "turn_index": turn} for session, turn in memory.evidence],
+    }
+
+
 def load_pairs(group_id: str, files: Files) -> list[Pair]:
     """The planned pairs of a group."""
-    rows = files.get_table(f"{group_id}/pairs.parquet").to_pydict()
-    return [Pair(*pair) for pair in zip(rows["target"], rows["source"], rows["score"], strict=True)]
+    return pairs_of(files.get_table(f"{group_id}/pairs.parquet"))
+
+
+def pairs_of(table: pa.Table) -> list[Pair]:
+    """Rows of PAIRS as the fold's pairs."""
+    columns = (table.column(name).to_pylist() for name in PAIRS.names)
+    return [Pair(*pair) for pair in zip(*columns, strict=True)]

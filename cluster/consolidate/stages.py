@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from cluster.consolidate.budget import Budget, SharedBudget
 from cluster.consolidate.crosspairs import BASE, CrossPairModel, crosspairs_fingerprint
-from cluster.consolidate.decider import ModelDecider, expected_tokens, guard
+from cluster.consolidate.decider import ModelDecider, expected_tokens, guarded
 from cluster.consolidate.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
 from cluster.consolidate.pairs import PairDecider, pairs_fingerprint
 from cluster.consolidate.plan import (
-    TEMPORAL_NAMES,
     Settings,
+    columns_of,
     load_memories,
     load_pairs,
     plan_group,
@@ -224,10 +224,8 @@ class DecideStage:
         if self._decider is None:
             self._decider = self._load()
         calls_before = self._decider.num_calls
-        verdicts = [
-            guard(question, verdict, min_confidence=self._settings.min_confidence)
-            for question, verdict in zip(questions, self._decider.decide(questions), strict=True)
-        ]
+        verdicts = self._decider.decide(questions)
+        verdicts = guarded(questions, verdicts, min_confidence=self._settings.min_confidence)
         num_calls = self._decider.num_calls - calls_before
         num_tokens = sum(verdict.prompt_tokens + verdict.output_tokens for verdict in verdicts)
         self._spent["num_calls"] += num_calls
@@ -298,13 +296,8 @@ def revision_rows(store: Store, changes: list[Change], settings: Settings) -> pa
 def _revision(revised: Memory, decision_id: str, settings: Settings) -> dict:
     """Columns of a new revision that differ from those of the one before."""
     return {
-        "revision": revised.revision,
-        "semantic_text": revised.text,
+        **columns_of(revised),
         "normalized_text": f"{revised.memory_type}: {revised.text}",
-        "entities": list(revised.entities),
-        "tags": list(revised.tags),
-        "temporal": dict(zip(TEMPORAL_NAMES, revised.temporal, strict=True)),
-        "evidence": [{"session_id": session, "turn_index": turn} for session, turn in revised.evidence],
         "decision_id": decision_id,
         "updated_at": settings.started_at,
         "run_id": settings.run_id,

@@ -18,6 +18,8 @@ from jobs.common.cli import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from cluster.consolidate.fold import Pair
+
 LABELS = ("keep", "delete", "unite")
 DAY_0 = dt.datetime(2026, 1, 5, 12, tzinfo=dt.UTC)
 DAYS_APART = 30
@@ -55,7 +57,7 @@ def consolidate_pairs(
 
     `embed` makes unit vectors of texts, `decide` is a decider's.
     """
-    from cluster.consolidate.fold import Memory, Pair, fold
+    from cluster.consolidate.fold import Memory, fold
 
     sides = [(number, side) for number in range(len(pairs)) for side in ("older", "newer")]
     vectors = embed([pairs[number][side] for number, side in sides])
@@ -73,7 +75,7 @@ def consolidate_pairs(
         )
         for number, side in sides
     ]
-    found = [Pair(*pair) for pair in _candidates(memories, vectors, min_similarity)]
+    found = _candidates(memories, vectors, min_similarity)
     folded = fold(memories, found, decide, decider="pairs")
     fates = ["keep"] * len(pairs)
     for change in folded.changes:
@@ -82,12 +84,12 @@ def consolidate_pairs(
     return fates, len(pairs) / (time.monotonic() - started_s)
 
 
-def _candidates(memories: list, vectors: "np.ndarray", min_similarity: float) -> list[tuple]:
-    """(target, source, score) as the plan of a consolidation makes them."""
+def _candidates(memories: list, vectors: "np.ndarray", min_similarity: float) -> "list[Pair]":
+    """As the plan of a consolidation makes them."""
     import numpy as np
     import pyarrow as pa
 
-    from cluster.consolidate.plan import candidates
+    from cluster.consolidate.plan import candidates, pairs_of
     from schemas.store import TEMPORAL, TIME
 
     rows = pa.table(
@@ -101,8 +103,9 @@ def _candidates(memories: list, vectors: "np.ndarray", min_similarity: float) ->
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1]),
         }
     )
-    found = candidates(rows, np.ones(len(memories), bool), top_k=10, min_similarity=min_similarity)[1]
-    return list(zip(*(found.column(name).to_pylist() for name in ("target", "source", "score")), strict=True))
+    return pairs_of(
+        candidates(rows, np.ones(len(memories), bool), top_k=10, min_similarity=min_similarity)[1]
+    )
 
 
 def pairs_board(pairs: list[dict], fates: list[str]) -> dict:
