@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cluster.interchange.export import Export
-from cluster.interchange.files import BadRow, Read, line_of, read_lines
+from cluster.interchange.files import BadRow, Read, line_of, read_lines, read_row
 from schemas.exchange import (
     BadMemory,
     Memory,
     day_of,
     known_fields,
-    memory_of,
     shown_time,
     with_known_fields,
 )
@@ -96,11 +95,7 @@ def _read(path: Path, take: Callable[[dict], dict], user_id: str | None) -> Iter
         scope = scope if isinstance(scope, dict) else {}
         row = take(record) | {"user_id": scope.get("user_id"), "session_id": scope.get("session_id")}
         row |= {"session_time": record.get("created_at"), "updated_at": record.get("updated_at")}
-        try:
-            yield memory_of(with_known_fields(row, record.get("metadata")), user_id=user_id)
-        except BadMemory as error:
-            user, text = row["user_id"] or user_id, str(row["semantic_text"] or "")
-            yield BadRow(place, str(error), text[:200], user if isinstance(user, str) else None)
+        yield read_row(place, with_known_fields(row, record.get("metadata")), user_id)
 
 
 def _memory(record: dict) -> dict:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from schemas.exchange import BadMemory, Memory
+from schemas.exchange import BadMemory, Memory, memory_of
 
 MAX_NAME_BYTES = 160
 """Of a user's file or folder; file systems take 255, and an ending comes behind it."""
@@ -34,6 +34,15 @@ class BadRow:
 
 
 Read = Iterator[Memory | BadRow]
+
+
+def read_row(place: str, row: dict, user_id: str | None) -> Memory | BadRow:
+    """The memory of a row with columns of EXCHANGE_SCHEMA, or why it is none."""
+    try:
+        return memory_of(row, user_id=user_id)
+    except BadMemory as error:
+        user, text = row.get("user_id") or user_id, str(row.get("semantic_text") or "")
+        return BadRow(place, str(error), text[:200], user if isinstance(user, str) else None)
 
 
 def name_of_user(user_id: str) -> str:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TextIO
 
 from cluster.interchange.export import Export
-from cluster.interchange.files import BadRow, Read, name_of_user
-from schemas.exchange import BadMemory, Memory, memory_of
+from cluster.interchange.files import BadRow, Read, name_of_user, read_row
+from schemas.exchange import Memory
 from schemas.record import MEMORY_TYPES
 
 
@@ -93,10 +93,7 @@ def _read(path: Path, user_id: str | None) -> Iterator[Memory | BadRow]:
                 kind = _kind(found[1])
             elif found := _ITEM.match(line):
                 row = {"memory_type": kind, "semantic_text": found[2], "session_time": found[1]}
-                try:
-                    yield memory_of(row, user_id=user_id)
-                except BadMemory as error:
-                    yield BadRow(f"{path.name}:{number}", str(error), found[2][:200], user_id)
+                yield read_row(f"{path.name}:{number}", row, user_id)
 
 
 def _quoted(text: str) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.interchange.export import Export
-from cluster.interchange.files import BadRow, Read, new_database, read_array, write_array
-from schemas.exchange import BadMemory, Memory, known_fields, memory_of, shown_time, with_known_fields
+from cluster.interchange.files import BadRow, Read, new_database, read_array, read_row, write_array
+from schemas.exchange import Memory, known_fields, shown_time, with_known_fields
 
 MEMORIES, HISTORY = "memories.json", "history.db"
 
@@ -101,8 +101,4 @@ def _memory(place: str, record: dict, user_id: str | None) -> Memory | BadRow:
         "tags": record.get("categories"),
         "source_role": record.get("role"),
     }
-    try:
-        return memory_of(with_known_fields(row, record.get("metadata")), user_id=user_id)
-    except BadMemory as error:
-        user = record.get("user_id") or user_id
-        return BadRow(place, str(error), str(text or "")[:200], user if isinstance(user, str) else None)
+    return read_row(place, with_known_fields(row, record.get("metadata")), user_id)

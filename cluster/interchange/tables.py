@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.interchange.export import BATCH, Export
-from cluster.interchange.files import BadRow, Read, line_of, read_lines
-from schemas.exchange import EXCHANGE_SCHEMA, BadMemory, Memory, json_row, memory_of, row_of
+from cluster.interchange.files import BadRow, Read, line_of, read_lines, read_row
+from schemas.exchange import EXCHANGE_SCHEMA, BadMemory, Memory, json_row, row_of
 
 LINES, PARQUET = "memories.jsonl", "memories.parquet"
 
@@ -64,12 +64,4 @@ def _memory(place: str, row: dict, user_id: str | None) -> Memory | BadRow:
     time = row.get("session_time")
     if "session_time" not in row and "record_id" not in row:
         time = next((row[name] for name in TIMES if row.get(name)), None)
-    try:
-        return memory_of(row | {"semantic_text": text, "session_time": time}, user_id=user_id)
-    except BadMemory as error:
-        return BadRow(place, str(error), str(text or "")[:200], _user(row, user_id))
-
-
-def _user(row: dict, user_id: str | None) -> str | None:
-    found = row.get("user_id") or user_id
-    return found if isinstance(found, str) else None
+    return read_row(place, row | {"semantic_text": text, "session_time": time}, user_id)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from jobs.ingest.times import read_time
-from schemas.archive import ODD_TREE, Note
+from schemas.archive import ODD_TREE, InvalidSession, Note
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,35 @@ class Names:
     parent: str
     roots: Collection[object] = (None,)
     """Parents of a first message."""
+
+
+def nodes_of(mapping: dict) -> dict[str, dict]:
+    """The nodes of an export's `mapping` that are objects. InvalidSession where it has some, and none is."""
+    nodes = {node_id: node for node_id, node in mapping.items() if isinstance(node, dict)}
+    if mapping and not nodes:
+        raise InvalidSession(f"mapping: none of its {len(mapping)} nodes is an object; export it anew")
+    return nodes
+
+
+def one_session(
+    user_id: object,
+    conversation_id: object,
+    *,
+    session_time: object,
+    updated: object,
+    turns: object,
+    notes: list[Note],
+) -> dict:
+    """A conversation that is one session, as a format's reader gives it; its values are judged later."""
+    return {
+        "user_id": user_id,
+        "conversation_id": conversation_id,
+        "session_id": conversation_id,
+        "session_time": session_time,
+        "updated": updated,
+        "notes": notes,
+        "turns": turns,
+    }
 
 
 def branch(

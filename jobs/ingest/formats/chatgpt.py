@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from jobs.ingest.fields import archive_id, archive_role, named
 from jobs.ingest.format import Format, Origin
 from jobs.ingest.mending import part_text, part_texts
-from jobs.ingest.trees import Names, branch
+from jobs.ingest.trees import Names, branch, nodes_of, one_session
 from schemas.archive import ODD_TREE, InvalidSession, Note
 
 TREE = Names(nodes="mapping", current="current_node", parent="parent")
@@ -29,26 +29,23 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
         mapping = {}
     if not isinstance(mapping, dict):
         raise InvalidSession("mapping: must be an object of nodes; is this OpenAI's conversations.json?")
-    nodes = {node_id: node for node_id, node in mapping.items() if isinstance(node, dict)}
+    nodes = nodes_of(mapping)
     notes: list[Note] = []
     messages = _messages(item, nodes, notes)
     # Blank nodes are everywhere in these exports (placeholders before tool calls): nothing was said.
     turns = [turn for turn in map(_archive_turn, messages) if turn["content"].strip()]
-    if mapping and not nodes:
-        raise InvalidSession(f"mapping: none of its {len(mapping)} nodes is an object; export it anew")
     if notes and not turns:
         raise InvalidSession(notes[0].reason)
     yield (
         item,
-        {
-            "user_id": origin.user_id,
-            "conversation_id": conversation_id,
-            "session_id": conversation_id,
-            "session_time": named(item, ("create_time",)),
-            "updated": named(item, ("update_time",)),
-            "notes": notes,
-            "turns": turns,
-        },
+        one_session(
+            origin.user_id,
+            conversation_id,
+            session_time=named(item, ("create_time",)),
+            updated=named(item, ("update_time",)),
+            turns=turns,
+            notes=notes,
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, archive_role, message_turns, named
 from jobs.ingest.format import Format, Origin
-from jobs.ingest.trees import Names, branch
+from jobs.ingest.trees import Names, branch, one_session
 from schemas.archive import InvalidSession, Note
 
 ROOT = "00000000-0000-4000-8000-000000000000"
@@ -30,15 +30,14 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     conversation_id, notes = archive_id(item.get("uuid")), list[Note]()
     yield (
         item,
-        {
-            "user_id": origin.user_id,
-            "conversation_id": conversation_id,
-            "session_id": conversation_id,
-            "session_time": named(item, ("created_at",)),
-            "updated": named(item, ("updated_at",)),
-            "notes": notes,
-            "turns": [turn for message in _seen(messages, notes) for turn in _turns(message)],
-        },
+        one_session(
+            origin.user_id,
+            conversation_id,
+            session_time=named(item, ("created_at",)),
+            updated=named(item, ("updated_at",)),
+            turns=[turn for message in _seen(messages, notes) for turn in _turns(message)],
+            notes=notes,
+        ),
     )
 
 

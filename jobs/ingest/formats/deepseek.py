@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from jobs.ingest.fields import archive_id, named
 from jobs.ingest.format import Format, Origin
 from jobs.ingest.mending import part_text
-from jobs.ingest.trees import Names, branch
+from jobs.ingest.trees import Names, branch, nodes_of, one_session
 from schemas.archive import InvalidSession, Note
 
 TREE = Names("mapping", current="", parent="parent")
@@ -27,9 +27,7 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     if not isinstance(mapping, dict):
         kind = type(mapping).__name__
         raise InvalidSession(f"mapping: must be an object of nodes, not {kind}; check --format")
-    nodes = {node_id: node for node_id, node in mapping.items() if isinstance(node, dict)}
-    if mapping and not nodes:
-        raise InvalidSession(f"mapping: none of its {len(mapping)} nodes is an object; export it anew")
+    nodes = nodes_of(mapping)
     conversation_id, notes = archive_id(item.get("id")), list[Note]()
     messages = [node.get("message") for _, node in branch(nodes, None, TREE, _time_of, notes)]
     turns = [turn for message in messages if isinstance(message, dict) for turn in _turns(message)]
@@ -37,15 +35,14 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
         raise InvalidSession(notes[0].reason)
     yield (
         item,
-        {
-            "user_id": origin.user_id,
-            "conversation_id": conversation_id,
-            "session_id": conversation_id,
-            "session_time": named(item, ("inserted_at",)),
-            "updated": named(item, ("updated_at",)),
-            "notes": notes,
-            "turns": turns,
-        },
+        one_session(
+            origin.user_id,
+            conversation_id,
+            session_time=named(item, ("inserted_at",)),
+            updated=named(item, ("updated_at",)),
+            turns=turns,
+            notes=notes,
+        ),
     )
 
 

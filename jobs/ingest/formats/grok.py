@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from jobs.ingest.fields import archive_id, named
 from jobs.ingest.format import Format, Origin, holds
-from jobs.ingest.trees import Names, branch
+from jobs.ingest.trees import Names, branch, one_session
 from schemas.archive import InvalidSession, Note
 
 # Its leaf is mostly missing in the export, so that to go without it is nothing to note.
@@ -44,15 +44,14 @@ def _session(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     conversation_id, notes = archive_id(about.get("id")), list[Note]()
     yield (
         item,
-        {
-            "user_id": origin.user_id,
-            "conversation_id": conversation_id,
-            "session_id": conversation_id,
-            "session_time": named(about, ("create_time",)),
-            "updated": named(about, ("modify_time",)),
-            "notes": notes,
-            "turns": [_turn(one) for one in _seen(responses, about.get("leaf_response_id"), notes)],
-        },
+        one_session(
+            origin.user_id,
+            conversation_id,
+            session_time=named(about, ("create_time",)),
+            updated=named(about, ("modify_time",)),
+            turns=[_turn(one) for one in _seen(responses, about.get("leaf_response_id"), notes)],
+            notes=notes,
+        ),
     )
 
 

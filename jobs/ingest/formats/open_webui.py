@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from jobs.ingest.fields import all_chat_turns, archive_id, chat_turns, named
 from jobs.ingest.format import Format, Origin
-from jobs.ingest.trees import Names, branch
+from jobs.ingest.trees import Names, branch, one_session
 from schemas.archive import InvalidSession, Note
 
 TREE = Names("chat.history.messages", current="currentId", parent="parentId")
@@ -41,15 +41,14 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     conversation_id = archive_id(item.get("id"))
     yield (
         item,
-        {
-            "user_id": archive_id(item.get("user_id") or origin.user_id),
-            "conversation_id": conversation_id,
-            "session_id": conversation_id,
-            "session_time": named(item, ("created_at",)) | named(chat, ("timestamp",)),
-            "updated": named(item, ("updated_at",)),
-            "notes": notes,
-            "turns": turns,
-        },
+        one_session(
+            archive_id(item.get("user_id") or origin.user_id),
+            conversation_id,
+            session_time=named(item, ("created_at",)) | named(chat, ("timestamp",)),
+            updated=named(item, ("updated_at",)),
+            turns=turns,
+            notes=notes,
+        ),
     )
 
 
