@@ -25,7 +25,7 @@ from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
-from jobs.common.run import Run, StagesConfig, absolute, check_engine, connect, load_profile
+from jobs.common.run import Run, StagesConfig, absolute, check_engine, connect, load_profile, writing
 from jobs.common.turns import (
     TurnsPool,
     all_users,
@@ -129,12 +129,7 @@ class BackfillConfig(ForgetKeyConfig, StagesConfig):
 def run(config: BackfillConfig) -> dict:
     """Run a backfill and return its summary. Safe to repeat at any time."""
     from cluster.backfill.archive import ArchiveError, list_files
-    from cluster.forget.erase import OPERATIONS
-    from cluster.models.sources import ModelError
-    from cluster.store.errors import StoreError
     from cluster.store.files import unusable
-    from cluster.store.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.store.store import Store
 
     config = config.model_copy(update={"archive": absolute(config.archive), "store": absolute(config.store)})
     # What is named and not there is wrong usage, before a store is made.
@@ -151,22 +146,16 @@ def run(config: BackfillConfig) -> dict:
     except ArchiveError as error:
         raise UsageError(str(error)) from None
     say(f"[backfill] {config.archive} ({len(files)} files) -> {config.store}")
-    try:
-        with Lease(config.store, "jobs.backfill") as lease:
-            store = Store(config.store, must_exist=False, lease=lease)
-            if finished := store.recover(OPERATIONS):
-                say(f"[backfill] finished the commit of run {finished}, which had been interrupted")
-            encoder = choose_encoder(config.profile, store, config.endpoint, config.max_cost)
-            embedder = choose_embedder(config.embedder, store)
-            summary = backfill(config, files, encoder, embedder, store, lease)
-            is_stopped = summary["status"] == "stopped"
-            if update and not config.dry_run and not is_stopped and store.run():
-                summary["consolidation"] = consolidate(update, store, lease)
-                if summary["consolidation"]["status"] == "failed":
-                    summary["status"] = "failed"
-            return summary
-    except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
-        raise JobError(str(error)) from error
+    with writing(config.store, "jobs.backfill", must_exist=False) as (store, lease):
+        encoder = choose_encoder(config.profile, store, config.endpoint, config.max_cost)
+        embedder = choose_embedder(config.embedder, store)
+        summary = backfill(config, files, encoder, embedder, store, lease)
+        is_stopped = summary["status"] == "stopped"
+        if update and not config.dry_run and not is_stopped and store.run():
+            summary["consolidation"] = consolidate(update, store, lease)
+            if summary["consolidation"]["status"] == "failed":
+                summary["status"] = "failed"
+        return summary
 
 
 def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateConfig) -> UpdateConfig:

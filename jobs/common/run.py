@@ -247,8 +247,8 @@ def recorded(job: str, writes: str) -> Callable[[Callable[[Config], dict]], Call
 
 
 @contextlib.contextmanager
-def writing(uri: str, job: str) -> "Iterator[tuple[Store, Lease]]":
-    """An existing store, for a job that writes it: yields (store, lease) with nothing left half done.
+def writing(uri: str, job: str, *, must_exist: bool = True) -> "Iterator[tuple[Store, Lease]]":
+    """A store, for a job that writes it: yields (store, lease) with nothing left half done.
 
     What the store, the lease or a model finds wrong is raised as JobError.
     """
@@ -259,7 +259,7 @@ def writing(uri: str, job: str) -> "Iterator[tuple[Store, Lease]]":
     from cluster.store.store import Store
 
     try:
-        store = Store(absolute(uri))
+        store = Store(absolute(uri), must_exist=must_exist)
         with Lease(store.uri, job) as lease:
             store.lease = lease
             if finished := store.recover(OPERATIONS):

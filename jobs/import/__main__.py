@@ -23,7 +23,7 @@ from pydantic import Field
 from jobs.common.choice import choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.common.run import Run, absolute, load_profile
+from jobs.common.run import Run, absolute, load_profile, writing
 from schemas.profile import EmbedderProfile
 
 if TYPE_CHECKING:
@@ -59,12 +59,7 @@ class ImportConfig(ForgetKeyConfig):
 
 def run(config: ImportConfig) -> dict:
     """Import and return the summary. Safe to repeat."""
-    from cluster.forget.erase import OPERATIONS
-    from cluster.models.sources import ModelError
-    from cluster.store.errors import StoreError
     from cluster.store.files import unusable
-    from cluster.store.lease import Lease, LeaseHeld, LeaseLost
-    from cluster.store.store import Store
 
     config = config.model_copy(update={"store": absolute(config.store)})
     if not Path(config.input).exists():
@@ -73,14 +68,8 @@ def run(config: ImportConfig) -> dict:
         raise UsageError(f"--store {config.store!r}: {problem}")
     if config.embedder:
         load_profile("embedders", config.embedder, EmbedderProfile)
-    try:
-        with Lease(config.store, "jobs.import") as lease:
-            store = Store(config.store, must_exist=False, lease=lease)
-            if finished := store.recover(OPERATIONS):
-                say(f"[import] finished run {finished}, which had been interrupted")
-            return bring(config, store, lease)
-    except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
-        raise JobError(str(error)) from error
+    with writing(config.store, "jobs.import", must_exist=False) as (store, lease):
+        return bring(config, store, lease)
 
 
 def bring(config: ImportConfig, store: "Store", lease: "Lease") -> dict:

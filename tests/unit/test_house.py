@@ -194,7 +194,7 @@ def test_every_job_that_recovers_a_store_brings_along_what_a_floor_above_the_sto
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("store.recover")
     }
-    assert calls.keys() == {"jobs/backfill.py", "jobs/import/__main__.py", "jobs/common/run.py"}
+    assert calls.keys() == {"jobs/common/run.py"}
     assert set(calls.values()) == {"store.recover(OPERATIONS)"}
     assert calls.keys() <= importers("cluster.forget.erase.OPERATIONS").keys()
 
