@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.store.search import DECISION_COLUMNS, REPLACED
 from cluster.store.sql import in_lists, quote
 from cluster.store.store import Store
-from cluster.store.validity import ENDED_BY_DECISION, holds, periods
+from cluster.store.validity import holds, periods
 from schemas.exchange import Change, Memory
 from schemas.store import records_schema
 
@@ -28,7 +29,6 @@ BATCH = 4096
 
 _KEYS = ["user_id", "session_time", "record_id", "revision", "run_id"]
 _ORDER = [("user_id", "ascending"), ("session_time", "ascending"), ("record_id", "ascending")]
-_DECISION = ["decision_id", "target_id", "source_ids", "action", "outcome"]
 _HISTORY = [("user_id", "ascending"), ("record_id", "ascending"), ("revision", "ascending")]
 
 COLUMNS = [
@@ -164,13 +164,12 @@ class Export:
     def _held(self, day: dt.date) -> Iterator[Memory]:
         """Memories that held on a day. A user's memories are in memory together, with their vectors."""
         as_of = self.selection.as_of
-        replaced = " OR ".join(f"closed_reason = {quote(reason)}" for reason in ENDED_BY_DECISION)
-        users = self._keys(f"(active OR {replaced})", as_of, ["user_id"]).column("user_id").unique()
+        users = self._keys(f"(active OR {REPLACED})", as_of, ["user_id"]).column("user_id").unique()
         for user in sorted(users.to_pylist()):
             of_user = f"user_id = {quote(user)}"
             rows = self.store.rows("records", records_schema(1).names, of_user, as_of).to_pylist()
             applied = f"{of_user} AND outcome = 'applied'"
-            decisions = self.store.rows("decisions", _DECISION, applied, as_of).to_pylist()
+            decisions = self.store.rows("decisions", DECISION_COLUMNS, applied, as_of).to_pylist()
             held = periods(rows, decisions)
             by_id: dict[str, dict] = {}
             for row in sorted(rows, key=lambda row: row["revision"]):
