@@ -2,7 +2,7 @@
 
 The work of a backfill and a consolidation, in this process, with models that stay loaded; nothing is stored.
 
-    preview = Preview(encoder, embedder)
+    preview = Preview(encoder, embedder, "pairs", **settings)
     told = preview.tell([{"role": "user", "content": "I live in Oslo."}])
 """
 
@@ -83,23 +83,25 @@ class Told:
 class Preview:
     """Conversations of one user, told one after the other: a later one may change what an earlier one left.
 
-    The profiles are resolved ones. `decider` is one of WITHOUT_MODEL.
+    The profiles are resolved ones. `decider` is one of WITHOUT_MODEL, the other settings are
+    those of a consolidation.
     """
 
     def __init__(
         self,
         encoder: EncoderProfile,
         embedder: EmbedderProfile,
-        decider: str = "pairs",
+        decider: str,
         *,
-        min_similarity: float = 0.5,
-        top_k: int = 10,
-        min_confidence: float = 0.5,
+        min_similarity: float,
+        top_k: int,
+        max_sources: int,
+        min_confidence: float,
     ):
         self._encoder, self._embedder = Encoder(encoder), Embedder(embedder)
         self._offsets, self._decider = segment_offsets(encoder), WITHOUT_MODEL[decider]()
         self._compared: dict[str, Any] = {"min_similarity": min_similarity, "top_k": top_k}
-        self._min_confidence = min_confidence
+        self._max_sources, self._min_confidence = max_sources, min_confidence
         self._user, self._num_told = USER, 0
         self._records: list[dict] = []
 
@@ -153,7 +155,9 @@ class Preview:
         is_new = pc.is_in(table.column("record_id"), pa.array(sorted(new))).to_numpy()
         planned, pairs, _ = compared(table, is_new, **self._compared)
         memories = [memory_of(row | {"last_revision": 0}) for row in planned.to_pylist()]
-        folded = fold(memories, pairs_of(pairs), self._decide, decider="preview")
+        folded = fold(
+            memories, pairs_of(pairs), self._decide, decider="preview", max_sources=self._max_sources
+        )
         texts = {memory.record_id: memory.text for memory in memories}
         sources = {
             row["decision_id"]: tuple(texts[name] for name in row["source_ids"]) for row in folded.decisions

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
 from jobs.common.run import absolute
 from jobs.common.terminal import one_line
+from jobs.common.updates import UpdateSettings
 
 if TYPE_CHECKING:
     from cluster.preview import Told
@@ -67,7 +68,10 @@ def run(config: PreviewConfig) -> dict:
         decider = config.decider or default_decider()
         check_there([decider])
         say(f"[preview] loading {encoder.name}, {embedder.name} and {decider}")
-        preview = Preview(encoder, embedder, decider)
+        compared = UpdateSettings().model_dump(
+            include={"min_similarity", "top_k", "max_sources", "min_confidence"}
+        )
+        preview = Preview(encoder, embedder, decider, **compared)
         if store and config.user_id is not None:
             say(f"[preview] {preview.remember(store, config.user_id)} memories of {config.user_id}")
         say("[preview] ready; an empty line ends a conversation")

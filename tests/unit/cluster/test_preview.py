@@ -72,7 +72,7 @@ def preview(monkeypatch):
     monkeypatch.setattr(module, "Embedder", ScriptedEmbedder)
     offsets = lambda texts: [[m.span() for m in re.finditer(r"\S+", text)] for text in texts]  # noqa: E731
     monkeypatch.setattr(module, "segment_offsets", lambda profile: offsets)
-    return Preview(PROFILE, None, "rules")
+    return Preview(PROFILE, None, "rules", min_similarity=0.5, top_k=10, max_sources=10, min_confidence=0.5)
 
 
 def user(*texts):
