@@ -7,10 +7,12 @@ environment of a job that starts its own, as on a laptop.
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +77,8 @@ def here(*command: str, **options) -> Done:
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster():
-    """`ray start --head` on free ports, in the environment of all jobs, stopped at the end."""
+    """`ray start --head` on free ports, in the environment of all jobs, stopped at the end. In a folder of its own:
+    a submitted job asks the folder for its cluster, and in the common one stands the cluster that was started last."""
     names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in names]
@@ -87,6 +90,9 @@ def cluster():
     # Ray's workers would have niceness 15, and starve beside tests that work in their own process.
     env["RAY_worker_niceness"] = "0"
     command = ["ray", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", "4"]
+    # Short, because the paths of sockets may have 107 characters.
+    folder = tempfile.mkdtemp(prefix="ray-")
+    command += ["--temp-dir", folder]
     command += [f"--{name}={port}" for name, port in ports.items()]
     head = subprocess.Popen(
         command,
@@ -112,6 +118,7 @@ def cluster():
     # Asked to end, it would take half a minute.
     os.killpg(head.pid, signal.SIGKILL)
     head.communicate()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
