@@ -23,6 +23,9 @@ from tests.unit.cluster.store.test_store import view
 EVERY = int(os.environ.get("SLOWWAVE_CRASH_EVERY", "0"))
 """Kill at each n-th point; 0: at some of an operation."""
 
+PARTS = range(16 if EVERY == 1 else 4 if EVERY else 1)
+"""The points of an operation are dealt out, so that workers end together: forget has half of all."""
+
 NUM_SAMPLED = {"local": 2, "s3": 1}
 """Points of an operation in the default tests: 14 on a local store, and 2 on S3."""
 
@@ -88,23 +91,27 @@ def assert_whole(uri: str, name: str) -> None:
         assert Files(uri, "receipts").get_json(f"{OP}.json")["proof"]["is_clean"]
 
 
-def points(num_calls: int, where: str) -> list[int]:
-    """Numbers of the writes to kill at: evenly spread."""
+def points(num_calls: int, where: str, part: int) -> list[int]:
+    """Numbers of the writes to kill at in this part: evenly spread."""
     if EVERY:
-        return list(range(1, num_calls + 1, EVERY))
+        return list(range(1, num_calls + 1, EVERY))[part :: len(PARTS)]
     num = NUM_SAMPLED[where]
-    return sorted({round(1 + (num_calls - 1) * (part + 0.5) / num) for part in range(num)})
+    return sorted({round(1 + (num_calls - 1) * (number + 0.5) / num) for number in range(num)})
 
 
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_killed_at_any_write_the_same_again_leaves_what_the_uninterrupted_one_left(name, jobs, tmp_path):
+def test_killed_at_any_write_the_same_again_leaves_what_the_uninterrupted_one_left(
+    name, part, jobs, tmp_path
+):
     base, whole, store = (str(tmp_path / folder) for folder in ("base", "whole", "store"))
     prepare(name, base)
     shutil.copytree(base, whole)
     _, num_calls = jobs.run(name, whole)
     expected, either = shown(whole), (now(base), now(whole))
     assert_whole(whole, name)
-    for at in points(num_calls, "local"):
+    killed_at = points(num_calls, "local", part)
+    for at in killed_at:
         shutil.rmtree(store, ignore_errors=True)
         shutil.copytree(base, store)
         jobs.run(name, store, at)
@@ -115,7 +122,7 @@ def test_killed_at_any_write_the_same_again_leaves_what_the_uninterrupted_one_le
         assert jobs.run(name, store)[0]
         assert shown(store) == expected, f"{name}: killed at write {at}"
         assert_whole(store, name)
-    print(f"{name}: {num_calls} writes, killed at {len(points(num_calls, 'local'))} of them")
+    print(f"{name}: {num_calls} writes, killed at {len(killed_at)} of them")
 
 
 def copied(source: str, target: str) -> str:
@@ -139,20 +146,23 @@ def _copy(client, key: str, target: str) -> None:
     client.copy_object(Bucket="crash", Key=place, CopySource={"Bucket": "crash", "Key": key})
 
 
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("name", ON_S3)
 def test_killed_at_any_request_to_s3_the_same_again_leaves_what_the_uninterrupted_one_left(
-    name, bucket, jobs_on_s3
+    name, part, bucket, jobs_on_s3
 ):
-    prepare(name, f"s3://crash/{name}-base")
-    whole = copied(f"{name}-base", f"{name}-whole")
+    base = f"{name}-{part}"
+    prepare(name, f"s3://crash/{base}")
+    whole = copied(base, f"{base}-whole")
     bucket.arm(None)
     jobs_on_s3.run(name, whole)
     num_requests = bucket.num
-    expected, either = shown(whole), (now(f"s3://crash/{name}-base"), now(whole))
+    expected, either = shown(whole), (now(f"s3://crash/{base}"), now(whole))
     assert_whole(whole, name)
-    for at in points(num_requests, "s3"):
+    killed_at = points(num_requests, "s3", part)
+    for at in killed_at:
         for is_after in (False, True) if EVERY else (at % 2 == 0,):
-            store = copied(f"{name}-base", f"{name}-killed")
+            store = copied(base, f"{base}-killed")
             jobs_on_s3.run(
                 name, store, on_start=lambda pid, at=at, after=is_after: bucket.arm(pid, at, after)
             )
@@ -161,6 +171,4 @@ def test_killed_at_any_request_to_s3_the_same_again_leaves_what_the_uninterrupte
             assert jobs_on_s3.run(name, store)[0]
             assert shown(store) == expected, f"{name}: killed at request {at}, after it: {is_after}"
             assert_whole(store, name)
-    print(
-        f"{name}: {num_requests} requests that change something, killed at {len(points(num_requests, 's3'))}"
-    )
+    print(f"{name}: {num_requests} requests that change something, killed at {len(killed_at)} of them")
