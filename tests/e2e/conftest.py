@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 LOCAL = {"RAY_ADDRESS": ""}
@@ -122,11 +123,28 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
-def archive(tmp_path_factory) -> Path:
-    """Two users of the sample world."""
-    folder = tmp_path_factory.mktemp("sample") / "archive"
-    job("jobs.sample", "--archive", folder, "--num-users", "2", "--num-weeks", "2")
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """(name, make) -> the folder that `make` made, by whichever worker of these tests came first."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        whole, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not made.exists():
+                make(whole)
+                made.touch()
+        return whole
+
     return folder
+
+
+@pytest.fixture(scope="session")
+def archive(made_once) -> Path:
+    """Two users of the sample world."""
+    options = ("--num-users", "2", "--num-weeks", "2")
+    return made_once("sample", lambda folder: job("jobs.sample", "--archive", folder, *options))
 
 
 @pytest.fixture(scope="session")
@@ -139,11 +157,10 @@ def small_batches(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def store(archive, small_batches, tmp_path_factory) -> Path:
-    """The archive's store, from one uninterrupted run. Tests must leave it as it is."""
-    folder = tmp_path_factory.mktemp("store") / "store"
-    job("jobs.backfill", "--archive", archive, "--store", folder, "--config", small_batches, **LOCAL)
-    return folder
+def store(archive, small_batches, made_once) -> Path:
+    """The archive's store, from one uninterrupted run. Tests must leave it as it is: they share it."""
+    command = ("jobs.backfill", "--archive", archive, "--config", small_batches)
+    return made_once("store", lambda folder: job(*command, "--store", folder, **LOCAL))
 
 
 def rows(store: Path, table: str, without: tuple[str, ...] = ()) -> list[dict]:

