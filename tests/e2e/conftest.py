@@ -78,8 +78,11 @@ def here(*command: str, **options) -> Done:
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster():
-    """`ray start --head` on free ports, in the environment of all jobs, stopped at the end. In a folder of its own:
-    a submitted job asks the folder for its cluster, and in the common one stands the cluster that was started last."""
+    """`ray start --head` on free ports, in the environment of all jobs, stopped at the end.
+
+    It has a folder of its own: a submitted job looks for its cluster there, and in the common folder stands
+    the one that was started last.
+    """
     names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in names]
