@@ -364,7 +364,7 @@ def encoding_pass(
     """Results of the embed stage, one a batch, as they come."""
     from cluster.backfill.stages import EmbedStage, EncodeStage
 
-    pool, engine = workers(encoder, config.encoder_pool, config.store, "encoder", config.max_cost)
+    pool, engine = workers(encoder, config.encoder_pool, files, "encoder", config.max_cost)
     encode = {
         "profile": encoder,
         "files": files,

@@ -417,8 +417,13 @@ class DeciderProfile(AskedProfile):
         return sum(map(len, shown))
 
 
-class AnswererProfile(ModelProfile):
+class AnswererProfile(AskedProfile):
     """A model that answers questions about a user, in plain text, as cluster.evaluate.qa asks."""
+
+    ADDED = frozenset({"engine"})
+
+    engine: Literal["vllm", "openai"] = "vllm"
+    """`openai` asks the model behind `endpoint`."""
 
     max_prompt_tokens: int = Field(2048, ge=128)
     """Tokens of a prompt; the facts that would make it longer are left out."""

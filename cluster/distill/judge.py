@@ -4,7 +4,6 @@ judge = Judge(profile, Endpoint(...))            # or LocalModel(profile, scores
 judge.score([(segment, records), ...]) -> [Scores, "why there are none", or None where it was not asked]
 """
 
-import functools
 import json
 import re
 from collections.abc import Callable
@@ -12,54 +11,24 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from cluster.backfill.stages import plan_path
-from cluster.models.endpoint import Ask, Endpoint, EndpointConfig, EndpointError
-from cluster.models.engine import Request, VllmEngine
-from cluster.models.paid_answers import Answer, Responses, request_key
-from cluster.models.prompt import Chat, as_prompt, control_pattern
+from cluster.models.endpoint import Ask, EndpointConfig, EndpointError
+from cluster.models.local_model import AskedModel
+from cluster.models.paid_answers import Answer, request_key
+from cluster.models.prompt import control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
 from schemas.carriers import CheckedPart, JudgedPart
 from schemas.judge import InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
-from schemas.profile import ModelProfile
 
 JUDGED_SCHEMA = pa.schema([(name, pa.string()) for name in ("segment_id", "reason", "detail", "scores")])
 """`reason`: empty where the records passed, `judge` where they scored too low, `judge_failed` where no scores
 could be read; `scores` is JSON."""
 
 
-class LocalModel:
-    """A model on this actor that answers like an Endpoint. Loading waits for work."""
-
-    def __init__(self, profile: ModelProfile, schema: str, responses: Responses, engine: dict):
-        self.counts = {"num_asked": 0}
-        self._profile, self._schema, self._responses = profile, schema, responses
-        self._load = functools.cache(functools.partial(VllmEngine, profile, **engine))
-
-    def ask(self, asks: list[Ask]) -> list[Answer]:
-        answers = {ask.key: self._responses.get(ask.key) for ask in asks}
-        missing, requests = [], []
-        for ask in asks:
-            if answers[ask.key] is None:
-                prompt = as_prompt(ask.messages, self._load().tokenizer)
-                assert not isinstance(prompt, Chat)
-                if len(prompt) + ask.max_tokens > self._profile.max_model_len:
-                    answers[ask.key] = Answer("", refusal=f"prompt_too_long: {len(prompt)} tokens")
-                    continue
-                missing.append(ask)
-                requests.append(Request(prompt, self._schema))
-        self.counts["num_asked"] += len(missing)
-        replies = self._load().generate(requests) if requests else []
-        for ask, reply in zip(missing, replies, strict=True):
-            answer = Answer(reply.text, reply.complete, reply.prompt_tokens, reply.output_tokens)
-            self._responses.put(ask.key, answer)
-            answers[ask.key] = answer
-        return [one for ask in asks if (one := answers[ask.key]) is not None]
-
-
 class Judge:
     """A rubric and a model that applies it."""
 
-    def __init__(self, profile: JudgeProfile, model: LocalModel | Endpoint):
+    def __init__(self, profile: JudgeProfile, model: AskedModel):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(model_folder(profile.base, profile.base_revision))

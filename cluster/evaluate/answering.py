@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 
-from cluster.models.engine import Reply, Request, VllmEngine
-from cluster.models.prompt import Chat, as_prompt
-from schemas.profile import ModelProfile
+from cluster.models.endpoint import estimated_tokens
+from cluster.models.engine import Reply, Request, make_engine
+from cluster.models.prompt import Chat, Prompt, as_prompt
+from schemas.profile import AskedProfile
 from schemas.training import MESSAGE_TYPE
 
 if TYPE_CHECKING:
@@ -44,25 +45,28 @@ class Answered:
     replies: tuple[Said, ...]
     seconds: float
 
+    def __len__(self) -> int:
+        return len(self.replies)
+
 
 class Answering:
     """Actor: conversations -> replies. The model is loaded with the first batch."""
 
-    def __init__(self, profile: ModelProfile, schema: str | None, engine: dict):
+    def __init__(self, profile: AskedProfile, schema: str | None, engine: dict):
         self._profile, self._schema = profile, schema
         # Loading waits for work.
-        self._load = functools.cache(functools.partial(VllmEngine, profile, **engine))
+        self._load = functools.cache(functools.partial(make_engine, profile, **engine))
 
     def __call__(self, batch: Asked) -> Answered:
         engine = self._load()
         limit = self._profile.max_model_len - self._profile.max_tokens
         replies, asked, requests = [], [], []
         for candidates in batch.conversations:
-            ids = fitting(candidates, engine.tokenizer, limit)
+            prompt = fitting(candidates, engine.tokenizer, limit)
             replies.append(Said())
-            if ids is not None:
+            if prompt is not None:
                 asked.append(len(replies) - 1)
-                requests.append(Request(ids, self._schema))
+                requests.append(Request(prompt, self._schema))
         started_s = time.monotonic()
         for number, reply in zip(asked, engine.generate(requests) if requests else [], strict=True):
             replies[number] = _said(reply)
@@ -75,12 +79,12 @@ def _said(reply: Reply) -> Said:
 
 
 def fitting(
-    candidates: list[list[dict]], tokenizer: "PreTrainedTokenizerBase", limit: int
-) -> list[int] | None:
-    """Token ids of the first conversation of at most `limit` tokens; None where all are longer."""
+    candidates: list[list[dict]], tokenizer: "PreTrainedTokenizerBase | None", limit: int
+) -> Prompt | None:
+    """The first conversation of at most `limit` tokens, as a prompt; None where all are longer. Without the
+    tokenizer, tokens are estimated."""
     for messages in candidates:
-        ids = as_prompt(messages, tokenizer)
-        assert not isinstance(ids, Chat)
-        if len(ids) <= limit:
-            return ids
+        prompt = as_prompt(messages, tokenizer)
+        if (estimated_tokens(messages) if isinstance(prompt, Chat) else len(prompt)) <= limit:
+            return prompt
     return None

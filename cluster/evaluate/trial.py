@@ -87,6 +87,9 @@ class Tried:
     seconds: tuple[float, ...]
     alone: bool
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
 
 @dataclass(frozen=True)
 class AnswersToJudge:

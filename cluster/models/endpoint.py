@@ -180,7 +180,7 @@ class Endpoint:
 
         if self._failures_in_a_row >= MAX_FAILURES:
             raise EndpointError(self.last_error)
-        most = (_num_tokens(ask.messages), ask.max_tokens)
+        most = (estimated_tokens(ask.messages), ask.max_tokens)
         reserved = (sum(most), self.config.cost(*most))
         if not await self.budget.reserve(*reserved):
             self.counts["num_capped"] += 1
@@ -254,7 +254,7 @@ class Endpoint:
             text=text,
             complete=choice.finish_reason != "length",
             # A cap holds at servers too that do not say what they count.
-            prompt_tokens=usage.prompt_tokens if usage else _num_tokens(ask.messages),
+            prompt_tokens=usage.prompt_tokens if usage else estimated_tokens(ask.messages),
             output_tokens=usage.completion_tokens if usage else len(text) // CHARS_A_TOKEN + 1,
             refusal=choice.message.refusal or "",
         )
@@ -292,8 +292,8 @@ def without_bounds(schema: Any) -> Any:
     return found
 
 
-def _num_tokens(messages: list[dict]) -> int:
-    """Tokens of a prompt, estimated."""
+def estimated_tokens(messages: list[dict]) -> int:
+    """Tokens of a prompt whose tokenizer is not here."""
     return sum(len(message["content"]) for message in messages) // CHARS_A_TOKEN
 
 

@@ -80,8 +80,8 @@ def make_engine(profile: AskedProfile, **options: Any) -> Engine:
     engines = {"vllm": VllmEngine, "transformers": TransformersEngine, "openai": OpenAIEngine}
     if profile.engine == "openai" and "files" not in options:
         raise ValueError(
-            f"profile {profile.name!r}: its model is behind an endpoint, which only jobs.backfill and "
-            "jobs.consolidate ask; name a profile with another engine"
+            f"profile {profile.name!r}: its model is behind an endpoint, which this job does not ask; name a "
+            "profile with another engine"
         )
     return engines[profile.engine](profile, **options)
 

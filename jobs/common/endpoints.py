@@ -1,14 +1,17 @@
-"""Models behind an endpoint, for jobs that write a store: settings, workers, and what was paid."""
+"""Models behind an endpoint, for jobs that ask one: settings, workers, and what was paid."""
 
 import contextlib
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cluster.runtime import PoolConfig
 from jobs.common.cli import UsageError
 from jobs.common.run import Run
 from schemas.endpoint import EndpointConfig
 from schemas.profile import AskedProfile
+
+if TYPE_CHECKING:
+    from cluster.store.files import Files
 
 Asked = TypeVar("Asked", bound=AskedProfile)
 
@@ -40,16 +43,24 @@ def at_endpoint(profile: Asked, given: EndpointConfig, max_cost: float | None) -
     return profile.model_copy(update={"endpoint": endpoint})
 
 
-def workers(
-    profile: AskedProfile, pool: PoolConfig, store: str, role: str, max_cost: float | None
-) -> tuple[PoolConfig, dict]:
-    """Pool, and options of the engine. `role` names its answers in the ledger."""
-    from cluster.store.files import Files
+def all_at_endpoint(
+    profiles: dict[str, Asked], given: EndpointConfig, max_cost: float | None
+) -> dict[str, Asked]:
+    """The same of several profiles, of which those that ask no endpoint stay as they are."""
+    asked = {name: profile for name, profile in profiles.items() if profile.engine == "openai"}
+    # Where none asks an endpoint, any of them says what is wrong.
+    checked = {name: at_endpoint(profile, given, max_cost) for name, profile in (asked or profiles).items()}
+    return profiles | checked
 
+
+def workers(
+    profile: AskedProfile, pool: PoolConfig, files: "Files", role: str, max_cost: float | None
+) -> tuple[PoolConfig, dict]:
+    """Pool, and options of the engine. `role` names its answers in the ledger of `files`."""
     if profile.engine == "openai":
         # One actor keeps the cap, and has as many requests in flight as are wanted.
         pool = pool.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0.0})
-        return pool, {"files": Files(store, "staging"), "role": role, "max_cost": max_cost}
+        return pool, {"files": files, "role": role, "max_cost": max_cost}
     return pool, pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
 
 

@@ -282,6 +282,7 @@ def decide(
     """Planned groups -> deciders -> staged decisions and revisions."""
     from cluster.consolidate.budget import budget_for_all
     from cluster.consolidate.stages import LOADED, DecideStage, decide_group
+    from cluster.store.files import Files
 
     pending = [group for group in groups if group.num_targets or group.num_repeats]
     if not pending:
@@ -294,7 +295,8 @@ def decide(
         # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
         stage = Stage(decide_group, arguments | {"kind": config.decider})
     else:
-        pool, engine = workers(profile, config.decider_pool, config.store, "decider", config.max_cost)
+        paid = Files(config.store, "staging")
+        pool, engine = workers(profile, config.decider_pool, paid, "decider", config.max_cost)
         budget = budget_for_all(config.max_calls, config.max_decider_tokens)
         arguments |= {"profile": profile, "engine": engine, "budget": budget}
         stage = Stage(DecideStage, arguments, pool, wants_gpu=True)

@@ -167,8 +167,9 @@ def make_teacher(config: DistillConfig, profile: EncoderProfile) -> "Teacher":
 
 def make_judge(config: DistillConfig, profile: JudgeProfile) -> "Judge":
     """The judge, made where it works."""
-    from cluster.distill.judge import Judge, LocalModel, fingerprint
+    from cluster.distill.judge import Judge, fingerprint
     from cluster.models.endpoint import Endpoint
+    from cluster.models.local_model import LocalModel
     from cluster.models.paid_answers import Responses
 
     key = fingerprint(config.judge, profile, config.judge_endpoint)

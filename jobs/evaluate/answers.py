@@ -1,12 +1,16 @@
-"""Asking a model on the cluster, for the commands of this job that compare models."""
+"""Asking models, for the commands of this job that compare them: on workers, or behind an endpoint."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from pydantic import Field
 
-from cluster.runtime import PoolConfig, Progress, Stage, run_stage
-from jobs.common.run import check_engine
-from schemas.profile import ModelProfile
+from cluster.runtime import PoolConfig, Progress, Stage, StageError, run_stage
+from jobs.common.cli import JobError
+from jobs.common.endpoints import workers
+from jobs.common.run import StagesConfig, absolute, check_engine
+from schemas.endpoint import EndpointConfig
+from schemas.profile import AskedProfile
 
 
 class ModelPool(PoolConfig):
@@ -26,8 +30,59 @@ class ModelPool(PoolConfig):
         return self.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
 
 
+class ModelsConfig(StagesConfig):
+    """Base of the config of a command that compares models."""
+
+    report: str
+    """Folder for report.json, report.md and report.png."""
+    endpoint: EndpointConfig = EndpointConfig()
+    """Goes over the table of that name of profiles whose model is behind an endpoint."""
+    max_cost: float | None = Field(None, ge=0)
+    """What one such model may cost, in the currency of its prices, earlier runs into this report included."""
+    pool: ModelPool = ModelPool()
+
+
+def through(
+    label: str,
+    config: ModelsConfig,
+    profile: AskedProfile,
+    work: type,
+    arguments: dict,
+    items: Sequence,
+    progress: Progress,
+) -> list:
+    """Results of a stage that asks the profile's model, one an item, in order.
+
+    JobError when a model behind an endpoint is gone, or its cap is reached: what it answered is kept in the
+    report folder, and not asked again.
+    """
+    from cluster.store.files import Files
+
+    check_engine(profile)
+    ledger = Files(absolute(config.report), "ledger")
+    pool, engine = workers(profile, config.pool, ledger, profile.fingerprint, config.max_cost)
+    stage = Stage(work, arguments | {"profile": profile, "engine": engine}, pool, wants_gpu=True)
+    try:
+        return list(run_stage(items, stage, progress=progress, count=len, in_order=True))
+    except StageError as error:
+        if profile.engine != "openai":
+            raise
+        raise JobError(
+            f"{label}: {error}; what was answered is kept in {config.report}: mend it, or raise max_cost, "
+            "and run the same command again"
+        ) from error
+
+
+def cost_of(profile: AskedProfile, rows: Sequence[dict]) -> float | None:
+    """What these answers cost behind an endpoint; None for a model that nobody charges for."""
+    if profile.endpoint is None:
+        return None
+    tokens = (sum(row[name] for row in rows) for name in ("prompt_tokens", "output_tokens"))
+    return round(profile.endpoint.cost(*tokens), 6)
+
+
 def ask_model(
-    label: str, profile: ModelProfile, schema: str | None, conversations: list, pool: ModelPool
+    label: str, config: ModelsConfig, profile: AskedProfile, schema: str | None, conversations: list
 ) -> tuple[list[dict], float | None]:
     """Replies (dicts of cluster.evaluate.answering.Said) in order, and answers a second of one engine.
 
@@ -37,20 +92,12 @@ def ask_model(
 
     if not conversations:
         return [], None
-    check_engine(profile)
-    size = pool.batch_size
-    starts = range(0, len(conversations), size)
-    found = list(
-        run_stage(
-            [Asked(tuple(conversations[start : start + size])) for start in starts],
-            Stage(
-                Answering, {"profile": profile, "schema": schema, "engine": pool.engine}, pool, wants_gpu=True
-            ),
-            progress=Progress(label, "answers", len(conversations)),
-            count=lambda answered: len(answered.replies),
-            in_order=True,
-        )
-    )
+    size = config.pool.batch_size
+    batches = [
+        Asked(tuple(conversations[start : start + size])) for start in range(0, len(conversations), size)
+    ]
+    progress = Progress(label, "answers", len(conversations))
+    found = through(label, config, profile, Answering, {"schema": schema}, batches, progress)
     seconds = sum(answered.seconds for answered in found)
     replies = [asdict(reply) for answered in found for reply in answered.replies]
     return replies, len(replies) / seconds if seconds else None

@@ -28,8 +28,9 @@ from pydantic import Field
 
 from jobs.common.choice import check_there, default_embedder
 from jobs.common.cli import JobError, UsageError
-from jobs.common.run import StagesConfig, connect, recorded
-from jobs.evaluate.answers import ModelPool, ask_model
+from jobs.common.endpoints import all_at_endpoint
+from jobs.common.run import connect, recorded
+from jobs.evaluate.answers import ModelsConfig, ask_model
 from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.decision import ACTIONS, Decision, InvalidDecision, decision_schema, parse_decision
@@ -47,7 +48,7 @@ WITHOUT_MODEL = ("rules", "pairs", "crosspairs")
 _DATED = re.compile(r"^(?:\d+\. )?\((\d{4}-\d{2}-\d{2}|date unknown)\) (.+)$", re.MULTILINE)
 
 
-class Config(StagesConfig):
+class Config(ModelsConfig):
     """Settings of a decider evaluation."""
 
     data: str | None = None
@@ -62,11 +63,8 @@ class Config(StagesConfig):
     """For pairs: as in jobs.consolidate."""
     deciders: list[str] = Field(["rules"], min_length=1)
     """`rules`, `pairs`, `crosspairs`, names in cluster/profiles/deciders or TOML files."""
-    report: str
-    """Folder for report.json, report.md and report.png."""
     max_questions: int | None = Field(None, ge=1)
     """The first so many questions; not given: all."""
-    pool: ModelPool = ModelPool()
 
 
 @recorded("evaluate decider", writes="report")
@@ -99,7 +97,7 @@ def run_set(config: Config) -> dict:
         if name in WITHOUT_MODEL:
             decisions, per_s = decide_without_model(name, questions)
         else:
-            decisions, per_s = decide_by_model(name, profiles[name], questions, config.pool)
+            decisions, per_s = decide_by_model(config, name, profiles[name], questions)
         boards.append({"decider": name, **board(examples, decisions), "decisions/s": per_s})
         confusion[name] = count_pairs(examples, decisions)
     report = {"num_questions": len(questions), "deciders": boards, "confusion": confusion}
@@ -160,7 +158,10 @@ def run_pairs(config: Config) -> dict:
 def asked_models(config: Config) -> dict[str, DeciderProfile]:
     """Deciders that have a profile, by name."""
     names = [name for name in config.deciders if name not in WITHOUT_MODEL]
-    return load_variants("deciders", names, DeciderProfile) if names else {}
+    if not names:
+        return {}
+    variants = load_variants("deciders", names, DeciderProfile)
+    return all_at_endpoint(variants, config.endpoint, config.max_cost)
 
 
 # --- the questions --------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def model_decide(name: str, profile: DeciderProfile, config: Config) -> Callable
     from cluster.consolidate.fold import Verdict
 
     def decide(questions: list) -> list:
-        decisions, _ = decide_by_model(name, profile, questions, config.pool)
+        decisions, _ = decide_by_model(config, name, profile, questions)
         verdicts = [
             Verdict(made.action, text=made.updated_text, confidence=made.confidence)
             if made
@@ -256,7 +257,7 @@ def model_decide(name: str, profile: DeciderProfile, config: Config) -> Callable
 
 
 def decide_by_model(
-    name: str, profile: DeciderProfile, questions: list, pool: ModelPool
+    config: Config, name: str, profile: DeciderProfile, questions: list
 ) -> tuple[list[Decision | None], float | None]:
     """Decisions, None where the first answer was none, and how many a second."""
     from transformers import AutoTokenizer
@@ -269,7 +270,7 @@ def decide_by_model(
         [prompt.messages(question, shown) for shown in (len(question.sources), 1)] for question in questions
     ]
     schema = decision_schema(profile.limits)
-    replies, per_s = ask_model(f"decider {name}", profile, schema, asked, pool)
+    replies, per_s = ask_model(f"decider {name}", config, profile, schema, asked)
     decisions: list[Decision | None] = []
     for reply in replies:
         try:

@@ -17,6 +17,7 @@ served. Every profile cuts the same sessions in its own way, and is loaded once,
   statements       share of what the rule-based teacher finds in the segments that some record holds
   silent           of the segments in which no user states anything (advice only): share without a record
   p50, p95         seconds of one segment alone; segments/s are those of one engine with whole batches
+  cost             of a model behind an endpoint, what its answers cost by its prices
 
 Segments that are rightly silent have no score and are no failure. A profile whose segments are measured is
 not encoded again by the next run into the same report folder.
@@ -31,14 +32,15 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.models.endpoint import EndpointConfig
-from cluster.runtime import Progress, Stage, run_stage
+from cluster.runtime import Progress
 from jobs.common.cli import JobError, UsageError, say
+from jobs.common.endpoints import all_at_endpoint
 from jobs.common.questions import read_questions
-from jobs.common.run import StagesConfig, absolute, check_engine, connect, recorded
-from jobs.evaluate.answers import ModelPool
+from jobs.common.run import absolute, connect, recorded
+from jobs.evaluate.answers import ModelsConfig, cost_of, through
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
+from schemas.endpoint import EndpointConfig
 from schemas.profile import EncoderProfile
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
 SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
 
 
-class Config(StagesConfig):
+class Config(ModelsConfig):
     """Settings of an encoder evaluation."""
 
     archive: str
@@ -55,8 +57,6 @@ class Config(StagesConfig):
     profiles: list[str] = Field(min_length=1)
     """Encoder profiles: names in cluster/profiles/encoders or TOML files, each also with :base, :merged or
     :per_request behind it."""
-    report: str
-    """Folder for report.json, report.md and report.png."""
     questions: str | None = None
     """Questions whose evidence the archive holds, for `evidence`."""
     format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
@@ -75,7 +75,6 @@ class Config(StagesConfig):
     judge_endpoint: EndpointConfig = EndpointConfig()
     num_alone: int = Field(16, ge=1)
     """Segments that are timed one by one, at most a quarter of all."""
-    pool: ModelPool = ModelPool()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -95,6 +94,7 @@ def run(config: Config) -> dict:
     started_s = time.monotonic()
     folder = check_folder(config.report)
     variants = load_variants("encoders", config.profiles, EncoderProfile)
+    variants = all_at_endpoint(variants, config.endpoint, config.max_cost)
     try:
         profiles = {name: resolve_encoder(profile) for name, profile in variants.items()}
         evidence = evidence_of(config)
@@ -107,7 +107,7 @@ def run(config: Config) -> dict:
     boards, details = [], {}
     for name, profile in profiles.items():
         measured = measure(config, name, profile, sessions, folder)
-        boards.append({"profile": name, **board(measured, evidence)})
+        boards.append({"profile": name, **board(measured, evidence), **costs(profile, measured)})
         sources = sorted({row["source"] for row in measured["rows"]})
         details[name] = {
             "fingerprint": profile.fingerprint,
@@ -209,16 +209,8 @@ def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, 
     size = config.pool.batch_size
     batches = [TrialBatch(tuple(alone), alone=True)]
     batches += [TrialBatch(tuple(rest[start : start + size]), False) for start in range(0, len(rest), size)]
-    check_engine(profile)
-    tried = list(
-        run_stage(
-            batches,
-            Stage(Trial, {"profile": profile, "engine": config.pool.engine}, config.pool, wants_gpu=True),
-            progress=Progress(f"encoder {name}", "segments", len(plain)),
-            count=lambda batch: len(batch.rows),
-            in_order=True,
-        )
-    )
+    progress = Progress(f"encoder {name}", "segments", len(plain))
+    tried = through(f"encoder {name}", config, profile, Trial, {}, batches, progress)
     rows = [asdict(row) for batch in tried for row in batch.rows]
     latencies = [seconds for batch in tried if batch.alone for seconds in batch.seconds]
     batch_s = sum(seconds for batch in tried if not batch.alone for seconds in batch.seconds)
@@ -294,6 +286,12 @@ def board(measured: dict, evidence: dict[tuple[str, str], set[int]]) -> dict:
         "p95_s": percentile(measured["latencies_s"], 95),
         "segments/s": measured["segments_per_s"],
     }
+
+
+def costs(profile: EncoderProfile, measured: dict) -> dict:
+    """`cost` of a model behind an endpoint; nothing of another."""
+    cost = cost_of(profile, measured["rows"])
+    return {} if cost is None else {"cost": cost}
 
 
 def rows_of(boards: list[dict], details: dict) -> list[dict]:

@@ -59,8 +59,9 @@ def make_judge(
     kind: str, profile: JudgeProfile, endpoint: EndpointConfig, report: str, engine: dict
 ) -> "Judge":
     """The judge, made where it works; its answers are kept in the report folder."""
-    from cluster.distill.judge import Judge, LocalModel, fingerprint
+    from cluster.distill.judge import Judge, fingerprint
     from cluster.models.endpoint import Budget, Endpoint
+    from cluster.models.local_model import LocalModel
     from cluster.models.paid_answers import Responses
     from cluster.store.files import Files
 

@@ -9,6 +9,7 @@ taught it. With retrieval it sees the first -k hits of jobs.query as well, oldes
   exact, f1     exact match and F1 of words, normalised as for SQuAD; questions without an answer are left out
   judged        with --judge: share that the judge finds right; it sees question, right answer and answer
   unanswered    share cut at the token limit, or whose prompt did not fit
+  cost          of a model behind an endpoint, what its answers cost by its prices
 """
 
 import json
@@ -19,9 +20,10 @@ from pydantic import Field
 
 from cluster.runtime import Progress
 from jobs.common.cli import JobError
+from jobs.common.endpoints import all_at_endpoint
 from jobs.common.questions import Question, read_questions
-from jobs.common.run import StagesConfig, absolute, connect, load_profile, question_embedder, recorded
-from jobs.evaluate.answers import ModelPool, ask_model
+from jobs.common.run import absolute, connect, load_profile, question_embedder, recorded
+from jobs.evaluate.answers import ModelsConfig, ask_model, cost_of
 from jobs.evaluate.report import check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.archive import who
@@ -53,7 +55,7 @@ JUDGE_SCHEMA = json.dumps(
 )
 
 
-class Config(StagesConfig):
+class Config(ModelsConfig):
     """Settings of an evaluation of answers."""
 
     store: str
@@ -62,8 +64,6 @@ class Config(StagesConfig):
     """File with questions and answers: LongMemEval, LoCoMo, or questions.jsonl of jobs.sample."""
     profiles: list[str] = Field(["default"], min_length=1)
     """Answerers: names in cluster/profiles/answerers or TOML files."""
-    report: str
-    """Folder for report.json, report.md and report.png."""
     format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
     """What the questions are. Not given: told from their fields."""
     as_of: str | None = None
@@ -74,7 +74,6 @@ class Config(StagesConfig):
     """Answerer profile of the model that grades; not given: no judge."""
     max_questions: int | None = Field(None, ge=1)
     """The first so many questions; not given: all."""
-    pool: ModelPool = ModelPool()
 
 
 @recorded("evaluate qa", writes="report")
@@ -89,23 +88,31 @@ def run(config: Config) -> dict:
     questions = [asked for asked in read_questions(config.questions, config.format) if asked.answer.strip()]
     questions = questions[: config.max_questions]
     try:
-        profiles = {name: resolve_answerer(profile) for name, profile in variants.items()}
-        judge = config.judge and resolve_answerer(load_profile("answerers", config.judge, AnswererProfile))
+        asked = dict(variants)
+        if config.judge:
+            asked[""] = load_profile("answerers", config.judge, AnswererProfile)
+        asked = all_at_endpoint(asked, config.endpoint, config.max_cost)
+        resolved = {name: resolve_answerer(profile) for name, profile in asked.items()}
+        judge = resolved.get("")
         facts = retrieve(config, questions)
     except (ModelError, StoreError) as error:
         raise JobError(str(error)) from error
     connect(config.runs_on)
     boards, answers = [], []
-    for name, profile in profiles.items():
+    for name in variants:
+        profile = resolved[name]
         prompts = [*prompts_of(questions, None), *prompts_of(questions, facts)]
-        replies, per_s = ask_model(f"qa {name}", profile, None, prompts, config.pool)
+        replies, per_s = ask_model(f"qa {name}", config, profile, None, prompts)
         verdicts: list[float | None] = [None] * len(replies)
         if judge:
-            verdicts = grade(questions * 2, replies, judge, config.pool)
+            verdicts = grade(config, questions * 2, replies, judge)
         for number, retrieval in enumerate(("off", "on")):
             part = slice(number * len(questions), (number + 1) * len(questions))
             rows = assess(questions, replies[part], verdicts[part])
-            boards.append({"profile": name, "retrieval": retrieval, **board(rows), "answers/s": per_s})
+            line = {"profile": name, "retrieval": retrieval, **board(rows), "answers/s": per_s}
+            if (cost := cost_of(profile, replies[part])) is not None:
+                line["cost"] = cost
+            boards.append(line)
             answers += [{"profile": name, "retrieval": retrieval, **row} for row in rows]
     report = {"num_questions": len(questions), "answerers": boards, "by_type": by_type(answers)}
     definitions = __doc__[__doc__.index("A profile is") :]
@@ -165,14 +172,14 @@ def prompts_of(questions: list[Question], facts: list[list] | None) -> list[list
 
 
 def grade(
-    questions: list[Question], replies: list[dict], judge: AnswererProfile, pool: ModelPool
+    config: Config, questions: list[Question], replies: list[dict], judge: AnswererProfile
 ) -> list[float | None]:
     """1 right, 0 wrong, None where the judge said neither."""
     asked = []
     for question, reply in zip(questions, replies, strict=True):
         shown = f"Question: {question.text}\nRight answer: {question.answer}\nAnswer: {reply['text'].strip()}"
         asked.append([[{"role": "system", "content": JUDGE_PROMPT}, {"role": "user", "content": shown}]])
-    verdicts, _ = ask_model("judge", judge, JUDGE_SCHEMA, asked, pool)
+    verdicts, _ = ask_model("judge", config, judge, JUDGE_SCHEMA, asked)
     return [_verdict(reply["text"]) for reply in verdicts]
 
 

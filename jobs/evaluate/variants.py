@@ -28,13 +28,7 @@ def load_variants(folder: str, names: Sequence[str], kind: type[Compared]) -> di
 def _load(folder: str, given: str, kind: type[Compared]) -> Compared:
     name, _, variant = given.rpartition(":")
     if variant not in VARIANTS:
-        profile = load_profile(folder, given, kind)
-        if getattr(profile, "engine", "") == "openai":
-            raise UsageError(
-                f"{given}: its model is behind an endpoint, which is not measured here; make a store with "
-                "it, and measure that by jobs.evaluate memories"
-            )
-        return profile
+        return load_profile(folder, given, kind)
     profile = load_profile(folder, name, kind)
     if variant == "base":
         return profile.model_copy(update={"adapter": None, "adapter_revision": None})

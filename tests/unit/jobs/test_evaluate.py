@@ -65,8 +65,8 @@ def test_variants_of_a_profile():
         load_variants("encoders", ["default", "default"], EncoderProfile)
     with pytest.raises(UsageError, match="nowhere"):
         load_variants("encoders", ["nowhere:base"], EncoderProfile)
-    with pytest.raises(UsageError, match=r"openai: its model is behind an endpoint.*jobs\.evaluate memories"):
-        load_variants("encoders", ["openai"], EncoderProfile)
+    with pytest.raises(UsageError, match=r"openai:merged: profile 'openai' has no adapter"):
+        load_variants("encoders", ["openai:merged"], EncoderProfile)
 
 
 def test_the_adapter_s_mode_is_part_of_the_variant():
