@@ -177,7 +177,7 @@ class EncoderProfile(AskedProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = AskedProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
-    ADDED = frozenset({"gates", "dates", "min_confidence", "languages"})
+    ADDED = frozenset({"gates", "dates", "min_confidence", "languages", "second_look"})
 
     system_prompt: str | None = None
     """Text of the system message."""
@@ -225,6 +225,9 @@ class EncoderProfile(AskedProfile):
     dates: Literal["model", "resolve"] = "model"
     """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the
     text then names the date. See cluster.language.dates."""
+    second_look: bool = False
+    """Whether what users state of themselves, and no record of the answer has half the words of, is then asked
+    about sentence by sentence: a small model tells one thing of a message and stops. For English."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.backfill.gates import refusal, repeated, unread_language
+from cluster.backfill.gates import refusal, repeated, unread_language, untold
 from cluster.language.dates import resolve
 from cluster.language.words import words
 from cluster.models.confidence import confidences
-from cluster.models.engine import Generate, Request, make_engine
+from cluster.models.engine import Generate, Reply, Request, make_engine
 from cluster.models.prompt import PromptBuilder, num_tokens
 from schemas.identity import joined
 from schemas.profile import EncoderProfile
@@ -40,12 +40,13 @@ _USER = re.compile(r"\b(?:[Tt]he )?User\b|\b[Tt]he user\b")
 
 @dataclass
 class _Piece:
-    """A segment, or a part of one after halving."""
+    """A segment, or a part of one after halving, or a sentence that is asked about alone."""
 
     owner: int
     context: list[dict]
     current: list[dict]
     depth: int = 0
+    is_second_look: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def encode(
     """Rows of SEGMENT_SCHEMA -> their encodings, in order.
 
     `prompt(context, current, session_time)` gives a Prompt. Each round sends everything that is open as one
-    batch: the segments first, then the halves of those that were cut.
+    batch: the segments first, then the halves of those that were cut, and where the profile has a second look
+    the sentences that no record tells.
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [skipped(segment, profile) or Encoding() for segment in segments]
@@ -113,7 +115,7 @@ def encode(
         if encodings[i].outcome != "skipped"
     ]
     while open_pieces:
-        asked, requests, halves = [], [], []
+        asked, requests, pieces = [], [], []
         for piece in open_pieces:
             session_time = segments[piece.owner]["session_time"]
             asks = prompt(piece.context, piece.current, session_time)
@@ -122,7 +124,7 @@ def encode(
                 piece.context = piece.context[len(piece.context) // 2 + 1 :]
                 asks = prompt(piece.context, piece.current, session_time)
             if num_tokens(asks) > max_prompt_tokens:
-                halves += _halve_or_reject(piece, "prompt_too_long", "", encodings[piece.owner], profile)
+                pieces += _halve_or_reject(piece, "prompt_too_long", "", encodings[piece.owner], profile)
             else:
                 asked.append(piece)
                 requests.append(Request(asks, _schema(len(piece.current), profile.limits, profile.fields)))
@@ -132,25 +134,8 @@ def encode(
             encoding.prompt_tokens += reply.prompt_tokens
             encoding.cached_tokens += reply.cached_tokens
             encoding.output_tokens += reply.output_tokens
-            if reply.refusal:
-                reason, _, told = reply.refusal.partition(": ")
-                halves += _halve_or_reject(piece, reason, told, encoding, profile)
-                continue
-            try:
-                records = parse_answer(reply.text, len(piece.current))
-            except InvalidAnswer as error:
-                reason = "invalid_answer" if reply.complete else "cut_answer"
-                smaller = []
-                if not (reply.repeats and error.records):
-                    smaller = _halve_or_reject(piece, reason, reply.text, encoding, profile)
-                # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
-                records = [] if smaller else error.records
-                halves += smaller
-            if any(_at_bound(record, profile) for record in records):
-                # The grammar ended the text, not the model.
-                smaller = _halve_or_reject(piece, "text_at_bound", reply.text, encoding, profile)
-                records = [] if smaller else [r for r in records if not _at_bound(r, profile)]
-                halves += smaller
+            records, more = _read(piece, reply, encoding, profile)
+            pieces += more
             if profile.evidence_by == "words":
                 records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
             sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
@@ -160,7 +145,7 @@ def encode(
                     encoding.refusals.append(_refused(reason, one, profile))
                 else:
                     found[piece.owner].append(one)
-        open_pieces = halves
+        open_pieces = pieces
     for segment, encoding, kept in zip(segments, encodings, found, strict=True):
         if "repeated" in profile.gates:
             again = repeated([(one.record.semantic_text, one.turns) for one in kept])
@@ -169,9 +154,54 @@ def encode(
         encoding.records = _rows(segment, kept, profile)
         if encoding.rejections:
             encoding.outcome = "partial" if encoding.records else "rejected"
-        elif encoding.num_calls > 1:
-            encoding.outcome = "split"
     return encodings
+
+
+def _read(
+    piece: _Piece, reply: Reply, encoding: Encoding, profile: EncoderProfile
+) -> tuple[list[EncodedRecord], list[_Piece]]:
+    """The records of an answer, and what is to be asked next: halves in its place, or what is untold."""
+    if piece.is_second_look:
+        # The segment has its answer. What is found besides is welcome, and what is not costs nothing.
+        return _complete_records(reply, piece, profile), []
+    if reply.refusal:
+        reason, _, told = reply.refusal.partition(": ")
+        return [], _halve_or_reject(piece, reason, told, encoding, profile)
+    smaller: list[_Piece] = []
+    try:
+        records = parse_answer(reply.text, len(piece.current))
+    except InvalidAnswer as error:
+        reason = "invalid_answer" if reply.complete else "cut_answer"
+        if not (reply.repeats and error.records):
+            smaller = _halve_or_reject(piece, reason, reply.text, encoding, profile)
+        # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
+        records = [] if smaller else error.records
+    if any(_at_bound(record, profile) for record in records):
+        # The grammar ended the text, not the model.
+        smaller = _halve_or_reject(piece, "text_at_bound", reply.text, encoding, profile)
+        records = [] if smaller else [r for r in records if not _at_bound(r, profile)]
+    if profile.second_look and not smaller:
+        return records, _untold(piece, records)
+    return records, smaller
+
+
+def _complete_records(reply: Reply, piece: _Piece, profile: EncoderProfile) -> list[EncodedRecord]:
+    try:
+        records = parse_answer(reply.text, len(piece.current))
+    except InvalidAnswer as error:
+        records = error.records
+    return [record for record in records if not _at_bound(record, profile)]
+
+
+def _untold(piece: _Piece, records: list[EncodedRecord]) -> list[_Piece]:
+    """The sentences of users in which they state something that no record tells, each alone."""
+    texts = [record.semantic_text for record in records]
+    return [
+        _Piece(piece.owner, piece.context, [part | {"text": sentence}], is_second_look=True)
+        for part in piece.current
+        if part["role"] == "user"
+        for sentence in untold(part["text"], texts)
+    ]
 
 
 @functools.lru_cache(maxsize=256)
@@ -213,6 +243,8 @@ def _halve_or_reject(
     if not halves:
         turns = sorted({part["turn_index"] for part in piece.current})
         encoding.rejections.append({"reason": reason, "turns": turns, "raw": raw})
+    else:
+        encoding.outcome = "split"
     return halves
 
 

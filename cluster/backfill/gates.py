@@ -25,6 +25,7 @@ from collections.abc import Iterable
 
 from cluster.language.identify import other_language
 from cluster.language.numbers import NUMBER, are_spoken_known, is_known_number, numbers_of
+from cluster.language.statements import sentences, statements
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FRAME = frozenset(
@@ -152,6 +153,20 @@ def repeated(records: list[tuple[str, set[int]]]) -> set[int]:
             for other in range(len(records))
         )
     }
+
+
+def untold(text: str, records: Iterable[str]) -> list[str]:
+    """What a user's turn states of him, sentence by sentence, and no record has half the words of. Nothing of
+    a turn of one sentence, which was asked about as it is."""
+    if len(sentences(text)) < 2:
+        return []
+    told = [_words([record]) for record in records]
+    wanted = ((sentence, _content(sentence)) for sentence in statements(text))
+    return [
+        sentence
+        for sentence, words in wanted
+        if words and not any(2 * len(words & record) >= len(words) for record in told)
+    ]
 
 
 def _stem(word: str) -> str:

@@ -22,6 +22,7 @@ something about himself: too uncertain to teach silence).
 """
 
 import datetime as dt
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from pydantic import ValidationError
 from cluster.backfill.redact import redact
 from cluster.language.claims import statement_key
 from cluster.language.numbers import NUMBER
+from cluster.language.statements import statements
 from schemas.profile import EncoderProfile
 from schemas.record import DATE_PATTERN, EncodedRecord, RecordLimits
 
@@ -57,16 +59,6 @@ _NUMERALS = dict(
         map(str, range(1, 21)),
         strict=True,
     )
-)
-_SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
-_SELF = re.compile(
-    r"\b(?:i|i['’](?:m|ve|d|ll)|my|mine|me|myself|we|we['’](?:re|ve|d|ll)|our|ours|us)\b", re.I
-)
-_ASKS = re.compile(
-    r"^\W*(?:(?:so|and|also|ok(?:ay)?|thanks?(?: you)?|please|hi|hello|hey)\W+)*"
-    r"(?:can|could|would|will|do|does|did|is|are|should|shall|may|might|what|how|why|when|where|who|which|whose"
-    r"|tell|give|show|help|let|explain|write|list|suggest|recommend)\b",
-    re.IGNORECASE,
 )
 
 
@@ -140,15 +132,8 @@ class Evidence:
 def states_something(segment: dict) -> str:
     """The first sentence of a user's current turns that says something about himself, and is neither question
     nor request; empty where there is none."""
-    for part in segment["current"]:
-        if part["role"] != "user":
-            continue
-        for sentence in _SENTENCE.findall(part["text"]):
-            if sentence.rstrip().endswith("?") or _ASKS.match(sentence):
-                continue
-            if _SELF.search(sentence):
-                return sentence.strip()
-    return ""
+    told = (statements(part["text"]) for part in segment["current"] if part["role"] == "user")
+    return next(itertools.chain.from_iterable(told), "")
 
 
 # --- the rules: each says what is wrong, or nothing -----------------------------------------------------

@@ -1,0 +1,32 @@
+"""What somebody states of himself in English, told from questions and requests, sentence by sentence."""
+
+import re
+
+SELF = re.compile(
+    r"\b(?:i|i['’](?:m|ve|d|ll)|im|ive|my|mine|me|myself|we|we['’](?:re|ve|d|ll)|our|ours|us)\b",
+    re.IGNORECASE,
+)
+"""Words by which people speak of themselves."""
+
+# A point before a digit ends no sentence.
+_SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\d))+[.!?]*")
+_ASKS = re.compile(
+    r"^\W*(?:(?:so|and|also|ok(?:ay)?|thanks?(?: you)?|please|hi|hello|hey)\W+)*"
+    r"(?:can|could|would|will|do|does|did|is|are|should|shall|may|might|what|how|why|when|where|who|which|whose"
+    r"|tell|give|show|help|let|explain|write|list|suggest|recommend)\b",
+    re.IGNORECASE,
+)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, and what stands in lines of its own."""
+    return [found for sentence in _SENTENCE.findall(text) if (found := sentence.strip())]
+
+
+def statements(text: str) -> list[str]:
+    """Sentences that say something of who says them, and are neither questions nor requests."""
+    return [
+        sentence
+        for sentence in sentences(text)
+        if SELF.search(sentence) and not sentence.endswith("?") and not _ASKS.match(sentence)
+    ]
