@@ -226,8 +226,8 @@ class EncoderProfile(AskedProfile):
     """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the
     text then names the date. See cluster.language.dates."""
     second_look: bool = False
-    """Whether what users state of themselves, and no record of the answer has half the words of, is then asked
-    about sentence by sentence: a small model tells one thing of a message and stops. For English."""
+    """Whether what users state of themselves, and no record of the answer has half the words of, is then
+    asked about, sentence by sentence: a small model tells one thing of a message and stops. For English."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 

@@ -197,7 +197,7 @@ def _untold(piece: _Piece, records: list[EncodedRecord]) -> list[_Piece]:
     """The sentences of users in which they state something that no record tells, each alone."""
     texts = [record.semantic_text for record in records]
     return [
-        _Piece(piece.owner, piece.context, [part | {"text": sentence}], is_second_look=True)
+        _Piece(piece.owner, [], [part | {"text": sentence}], is_second_look=True)
         for part in piece.current
         if part["role"] == "user"
         for sentence in untold(part["text"], texts)
