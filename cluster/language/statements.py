@@ -10,6 +10,7 @@ SELF = re.compile(
 
 # A point before a digit ends no sentence.
 _SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\d))+[.!?]*")
+_LETTER = re.compile(r"\w")
 _ASKS = re.compile(
     r"^\W*(?:(?:so|and|also|ok(?:ay)?|thanks?(?: you)?|please|hi|hello|hey)\W+)*"
     r"(?:can|could|would|will|do|does|did|is|are|should|shall|may|might|what|how|why|when|where|who|which|whose"
@@ -20,7 +21,7 @@ _ASKS = re.compile(
 
 def sentences(text: str) -> list[str]:
     """The sentences of a text, and what stands in lines of its own."""
-    return [found for sentence in _SENTENCE.findall(text) if (found := sentence.strip())]
+    return [sentence.strip() for sentence in _SENTENCE.findall(text) if _LETTER.search(sentence)]
 
 
 def statements(text: str) -> list[str]:

@@ -204,6 +204,51 @@ def test_an_engine_that_leaves_a_reply_out_is_not_believed():
         encode([a_segment("a"), a_segment("b")], lambda requests: [], Script().prompt, PROFILE)
 
 
+# --- the second look --------------------------------------------------------------------------------------
+
+CAREFUL = PROFILE.model_copy(update={"second_look": True})
+
+
+def test_what_a_user_states_and_no_record_tells_is_asked_about_alone():
+    told = "I live in Oslo. I have a cat, Mia. How old do cats get? Rain again."
+    whole = (told, "I see. I am a bot.")
+    script = Script(
+        {
+            whole: answer(said("User lives in Oslo.", 0)),
+            ("I have a cat, Mia.",): answer(said("User has a cat, Mia.", 0)),
+        }
+    )
+    [encoding] = script.encode(a_segment(*whole, first_turn=6, context=("before",)), profile=CAREFUL)
+    assert script.rounds == [[whole], [("I have a cat, Mia.",)]]
+    assert script.contexts == [("before",), ()]
+    assert texts_of(encoding) == ["User lives in Oslo.", "User has a cat, Mia."]
+    assert [record["evidence_turns"] for record in encoding.records] == [[6], [6]]
+    assert (encoding.outcome, encoding.num_calls, encoding.prompt_tokens) == ("complete", 2, 200)
+    script.rounds.clear()
+    script.encode(a_segment(*whole))
+    assert script.rounds == [[whole]]
+
+
+def test_a_second_look_that_fails_costs_what_it_would_have_found_and_nothing_else():
+    told = ("I live in Oslo. I have a cat. My dog is Bo.",)
+    script = Script(
+        {
+            told: answer(said("User lives in Oslo.")),
+            ("I have a cat.",): cut(said("User has a cat.")),
+            ("My dog is Bo.",): "no JSON",
+        }
+    )
+    [encoding] = script.encode(a_segment(*told), profile=CAREFUL)
+    assert texts_of(encoding) == ["User lives in Oslo.", "User has a cat."]
+    assert (encoding.outcome, encoding.rejections) == ("complete", [])
+
+
+def test_a_turn_of_one_sentence_has_no_second_look():
+    script = Script()
+    script.encode(a_segment("I live in Oslo, which has 1.5 million people."), profile=CAREFUL)
+    assert len(script.rounds) == 1
+
+
 # --- halving a single turn ------------------------------------------------------------------------------
 
 
