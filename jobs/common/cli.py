@@ -39,6 +39,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from cluster.runtime import hide_secrets, hide_variables
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
 from jobs.common.terminal import harmless
+from schemas.manifest import RunStatus
 
 
 class JobConfig(BaseModel):
@@ -89,7 +90,7 @@ def main(
     sys.exit(1 if summary.get("status") in FAILURES else 0)
 
 
-FAILURES = ("failed", "nothing_found")
+FAILURES = (RunStatus.FAILED, RunStatus.NOTHING_FOUND)
 """Statuses of a summary after which the exit code is 1."""
 
 

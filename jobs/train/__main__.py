@@ -14,7 +14,6 @@ of the task evolvable `model/`, for cluster.evolvable.embedder, instead of an ad
 import contextlib
 import datetime as dt
 import hashlib
-import importlib.metadata
 import json
 import shutil
 import threading
@@ -26,9 +25,11 @@ from pathlib import Path
 from cluster.runtime import hide_secrets, num_cores
 from cluster.train.settings import TrainingError, last_checkpoint
 from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.manifest import read_file, text_of, versions_of
 from jobs.common.run import absolute, connect, recorded
 from jobs.train import adapter, evolvable
 from jobs.train.config import PLACES, TrainConfig
+from schemas.manifest import RunManifest, RunStatus
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "ray")
 
@@ -68,36 +69,42 @@ def run(config: TrainConfig) -> dict:
 
     metrics = read_metrics(output / "metrics.jsonl")
     result = json.loads((output / "result.json").read_text())
-    manifest = {
-        "status": "done",
-        "key": key,
+    counted = {
         "task": config.task,
         product.NAME: str(folder),
         f"{product.NAME}_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
         **result,
         **product.measured(metrics, result),
         **hashes,
-        # Of this process: what came before a crash is in the times of metrics.jsonl.
-        "seconds": round(time.monotonic() - started_s, 1),
-        "finished_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "config": config.model_dump(mode="json"),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+    manifest = RunManifest.with_keys(
+        {"key": key} | counted,
+        job="train",
+        status=RunStatus.DONE,
+        # Of this process: what came before a crash is in the times of metrics.jsonl.
+        seconds=round(time.monotonic() - started_s, 1),
+        finished_at=dt.datetime.now(dt.UTC).replace(microsecond=0),
+        config=config.model_dump(mode="json"),
+        packages=versions_of(PACKAGES),
+        summary=counted,
+    )
     draw_curves(metrics, output / "curves.png", product.CURVES)
-    leave(manifest, product.card(manifest), output, folder)
+    leave(manifest, product.card(manifest.as_json()), output, folder)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return summary(manifest)
 
 
-def leave(manifest: dict, card: str, output: Path, folder: Path) -> None:
+def leave(manifest: RunManifest, card: str, output: Path, folder: Path) -> None:
     """Put the card beside the weights, then the manifest: where that is, the training is done."""
     (folder / "README.md").write_text(hide_secrets(card))
-    (output / "manifest.json").write_text(hide_secrets(json.dumps(manifest, indent=2)))
+    (output / "manifest.json").write_text(text_of(manifest, indent=2))
 
 
-def summary(manifest: dict) -> dict:
+def summary(manifest: RunManifest) -> dict:
     """What of a manifest is printed."""
-    return {name: value for name, value in manifest.items() if name not in ("config", "packages", "key")}
+    counted = {name: value for name, value in manifest.summary.items() if name != "key"}
+    finished_at = manifest.finished_at.isoformat() if manifest.finished_at else None
+    return {"status": manifest.status} | counted | {"seconds": manifest.seconds, "finished_at": finished_at}
 
 
 # --- before -------------------------------------------------------------------------------------------
@@ -123,8 +130,11 @@ def finished(output: Path, key: str) -> dict | None:
             f"output={output}: holds a training with other settings or data (key {begun}, now {key}); "
             "give another folder, or delete it"
         )
-    path = output / "manifest.json"
-    return summary(json.loads(path.read_text())) if path.is_file() else None
+    try:
+        found = read_file(output / "manifest.json")
+    except ValueError as error:
+        raise JobError(str(error)) from None
+    return summary(found) if found else None
 
 
 # --- the training -------------------------------------------------------------------------------------
