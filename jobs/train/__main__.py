@@ -1,9 +1,12 @@
 """Train: a training set becomes a LoRA adapter that the other jobs take as it is.
 
-    python -m jobs.train --task encoder --data DIR --output DIR           # jobs/configs/train/default.toml
-    python -m jobs.train --task encoder --data DIR --output DIR --config jobs/configs/train/encoder_v0.toml
-    python -m jobs.train --task evolvable --data DIR --output DIR --config jobs/configs/train/evolvable.toml
+    python -m jobs.train encoder --data DIR --output DIR           # jobs/configs/train/default.toml
+    python -m jobs.train encoder --data DIR --output DIR --config jobs/configs/train/encoder_v0.toml
+    python -m jobs.train evolvable --data DIR --output DIR --config jobs/configs/train/evolvable.toml
     python -m jobs.backfill --profile OUTPUT/adapter ...
+
+A command is a task: what is learned, which must be the data's. `--task NAME`, or `task` in the config file,
+names it too. `COMMAND --help` shows its options.
 
 Reads the folder that jobs.distill writes. Only answers are learned. Run the same command again after a crash:
 it goes on from the last checkpoint, and a finished training is not repeated. Leaves in the output folder
@@ -24,11 +27,12 @@ from pathlib import Path
 
 from cluster.runtime import hide_secrets, num_cores
 from cluster.train.settings import TrainingError, last_checkpoint
-from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.cli import JobError, UsageError, say
+from jobs.common.commands import commands_of
 from jobs.common.manifest import read_file, text_of, versions_of
 from jobs.common.run import absolute, connect, recorded
 from jobs.train import adapter, evolvable
-from jobs.train.config import PLACES, TrainConfig
+from jobs.train.config import PLACES, TASKS, EvolvableTraining, TrainConfig
 from schemas.manifest import RunManifest, RunStatus
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "ray")
@@ -48,7 +52,7 @@ def run(config: TrainConfig) -> dict:
             "data_hash": product.hash_data(config),
             "base_hash": source_hash(config.base, config.base_revision),
         }
-        if start := config.evolvable.start or config.lora.start:
+        if start := config.start:
             hashes["start_hash"] = source_hash(start, None)
         key = training_key(config, hashes)
         if done := finished(output, key):
@@ -112,8 +116,7 @@ def summary(manifest: RunManifest) -> dict:
 
 def training_key(config: TrainConfig, hashes: dict[str, str]) -> str:
     """16 hex digits over everything that decides what is learned."""
-    others = set() if config.task == "evolvable" else {"evolvable"}
-    settings = config.model_dump(mode="json", exclude=PLACES | others | {"base", "base_revision"})
+    settings = config.model_dump(mode="json", exclude=PLACES | {"base", "base_revision"})
     settings.get("evolvable", {}).pop("start", None)
     content = json.dumps([settings, config.workers.num_workers, hashes], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -167,8 +170,8 @@ def train(config: TrainConfig, worker: Callable[[dict], None]) -> None:
             "base_revision": config.base_revision,
             "lora": config.lora.model_dump(),
             "recipe": config.recipe.model_dump(),
-            "evolvable": config.evolvable.model_dump(),
-        },
+        }
+        | ({"evolvable": config.evolvable.model_dump()} if isinstance(config, EvolvableTraining) else {}),
         scaling_config=ScalingConfig(
             num_workers=pool.num_workers,
             use_gpu=num_gpus > 0,
@@ -250,5 +253,15 @@ def draw_curves(metrics: list[dict], path: Path, curves: tuple) -> None:
     figure.savefig(path, dpi=100)
 
 
+HELP = {
+    "encoder": "an adapter that turns segments into records",
+    "decider": "an adapter that decides what becomes of older memories",
+    "fact_qa": "an adapter that knows a store's memories by heart",
+    "evolvable": "an embedder that reads a user's turns in order",
+}
+
+COMMANDS = commands_of("jobs.train", "Train", __doc__, HELP, TASKS, run)
+
+
 if __name__ == "__main__":
-    main(TrainConfig, run, __doc__)
+    COMMANDS.main()
