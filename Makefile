@@ -110,9 +110,9 @@ STUDENT ?= default
 adapter: setup
 	$(BIN)/python -m jobs.sample --archive $(DATA)/corpus-$(STUDENT) --people train --segments \
 	  $(if $(filter default,$(STUDENT)),--language en)
-	$(BIN)/python -m jobs.distill --archive $(DATA)/corpus-$(STUDENT) --output $(DATA)/set-$(STUDENT) \
+	$(BIN)/python -m jobs.distill encoder --archive $(DATA)/corpus-$(STUDENT) --output $(DATA)/set-$(STUDENT) \
 	  --gold $(DATA)/corpus-$(STUDENT)/_gold/memories.jsonl --profile $(STUDENT) --config jobs/configs/distill/corpus.toml
-	$(BIN)/python -m jobs.train --task encoder --data $(DATA)/set-$(STUDENT) --output $(DATA)/trained-$(STUDENT) \
+	$(BIN)/python -m jobs.train encoder --data $(DATA)/set-$(STUDENT) --output $(DATA)/trained-$(STUDENT) \
 	  --config jobs/configs/train/encoder_$(STUDENT).toml
 
 # encoder_v0's recipe, small: archive -> teacher, rules, judge -> LoRA -> leaderboard -> memories.
@@ -120,9 +120,9 @@ RECIPE := $(DATA)/recipe
 recipe: setup
 	$(BIN)/python -m jobs.sample --num-users 24 --archive $(RECIPE)/archive
 	$(BIN)/python -m jobs.sample --seed 1 --num-users 4 --archive $(RECIPE)/held
-	$(BIN)/python -m jobs.distill --archive $(RECIPE)/archive --leak-check $(RECIPE)/held --output $(RECIPE)/set \
+	$(BIN)/python -m jobs.distill encoder --archive $(RECIPE)/archive --leak-check $(RECIPE)/held --output $(RECIPE)/set \
 	  --config jobs/configs/distill/encoder_v0_small.toml
-	$(BIN)/python -m jobs.train --task encoder --data $(RECIPE)/set --output $(RECIPE)/trained \
+	$(BIN)/python -m jobs.train encoder --data $(RECIPE)/set --output $(RECIPE)/trained \
 	  --config jobs/configs/train/encoder_v0_small.toml
 	$(BIN)/python -m jobs.evaluate encoder --archive $(RECIPE)/held \
 	  --questions $(RECIPE)/held/_gold/questions.jsonl --report $(RECIPE)/report \

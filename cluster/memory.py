@@ -25,6 +25,7 @@ from cluster.consolidate.history import lives
 from cluster.embed.questions import QuestionEmbedder, embedder_of
 from cluster.store.errors import StoreError
 from cluster.store.ranking import Rerank, text_of
+from cluster.store.runs import FinishedRun
 from cluster.store.sql import quote
 from cluster.store.store import Store
 from schemas.profile import EmbedderProfile
@@ -169,7 +170,7 @@ class Memories:
     @property
     def run_id(self) -> str:
         """The newest run: what a call without `as_of` is answered by."""
-        return self._view(None)[1]["run_id"]
+        return self._view(None)[1].run_id
 
     def refresh(self) -> str:
         """Load the models of the newest run now, let those of other runs go, and return the run's id.
@@ -181,7 +182,7 @@ class Memories:
         seen, view = self._view(None)
         self._loaded.clear()
         self._questions(seen, view)
-        return view["run_id"]
+        return view.run_id
 
     def search(
         self,
@@ -225,20 +226,18 @@ class Memories:
         seen, view = self._view(as_of)
         column, value = ("user_id", user) if memory_id is None else ("record_id", memory_id)
         assert value is not None
-        return [
-            _life(found) for found in lives(seen, where=f"{column} = {quote(value)}", as_of=view["run_id"])
-        ]
+        return [_life(found) for found in lives(seen, where=f"{column} = {quote(value)}", as_of=view.run_id)]
 
     def users(self, *, as_of: str | None = None) -> list[str]:
         """Ids of the users of whom there is an active record or turn, sorted."""
         seen, view = self._view(as_of)
         found: set[str] = set()
         for name in ("turns", "records"):
-            rows = seen.rows(name, ["user_id"], "active", view["run_id"])
+            rows = seen.rows(name, ["user_id"], "active", view.run_id)
             found.update(rows.column("user_id").unique().to_pylist())
         return sorted(found)
 
-    def _view(self, as_of: str | None) -> tuple[Store, dict]:
+    def _view(self, as_of: str | None) -> tuple[Store, FinishedRun]:
         """The store as it is now, and the named run or the newest."""
         if self._store is None:
             raise StoreError("the reader is closed; open the store again with Memories(uri)")
@@ -247,14 +246,14 @@ class Memories:
         assert view is not None, "a store that exists has a run"
         return seen, view
 
-    def _questions(self, seen: Store, view: dict) -> QuestionEmbedder:
+    def _questions(self, seen: Store, view: FinishedRun) -> QuestionEmbedder:
         """The loaded embedder of a view."""
-        profile = view["embedder_profile"]
+        profile = view.embedder_profile
         with self._loading:
             if profile not in self._loaded:
-                found = embedder_of(view, self._embedder)
-                self._loaded[profile] = QuestionEmbedder(found, seen, view["run_id"])
-            return self._loaded[profile].on(seen, view["run_id"])
+                found = embedder_of(view.row, self._embedder)
+                self._loaded[profile] = QuestionEmbedder(found, seen, view.run_id)
+            return self._loaded[profile].on(seen, view.run_id)
 
 
 # --- rows -> what is found ------------------------------------------------------------------------------

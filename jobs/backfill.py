@@ -467,15 +467,15 @@ def check_compatible(
     last = store.run()
     if last is None:
         return
-    if last["embedder"] != embedder.fingerprint:
+    if last.embedder != embedder.fingerprint:
         raise JobError(
             f"--embedder {config.embedder} ({embedder.fingerprint}): the store's vectors are of embedder "
-            f"{last['embedder']}, and a store never mixes two; use that embedder, or another --store"
+            f"{last.embedder}, and a store never mixes two; use that embedder, or another --store"
         )
-    if last["encoder"] != encoder.fingerprint and config.on_encoder_change == "fail":
+    if last.encoder != encoder.fingerprint and config.on_encoder_change == "fail":
         raise JobError(
             f"--profile {config.profile} ({encoder.fingerprint}): the store was written by encoder "
-            f"{last['encoder']}; pass --on-encoder-change keep (encode only what is new) or reencode "
+            f"{last.encoder}; pass --on-encoder-change keep (encode only what is new) or reencode "
             "(encode everything again)"
         )
 

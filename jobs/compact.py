@@ -29,10 +29,10 @@ def run(config: CompactConfig) -> dict:
     with writing(config.store, "jobs.compact") as (store, lease):
         newest = store.run()
         assert newest is not None
-        with Run("compact", config, encoder=newest["encoder"], embedder=newest["embedder"]) as this:
+        with Run("compact", config, encoder=newest.encoder, embedder=newest.embedder) as this:
             lease.check()
             with this.stage("compact"):
-                this.counts = compact(store, this.row(newest["embedder_profile"]), config.keep_runs)
+                this.counts = compact(store, this.row(newest.embedder_profile), config.keep_runs)
             return this.finish("done")
 
 

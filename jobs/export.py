@@ -76,18 +76,18 @@ def run(config: ExportConfig) -> dict:
         view = store.run(config.as_of)
         since = store.run(config.since) if config.since else None
         assert view is not None, "a store that exists has a run"
-        selection = Selection(config.user_id, view["run_id"], config.at, since["run_id"] if since else None)
+        selection = Selection(config.user_id, view.run_id, config.at, since.run_id if since else None)
         export, beside = Export(store, selection), output.with_name(f".{output.name}.export")
         # What a killed export has left there.
         shutil.rmtree(beside, ignore_errors=True)
-        encoder, embedder = view["encoder"], view["embedder"]
+        encoder, embedder = view.encoder, view.embedder
         try:
             with Run(
                 "export", config, encoder=encoder, embedder=embedder, writes="output", home=str(beside)
             ) as this:
                 with this.stage("write"):
                     write(config.format, beside, export)
-                this.counts = counts_of(export) | {"as_of": view["run_id"]}
+                this.counts = counts_of(export) | {"as_of": view.run_id}
                 summary = this.finish("done")
             publish(beside, output)
         finally:

@@ -93,10 +93,10 @@ def run(config: ForgetConfig) -> dict:
         anonymous = ForgetConfig(store=config.store, **{subject.option: shown(forgotten, subject)})
         newest = store.run()
         assert newest is not None
-        with Run("forget", anonymous, encoder=newest["encoder"], embedder=newest["embedder"]) as this:
+        with Run("forget", anonymous, encoder=newest.encoder, embedder=newest.embedder) as this:
             lease.check()
             with this.stage("erase"):
-                receipt = forget(store, this.row(newest["embedder_profile"]), subject, forgotten)
+                receipt = forget(store, this.row(newest.embedder_profile), subject, forgotten)
             this.counts = {
                 f"num_{name}_removed": counts["num_rows"] for name, counts in receipt["removed"].items()
             } | {

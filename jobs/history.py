@@ -100,7 +100,7 @@ def memories(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
         view = store.run(config.as_of)
         assert view is not None
         raise JobError(
-            f"{option} {value}: not in run {view['run_id']}; it may be forgotten, "
+            f"{option} {value}: not in run {view.run_id}; it may be forgotten, "
             "or stand in another run's view: list the runs with jobs.history, and name one with --as-of"
         )
     return {"memories": found}, [line for item in found for line in life_lines(item)]
@@ -126,7 +126,7 @@ def changes(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
 
 
 def run_before(store: "Store", run_id: str | None) -> str:
-    ids = [row["run_id"] for row in store.runs()]
+    ids = [run.run_id for run in store.runs()]
     if run_id in ids[1:]:
         return ids[ids.index(run_id) - 1]
     problem = "is the first run; give --against" if run_id in ids else f"no such run; the store has {ids}"

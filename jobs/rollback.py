@@ -38,19 +38,19 @@ def run(config: RollbackConfig) -> dict:
             target = store.run(config.to)
         except StoreError:
             raise JobError(
-                f"--to {config.to}: no such run; the store has {[row['run_id'] for row in store.runs()]}"
+                f"--to {config.to}: no such run; the store has {[one.run_id for one in store.runs()]}"
             ) from None
         assert newest is not None and target is not None
-        with Run("rollback", config, encoder=target["encoder"], embedder=target["embedder"]) as this:
-            this.counts = {"from": newest["run_id"], "to": config.to}
+        with Run("rollback", config, encoder=target.encoder, embedder=target.embedder) as this:
+            this.counts = {"from": newest.run_id, "to": config.to}
             lease.check()
             with this.stage("publish"):
-                rollback(store, this.row(target["embedder_profile"]), config.to)
+                rollback(store, this.row(target.embedder_profile), config.to)
             this.counts |= {
                 f"num_{name}_active": store.rows(name, ["run_id"], where="active").num_rows
                 for name in ("records", "turns")
             }
-            undo = f"python -m jobs.rollback --store {config.store} --to {newest['run_id']}"
+            undo = f"python -m jobs.rollback --store {config.store} --to {newest.run_id}"
             say(f"[rollback] undo with: {undo}")
             return this.finish("done")
 

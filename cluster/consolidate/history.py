@@ -1,6 +1,5 @@
 """What happened to memories: the life of one, and what one run has over another. Rows in, plain dicts out."""
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -52,9 +51,8 @@ def runs(store: Store) -> list[dict]:
     """The store's runs, oldest first, each with `has_view`: whether its view is still kept."""
     names = ("run_id", "job", "started_at", "finished_at", "encoder", "embedder")
     return [
-        {name: row[name] for name in names}
-        | {"has_view": bool(json.loads(row["versions"])), "summary": json.loads(row["summary"] or "{}")}
-        for row in store.runs()
+        {name: run[name] for name in names} | {"has_view": run.has_view, "summary": run.summary}
+        for run in store.runs()
     ]
 
 
@@ -73,7 +71,7 @@ def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:
     rows = store.rows("records", RECORD_COLUMNS, of_user, as_of).to_pylist()
     turns = store.rows("turns", TURN_COLUMNS, of_user, as_of).to_pylist()
     decisions = store.rows("decisions", DECISIONS_SCHEMA.names, of_user, as_of).to_pylist()
-    place = {row["run_id"]: row["sequence"] for row in store.runs()}
+    place = {run.run_id: run.sequence for run in store.runs()}
     decisions.sort(key=lambda row: place.get(row["run_id"], 0))
     texts = {(row["record_id"], row["revision"]): row["semantic_text"] for row in rows}
     said = {(turn["user_id"], turn["session_id"], turn["turn_index"]): turn for turn in turns}

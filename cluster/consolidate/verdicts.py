@@ -52,8 +52,8 @@ class Ledger:
 def undone_runs(store: Store) -> tuple[str, ...]:
     """Runs from which rollbacks went back, oldest first, as far as their views are kept."""
     runs = store.runs()
-    kept = {row["run_id"] for row in runs if json.loads(row["versions"])}
-    left = [json.loads(row["summary"] or "{}").get("from") for row in runs if row["job"] == "rollback"]
+    kept = {run.run_id for run in runs if run.has_view}
+    left = [run.summary.get("from") for run in runs if run.job == "rollback"]
     return tuple(run_id for run_id in dict.fromkeys(left) if run_id in kept)
 
 

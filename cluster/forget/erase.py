@@ -32,7 +32,7 @@ from cluster.store.commit import Operations, Writer
 from cluster.store.errors import StoreError
 from cluster.store.files import HOME, Files
 from cluster.store.maintenance import settle_runs, tidy
-from cluster.store.runs import run_row
+from cluster.store.runs import run_row, view_versions
 from cluster.store.sql import quote
 from cluster.store.staging import SEAL, take_out
 from cluster.store.tables import Table, alone, make_indexes, settled, tag
@@ -112,7 +112,7 @@ def receipt(store: Writer, run_id: str) -> dict:
 
 def last_proof(store: Writer, subject_shown: str) -> dict | None:
     """What the search after the last forgetting of this subject found; None where there was none."""
-    files, place = Files(store.uri, "receipts"), {row["run_id"]: row["sequence"] for row in store.runs()}
+    files, place = Files(store.uri, "receipts"), {run.run_id: run.sequence for run in store.runs()}
     of_subject = [
         found
         for path in files.paths()
@@ -147,7 +147,7 @@ OPERATIONS: Operations = {Forget: apply}
 
 def _versions(store: Writer, name: str) -> list[int]:
     """Versions of a table that runs still name, oldest run first."""
-    return list(dict.fromkeys(json.loads(row["versions"])[name] for row in store.openable()))
+    return list(dict.fromkeys(run.versions[name] for run in store.openable()))
 
 
 def _rows(
@@ -165,7 +165,7 @@ def _erasures(store: Writer, subject: Subject) -> dict[str, dict[int, Erasure]]:
     of_user, known = f"user_id = {quote(subject.user_id)}", {}
     found: dict[str, dict[int, Erasure]] = {name: {} for name in TABLE_KEYS}
     for run in store.openable():
-        view = json.loads(run["versions"])
+        view = run.versions
         for name, version in view.items():
             if (name, version) not in known:
                 where = None if name == "rejections" else of_user
@@ -287,12 +287,10 @@ def _changed_rows(table: Table, name: str, rows: list[dict]) -> pa.Table:
 
 def _publish(store: Writer, run: dict, moved: dict[str, dict[int, int]]) -> None:
     changed = []
-    for row in store.openable():
-        versions = {
-            name: moved[name].get(version, version) for name, version in json.loads(row["versions"]).items()
-        }
-        changed.append(row | {"versions": json.dumps(versions)})
-    store.publish([run_row(run, json.loads(changed[-1]["versions"]))], changed)
+    for kept in store.openable():
+        versions = {name: moved[name].get(version, version) for name, version in kept.versions.items()}
+        changed.append(kept.with_columns(versions=versions))
+    store.publish([run_row(run, changed[-1].versions)], changed)
 
 
 # --- what lies around ---------------------------------------------------------------------------------
@@ -307,7 +305,7 @@ def _clean(store: Writer, subject: Subject, name: str, traces: Traces) -> dict:
     runs = store.openable()
     for table_name in TABLE_KEYS:
         table = store.head(table_name)
-        wanted = {row["run_id"]: json.loads(row["versions"])[table_name] for row in runs}
+        wanted = view_versions(runs, table_name)
         for foreign in set(table.tags.list()) - wanted.keys():
             # A tag of nobody's run would hold an old version, and what is in it, for ever.
             table.tags.delete(foreign)
@@ -336,13 +334,11 @@ def _drop_branches(table: Table) -> None:
 def _scrub_runs(store: Writer, subject: Subject, name: str, needles: list[str]) -> None:
     """Take ids out of the configs that earlier runs have left in `runs`."""
     changed = []
-    for row in store.runs():
-        clean = {
-            column: _scrubbed(json.loads(row[column] or "null"), subject, name, needles)
-            for column in ("config", "summary")
-        }
-        if any(value != json.loads(row[column] or "null") for column, value in clean.items()):
-            changed.append(row | {column: json.dumps(value) for column, value in clean.items()})
+    for run in store.runs():
+        found = {"config": run.config, "summary": run.summary}
+        clean = {column: _scrubbed(value, subject, name, needles) for column, value in found.items()}
+        if clean != found:
+            changed.append(run.with_columns(**clean))
     settle_runs(store, changed)
 
 

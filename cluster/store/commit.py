@@ -29,7 +29,7 @@ from cluster.store.files import Files, files_below, sweep_aside, sync_new
 from cluster.store.heads import Head
 from cluster.store.lease import Lease, LeaseLost
 from cluster.store.reading import INTENT, INTENTS, Reader
-from cluster.store.runs import run_rows, view_versions
+from cluster.store.runs import FinishedRun, run_rows, view_versions
 from cluster.store.tables import Overtaken, Table, alone, bring_up, drop_old_versions, settle, tag
 from schemas.intent import Intent, read_intent
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
@@ -239,22 +239,22 @@ class Writer(Reader):
     def is_published(self, intent: Intent) -> bool:
         """Whether it is behind its commit point: the versions that its run names, and their tags, must not
         move any more."""
-        return any(row["run_id"] == intent.run["run_id"] for row in self.runs())
+        return any(run.run_id == intent.run["run_id"] for run in self.runs())
 
-    def publish(self, new: list[dict], changed: list[dict]) -> None:
-        """The commit point: new rows of `runs`, and changed ones, and with them the versions of the newest
-        row's view, become what readers see. At once, and unless another writer was faster."""
+    def publish(self, new: list[dict], changed: list[FinishedRun]) -> None:
+        """The commit point: new rows of `runs`, as `run_row` makes them, and changed runs, and with them the
+        versions of the newest run's view, become what readers see. At once, and unless another writer was
+        faster."""
         number, runs = self._number + 1, self.writable("runs", RUNS_SCHEMA)
         # The newest rows take the place of those with their ids.
-        rows = {row["run_id"]: row for row in self.runs()}
-        news = [*changed, *(row | {"sequence": number} for row in new)]
-        rows |= {row["run_id"]: row for row in news}
-        newest = max(rows.values(), key=lambda row: row["sequence"])
+        news = [*changed, *(FinishedRun.of(row | {"sequence": number}) for row in new)]
+        all_runs = {run.run_id: run for run in [*self.runs(), *news]}
+        newest = max(all_runs.values(), key=lambda run: run.sequence)
         if news:
             with alone(runs):
                 merge = runs.merge_insert(["run_id"]).when_matched_update_all().when_not_matched_insert_all()
                 merge.execute(run_rows(news))
-        self.put_head(json.loads(newest["versions"]) | {"runs": runs.version}, self.by or newest["run_id"])
+        self.put_head(newest.versions | {"runs": runs.version}, self.by or newest.run_id)
 
     def put_head(self, versions: dict[str, int], by: str, store_version: int = STORE_VERSION) -> None:
         """Make these versions what readers see. They are on the disk before anybody can see them."""
@@ -298,17 +298,14 @@ class Writer(Reader):
             bring_up(table, name, schemas[name])
             settle(table, name)
             drop_old_versions(table, view_versions(runs, name))
-            tag(table, runs[-1]["run_id"])
+            tag(table, runs[-1].run_id)
             versions[name] = table.version
         table = self.writable("runs")
-        rows = [
-            {"sequence": place} | row | {"config": hide_in_dump(row["config"])}
-            for place, row in enumerate(runs, 1)
-        ]
-        rows[-1] |= {"versions": json.dumps(versions)}
+        hidden = [run.with_columns(config=hide_in_dump(run["config"])) for run in runs]
+        hidden[-1] = hidden[-1].with_columns(versions=versions)
         dataset = table.to_lance()
-        dataset.insert(run_rows(rows), mode="overwrite")
-        self.put_head(versions | {"runs": dataset.version}, runs[-1]["run_id"])
+        dataset.insert(run_rows(hidden), mode="overwrite")
+        self.put_head(versions | {"runs": dataset.version}, runs[-1].run_id)
 
     def _hide_in_manifests(self) -> None:
         """Earlier releases dumped the operator's tokens in clear."""

@@ -4,7 +4,6 @@ Each is written down as an intent and then applied by steps that can all be repe
 (see cluster.store.commit). The next head is the commit point here too.
 """
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from cluster.store.commit import Operations, Writer
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, delete_below, sizes_below
 from cluster.store.merge import staged_rows
-from cluster.store.runs import run_row, run_rows, view_versions
+from cluster.store.runs import FinishedRun, run_row, run_rows, view_versions
 from cluster.store.tables import Table, alone, bring_up, drop_old_versions, retag, settle, settled, tag
 from schemas.intent import Compact, Reembed, Rollback
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
@@ -68,8 +67,8 @@ def rollback(store: Writer, run: dict, to: str) -> None:
 
     `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
     """
-    if to not in (left := [row["run_id"] for row in store.openable()]):
-        expired = to in [row["run_id"] for row in store.runs()]
+    if to not in (left := [run.run_id for run in store.openable()]):
+        expired = to in [run.run_id for run in store.runs()]
         problem = "its view has expired (jobs.compact keeps only the newest)" if expired else "no such run"
         raise StoreError(f"--to {to}: {problem} in {store.uri}; choose one of {left}")
     store.begin(Rollback(run=run, to=to), _rollback)
@@ -149,7 +148,7 @@ def _reembed(store: Writer, intent: Reembed) -> None:
     run, staging = intent.run, Files(store.uri, "staging")
     newest = store.run()
     assert newest is not None
-    versions = json.loads(newest["versions"])
+    versions = dict(newest.versions)
     for name in TABLE_KEYS:
         table = store.writable(name)
         paths = intent.staged.get(name)
@@ -174,7 +173,7 @@ def compact(store: Writer, run: dict, keep_runs: int) -> dict:
 
     `run` is not added to `runs`, because no view changes; the newest run's view moves to the compacted files.
     """
-    expired = [row["run_id"] for row in store.openable()[:-keep_runs]]
+    expired = [run.run_id for run in store.openable()[:-keep_runs]]
     before = num_versions(store)
     store.begin(Compact(run=run, expired=expired), _compact)
     return {
@@ -191,17 +190,17 @@ def num_versions(store: Writer) -> int:
 
 
 def _compact(store: Writer, intent: Compact) -> None:
-    rows = {row["run_id"]: row for row in store.runs()}
+    runs = {run.run_id: run for run in store.runs()}
     newest, versions = store.run(), {}
     for name in TABLE_KEYS:
         table = store.writable(name)
         settle(table, name)
-        drop_old_versions(table, view_versions(list(rows.values()), name))
+        drop_old_versions(table, view_versions(runs.values(), name))
         versions[name] = table.version
     assert newest is not None
     # Tags only after the commit point: until then, the old versions are what readers look at.
-    changed = [newest | {"versions": json.dumps(versions)}]
-    changed += [rows[run_id] | {"versions": "{}"} for run_id in intent.expired]
+    changed = [newest.with_columns(versions=versions)]
+    changed += [runs[run_id].with_columns(versions={}) for run_id in intent.expired]
     store.publish([], changed)
     for name in TABLE_KEYS:
         table = store.head(name)
@@ -212,8 +211,8 @@ def _compact(store: Writer, intent: Compact) -> None:
     settle_runs(store)
 
 
-def settle_runs(store: Writer, changed: list[dict] | None = None) -> None:
-    """Compact `runs`, with these rows in place of those of their ids, and remove every version of it but the
+def settle_runs(store: Writer, changed: list[FinishedRun] | None = None) -> None:
+    """Compact `runs`, with these runs in place of those of their ids, and remove every version of it but the
     one that readers see from now on."""
     head, runs = store.head_now(), store.writable("runs")
     if changed:

@@ -1,7 +1,6 @@
 """What readers see: the tables as the newest head, or a run that is named, has them."""
 
 import copy
-import json
 from typing import Self
 
 import pyarrow as pa
@@ -9,7 +8,7 @@ import pyarrow as pa
 from cluster.store.errors import StoreError
 from cluster.store.files import HOME, Files, Numbered, local_path, unusable
 from cluster.store.heads import Head, Heads
-from cluster.store.runs import in_order
+from cluster.store.runs import FinishedRun, in_order
 from cluster.store.tables import Table, connect
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
 
@@ -38,7 +37,7 @@ class Reader:
         self.files = Files(self.uri, "commit")
         self.heads = Heads(self.uri)
         self._frozen: Head | None = None
-        self._frozen_runs: list[dict] | None = None
+        self._frozen_runs: list[FinishedRun] | None = None
         """Runs of the frozen head, once they have been read: every table of a view is looked up in them."""
         head = self.head_now()
         self.version_found = head.store_version if head else STORE_VERSION
@@ -76,8 +75,8 @@ class Reader:
         runs = in_order(table.to_arrow().to_pylist())
         if not runs:
             return None
-        versions = json.loads(runs[-1]["versions"]) | {"runs": table.version}
-        return Head(len(runs), runs[-1]["run_id"], versions, store_version=2)
+        versions = runs[-1].versions | {"runs": table.version}
+        return Head(len(runs), runs[-1].run_id, versions, store_version=2)
 
     def _head_of_first_commit(self, num_runs: int) -> Head | None:
         """None where the first commit of all goes on, or was killed and left rows in `runs`. StoreError
@@ -104,7 +103,7 @@ class Reader:
         frozen._frozen = self.head_now()
         return frozen
 
-    def runs(self) -> list[dict]:
+    def runs(self) -> list[FinishedRun]:
         """Finished runs, oldest first."""
         head = self.head_now()
         if head is None or self._frozen is None:
@@ -113,7 +112,7 @@ class Reader:
             self._frozen_runs = self._runs(head)
         return list(self._frozen_runs)
 
-    def _runs(self, head: Head) -> list[dict]:
+    def _runs(self, head: Head) -> list[FinishedRun]:
         return in_order(self._at("runs", head.versions["runs"]).to_arrow().to_pylist())
 
     def _at(self, name: str, version: int) -> Table:
@@ -128,31 +127,28 @@ class Reader:
             ) from None
         return table
 
-    def run(self, as_of: str | None = None) -> dict | None:
+    def run(self, as_of: str | None = None) -> FinishedRun | None:
         """The named run, or the newest; None in an empty store. StoreError for an unknown name."""
         runs = self.runs()
         if as_of is None:
             return runs[-1] if runs else None
-        for row in runs:
-            if row["run_id"] == as_of:
-                return row
-        raise StoreError(
-            f"--as-of {as_of}: no such run in {self.uri}; it has {[row['run_id'] for row in runs]}"
-        )
+        for run in runs:
+            if run.run_id == as_of:
+                return run
+        raise StoreError(f"--as-of {as_of}: no such run in {self.uri}; it has {[run.run_id for run in runs]}")
 
     def table(self, name: str, as_of: str | None = None) -> Table | None:
         """A table as the named run (or the newest) left it, read-only; None where no run has ended."""
         run = self.run(as_of)
         if run is None:
             return None
-        versions = json.loads(run["versions"])
-        if name not in versions:
-            openable = [row["run_id"] for row in self.openable()]
+        if name not in run.versions:
+            openable = [other.run_id for other in self.openable()]
             raise StoreError(
-                f"--as-of {run['run_id']}: the view of this run has expired (jobs.compact keeps only "
+                f"--as-of {run.run_id}: the view of this run has expired (jobs.compact keeps only "
                 f"the newest); {self.uri} still has {openable}"
             )
-        return self._at(name, versions[name])
+        return self._at(name, run.versions[name])
 
     def rows(
         self, name: str, columns: list[str], where: str | None = None, as_of: str | None = None
@@ -183,9 +179,9 @@ class Reader:
         table = self.table(name)
         return None if table is None else table.schema.field("vector").type.list_size
 
-    def openable(self) -> list[dict]:
+    def openable(self) -> list[FinishedRun]:
         """Runs whose views are kept, oldest first."""
-        return [row for row in self.runs() if json.loads(row["versions"])]
+        return [run for run in self.runs() if run.has_view]
 
     def intents(self) -> list[str]:
         """Paths in `files` of what was decided and is not done, oldest first."""

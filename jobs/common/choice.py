@@ -3,19 +3,22 @@ store, so that a release with other defaults changes no store by itself; else th
 """
 
 import importlib.metadata
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cluster.profiles import SHIPPED
 from jobs.common.cli import JobError, UsageError, say
 from jobs.common.endpoints import at_endpoint
+from jobs.common.manifest import get_run
 from jobs.common.run import Profile, load_profile
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile, ModelProfile
 
 if TYPE_CHECKING:
+    from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
+
+Read = TypeVar("Read")
 
 DEFAULT = "default"
 """Name of the profile of each kind that a new store gets."""
@@ -62,13 +65,13 @@ def choose_encoder(
     if name or store is None or last is None:
         profile = load_profile("encoders", name or DEFAULT, EncoderProfile)
         return resolve_encoder(at_endpoint(profile, endpoint, max_cost))
-    runs = [run for run in store.runs() if run["encoder"] == last["encoder"]]
+    runs = [run for run in store.runs() if run.encoder == last.encoder]
     known = _candidates("encoders", EncoderProfile, store, runs, "encoder", "profile")
-    if found := _first(known, last["encoder"], hashed_encoder):
+    if found := _first(known, last.encoder, hashed_encoder):
         _say_kept("encoder", found, "--profile")
         return resolve_encoder(at_endpoint(found, endpoint, max_cost))
     raise JobError(
-        f"encoder {last['encoder']}: it wrote this store, no --profile names another, and its profile or its "
+        f"encoder {last.encoder}: it wrote this store, no --profile names another, and its profile or its "
         "models are not to be found as they were; restore them, or go on with another by --profile NAME "
         "--on-encoder-change keep (encode only what is new) or reencode (encode everything again)"
     )
@@ -82,13 +85,13 @@ def choose_embedder(name: str | None, store: "Store | None") -> EmbedderProfile:
     last = store.run() if store else None
     if name or last is None:
         return resolve_embedder(load_profile("embedders", name or default_embedder(), EmbedderProfile))
-    written = EmbedderProfile.model_validate_json(last["embedder_profile"])
+    written = last.profile
     known = [*_shipped("embedders", EmbedderProfile), written]
-    if found := _first(known, last["embedder"], resolve_embedder):
+    if found := _first(known, last.embedder, resolve_embedder):
         _say_kept("embedder", found, "--embedder")
         return resolve_embedder(found)
     raise JobError(
-        f"embedder {written.name!r} ({last['embedder']}): it wrote this store, no --embedder names another, "
+        f"embedder {written.name!r} ({last.embedder}): it wrote this store, no --embedder names another, "
         f"and {written.model}, or what is made of a turn, is no longer as it was; restore it, name a "
         "profile that has it with --embedder, or make the vectors anew with jobs.reembed"
     )
@@ -98,11 +101,10 @@ def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, Decide
     """`rules`, `pairs` or `crosspairs` and None, or `model` and its profile, resolved."""
     from cluster.models.sources import resolve_decider
 
-    runs = [run for run in store.runs() if run["job"] == "consolidate"]
-    settings = [json.loads(run["config"]) for run in runs]
+    runs = [run for run in store.runs() if run.job == "consolidate"]
     kind = config.decider
     if kind is None:
-        before = settings[-1].get("decider") if settings else None
+        before = runs[-1].config.get("decider") if runs else None
         kind = before or default_decider()
         if before:
             say(f"[decider] {kind}, as in the last consolidation of this store; --decider names another")
@@ -111,9 +113,9 @@ def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, Decide
             raise UsageError(f"[endpoint], max_cost: decider {kind!r} asks no model; pass --decider model")
         check_there([kind])
         return kind, None
-    asked = [run for run, one in zip(runs, settings, strict=True) if one.get("decider") == "model"]
+    asked = [run for run in runs if run.config.get("decider") == "model"]
     if config.decider_profile is None and asked:
-        fingerprint = json.loads(asked[-1]["summary"]).get("decider")
+        fingerprint = str(asked[-1].summary.get("decider"))
         known = _candidates("deciders", DeciderProfile, store, asked, "decider", "decider_profile")
         if found := _first(known, fingerprint, resolve_decider):
             _say_kept("decider", found, "--decider-profile")
@@ -163,7 +165,7 @@ def default_embedder() -> str:
 
 
 def _candidates(
-    folder: str, kind: type[Profile], store: "Store", runs: list[dict], key: str, setting: str
+    folder: str, kind: type[Profile], store: "Store", runs: "list[FinishedRun]", key: str, setting: str
 ) -> Iterator[Profile]:
     """Profiles that may have been used in these runs: what ships, what manifests keep under `key`, and what
     their `setting` named. Ships first, because that says its name of today."""
@@ -172,10 +174,11 @@ def _candidates(
     yield from _shipped(folder, kind)
     manifests = Files(store.uri, "runs")
     for run in reversed(runs):
-        written = (manifests.get_json(f"{run['run_id']}.json") or {}).get(key)
+        manifest = _read(get_run, manifests, run.run_id)
+        written = manifest.profiles.get(key) if manifest else None
         if isinstance(written, dict) and (read := _read(kind.model_validate, written)):
             yield read
-    for name in dict.fromkeys(json.loads(run["config"]).get(setting) for run in reversed(runs)):
+    for name in dict.fromkeys(run.config.get(setting) for run in reversed(runs)):
         if name and (read := _read(load_profile, folder, name, kind)):
             yield read
 
@@ -189,8 +192,8 @@ def _shipped(folder: str, kind: type[Profile]) -> Iterator[Profile]:
             yield profile
 
 
-def _read(read: Callable[..., Profile], *arguments: object) -> Profile | None:
-    """A profile; None for one that this release cannot read."""
+def _read(read: Callable[..., Read], *arguments: object) -> Read | None:
+    """A profile or a manifest; None for one that this release cannot read."""
     try:
         return read(*arguments)
     except (ValueError, UsageError):

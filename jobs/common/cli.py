@@ -39,6 +39,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from cluster.runtime import hide_secrets, hide_variables
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
 from jobs.common.terminal import harmless
+from schemas.manifest import RunStatus
 
 
 class JobConfig(BaseModel):
@@ -66,9 +67,11 @@ def main(
     doc: str,
     argv: list[str] | None = None,
     command: str | None = None,
+    others: "Others | None" = None,
 ) -> None:
-    """Parse, run, print the summary as the last line of stdout, exit. `command` is for jobs with several."""
-    config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv, command)
+    """Parse, run, print the summary as the last line of stdout, exit. `command` and `others` are for jobs
+    with several commands, see jobs.common.commands."""
+    config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv, command, others)
     reserve_stdout()
     raise_on_sigterm()
     watcher.run_id = None
@@ -89,7 +92,10 @@ def main(
     sys.exit(1 if summary.get("status") in FAILURES else 0)
 
 
-FAILURES = ("failed", "nothing_found")
+Others = Callable[[], dict[str, type[JobConfig]]]
+"""`jobs.JOB COMMAND` -> config class, of the job's other commands."""
+
+FAILURES = (RunStatus.FAILED, RunStatus.NOTHING_FOUND)
 """Statuses of a summary after which the exit code is 1."""
 
 
@@ -147,11 +153,16 @@ def show(text: str) -> None:
 
 
 def parse_config(
-    config_class: type[JobConfig], doc: str, argv: list[str], command: str | None = None
+    config_class: type[JobConfig],
+    doc: str,
+    argv: list[str],
+    command: str | None = None,
+    others: Others | None = None,
 ) -> JobConfig:
     """Build the config from `--config` and options. Exits 2 with one line for each wrong value."""
     prog = f"python -m {command or _module_name(config_class)}"
     parser = Parser(prog=prog, usage=f"{prog} [OPTIONS]", description=doc, epilog=ENDING)
+    parser.others = others
     default_file = config_class.default_file
     shown = f" (default: {default_file.relative_to(Path(__file__).parents[2])})" if default_file else ""
     help = f"read settings from a TOML file; options win over it{shown}"
@@ -169,7 +180,8 @@ def parse_config(
     try:
         return config_class.model_validate(values)
     except ValidationError as error:
-        _refuse("\n".join(["wrong settings:"] + [_explain(config_class, item) for item in error.errors()]))
+        explained = [_explain(config_class, item, others) for item in error.errors()]
+        _refuse("\n".join(["wrong settings:", *explained]))
 
 
 ENDING = """A switch that the file turns on is turned off by --no-NAME.
@@ -180,6 +192,8 @@ Last line of stdout: the summary as JSON, {"status": "done", ...}; none after wr
 class Parser(argparse.ArgumentParser):
     """Takes no abbreviations, and says in one line what is wrong."""
 
+    others: Others | None = None
+
     def __init__(self, **options: Any) -> None:
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=layout, allow_abbrev=False, **options)
@@ -187,7 +201,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split()
         words = [word.partition("=")[0] for word in unknown if word.startswith("--")]
-        hints = "".join(_nearest(word, self._option_string_actions) for word in words)
+        hints = "".join(
+            _elsewhere(word.lstrip("-").removeprefix("no-").replace("-", "_"), self.others)
+            or _nearest(word, self._option_string_actions)
+            for word in words
+        )
         _refuse(message + (hints or "; see --help"))
 
 
@@ -201,6 +219,13 @@ def _nearest(name: str, known: Collection[str]) -> str:
     found = [one for one in known if one.startswith(name) or one.endswith(f".{name.lstrip('-')}")]
     found = found or difflib.get_close_matches(name, known, cutoff=0.7)
     return f"; did you mean {' or '.join(found[:4])}?" if found else ""
+
+
+def _elsewhere(setting: str, others: Others | None) -> str:
+    """Which other commands of the job have a setting, given with or without its table's name; "" if none."""
+    name = setting.partition(".")[0]
+    found = [command for command, kind in (others() if others else {}).items() if name in kind.model_fields]
+    return f"; {name} is for {' and '.join(found)}: leave it out, or run that" if found else ""
 
 
 def _add_options(
@@ -286,7 +311,7 @@ def _table_kind(kind: type[BaseModel], name: str) -> type[BaseModel]:
     return found
 
 
-def _explain(config_class: type[BaseModel], item: ErrorDetails) -> str:
+def _explain(config_class: type[BaseModel], item: ErrorDetails, others: Others | None) -> str:
     name = ".".join(str(part) for part in item["loc"])
     if not name:
         return f"  {item['msg']}"
@@ -294,6 +319,8 @@ def _explain(config_class: type[BaseModel], item: ErrorDetails) -> str:
         ways = [f"pass --{name.replace('_', '-')}", "set it in the config file"]
         return f"  {name}: not given; {' or '.join(ways if '.' not in name else ways[::-1])}"
     if item["type"] == "extra_forbidden":
+        if len(item["loc"]) == 1 and (hint := _elsewhere(name, others)):
+            return f"  {name}={_shown(name, item)}: no setting of this command{hint}"
         for part in item["loc"][:-1]:
             config_class = _table_kind(config_class, str(part))
         known = config_class.model_fields

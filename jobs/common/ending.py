@@ -116,7 +116,9 @@ def watch() -> None:
 
 def _close(home: str, run_id: str) -> None:
     from cluster.store.files import Files
+    from jobs.common.manifest import get_run, put_run
+    from schemas.manifest import RunStatus
 
-    runs, path = Files(home, "runs"), f"{run_id}.json"
-    if manifest := runs.get_json(path):
-        runs.put_json(path, manifest | {"status": "interrupted", "error": GONE})
+    runs = Files(home, "runs")
+    if manifest := get_run(runs, run_id):
+        put_run(runs, manifest.ended(RunStatus.INTERRUPTED, error=GONE))

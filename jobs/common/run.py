@@ -9,7 +9,6 @@ import atexit
 import contextlib
 import datetime as dt
 import functools
-import importlib.metadata
 import json
 import os
 import time
@@ -27,6 +26,8 @@ from cluster.runtime import ClusterConfig, ClusterError, hide_secrets, is_local
 from cluster.runtime import connect as connect_cluster
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.ending import watcher
+from jobs.common.manifest import put_run, versions_of
+from schemas.manifest import RunManifest, RunStatus
 from schemas.profile import EmbedderProfile, ModelProfile
 from schemas.training import PROFILE_FILE
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from cluster.embed.questions import QuestionEmbedder
     from cluster.models.reranker import Reranker
     from cluster.store.lease import Lease
+    from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -133,7 +135,7 @@ class Run:
 
     def _open(self) -> None:
         try:
-            self._put(self._summary("running"))
+            self._put(self._manifest(RunStatus.RUNNING))
         except OSError as error:
             option = f"--{self.writes} {self.home}"
             raise UsageError(f"{option}: {error.strerror}; name a folder to write to") from None
@@ -144,10 +146,9 @@ class Run:
             # Wrong usage is found before any work, and makes no folder.
             self._unmake_home()
         if not self._is_finished:
+            is_told = isinstance(error, KeyboardInterrupt)
             try:
-                self._end(
-                    self._summary("interrupted" if isinstance(error, KeyboardInterrupt) else "failed"), error
-                )
+                self._end(RunStatus.INTERRUPTED if is_told else RunStatus.FAILED, error)
             except Exception as problem:
                 # What ended the run matters more than that its manifest could not say so.
                 say(f"[{self.job}] the manifest of run {self.run_id} could not be written: {problem}")
@@ -177,7 +178,7 @@ class Run:
         started_s = time.monotonic()
         yield
         self.stages[name] = {"seconds": round(time.monotonic() - started_s, 2)}
-        self._put(self._summary("running"))
+        self._put(self._manifest(RunStatus.RUNNING))
         say(f"[{name}] {self.stages[name]['seconds']} s")
 
     def row(self, embedder_profile: str) -> dict:
@@ -193,41 +194,56 @@ class Run:
             "summary": hide_secrets(json.dumps(self.counts)),
         }
 
-    def finish(self, status: str) -> dict:
-        """The summary; also ends the run's manifest."""
-        summary = self._summary(status)
-        self._end(summary)
-        return summary
-
-    def _summary(self, status: str) -> dict:
+    def finish(self, status: str, printed: dict[str, Any] | None = None) -> dict:
+        """The summary; also ends the run's manifest. `printed` is what the job says instead of it."""
+        manifest = self._end(RunStatus(status), printed=printed)
         return {
             "run_id": self.run_id,
             "status": status,
             **self.counts,
-            "seconds": round(time.monotonic() - self.started_s, 2),
+            "seconds": manifest.seconds,
             "stages": self.stages,
-            self.writes: getattr(self.config, self.writes),
+            **self._place,
         }
 
-    def _end(self, summary: dict, error: BaseException | None = None) -> None:
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {self.writes: getattr(self.config, self.writes)}
+
+    def _manifest(self, status: RunStatus) -> RunManifest:
+        summary = self.counts | self._place
+        return RunManifest.with_keys(
+            summary | self.profiles,
+            run_id=self.run_id,
+            job=self.job,
+            status=status,
+            started_at=self.started_at,
+            seconds=round(time.monotonic() - self.started_s, 2),
+            stages=self.stages,
+            config=self.config.model_dump(mode="json"),
+            profiles=self.profiles,
+            packages=versions_of(PACKAGES),
+            summary=summary,
+        )
+
+    def _end(
+        self, status: RunStatus, error: BaseException | None = None, printed: dict[str, Any] | None = None
+    ) -> RunManifest:
         # An unexpected error may quote what somebody said, and a manifest is kept: its kind must do.
         told = str(error).partition("\n")[0] if isinstance(error, JobError) else type(error).__name__
-        self._put(summary | ({"error": told} if error else {}))
+        fields: dict[str, Any] = {"error": told} if error else {}
+        if printed is not None:
+            fields["summary"] = {name: value for name, value in printed.items() if name != "status"}
+        manifest = self._manifest(status).ended(status, **fields)
+        self._put(manifest)
         self._is_finished = True
         watcher.closed(self.run_id)
+        return manifest
 
-    def _put(self, summary: dict) -> None:
+    def _put(self, manifest: RunManifest) -> None:
         from cluster.store.files import Files
 
-        manifest = summary | {
-            "job": self.job,
-            "started_at": self.started_at,
-            "config": self.config.model_dump(mode="json"),
-            **self.profiles,
-            "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        }
-        whole = json.loads(hide_secrets(json.dumps(manifest, default=str)))
-        Files(self.home, "runs").put_json(f"{self.run_id}.json", whole)
+        put_run(Files(self.home, "runs"), manifest)
 
 
 def recorded(job: str, writes: str) -> Callable[[Callable[[Config], dict]], Callable[[Config], dict]]:
@@ -238,7 +254,7 @@ def recorded(job: str, writes: str) -> Callable[[Callable[[Config], dict]], Call
         def with_manifest(config: Config) -> dict:
             with Run(job, config, encoder="", embedder="", writes=writes) as this:
                 summary = run(config)
-                this.finish(summary.get("status", "done"))
+                this.finish(summary.get("status", "done"), summary)
             return summary
 
         return with_manifest
@@ -285,8 +301,8 @@ def load_profile(folder: str, name: str, kind: type[Profile]) -> Profile:
         raise UsageError(f"{path}: {error}") from None
 
 
-def question_embedder(store: "Store", view: dict, name: str | None = None) -> "QuestionEmbedder":
-    """What embeds questions about a view, a row of `runs`: the embedder that wrote it, loaded.
+def question_embedder(store: "Store", view: "FinishedRun", name: str | None = None) -> "QuestionEmbedder":
+    """What embeds questions about the view of a run: the embedder that wrote it, loaded.
 
     `name`, a value of --embedder, says where that embedder is to be had now. JobError when it is another one.
     """
@@ -294,7 +310,7 @@ def question_embedder(store: "Store", view: dict, name: str | None = None) -> "Q
     from cluster.models.sources import ModelError
 
     try:
-        return QuestionEmbedder(embedder_of(view, named_embedder(name)), store, view["run_id"])
+        return QuestionEmbedder(embedder_of(view.row, named_embedder(name)), store, view.run_id)
     except ModelError as error:
         raise JobError(str(error)) from error
 

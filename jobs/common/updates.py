@@ -4,7 +4,6 @@ New memories are compared with older ones of the same user, a decider says what 
 all changes are committed at once as revisions, tombstones and decisions.
 """
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from cluster.consolidate.plan import Settings
     from cluster.store.files import Files
     from cluster.store.lease import Lease
+    from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
 
 GROUP_MEMORIES = 50_000
@@ -99,7 +99,7 @@ def consolidate(config: UpdateConfig, store: "Store", lease: "Lease") -> dict:
 
     last = store.run()
     assert last is not None
-    embedder = EmbedderProfile.model_validate_json(last["embedder_profile"])
+    embedder = last.profile
     kind, profile = choose_decider(config, store)
     config = config.model_copy(update={"decider": kind})
     if not config.dry_run:
@@ -152,7 +152,7 @@ def new_run(job: str, config: UpdateConfig, store: "Store", profile: DeciderProf
     last = store.run()
     assert last is not None
     profiles = {"decider": profile.model_dump(mode="json") if profile else config.decider}
-    return Run(job, config, encoder=last["encoder"], embedder=last["embedder"], profiles=profiles)
+    return Run(job, config, encoder=last.encoder, embedder=last.embedder, profiles=profiles)
 
 
 # --- the steps ----------------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def restore(config: UpdateConfig, store: "Store", lease: "Lease", embedder: Embe
     from cluster.store.files import Files
 
     with new_run("restore", config, store) as this:
-        unseen = unseen_runs(config, store, lambda run: run["job"] in ("consolidate", "restore"))
-        gone_by = None if unseen is None else frozenset(run["run_id"] for run in unseen)
+        unseen = unseen_runs(config, store, lambda run: run.job in ("consolidate", "restore"))
+        gone_by = None if unseen is None else frozenset(run.run_id for run in unseen)
         rows = restorable(store, this.run_id, this.started_at, gone_by)
         if rows is None:
             return
@@ -196,7 +196,7 @@ def plan(
     assert newest is not None
     settings = Settings(
         uri=store.uri,
-        as_of=newest["run_id"],
+        as_of=newest.run_id,
         run_id=this.run_id,
         started_at=this.started_at,
         new_runs=new_runs,
@@ -229,20 +229,22 @@ def delta(
     unseen = unseen_runs(
         config,
         store,
-        lambda run: run["job"] == "consolidate" and json.loads(run["summary"]).get("decider") == fingerprint,
+        lambda run: run.job == "consolidate" and run.summary.get("decider") == fingerprint,
     )
     if unseen is None:
         return None, again
     # Asked for, what a consolidation or a rollback wrote is compared too.
-    return tuple(run["run_id"] for run in unseen if config.since or run["job"] in FEEDING_JOBS), again
+    return tuple(run.run_id for run in unseen if config.since or run.job in FEEDING_JOBS), again
 
 
-def unseen_runs(config: UpdateConfig, store: "Store", is_look: Callable[[dict], bool]) -> list[dict] | None:
+def unseen_runs(
+    config: UpdateConfig, store: "Store", is_look: "Callable[[FinishedRun], bool]"
+) -> "list[FinishedRun] | None":
     """Runs after the last one that was a look, or after `since` where that is earlier; None: all."""
     if config.since == "all":
         return None
     runs = store.runs()
-    ids = [run["run_id"] for run in runs]
+    ids = [run.run_id for run in runs]
     first = max((number + 1 for number, run in enumerate(runs) if is_look(run)), default=0)
     if config.since is not None:
         if config.since not in ids:

@@ -1,25 +1,37 @@
 """Distill: an archive, or a store, becomes a training set.
 
-    python -m jobs.distill --archive DIR --output DIR                      # by rules: free, no model
-    python -m jobs.distill --archive DIR --output DIR --config FILE.toml   # by a model: jobs/configs/distill
-    python -m jobs.distill --archive DIR --teacher gold --gold DIR/_gold/memories.jsonl --output DIR
-    python -m jobs.distill --task decider --store URI --output DIR
-    python -m jobs.distill --task fact_qa --store URI --output DIR
-    python -m jobs.distill --task evolvable --archive DIR --questions FILE --output DIR
+    python -m jobs.distill encoder --archive DIR --output DIR                     # by rules: free, no model
+    python -m jobs.distill encoder --archive DIR --output DIR --config FILE.toml  # by a model
+    python -m jobs.distill encoder --archive DIR --teacher gold --gold DIR/_gold/memories.jsonl --output DIR
+    python -m jobs.distill decider --store URI --output DIR
+    python -m jobs.distill fact_qa --store URI --output DIR
+    python -m jobs.distill evolvable --archive DIR --questions FILE --output DIR
+
+A command is a task: what is learned. `--task NAME`, or `task` in the config file, names it too; not named, it
+is encoder. `COMMAND --help` shows its options.
 
 Writes train.parquet, validation.parquet (other users), rejected.parquet (every candidate that was refused,
 with the rule) and a data card. A paid answer is kept as soon as it arrives: run the same command again after
 a crash, or with higher caps, and nothing is paid for twice.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.cli import JobError, UsageError, say
+from jobs.common.commands import commands_of
 from jobs.common.run import Run, absolute, connect, load_profile
-from jobs.distill.config import DistillConfig
+from jobs.distill.config import (
+    TASKS,
+    DeciderSetConfig,
+    DistillConfig,
+    EncoderSetConfig,
+    EvolvableSetConfig,
+    FactSetConfig,
+)
 from schemas.carriers import CheckedPart, JudgedPart
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile, ModelProfile
@@ -34,16 +46,21 @@ def run(config: DistillConfig) -> dict:
     from cluster.models.sources import ModelError
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
 
-    places = {name: getattr(config, name) for name in ("archive", "store", "output", "gold")}
+    places = {name: getattr(config, name, None) for name in ("archive", "store", "output", "gold")}
     config = config.model_copy(update={name: absolute(uri) for name, uri in places.items() if uri})
     try:
         with Lease(config.output, "jobs.distill"):
-            return {"encoder": encoder, "evolvable": of_questions}.get(config.task, of_store)(config)
+            if isinstance(config, EncoderSetConfig):
+                return encoder(config)
+            if isinstance(config, EvolvableSetConfig):
+                return of_questions(config)
+            assert isinstance(config, DeciderSetConfig | FactSetConfig)
+            return of_store(config)
     except (EndpointError, ModelError, LeaseHeld, LeaseLost) as error:
         raise JobError(str(error)) from error
 
 
-def encoder(config: DistillConfig) -> dict:
+def encoder(config: EncoderSetConfig) -> dict:
     """archive -> segments -> teacher -> verifier -> judge -> set."""
     from cluster.backfill.archive import ArchiveError, list_files
     from cluster.store.files import Files
@@ -51,7 +68,6 @@ def encoder(config: DistillConfig) -> dict:
     from jobs.distill.segments import collect, cut, judge, spent, teach
     from jobs.distill.sets import split, write, write_profile
 
-    assert config.archive is not None
     try:
         paths = list_files(config.archive)
     except ArchiveError as error:
@@ -105,7 +121,7 @@ def encoder(config: DistillConfig) -> dict:
         return summary
 
 
-def of_store(config: DistillConfig) -> dict:
+def of_store(config: DeciderSetConfig | FactSetConfig) -> dict:
     """decisions or memories of a store -> set. The driver alone does it."""
     from cluster.models.sources import resolve_decider
     from jobs.distill import facts, replay
@@ -115,10 +131,13 @@ def of_store(config: DistillConfig) -> dict:
 
     leaks = read_leaks(config.leak_check, config.exclude_sessions)
     student: DeciderProfile | AnswererProfile
-    if config.task == "decider":
+    if isinstance(config, DeciderSetConfig):
         student = resolve_decider(load_profile("deciders", config.profile, DeciderProfile))
+        find = functools.partial(replay.candidates, config, student, leaks)
     else:
+        assert isinstance(config, FactSetConfig)
         student = AnswererProfile(name=config.task, base=config.base, dtype="float32")
+        find = functools.partial(facts.candidates, config, leaks)
     with Run(
         "distill",
         config,
@@ -128,10 +147,7 @@ def of_store(config: DistillConfig) -> dict:
         writes="output",
     ) as this:
         with this.stage("collect"):
-            if isinstance(student, DeciderProfile):
-                found = replay.candidates(config, student, leaks)
-            else:
-                found = facts.candidates(config, leaks)
+            found = find()
         with this.stage("write"):
             origins = sorted({example["origin"] for example in found.examples})
             found.sources = {
@@ -148,7 +164,7 @@ def of_store(config: DistillConfig) -> dict:
         return this.finish(status)
 
 
-def of_questions(config: DistillConfig) -> dict:
+def of_questions(config: EvolvableSetConfig) -> dict:
     """labelled questions -> set for an evolvable embedder. The driver alone does it."""
     from jobs.distill import evolvable
     from jobs.distill.leaks import read_leaks
@@ -166,7 +182,7 @@ def of_questions(config: DistillConfig) -> dict:
         return this.finish("done")
 
 
-def resolved(config: DistillConfig) -> dict:
+def resolved(config: EncoderSetConfig) -> dict:
     """Profiles of student, teacher and judge, as far as they are needed."""
     from cluster.models.sources import resolve_decider, resolve_encoder
 
@@ -185,7 +201,7 @@ def resolved(config: DistillConfig) -> dict:
     return profiles
 
 
-def made_by(config: DistillConfig, profiles: dict) -> dict:
+def made_by(config: EncoderSetConfig, profiles: dict) -> dict:
     """Names of teacher, judge, verifier and student, for the card."""
     from cluster.distill.teacher import rules_fingerprint
     from cluster.models.fingerprint import source_fingerprint
@@ -229,7 +245,7 @@ def left(done: Sequence[CheckedPart], found: "Candidates") -> int:
     return sum(part.num_left for part in done) + found.left_out["not_judged"]
 
 
-def outcome(config: DistillConfig, done: Sequence[CheckedPart], found: "Candidates") -> tuple[str, str]:
+def outcome(config: EncoderSetConfig, done: Sequence[CheckedPart], found: "Candidates") -> tuple[str, str]:
     """Status of the run, and the error where it has one."""
     counts = asked(done)
     if error := next((part.error for part in done if part.error), ""):
@@ -244,5 +260,15 @@ def outcome(config: DistillConfig, done: Sequence[CheckedPart], found: "Candidat
     return ("stopped" if left(done, found) else "done"), ""
 
 
+HELP = {
+    "encoder": "an archive's segments, and what is to be remembered of them",
+    "decider": "a store's decisions on memories",
+    "fact_qa": "questions on a store's memories, and their answers",
+    "evolvable": "questions to conversations, with the turns that answer them",
+}
+
+COMMANDS = commands_of("jobs.distill", "Distill", __doc__, HELP, TASKS, run, default="encoder")
+
+
 if __name__ == "__main__":
-    main(DistillConfig, run, __doc__)
+    COMMANDS.main()

@@ -24,7 +24,7 @@ from cluster.evolvable.tokens import Exchange
 from cluster.evolvable.turns import exchanges_of_turns, session_order
 from jobs.common.cli import UsageError
 from jobs.common.questions import Question, read_questions
-from jobs.distill.config import DistillConfig
+from jobs.distill.config import EvolvableSetConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
 
@@ -57,7 +57,7 @@ class Asked(NamedTuple):
         }
 
 
-def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
+def candidates(config: EvolvableSetConfig, leaks: Leaks) -> Candidates:
     """Questions -> samples; those of `validation_questions`, or else a share by hash, are for validation."""
     from transformers import AutoTokenizer
 
@@ -98,7 +98,7 @@ def parts_of(found: Candidates) -> dict[str, list[dict]]:
     return {p: [e for e in found.examples if e["part"] == p] for p in ("train", "validation")}
 
 
-def read(config: DistillConfig) -> dict[str, list[Asked]]:
+def read(config: EvolvableSetConfig) -> dict[str, list[Asked]]:
     """The questions of each part, with the sessions of their users."""
     given = {"validation": (config.validation_questions, "--validation-questions")}
     given["train"] = (config.questions, "--questions")
@@ -133,7 +133,7 @@ def sessions_of(archive: str, user_ids: set[str]) -> dict[str, list[dict]]:
     return {user_id: sorted(rows, key=session_order) for user_id, rows in found.items()}
 
 
-def by_hash(questions: list[Asked], config: DistillConfig) -> dict[str, list[Asked]]:
+def by_hash(questions: list[Asked], config: EvolvableSetConfig) -> dict[str, list[Asked]]:
     parts: dict[str, list[Asked]] = {"validation": [], "train": []}
     for asked in questions:
         is_validation = draw(asked.question.user_id, config.seed) < config.validation_fraction
@@ -155,7 +155,7 @@ def refused(asked: Asked, leaks: Leaks, kept_apart: set[tuple]) -> tuple[str, st
     return None
 
 
-def grouped(questions: list[Asked], config: DistillConfig, variant: int) -> Iterator[list[Asked]]:
+def grouped(questions: list[Asked], config: EvolvableSetConfig, variant: int) -> Iterator[list[Asked]]:
     """Questions that will share a conversation: drawn anew for each variant."""
 
     def place(asked: Asked) -> tuple:
@@ -180,7 +180,7 @@ def identity(row: dict) -> tuple[str, str]:
 
 
 def samples(
-    group: list[Asked], config: DistillConfig, variant: int, offsets: Offsets, found: Candidates
+    group: list[Asked], config: EvolvableSetConfig, variant: int, offsets: Offsets, found: Candidates
 ) -> Iterator[dict]:
     """One example a question, all with the same conversation."""
     sessions = {identity(row): row for asked in group for row in asked.sessions}
@@ -239,7 +239,7 @@ def samples(
         }
 
 
-def split(exchange: Exchange, offsets: Offsets, config: DistillConfig) -> list[Exchange]:
+def split(exchange: Exchange, offsets: Offsets, config: EvolvableSetConfig) -> list[Exchange]:
     """An exchange as the turns that it is read as: itself, or its parts."""
     limit = config.part_tokens
     sides = list(exchange)
@@ -255,7 +255,7 @@ def split(exchange: Exchange, offsets: Offsets, config: DistillConfig) -> list[E
     return found[: config.max_parts]
 
 
-def cut(num_turns: int, needed: set[int], config: DistillConfig, name: str) -> list[int]:
+def cut(num_turns: int, needed: set[int], config: EvolvableSetConfig, name: str) -> list[int]:
     """Numbers of the exchanges that stay, ascending: all evidence, and others drawn by hash, each with
     `context_turns` before it."""
     others = sorted(set(range(num_turns)) - needed, key=lambda number: draw(f"{name} {number}", config.seed))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jobs.common.cli import UsageError
-from jobs.distill.config import DistillConfig
+from jobs.distill.config import FactSetConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
 from jobs.distill.stored import decisions, leak_of, leaked, memories, open_store
@@ -25,7 +25,7 @@ NUM_DISTRACTORS = 3
 """Other memories of the user in a prompt with facts."""
 
 
-def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
+def candidates(config: FactSetConfig, leaks: Leaks) -> Candidates:
     """Memories -> examples."""
     from transformers import AutoTokenizer
 
@@ -33,7 +33,6 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
     from cluster.models.sources import model_folder
 
     tokenizer, found = AutoTokenizer.from_pretrained(model_folder(config.base, None)), Candidates()
-    assert config.store is not None
     store = open_store(config.store)
     rows, leaking = memories(store), leaked(store, leaks)
     usable: dict[tuple[str, int], Fact] = {}
@@ -108,7 +107,7 @@ def candidates(config: DistillConfig, leaks: Leaks) -> Candidates:
 
 
 def paraphrased(
-    config: DistillConfig, asked: list[tuple], found: Candidates
+    config: FactSetConfig, asked: list[tuple], found: Candidates
 ) -> "Iterator[tuple[Fact, tuple[str, str], list[str]]]":
     """(fact, (question, answer)) -> the same with phrasings by the endpoint; what is left open is counted."""
     from cluster.models.endpoint import Endpoint
@@ -174,7 +173,7 @@ def refuse(fact: "Fact", answer: str) -> tuple[str, str] | None:
     return None
 
 
-def add_instructions(config: DistillConfig, tokenizer: "PreTrainedTokenizerBase", found: Candidates) -> None:
+def add_instructions(config: FactSetConfig, tokenizer: "PreTrainedTokenizerBase", found: Candidates) -> None:
     """A share of general instructions, so that facts are not learned at the cost of everything else."""
     if not config.instructions:
         return

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jobs.common.cli import UsageError
-from jobs.distill.config import DistillConfig
+from jobs.distill.config import DeciderSetConfig
 from jobs.distill.leaks import Leaks, text_key
 from jobs.distill.sets import Candidates, rejection
 from jobs.distill.stored import decisions, leak_of, leaked, memories, open_store
@@ -26,7 +26,7 @@ RULES_CONFIDENCE = 0.9
 """What a student is to say where the decider that it learns from does not say how sure it was."""
 
 
-def candidates(config: DistillConfig, profile: DeciderProfile, leaks: Leaks) -> Candidates:
+def candidates(config: DeciderSetConfig, profile: DeciderProfile, leaks: Leaks) -> Candidates:
     """Decisions of the store and of files -> examples."""
     from transformers import AutoTokenizer
 
@@ -102,7 +102,7 @@ def refuse(question: "Question", decision: Decision, profile: DeciderProfile) ->
     return None
 
 
-def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates) -> Iterator[tuple]:
+def _of_store(config: DeciderSetConfig, leaks: Leaks, found: Candidates) -> Iterator[tuple]:
     from cluster.consolidate.fold import UNITE, Memory, Question, Source
     from cluster.consolidate.plan import dates_of
 
@@ -156,7 +156,7 @@ def _of_store(config: DistillConfig, leaks: Leaks, found: Candidates) -> Iterato
         yield source, question, decision, origin
 
 
-def _of_files(config: DistillConfig, leaks: Leaks, found: Candidates) -> Iterator[tuple]:
+def _of_files(config: DeciderSetConfig, leaks: Leaks, found: Candidates) -> Iterator[tuple]:
     from cluster.backfill.redact import redact
     from cluster.consolidate.fold import Memory, Question, Source
 

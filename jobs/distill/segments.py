@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cluster.runtime import Progress, Stage, run_stage
 from jobs.common.run import check_engine
-from jobs.distill.config import DistillConfig, EnginePool
+from jobs.distill.config import DistillConfig, EncoderSetConfig, EnginePool, TaughtConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
 from schemas.carriers import ArchiveFile, CheckedPart, JudgedPart, Part
@@ -41,7 +41,7 @@ class Plan:
 
 
 def cut(
-    config: DistillConfig, files: "Files", profile: EncoderProfile, paths: list[str], leaks: Leaks
+    config: EncoderSetConfig, files: "Files", profile: EncoderProfile, paths: list[str], leaks: Leaks
 ) -> Plan:
     """Archive -> staged batches of segments -> the parts of them that are worth asking about."""
     import numpy as np
@@ -93,7 +93,7 @@ def cut(
 
 
 def teach(
-    config: DistillConfig, files: "Files", student: EncoderProfile, teacher: EncoderProfile, plan: Plan
+    config: EncoderSetConfig, files: "Files", student: EncoderProfile, teacher: EncoderProfile, plan: Plan
 ) -> list[CheckedPart]:
     """Parts -> answers -> checked examples."""
     from cluster.distill.examples import CheckStage
@@ -109,7 +109,7 @@ def teach(
 
 
 def judge(
-    config: DistillConfig, files: "Files", profile: JudgeProfile, parts: Sequence[CheckedPart]
+    config: EncoderSetConfig, files: "Files", profile: JudgeProfile, parts: Sequence[CheckedPart]
 ) -> list[JudgedPart]:
     """Checked parts -> judged parts. A pass of its own, so that two models never share a GPU."""
     from cluster.distill.judge import JudgeStage
@@ -130,7 +130,7 @@ def _through(label: str, parts: Sequence[Part], *stages: Stage) -> list:
     return sorted(done, key=lambda part: part.part_id)
 
 
-def model_pool(config: DistillConfig, role: str) -> dict:
+def model_pool(config: EncoderSetConfig, role: str) -> dict:
     """`pool` and `wants_gpu` of the stage of teacher or judge."""
     kind, pool = getattr(config, role), getattr(config, f"{role}_pool")
     if kind in ("rules", "gold"):
@@ -141,7 +141,7 @@ def model_pool(config: DistillConfig, role: str) -> dict:
     return {"pool": pool, "wants_gpu": True}
 
 
-def make_teacher(config: DistillConfig, profile: EncoderProfile) -> "Teacher":
+def make_teacher(config: EncoderSetConfig, profile: EncoderProfile) -> "Teacher":
     """The teacher, made where it works."""
     from cluster.distill.teacher import (
         GoldTeacher,
@@ -165,7 +165,7 @@ def make_teacher(config: DistillConfig, profile: EncoderProfile) -> "Teacher":
     return OpenAITeacher(profile, config.teacher_endpoint, responses, budget(config))
 
 
-def make_judge(config: DistillConfig, profile: JudgeProfile) -> "Judge":
+def make_judge(config: EncoderSetConfig, profile: JudgeProfile) -> "Judge":
     """The judge, made where it works."""
     from cluster.distill.judge import Judge, fingerprint
     from cluster.models.endpoint import Endpoint
@@ -197,14 +197,14 @@ def spent(config: DistillConfig) -> dict:
     counts: dict[str, float] = {}
     cost = 0.0
     for role in ("teacher", "judge"):
-        if (kind := getattr(config, role)) in ("vllm", "openai"):
+        if (kind := getattr(config, role, None)) in ("vllm", "openai"):
             tokens = Responses(ledger(config), role, "").spent
             counts |= {f"{role}_prompt_tokens": tokens[0], f"{role}_output_tokens": tokens[1]}
             cost += getattr(config, f"{role}_endpoint").cost(*tokens) if kind == "openai" else 0.0
     return counts | {"cost": round(cost, 6)}
 
 
-def budget(config: DistillConfig) -> "Budget":
+def budget(config: TaughtConfig) -> "Budget":
     """Caps, and what endpoints were paid for until now."""
     from cluster.models.endpoint import Budget
 
@@ -214,7 +214,7 @@ def budget(config: DistillConfig) -> "Budget":
 
 
 def collect(
-    config: DistillConfig, files: "Files", origin: str, done: Sequence[CheckedPart], plan: Plan
+    config: EncoderSetConfig, files: "Files", origin: str, done: Sequence[CheckedPart], plan: Plan
 ) -> Candidates:
     """Checked, and judged, parts -> candidates of the set."""
     found = Candidates(left_out=plan.left_out)

@@ -106,10 +106,18 @@ def split(found: Candidates, config: DistillConfig) -> dict[str, list[dict]]:
         parts["validation" if draws[example["user_id"]] < share else "train"].append(example)
     for name, examples in parts.items():
         examples.sort(key=lambda example: draw(example["source_id"] + example["completion"], config.seed))
-        examples = capped(examples, "record", "max_single_fraction", config, found, besides="empty")
-        parts[name] = capped(examples, "empty", "max_empty_fraction", config, found)
-        parts[name] = capped(parts[name], "ignore", "max_ignore_fraction", config, found)
+        for label, setting, besides in SHARES:
+            examples = capped(examples, label, setting, config, found, besides)
+        parts[name] = examples
     return parts
+
+
+SHARES = (
+    ("record", "max_single_fraction", "empty"),
+    ("empty", "max_empty_fraction", None),
+    ("ignore", "max_ignore_fraction", None),
+)
+"""Labels of examples, the setting that caps their share, and the label that does not count for it."""
 
 
 def capped(
@@ -121,8 +129,8 @@ def capped(
     besides: str | None = None,
 ) -> list[dict]:
     """The examples with at most the set share of this label, the first of them; those with the label
-    `besides` stay and do not count."""
-    share = getattr(config, setting)
+    `besides` stay and do not count. All of them where the task has no such setting."""
+    share = getattr(config, setting, None)
     if share is None:
         return examples
     num_others = sum(example["label"] not in (label, besides) for example in examples)

@@ -10,12 +10,12 @@
 Every command writes report.json, report.md and a picture into the report folder; `COMMAND --help` teaches it.
 """
 
+import functools
 import importlib
-import sys
 
-from jobs.common.cli import Parser, main
+from jobs.common.commands import Command, Commands, Loaded
 
-COMMANDS = {
+HELP = {
     "encoder": "what several encoder profiles make of the same conversations: a leaderboard",
     "retrieval": "how well questions find their evidence among raw turns, records, and both",
     "memories": "what of a store's records people would have written down, and what is missing",
@@ -24,16 +24,18 @@ COMMANDS = {
 }
 
 
-def command(argv: list[str]) -> str:
-    """The command's name, the first argument. Exits 2 where there is none."""
-    parser = Parser(prog="python -m jobs.evaluate", description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, help in COMMANDS.items():
-        commands.add_parser(name, help=help, add_help=False)
-    return parser.parse_known_args(argv[:1])[0].command
+def load(name: str) -> Loaded:
+    """The module of a command."""
+    module = importlib.import_module(f"jobs.evaluate.{name}")
+    return Loaded(module.Config, module.run, module.__doc__ or "")
+
+
+COMMANDS = Commands(
+    "jobs.evaluate",
+    __doc__,
+    {name: Command(help, functools.partial(load, name)) for name, help in HELP.items()},
+)
 
 
 if __name__ == "__main__":
-    name = command(sys.argv[1:])
-    module = importlib.import_module(f"jobs.evaluate.{name}")
-    main(module.Config, module.run, module.__doc__ or "", sys.argv[2:], f"jobs.evaluate {name}")
+    COMMANDS.main()

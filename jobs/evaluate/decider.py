@@ -3,7 +3,7 @@
     python -m jobs.evaluate decider --data DIR --deciders rules default default:base --report DIR
     python -m jobs.evaluate decider --pairs FILE --deciders rules --report DIR
 
-DIR is what `jobs.distill --task decider` writes. A decider is `rules`, `pairs`, `crosspairs`, or a
+DIR is what `jobs.distill decider` writes. A decider is `rules`, `pairs`, `crosspairs`, or a
 profile by name or TOML file, with :base, :merged or :per_request behind it. All are asked the same questions,
 once, in their own prompts.
 
@@ -178,7 +178,7 @@ def read_examples(config: Config) -> list[dict]:
     rows = pq.read_table(path).to_pylist()
     rows = [row for row in rows if row["task"] == "decider"][: config.max_questions]
     if not rows:
-        raise UsageError(f"--data {config.data}: has no example of task decider; see jobs.distill --task")
+        raise UsageError(f"--data {config.data}: has no example of task decider; see jobs.distill decider")
     return [
         {
             "question": read_question(row["messages"][-1]["content"], row["source_id"]),

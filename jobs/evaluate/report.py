@@ -1,14 +1,13 @@
 """What a command of jobs.evaluate leaves behind: report.json, report.md with one table, report.png."""
 
-import importlib.metadata
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.runtime import hide_secrets
 from jobs.common.cli import JobConfig, UsageError
+from jobs.common.manifest import text_of, versions_of
 from jobs.common.markdown import render
+from schemas.manifest import RunManifest, RunStatus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,10 +36,16 @@ def write_report(
     figure.savefig(folder / "report.png", dpi=120)
     text = render("evaluate/report.md.j2", title=title, rows=table, notes=notes)
     (folder / "report.md").write_text(text, encoding="utf-8")
-    manifest = {"config": config.model_dump(mode="json"), "packages": _versions()}
+    command = type(config).__module__.rpartition(".")[2]
+    manifest = RunManifest.with_keys(
+        report,
+        job=f"evaluate {command}",
+        status=RunStatus.DONE,
+        config=config.model_dump(mode="json"),
+        packages=versions_of(PACKAGES),
+    )
     # Last: where it is, the report is complete.
-    whole = hide_secrets(json.dumps(report | manifest, indent=2, default=str))
-    (folder / "report.json").write_text(whole + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(text_of(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def draw_bars(
@@ -64,13 +69,3 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [rounded(item) for item in value]
     return round(value, 4) if isinstance(value, float) else value
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

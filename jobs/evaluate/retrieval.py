@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from cluster.evaluate.haystack import Ranked
     from cluster.store.ranking import Rerank
+    from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
 
 CUTS = (1, 5, 10, 20)
@@ -89,10 +90,10 @@ def run(config: Config) -> dict:
         earlier = store.run(config.before) if config.before else None
         assert view is not None
         rows = score_view(store, view, questions, config.embedder, rerank)
-        report = {"as_of": view["run_id"], **summarise(rows)}
+        report = {"as_of": view.run_id, **summarise(rows)}
         if earlier:
             report["before"] = {
-                "as_of": earlier["run_id"],
+                "as_of": earlier.run_id,
                 **summarise(score_view(store, earlier, questions, None, rerank)),
             }
     except StoreError as error:
@@ -115,7 +116,7 @@ def run(config: Config) -> dict:
 
 def score_view(
     store: "Store",
-    view: dict,
+    view: "FinishedRun",
     questions: list[Question],
     embedder_name: str | None = None,
     rerank: "Rerank | None" = None,
@@ -130,7 +131,7 @@ def score_view(
     progress = Progress("retrieval", "questions", len(questions))
     rows = []
     for user_id, asked in by_user.items():
-        haystack = Haystack(store, user_id, view["run_id"])
+        haystack = Haystack(store, user_id, view.run_id)
         vectors = embedder.vectors(user_id, [question.text for question in asked])
         for question, (vector, turn_vector) in zip(asked, vectors, strict=True):
             row = {"question_id": question.question_id, "question_type": question.question_type}
@@ -141,7 +142,7 @@ def score_view(
                     question.text,
                     vector,
                     SEARCH_HITS,
-                    view["run_id"],
+                    view.run_id,
                     turn_vector=turn_vector,
                     at=question.at,
                     asked_on=question.asked_on,

@@ -80,13 +80,13 @@ def bring(config: ImportConfig, store: "Store", lease: "Lease") -> dict:
     from schemas.exchange import BadMemory
 
     last, profile = store.run(), choose_embedder(config.embedder, store)
-    if last and last["embedder"] != profile.fingerprint:
+    if last and last.embedder != profile.fingerprint:
         raise JobError(
             f"--embedder {config.embedder} ({profile.fingerprint}): the store's vectors are of embedder "
-            f"{last['embedder']}; leave the option out, or change them with jobs.reembed"
+            f"{last.embedder}; leave the option out, or change them with jobs.reembed"
         )
     # A new store gets the encoder that its first backfill would have given it.
-    encoder = last["encoder"] if last else choose_encoder(None, store).fingerprint
+    encoder = last.encoder if last else choose_encoder(None, store).fingerprint
     profiles = {"embedder": profile.model_dump(mode="json")}
     with Run("import", config, encoder=encoder, embedder=profile.fingerprint, profiles=profiles) as this:
         known = store.rows("records", ["record_id", "user_id"]).to_pydict() if last else {}

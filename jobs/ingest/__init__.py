@@ -39,15 +39,18 @@ from jobs.ingest.output import (
     ArchiveWriter,
     RejectionWriter,
     archive_files,
+    entry_of,
+    files_of,
     name_files,
     publish,
-    read_manifest,
+    read_ingests,
     remove_leftovers,
 )
 from jobs.ingest.recognise import hint, recognise, renamed
 from jobs.ingest.rows import Rows
 from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
 from schemas.archive import EMPTY_CHAT, EMPTY_TURN, UNKNOWN_TIME, InvalidSession
+from schemas.manifest import RunManifest
 
 AUTO = "auto"
 
@@ -150,9 +153,9 @@ def run(config: IngestConfig) -> dict:
 def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict:
     format = FORMATS[config.format]
     ingest = f"{format.name}-{digest_of(files, config.user_id, config.names())}"
-    manifest = read_manifest(archive)
-    if ingest in manifest["ingests"]:
-        return _repeat(config, ingest, len(files), archive, manifest["ingests"][ingest])
+    ingests = read_ingests(archive)
+    if ingest in ingests:
+        return _repeat(config, ingest, len(files), archive, ingests[ingest])
     name, older_files = name_files(archive_files(archive), ingest)
     versions = Versions()
     # One now for both readings of the input, which must see the same.
@@ -205,7 +208,9 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
             say(f"  {reason}")
         failed = {"status": "failed", "error": error, "reasons": reasons}
         return _summary(config, ingest, len(files), 0, counts) | failed
-    publish(archive, manifest, ingest, _manifest_entry(config, files, writer.files, counts))
+    inputs = [{"file": file.shown, "num_bytes": file.num_bytes, "sha256": file.sha256} for file in files]
+    settings = config.model_dump(include={"format", "user_id"})
+    publish(archive, ingests, entry_of(ingest, settings, _counts(counts), inputs, writer.files))
     if counts["num_rejections"] or rejections.num_written:
         say(f"[ingest] {_noted(counts)}: {rejections.path}")
     summary = _summary(config, ingest, len(files), len(writer.files), counts)
@@ -236,18 +241,18 @@ def _conflict(shown: str, number: int, source: object, session: dict) -> Rejecti
     return Rejection(shown, number, reason, as_raw(source), ITEM)
 
 
-def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, entry: dict) -> dict:
+def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, entry: RunManifest) -> dict:
     """The summary for input that was ingested before: nothing is added, its sessions are duplicates."""
-    for file in entry["files"]:
-        if not (archive / file["file"]).exists():
+    for file in files_of(entry):
+        if not (archive / file).exists():
             raise JobError(
-                f"{archive / file['file']}: is gone, and this input was ingested to it; restore it, or take "
+                f"{archive / file}: is gone, and this input was ingested to it; restore it, or take "
                 f"{ingest!r} out of {archive / MANIFEST} to ingest it anew"
             )
     say(f"[ingest] {ingest}: this input was ingested before; nothing to add")
-    num_duplicates = entry["num_sessions"] + entry["num_duplicates"]
+    num_duplicates = entry.summary["num_sessions"] + entry.summary["num_duplicates"]
     nothing = {"num_sessions": 0, "num_sessions_changed": 0, "num_turns": 0}
-    counts = entry | nothing | {"num_duplicates": num_duplicates}
+    counts = entry.summary | nothing | {"num_duplicates": num_duplicates}
     return _summary(config, ingest, num_inputs, 0, counts)
 
 
@@ -356,16 +361,6 @@ def _summary(config: IngestConfig, ingest: str, num_inputs: int, num_files: int,
         "ingest": ingest,
         "num_input_files": num_inputs,
         "num_files": num_files,
-    } | _counts(counts)
-
-
-def _manifest_entry(config: IngestConfig, files: list[InputFile], written: list[dict], counts: dict) -> dict:
-    """What `_ingest.json` keeps. No times in it: the same ingest leaves the same bytes."""
-    return {
-        "format": config.format,
-        "user_id": config.user_id,
-        "input": [{"file": file.shown, "num_bytes": file.num_bytes, "sha256": file.sha256} for file in files],
-        "files": written,
     } | _counts(counts)
 
 

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 
 from jobs.common.cli import JobError
 from jobs.common.items import Rejection
+from jobs.common.manifest import object_of
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
+from schemas.manifest import RunManifest, RunStatus, read_manifest
 
 SESSIONS_PER_FILE = 4096
 
@@ -134,28 +136,49 @@ def name_files(paths: list[str], ingest: str) -> tuple[str, list[str]]:
     return name, [path for path in paths if path < name or not NUMBERED.match(path)]
 
 
-def publish(archive: Path, manifest: dict, ingest: str, entry: dict) -> None:
-    """Move the files of an ingest to their names, then record it in the manifest."""
-    for file in entry["files"]:
-        _rename(archive / (TEMPORARY + file["file"]), archive / file["file"])
-    manifest["ingests"][ingest] = entry
+def entry_of(
+    ingest: str, config: dict, counts: dict[str, int], inputs: list[dict], files: list[dict]
+) -> RunManifest:
+    """What `_ingest.json` keeps of an ingest. No times in it: the same ingest leaves the same bytes."""
+    return RunManifest.with_keys(
+        config | {"input": inputs, "files": files} | counts,
+        run_id=ingest,
+        job="ingest",
+        status=RunStatus.DONE,
+        config=config,
+        summary=counts,
+    )
+
+
+def files_of(entry: RunManifest) -> list[str]:
+    """Names of the files that an ingest has added to the archive."""
+    return [file["file"] for file in (entry.model_extra or {})["files"]]
+
+
+def publish(archive: Path, ingests: dict[str, RunManifest], entry: RunManifest) -> None:
+    """Move the files of an ingest to their names, then record it beside the others."""
+    for file in files_of(entry):
+        _rename(archive / (TEMPORARY + file), archive / file)
+    written = {name: object_of(one) for name, one in ingests.items()} | {str(entry.run_id): object_of(entry)}
     temporary = archive / (TEMPORARY + MANIFEST)
-    temporary.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    temporary.write_text(json.dumps({"version": 1, "ingests": written}, indent=1) + "\n", "utf-8")
     _rename(temporary, archive / MANIFEST)
 
 
-def read_manifest(archive: Path) -> dict:
-    """The manifest, or an empty one for a new archive. Raises JobError for a file that is none."""
+def read_ingests(archive: Path) -> dict[str, RunManifest]:
+    """Ingest -> its manifest; none of a new archive. Raises JobError for a file that cannot be read."""
     path = archive / MANIFEST
     if not path.exists():
-        return {"version": 1, "ingests": {}}
+        return {}
     try:
-        manifest = json.loads(path.read_text("utf-8"))
-        if manifest["version"] == 1 and isinstance(manifest["ingests"], dict):
-            return manifest
-        problem = f"version={manifest['version']!r}"
-    except (ValueError, KeyError, TypeError) as error:
+        found = json.loads(path.read_text("utf-8"))
+        if found["version"] == 1 and isinstance(found["ingests"], dict):
+            return {name: read_manifest(entry, name) for name, entry in found["ingests"].items()}
+        problem = f"version={found['version']!r}"
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         problem = repr(error)
+    except ValueError as error:
+        problem = str(error)
     raise JobError(f"{path}: no ingest manifest ({problem}); move it away and ingest again")
 
 

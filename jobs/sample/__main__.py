@@ -25,9 +25,11 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from jobs.common.cli import JobConfig, UsageError, main, say
+from jobs.common.manifest import text_of
 from jobs.sample.world import START, build_world
 from jobs.sample.written import SPLITS, Split, Written, corpus_hash, read_people, read_segments
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
+from schemas.manifest import RunManifest, RunStatus
 
 SAMPLE_FILES = "sample-*.parquet"
 
@@ -73,15 +75,21 @@ def run(config: SampleConfig) -> dict:
     rows = {name: getattr(world, name) for name in ("memories", "questions", "secrets", "pairs")}
     for name in rows:
         _write_jsonl(path=gold / f"{name}.jsonl", rows=rows[name])
-    manifest = _manifest(sessions=world.sessions, rows=rows, files=files) | facts
-    _write(
-        gold / "world.json", lambda path: path.write_text(_json(manifest, indent=2) + "\n", encoding="utf-8")
+    counts = _counts(world.sessions, rows)
+    manifest = RunManifest.with_keys(
+        {"files": files, "counts": counts} | _by_kind(rows) | facts,
+        job="sample",
+        status=RunStatus.DONE,
+        config=config.model_dump(mode="json", exclude={"archive"}),
+        summary=counts,
     )
+    text = text_of(manifest, indent=2) + "\n"
+    _write(gold / "world.json", lambda path: path.write_text(text, encoding="utf-8"))
     say(f"wrote {len(world.sessions):,} sessions to {config.archive} and what to remember of them to {gold}")
     return {
         "status": "done",
         "archive": str(config.archive),
-        **manifest["counts"],
+        **counts,
         "seconds": round(time.monotonic() - started_s, 2),
     }
 
@@ -130,8 +138,8 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(temporary, path)
 
 
-def _json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _world(config: SampleConfig) -> tuple[Written, dict]:
@@ -157,18 +165,20 @@ def _world(config: SampleConfig) -> tuple[Written, dict]:
     return world, {"people": config.people, "corpus": corpus_hash()}
 
 
-def _manifest(*, sessions: list[dict], rows: dict[str, list[dict]], files: list[str]) -> dict:
-    """Counts, and what a test wants to know besides the gold."""
+def _counts(sessions: list[dict], rows: dict[str, list[dict]]) -> dict[str, int]:
     num_turns = [len(row["turns"]) for row in sessions]
     return {
-        "files": files,
-        "counts": {
-            "num_users": len({row["user_id"] for row in sessions}),
-            "num_sessions": len(sessions),
-            "num_turns": sum(num_turns),
-            "num_segments": sum(-(-num // SEGMENT_TURNS) for num in num_turns),
-            **{f"num_{name}": len(found) for name, found in rows.items()},
-        },
+        "num_users": len({row["user_id"] for row in sessions}),
+        "num_sessions": len(sessions),
+        "num_turns": sum(num_turns),
+        "num_segments": sum(-(-num // SEGMENT_TURNS) for num in num_turns),
+        **{f"num_{name}": len(found) for name, found in rows.items()},
+    }
+
+
+def _by_kind(rows: dict[str, list[dict]]) -> dict[str, dict[str, int]]:
+    """What a test wants to know besides the gold."""
+    return {
         "memories_by_type": _count(row["memory_type"] for row in rows["memories"]),
         "memories_by_status": _count(row["status"] for row in rows["memories"]),
         "questions_by_type": _count(row["question_type"] for row in rows["questions"]),

@@ -1,9 +1,12 @@
 """Train: a training set becomes a LoRA adapter that the other jobs take as it is.
 
-    python -m jobs.train --task encoder --data DIR --output DIR           # jobs/configs/train/default.toml
-    python -m jobs.train --task encoder --data DIR --output DIR --config jobs/configs/train/encoder_v0.toml
-    python -m jobs.train --task evolvable --data DIR --output DIR --config jobs/configs/train/evolvable.toml
+    python -m jobs.train encoder --data DIR --output DIR           # jobs/configs/train/default.toml
+    python -m jobs.train encoder --data DIR --output DIR --config jobs/configs/train/encoder_v0.toml
+    python -m jobs.train evolvable --data DIR --output DIR --config jobs/configs/train/evolvable.toml
     python -m jobs.backfill --profile OUTPUT/adapter ...
+
+A command is a task: what is learned, which must be the data's. `--task NAME`, or `task` in the config file,
+names it too. `COMMAND --help` shows its options.
 
 Reads the folder that jobs.distill writes. Only answers are learned. Run the same command again after a crash:
 it goes on from the last checkpoint, and a finished training is not repeated. Leaves in the output folder
@@ -14,7 +17,6 @@ of the task evolvable `model/`, for cluster.evolvable.embedder, instead of an ad
 import contextlib
 import datetime as dt
 import hashlib
-import importlib.metadata
 import json
 import shutil
 import threading
@@ -25,10 +27,13 @@ from pathlib import Path
 
 from cluster.runtime import hide_secrets, num_cores
 from cluster.train.settings import TrainingError, last_checkpoint
-from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.cli import JobError, UsageError, say
+from jobs.common.commands import commands_of
+from jobs.common.manifest import read_file, text_of, versions_of
 from jobs.common.run import absolute, connect, recorded
 from jobs.train import adapter, evolvable
-from jobs.train.config import PLACES, TrainConfig
+from jobs.train.config import PLACES, TASKS, EvolvableTraining, TrainConfig
+from schemas.manifest import RunManifest, RunStatus
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "ray")
 
@@ -47,7 +52,7 @@ def run(config: TrainConfig) -> dict:
             "data_hash": product.hash_data(config),
             "base_hash": source_hash(config.base, config.base_revision),
         }
-        if start := config.evolvable.start or config.lora.start:
+        if start := config.start:
             hashes["start_hash"] = source_hash(start, None)
         key = training_key(config, hashes)
         if done := finished(output, key):
@@ -68,36 +73,42 @@ def run(config: TrainConfig) -> dict:
 
     metrics = read_metrics(output / "metrics.jsonl")
     result = json.loads((output / "result.json").read_text())
-    manifest = {
-        "status": "done",
-        "key": key,
+    counted = {
         "task": config.task,
         product.NAME: str(folder),
         f"{product.NAME}_bytes": sum(file.stat().st_size for file in folder.rglob("*.safetensors")),
         **result,
         **product.measured(metrics, result),
         **hashes,
-        # Of this process: what came before a crash is in the times of metrics.jsonl.
-        "seconds": round(time.monotonic() - started_s, 1),
-        "finished_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "config": config.model_dump(mode="json"),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+    manifest = RunManifest.with_keys(
+        {"key": key} | counted,
+        job="train",
+        status=RunStatus.DONE,
+        # Of this process: what came before a crash is in the times of metrics.jsonl.
+        seconds=round(time.monotonic() - started_s, 1),
+        finished_at=dt.datetime.now(dt.UTC).replace(microsecond=0),
+        config=config.model_dump(mode="json"),
+        packages=versions_of(PACKAGES),
+        summary=counted,
+    )
     draw_curves(metrics, output / "curves.png", product.CURVES)
-    leave(manifest, product.card(manifest), output, folder)
+    leave(manifest, product.card(manifest.as_json()), output, folder)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return summary(manifest)
 
 
-def leave(manifest: dict, card: str, output: Path, folder: Path) -> None:
+def leave(manifest: RunManifest, card: str, output: Path, folder: Path) -> None:
     """Put the card beside the weights, then the manifest: where that is, the training is done."""
     (folder / "README.md").write_text(hide_secrets(card))
-    (output / "manifest.json").write_text(hide_secrets(json.dumps(manifest, indent=2)))
+    (output / "manifest.json").write_text(text_of(manifest, indent=2))
 
 
-def summary(manifest: dict) -> dict:
+def summary(manifest: RunManifest) -> dict:
     """What of a manifest is printed."""
-    return {name: value for name, value in manifest.items() if name not in ("config", "packages", "key")}
+    counted = {name: value for name, value in manifest.summary.items() if name != "key"}
+    finished_at = manifest.finished_at.isoformat() if manifest.finished_at else None
+    return {"status": manifest.status} | counted | {"seconds": manifest.seconds, "finished_at": finished_at}
 
 
 # --- before -------------------------------------------------------------------------------------------
@@ -105,8 +116,7 @@ def summary(manifest: dict) -> dict:
 
 def training_key(config: TrainConfig, hashes: dict[str, str]) -> str:
     """16 hex digits over everything that decides what is learned."""
-    others = set() if config.task == "evolvable" else {"evolvable"}
-    settings = config.model_dump(mode="json", exclude=PLACES | others | {"base", "base_revision"})
+    settings = config.model_dump(mode="json", exclude=PLACES | {"base", "base_revision"})
     settings.get("evolvable", {}).pop("start", None)
     content = json.dumps([settings, config.workers.num_workers, hashes], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -123,8 +133,11 @@ def finished(output: Path, key: str) -> dict | None:
             f"output={output}: holds a training with other settings or data (key {begun}, now {key}); "
             "give another folder, or delete it"
         )
-    path = output / "manifest.json"
-    return summary(json.loads(path.read_text())) if path.is_file() else None
+    try:
+        found = read_file(output / "manifest.json")
+    except ValueError as error:
+        raise JobError(str(error)) from None
+    return summary(found) if found else None
 
 
 # --- the training -------------------------------------------------------------------------------------
@@ -157,8 +170,8 @@ def train(config: TrainConfig, worker: Callable[[dict], None]) -> None:
             "base_revision": config.base_revision,
             "lora": config.lora.model_dump(),
             "recipe": config.recipe.model_dump(),
-            "evolvable": config.evolvable.model_dump(),
-        },
+        }
+        | ({"evolvable": config.evolvable.model_dump()} if isinstance(config, EvolvableTraining) else {}),
         scaling_config=ScalingConfig(
             num_workers=pool.num_workers,
             use_gpu=num_gpus > 0,
@@ -240,5 +253,15 @@ def draw_curves(metrics: list[dict], path: Path, curves: tuple) -> None:
     figure.savefig(path, dpi=100)
 
 
+HELP = {
+    "encoder": "an adapter that turns segments into records",
+    "decider": "an adapter that decides what becomes of older memories",
+    "fact_qa": "an adapter that knows a store's memories by heart",
+    "evolvable": "an embedder that reads a user's turns in order",
+}
+
+COMMANDS = commands_of("jobs.train", "Train", __doc__, HELP, TASKS, run)
+
+
 if __name__ == "__main__":
-    main(TrainConfig, run, __doc__)
+    COMMANDS.main()

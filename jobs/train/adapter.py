@@ -41,11 +41,6 @@ def worker() -> Callable[[dict], None]:
 
 def settle(config: TrainConfig) -> TrainConfig:
     """The settings as they are. A training of evolvable may go on with a model that brings its own."""
-    if config.evolvable.start:
-        raise UsageError(
-            f"evolvable.start={config.evolvable.start!r}: task {config.task!r} makes a new adapter; "
-            "leave it out"
-        )
     return config
 
 

@@ -1,7 +1,7 @@
-"""Settings of a training."""
+"""Settings of a training: a class for each task, on what all tasks share."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,7 +9,6 @@ from cluster.runtime import ClusterConfig
 from cluster.train.settings import EvolvableSettings, LoraSettings, Recipe
 from jobs.common.cli import JobConfig
 from jobs.common.run import CONFIGS
-from schemas.training import Task
 
 PLACES = {"data", "output", "workers", "cluster"}
 """Settings that do not decide what is learned: a training may go on elsewhere."""
@@ -32,12 +31,12 @@ class Workers(BaseModel):
 
 
 class TrainConfig(JobConfig):
-    """Settings of a training."""
+    """What every task has. `task` says which one it is, and must be the data's; each has a class below."""
 
     default_file: ClassVar[Path] = CONFIGS / "train" / "default.toml"
 
-    task: Task
-    """What is learned; must be the data's task."""
+    task: str
+    """The same as the command."""
     data: str
     """Folder with train.parquet and validation.parquet."""
     output: str
@@ -50,7 +49,52 @@ class TrainConfig(JobConfig):
     """Of the adapter, for its card: what the licences of base, data and teacher allow."""
     lora: LoraSettings = LoraSettings()
     recipe: Recipe = Recipe()
-    evolvable: EvolvableSettings = EvolvableSettings()
-    """Constants of the model and terms of its loss (task evolvable)."""
     workers: Workers = Workers()
     cluster: ClusterConfig = ClusterConfig()
+
+    @property
+    def start(self) -> str | None:
+        """What the training goes on with; None: it begins anew."""
+        return self.lora.start
+
+
+class EncoderTraining(TrainConfig):
+    """An adapter that turns segments into records."""
+
+    task: Literal["encoder"] = "encoder"
+    """The same as the command."""
+
+
+class DeciderTraining(TrainConfig):
+    """An adapter that decides what becomes of older memories."""
+
+    task: Literal["decider"] = "decider"
+    """The same as the command."""
+
+
+class FactTraining(TrainConfig):
+    """An adapter that knows a store's memories by heart."""
+
+    task: Literal["fact_qa"] = "fact_qa"
+    """The same as the command."""
+
+
+class EvolvableTraining(TrainConfig):
+    """An embedder that reads a user's turns in order."""
+
+    task: Literal["evolvable"] = "evolvable"
+    """The same as the command."""
+    evolvable: EvolvableSettings = EvolvableSettings()
+    """Constants of the model and terms of its loss."""
+
+    @property
+    def start(self) -> str | None:
+        return self.evolvable.start or self.lora.start
+
+
+TASKS: dict[str, type[TrainConfig]] = {
+    "encoder": EncoderTraining,
+    "decider": DeciderTraining,
+    "fact_qa": FactTraining,
+    "evolvable": EvolvableTraining,
+}

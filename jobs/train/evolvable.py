@@ -8,7 +8,7 @@ from jobs.common.cli import UsageError
 from jobs.common.markdown import render
 from jobs.common.run import absolute
 from jobs.train.cards import front_matter
-from jobs.train.config import TrainConfig
+from jobs.train.config import EvolvableTraining, TrainConfig
 from schemas.evolvable import EvolvableShape
 from schemas.training import hash_rows
 
@@ -35,6 +35,7 @@ def worker() -> Callable[[dict], None]:
 def settle(config: TrainConfig) -> TrainConfig:
     """The settings, with base, adapters and memory of the model that the training goes on with. What of its
     memory the settings name is changed, but for the shapes of its weights."""
+    assert isinstance(config, EvolvableTraining)
     if not (start := config.evolvable.start):
         return config
     from cluster.evolvable.checkpoint import read_config

@@ -156,7 +156,7 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
         stage = DecideStage(None, settings, files, {})
         done = [stage(group) for group in planned]
         seconds["decide"] = time.monotonic() - started_s - sum(seconds.values())
-        run = store.run() | {"run_id": "bench", "started_at": settings.started_at.isoformat()}
+        run = store.run().row | {"run_id": "bench", "started_at": settings.started_at.isoformat()}
         run = {name: value for name, value in run.items() if name not in ("versions", "finished_at")}
         replaces = staged_rows("bench", done)
         peak = peak_mib()

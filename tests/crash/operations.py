@@ -79,7 +79,7 @@ def prepare(name: str, uri: str) -> None:
 def as_version_2(uri: str) -> None:
     """The store as the release before heads would have left it."""
     store = Store(uri)
-    rows = store.runs()
+    rows = [run.row for run in store.runs()]
     for table, column in (("turns", "content"), ("records", "semantic_text")):
         changed = store.head(table)
         changed.create_index(column, config=FTS(), replace=True)

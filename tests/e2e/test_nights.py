@@ -78,7 +78,7 @@ def test_what_was_rolled_back_stays_out_unless_asked_for(archive, store, small_b
 def after_an_empty_night(store: Path, folder: Path) -> str:
     """The store's rows once more, as the second of two nights of one encoder; that night's run."""
     old, new = Store(str(store)), Store(str(folder), must_exist=False)
-    run = {name: value for name, value in old.run().items() if name not in ("versions", "finished_at")}
+    run = {name: value for name, value in old.run().row.items() if name not in ("versions", "finished_at")}
     run |= {"started_at": run["started_at"].isoformat(), "summary": run["summary"] or json.dumps({})}
     staging, inserts = Files(new.uri, "staging"), {}
     new.commit(run | {"run_id": "night-0"}, old.dim())

@@ -12,8 +12,10 @@ import pytest
 
 from cluster.profiles import SHIPPED
 from jobs.common.cli import parse_config
-from jobs.distill.config import DistillConfig
-from jobs.train.config import TrainConfig
+from jobs.distill.config import TASKS as DISTILL
+from jobs.distill.config import EncoderSetConfig
+from jobs.train.config import TASKS as TRAIN
+from jobs.train.config import EncoderTraining
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, EncoderProfile
 
@@ -311,8 +313,8 @@ def test_every_shipped_toml_is_of_a_known_kind():
     "path", sorted((ROOT / "jobs/configs/train").glob("*.toml")), ids=lambda path: path.stem
 )
 def test_every_shipped_training_loads(path):
-    given = {"task": "encoder", "data": "data", "output": "output"}
-    TrainConfig.model_validate(given | tomllib.loads(path.read_text(encoding="utf-8")))
+    settings = {"task": "encoder"} | tomllib.loads(path.read_text(encoding="utf-8"))
+    TRAIN[settings["task"]].model_validate({"data": "data", "output": "output"} | settings)
 
 
 @pytest.mark.parametrize(
@@ -320,16 +322,17 @@ def test_every_shipped_training_loads(path):
 )
 def test_every_shipped_distillation_loads(path):
     config = tomllib.loads(path.read_text(encoding="utf-8"))
-    given = {"archive": "archive", "questions": "questions", "output": "output"}
-    gold = {"gold": "memories.jsonl"} if config.get("teacher") == "gold" else {}
-    DistillConfig.model_validate(given | gold | config)
+    given = {"archive": "archive", "output": "output"}
+    given |= {"questions": "questions"} if config["task"] == "evolvable" else {}
+    given |= {"gold": "memories.jsonl"} if config.get("teacher") == "gold" else {}
+    DISTILL[config["task"]].model_validate(given | config)
 
 
 @pytest.mark.parametrize(
     ("kind", "folder", "required"),
     [
-        (TrainConfig, "train", {"task": "encoder", "data": "data", "output": "output"}),
-        (DistillConfig, "distill", {"archive": "archive", "output": "output"}),
+        (EncoderTraining, "train", {"data": "data", "output": "output"}),
+        (EncoderSetConfig, "distill", {"archive": "archive", "output": "output"}),
     ],
 )
 def test_without_a_config_the_shipped_default_is_what_runs(kind, folder, required):

@@ -23,11 +23,16 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.backfill import BackfillConfig
 from jobs.common import cli
-from jobs.evaluate.__main__ import COMMANDS
+from jobs.common.commands import Commands
+from jobs.distill.__main__ import COMMANDS as DISTILL
+from jobs.evaluate.__main__ import COMMANDS as EVALUATE
+from jobs.train.__main__ import COMMANDS as TRAIN
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from schemas.store import RUNS_SCHEMA, table_schemas
 
 ROOT = Path(__file__).parents[2]
+COMMANDS: dict[str, Commands] = {one.job: one for one in (DISTILL, EVALUATE, TRAIN)}
+"""Jobs with several commands."""
 HIDDEN = {"data", "store", "build"}
 """Folders that .gitignore names: what commands of the pages leave behind."""
 
@@ -122,7 +127,7 @@ def job_of(name: str, command: str | None = None) -> Job:
     """A job as `python -m NAME COMMAND` starts it, stopped before it reads an option."""
     found = []
 
-    def main(config_class, run, doc, argv=None, command=None):
+    def main(config_class, run, doc, argv=None, command=None, others=None):
         found.append((config_class, doc, command))
 
     def parse_args(parser, *_):
@@ -146,7 +151,7 @@ def all_jobs() -> list[tuple[str, str | None]]:
     return [
         (name, command)
         for name in jobs_there_are()
-        for command in (COMMANDS if name == "jobs.evaluate" else [None])
+        for command in (COMMANDS[name].commands if name in COMMANDS else [None])
     ]
 
 
@@ -196,10 +201,11 @@ def test_a_command_on_a_page_can_be_typed(page, command):
         unknown = {word for word in arguments if word.startswith("--")} - options_of_source(module)
         assert not unknown, f"{page}: {command!r}: {module} has no {sorted(unknown)}"
         return
-    name = arguments.pop(0) if module == "jobs.evaluate" else None
-    assert name is None or name in COMMANDS, f"{page}: {command!r}: jobs.evaluate has no {name!r}"
-    job = job_of(module, name)
+    name = None
     try:
+        if module in COMMANDS:
+            name, arguments = COMMANDS[module].choose(arguments)
+        job = job_of(module, name)
         given = job.parser.parse_args(arguments)
     except SystemExit:
         pytest.fail(f"{page}: {command!r}: {module} does not take these options")
@@ -282,7 +288,7 @@ def test_every_job_is_on_the_front_page_and_has_a_section(name):
 @pytest.mark.parametrize(("name", "command"), all_jobs())
 def test_every_option_and_table_of_a_job_stands_in_its_section(name, command):
     section, job = section_of(JOBS.read_text("utf-8"), name), job_of(name, command)
-    if command:
+    if name == "jobs.evaluate":
         [section_row] = [line for line in section.splitlines() if line.startswith(f"| `{command}` |")]
         assert {"--report"} <= job.options() and "`--report`" in section
         section, options = section + section_row, job.options() - {"--report"}

@@ -5,14 +5,14 @@ from huggingface_hub import ModelCard
 
 from jobs.distill import sets
 from jobs.train import adapter, evolvable
-from jobs.train.config import TrainConfig
+from jobs.train.config import TASKS
 
 HASHES = {"base_hash": "b1", "data_hash": "sha256:d1"}
 COUNTS = {"num_examples": 3, "num_validation": 5, "num_parameters": 99, "num_steps": 7}
 
 
 def manifest(task: str, licence: str = "apache-2.0", **settings) -> dict:
-    config = TrainConfig(task=task, data="d", output="o", **settings).model_dump(mode="json")
+    config = TASKS[task](data="d", output="o", **settings).model_dump(mode="json")
     return HASHES | COUNTS | {"task": task, "config": config | {"licence": licence}}
 
 

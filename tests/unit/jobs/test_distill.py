@@ -10,15 +10,16 @@ import pytest
 
 from cluster.distill.examples import completion, duplicates, examine, signature
 from cluster.distill.teacher import local_records
-from jobs.common.cli import UsageError
+from jobs.common.cli import UsageError, parse_config
 from jobs.common.run import load_profile
-from jobs.distill.config import DistillConfig
+from jobs.distill.__main__ import COMMANDS
+from jobs.distill.config import TASKS, EncoderSetConfig
 from jobs.distill.identity import without_contacts
 from jobs.distill.leaks import read_leaks
 from jobs.distill.sets import Candidates, rejection, split, write, write_profile
 from jobs.evaluate.variants import load_variants
 from jobs.train import adapter as training
-from jobs.train.config import TrainConfig
+from jobs.train.config import EncoderTraining
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord, parse_answer
 
@@ -193,7 +194,7 @@ def example(number: int, label: str) -> dict:
 
 def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     examples = [example(i, "empty" if i % 2 else "records") for i in range(400)]
-    config = DistillConfig(
+    config = EncoderSetConfig(
         archive="x",
         output=str(tmp_path),
         max_empty_fraction=0.2,
@@ -214,7 +215,7 @@ def test_users_stand_on_one_side_and_silence_has_its_share(tmp_path):
     counts, data_hash = write(config, parts, found, {"run_id": "r"})
     again = split(Candidates(examples=examples[::-1]), config)
     assert write(config, again, Candidates(), {})[1] == data_hash, "the order of arrival does not matter"
-    config = TrainConfig(task="encoder", data=str(tmp_path), output="x")
+    config = EncoderTraining(data=str(tmp_path), output="x")
     assert training.hash_data(config) == data_hash, "both cards name the same data"
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["licence"] == "MIT" and card["parts"]["train"]["num_examples"] == counts["num_train"]
@@ -233,7 +234,7 @@ def test_single_records_have_their_share_of_what_is_not_empty():
     """Of a set that mostly has one record a segment, a student learns to stop after the first statement."""
     labels = ["record"] * 60 + ["records"] * 30 + ["empty"] * 110
     found = Candidates(examples=[example(number, label) for number, label in enumerate(labels)])
-    config = DistillConfig(
+    config = EncoderSetConfig(
         archive="x", output="x", max_single_fraction=0.4, max_empty_fraction=0.5, validation_fraction=0
     )
     counts = Counter(row["label"] for row in split(found, config)["train"])
@@ -252,7 +253,7 @@ def test_a_set_can_be_deidentified(tmp_path):
         text = told.format(user_id)
         shown = {"messages": [{"role": "user", "content": text}], "completion": text, "task": "fact_qa"}
         rows.append(example(number, "question") | shown | {"user_id": user_id})
-    config = DistillConfig(archive="x", output=str(tmp_path), deidentify=True, validation_fraction=0)
+    config = EncoderSetConfig(archive="x", output=str(tmp_path), deidentify=True, validation_fraction=0)
     found = Candidates(rejected=[rejection(rows[0], told, "judge", "")])
     write(config, {"train": rows, "validation": []}, found, {})
     written = pq.read_table(tmp_path / "train.parquet").to_pylist()
@@ -280,14 +281,14 @@ def test_contacts_are_told_from_other_numbers(text, expected):
 
 
 def test_of_two_users_one_is_kept_for_validation(tmp_path):
-    config = DistillConfig(archive="x", output=str(tmp_path), validation_fraction=0.0001)
+    config = EncoderSetConfig(archive="x", output=str(tmp_path), validation_fraction=0.0001)
     parts = split(
         Candidates(examples=[example(i, "records") | {"user_id": f"u{i % 2}"} for i in range(8)]), config
     )
     assert [len(rows) for rows in parts.values()] == [4, 4]
     write(config, parts | {"validation": []}, Candidates(), {})
     with pytest.raises(UsageError, match=r"validation\.parquet: holds no example"):
-        training.hash_data(TrainConfig(task="encoder", data=str(tmp_path), output="x"))
+        training.hash_data(EncoderTraining(data=str(tmp_path), output="x"))
 
 
 def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
@@ -295,8 +296,8 @@ def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
     (data := tmp_path / "set").mkdir()
     (adapter := tmp_path / "trained" / "adapter").mkdir(parents=True)
     taught = PROFILE.model_copy(update={"adapter": "shipped:default", "base_hash": "x", "adapter_hash": "y"})
-    write_profile(DistillConfig(archive="x", output=str(data)), taught)
-    settings = TrainConfig(task="encoder", data=str(data), output=str(adapter.parent), base="owner/base")
+    write_profile(EncoderSetConfig(archive="x", output=str(data)), taught)
+    settings = EncoderTraining(data=str(data), output=str(adapter.parent), base="owner/base")
     training.write_profile(settings, adapter)
     made = load_profile("encoders", str(adapter), EncoderProfile)
     assert made.model_dump() == PROFILE.model_dump() | {"base": "owner/base", "adapter": str(adapter)}
@@ -307,13 +308,18 @@ def test_the_prompt_that_was_learned_travels_with_the_adapter(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "encoder"}, "pass --archive"),
-        ({"task": "fact_qa"}, "pass --store"),
-        ({"task": "decider"}, "pass --store or --decisions"),
-        ({"archive": "x", "judge": "openai"}, r"\[judge_endpoint\]"),
-        ({"archive": "x", "max_cost": 1.0}, "prompt_price"),
+        (["--task", "encoder"], "pass --archive"),
+        (["--task", "fact_qa"], "pass --store"),
+        (["--task", "decider"], "pass --store or --decisions"),
+        (["--archive", "x", "--judge", "openai"], "[judge_endpoint]"),
+        (["--archive", "x", "--max-cost", "1.0"], "prompt_price"),
+        (["evolvable", "--archive", "x"], "pass --questions"),
+        (["fact_qa", "--store", "x", "--teacher", "openai"], "[teacher_endpoint]"),
+        (["encoder", "--archive", "x", "--teacher", "gold"], "pass --gold"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        DistillConfig(output="y", **settings)
+def test_settings_that_cannot_work_are_refused(settings, message, capsys):
+    task, rest = COMMANDS.choose([*settings, "--output", "y"])
+    with pytest.raises(SystemExit):
+        parse_config(TASKS[task], "A job.", rest)
+    assert message in capsys.readouterr().err

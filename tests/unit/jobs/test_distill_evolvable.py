@@ -11,7 +11,7 @@ from cluster.train.evolvable_samples import histories_of, read_rows
 from jobs.common.cli import UsageError
 from jobs.distill import evolvable
 from jobs.distill.__main__ import run
-from jobs.distill.config import DistillConfig
+from jobs.distill.config import EvolvableSetConfig
 from jobs.distill.leaks import read_leaks
 from jobs.ingest import IngestConfig
 from jobs.ingest import run as ingest
@@ -58,7 +58,7 @@ def made(tmp_path, *questions: dict, format: str = "longmemeval", **settings) ->
     path = write_questions(tmp_path / "questions.jsonl", *questions)
     paths = [path, settings["validation_questions"]] if "validation_questions" in settings else [path]
     archive = archive_of(*paths, format=format)
-    config = DistillConfig(task="evolvable", output="out", archive=archive, questions=path, **settings)
+    config = EvolvableSetConfig(output="out", archive=archive, questions=path, **settings)
     found = evolvable.candidates(config, read_leaks(config.leak_check, None))
     return evolvable.parts_of(found) | {"rejected": found.rejected}
 
@@ -68,8 +68,7 @@ def test_the_set_is_what_training_reads(tmp_path):
     held_back = write_questions(tmp_path / "held.jsonl", question(7))
     output = tmp_path / "set"
     summary = run(
-        DistillConfig(
-            task="evolvable",
+        EvolvableSetConfig(
             output=str(output),
             archive=archive_of(questions, held_back),
             questions=questions,
@@ -237,6 +236,6 @@ def test_another_file_is_refused_by_name(tmp_path):
 def test_questions_to_users_without_sessions_are_refused(tmp_path):
     archive = archive_of(write_questions(tmp_path / "one.jsonl", question(1)))
     other = write_questions(tmp_path / "other.jsonl", question(1), question(2))
-    config = DistillConfig(task="evolvable", output="out", archive=archive, questions=other)
+    config = EvolvableSetConfig(output="out", archive=archive, questions=other)
     with pytest.raises(UsageError, match=r"--questions .*no sessions of 1 of its users \(q2\)"):
         evolvable.candidates(config, read_leaks((), None))

@@ -9,7 +9,7 @@ import pytest
 from jobs.common.cli import UsageError
 from jobs.common.run import load_profile
 from jobs.distill import facts, replay
-from jobs.distill.config import DistillConfig
+from jobs.distill.config import TASKS, DistillConfig
 from jobs.distill.leaks import Leaks, text_key
 from jobs.distill.paraphrase import accepted
 from schemas.profile import DeciderProfile
@@ -90,7 +90,7 @@ def decider():
 
 
 def config(**settings) -> DistillConfig:
-    return DistillConfig(**({"task": "decider", "store": "x", "output": "y"} | settings))
+    return TASKS[settings.get("task", "decider")](**({"store": "x", "output": "y"} | settings))
 
 
 def test_a_decision_is_replayed_as_the_decider_sees_it_and_spells_it(stored, decider):

@@ -11,6 +11,7 @@ from jobs.common.run import Run
 from jobs.evaluate import decider
 from jobs.evaluate.report import write_report
 from jobs.train import __main__ as training
+from schemas.manifest import RunManifest
 
 CANARY = "hf_" + "Canary0Value" * 3
 
@@ -132,7 +133,7 @@ def test_no_dumped_config_has_the_secrets_of_a_url(tmp_path, monkeypatch, url, l
     (report := tmp_path / "report").mkdir()
     evaluation = decider.Config(pairs=url, report=str(report), cluster=cluster)
     write_report(report, evaluation, {}, "T", [{"a": 1}], "notes", lambda figure: None)
-    training.leave({"config": given.model_dump(mode="json")}, f"of {url}", tmp_path, report)
+    training.leave(RunManifest(config=given.model_dump(mode="json")), f"of {url}", tmp_path, report)
     dumps = list(tmp_path.rglob("*.json"))
     assert len(dumps) == 3
     for text in (row["config"], *(path.read_text() for path in dumps)):

@@ -7,8 +7,8 @@ import pytest
 
 from jobs.backfill import BackfillConfig
 from jobs.common.cli import parse_config
-from jobs.distill.config import DistillConfig
-from jobs.train.config import TrainConfig
+from jobs.distill.config import EncoderSetConfig
+from jobs.train.config import EncoderTraining
 from tests.unit.test_pages import job_of
 
 KEPT = (Path(__file__).parent / "options.txt").read_text("utf-8")
@@ -39,7 +39,7 @@ def test_every_option_that_a_job_has_had_is_still_taken_and_sets_what_it_did(job
 
 
 def test_the_kept_options_are_read_from_their_list():
-    assert len(kept()) == KEPT.count(" -") == 210
+    assert len(kept()) == KEPT.count(" -") == 274
 
 
 NEEDED = ["--archive", "a", "--store", "s"]
@@ -58,14 +58,14 @@ def test_the_tables_of_a_backfill_are_set_by_options():
 
 def test_an_endpoint_is_set_by_options():
     argv = ["--output", "o", "--archive", "a", "--judge", "openai", "--judge-endpoint.model", "m"]
-    config = parse_config(DistillConfig, "A job.", [*argv, "--judge-endpoint.base-url", "http://host/v1"])
+    config = parse_config(EncoderSetConfig, "A job.", [*argv, "--judge-endpoint.base-url", "http://host/v1"])
     assert (config.judge_endpoint.model, config.judge_endpoint.base_url) == ("m", "http://host/v1")
 
 
 def test_an_option_of_a_table_wins_over_the_shipped_file():
     argv = ["--task", "encoder", "--data", "d", "--output", "o"]
-    shipped = parse_config(TrainConfig, "A job.", argv)
-    config = parse_config(TrainConfig, "A job.", [*argv, "--recipe.seed", "7"])
+    shipped = parse_config(EncoderTraining, "A job.", argv)
+    config = parse_config(EncoderTraining, "A job.", [*argv, "--recipe.seed", "7"])
     assert config.recipe == shipped.recipe.model_copy(update={"seed": 7})
     assert config.lora == shipped.lora
 

@@ -7,9 +7,11 @@ import pytest
 
 from cluster.memory import Memories
 from cluster.store import store as store_module
+from cluster.store.runs import FinishedRun
 from jobs import history, query
 from jobs.common.cli import parse_config
 from jobs.query import QueryConfig, line
+from schemas.store import RUNS_SCHEMA
 
 TURN = {
     "kind": "turn",
@@ -105,7 +107,7 @@ class OneRun:
         return self
 
     def run(self, as_of):
-        return {"run_id": "run1"}
+        return FinishedRun.of(dict.fromkeys(RUNS_SCHEMA.names) | {"run_id": "run1"})
 
 
 @pytest.mark.parametrize("as_json", [False, True])

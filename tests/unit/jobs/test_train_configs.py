@@ -6,15 +6,16 @@ import pytest
 
 from jobs.common.cli import UsageError
 from jobs.common.run import CONFIGS
-from jobs.train import adapter, evolvable
-from jobs.train.config import TrainConfig
+from jobs.train import evolvable
+from jobs.train.__main__ import COMMANDS
+from jobs.train.config import TASKS, EvolvableTraining, TrainConfig
 from schemas.evolvable import EvolvableConfig
 
 
 def recipe(name: str) -> TrainConfig:
-    given = {"task": "encoder", "data": "data", "output": "output"}
     text = (CONFIGS / "train" / f"{name}.toml").read_text(encoding="utf-8")
-    return TrainConfig.model_validate(given | tomllib.loads(text))
+    settings = {"task": "encoder", "data": "data", "output": "output"} | tomllib.loads(text)
+    return TASKS[settings["task"]].model_validate(settings)
 
 
 @pytest.mark.parametrize(("name", "rate"), [("encoder_v0", 2e-4), ("encoder_v0_small", 1e-3)])
@@ -45,10 +46,10 @@ def test_lightmem_s_recipe_is_within_its_ranges():
 def test_a_training_that_goes_on_reads_as_its_model_does_but_for_what_is_set(tmp_path):
     model = EvolvableConfig(base="other/base", num_latents=4, max_turn_tokens=64, queue_capacity=32)
     (tmp_path / "evolvable.json").write_text(model.model_dump_json())
-    places = {"task": "evolvable", "data": "data", "output": "out"}
+    places = {"data": "data", "output": "out"}
 
     def settled(**settings):
-        config = TrainConfig(**places, evolvable={"start": str(tmp_path), **settings})
+        config = EvolvableTraining(**places, evolvable={"start": str(tmp_path), **settings})
         return evolvable.settle(config)
 
     found = settled(max_turn_tokens=96)
@@ -60,7 +61,11 @@ def test_a_training_that_goes_on_reads_as_its_model_does_but_for_what_is_set(tmp
     assert settled(num_latents=4) == settled()
 
 
-def test_only_an_evolvable_training_goes_on_with_a_model():
-    config = TrainConfig(task="encoder", data="data", output="out", evolvable={"start": "model"})
-    with pytest.raises(UsageError, match=r"evolvable\.start='model': task 'encoder' makes a new adapter"):
-        adapter.settle(config)
+@pytest.mark.parametrize("way", ["option", "file"])
+def test_only_an_evolvable_training_goes_on_with_a_model(way, tmp_path, capsys):
+    (file := tmp_path / "t.toml").write_text('[evolvable]\nstart = "model"\n')
+    argv = ["--evolvable.start", "model"] if way == "option" else ["--config", str(file)]
+    with pytest.raises(SystemExit) as refused:
+        COMMANDS.main(["--task", "encoder", "--data", "data", "--output", "out", *argv])
+    assert refused.value.code == 2
+    assert "evolvable is for jobs.train evolvable" in capsys.readouterr().err

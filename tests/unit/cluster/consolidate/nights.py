@@ -98,7 +98,7 @@ def consolidate(store: Store, monkeypatch, model: Model, run_id: str = "now", **
     done = stages.DecideStage(PROFILE, settings, files, {}, Budget())(planned)
     if done.num_rewritten:
         stages.EmbedRevisions(None, files)(done)
-    run = {name: value for name, value in store.run().items() if name not in ("versions", "finished_at")}
+    run = {name: value for name, value in store.run().row.items() if name not in ("versions", "finished_at")}
     run |= {"run_id": run_id, "job": "consolidate", "started_at": settings.started_at.isoformat()}
     replaces = {
         name: [f"consolidate/{run_id}/0/{name}.parquet"]

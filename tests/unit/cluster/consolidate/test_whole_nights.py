@@ -141,7 +141,7 @@ def test_an_edit_leaves_no_version_no_trail_and_no_way_back(uri, monkeypatch):
 
 
 def run_of(store, run_id: str) -> dict:
-    run = {name: value for name, value in store.run().items() if name not in ("versions", "finished_at")}
+    run = {name: value for name, value in store.run().row.items() if name not in ("versions", "finished_at")}
     return run | {"run_id": run_id, "job": "rollback", "started_at": run["started_at"].isoformat()}
 
 

@@ -6,10 +6,12 @@ import pytest
 
 from cluster.embed import questions as module
 from cluster.models.sources import resolve_embedder
+from cluster.store.runs import FinishedRun
 from jobs import query
 from jobs.common.questions import Question
 from jobs.evaluate import qa
 from schemas.profile import EmbedderProfile
+from schemas.store import RUNS_SCHEMA
 
 PROFILE = resolve_embedder(EmbedderProfile(name="e", model="owner/e"))
 DAY = dt.date(2026, 3, 1)
@@ -32,11 +34,8 @@ class Searched:
         return self
 
     def run(self, as_of):
-        return {
-            "run_id": as_of,
-            "embedder_profile": PROFILE.model_dump_json(),
-            "embedder": PROFILE.fingerprint,
-        }
+        written = {"embedder_profile": PROFILE.model_dump_json(), "embedder": PROFILE.fingerprint}
+        return FinishedRun.of(dict.fromkeys(RUNS_SCHEMA.names) | written | {"run_id": as_of})
 
     def search(self, *given, **settings):
         self.asked = given, settings

@@ -606,7 +606,7 @@ def test_a_reader_that_is_sent_to_an_archive_writes_nothing_there(tmp_path):
 def as_version_2(store):
     """The store as the release before heads would have left it."""
     db = lancedb.connect(store.uri)
-    rows = store.runs()
+    rows = [run.row for run in store.runs()]
     old = RUNS_SCHEMA.remove(RUNS_SCHEMA.get_field_index("sequence"))
     for row in rows:
         del row["sequence"]
@@ -744,7 +744,7 @@ def test_rows_that_the_release_before_stored_twice_stand_once(version_2):
             closed = pa.repeat(False, rows.num_rows)
             rows = rows.set_column(rows.column_names.index("active"), "active", closed)
         table.add(rows)
-    runs = store.runs()
+    runs = [run.row for run in store.runs()]
     versions = {name: db.open_table(name).version for name in TABLE_KEYS}
     runs[-1]["versions"] = json.dumps(versions)
     old = db.open_table("runs").schema
@@ -768,7 +768,7 @@ def test_a_column_that_an_older_view_lacks_is_null_until_the_store_is_brought_up
     store, expected = version_2
     db = lancedb.connect(store.uri)
     db.open_table("segments").drop_columns(["cached_tokens"])
-    runs = store.runs()
+    runs = [run.row for run in store.runs()]
     versions = json.loads(runs[-1]["versions"]) | {"segments": db.open_table("segments").version}
     runs[-1]["versions"] = json.dumps(versions)
     old = db.open_table("runs").schema
@@ -796,7 +796,7 @@ def test_a_rollback_over_a_migration_leaves_a_store_of_this_release(store, monke
         commit(store, "run1", TEA, segment("zh", "我住在北京", session="zh", records=["User 住在北京"]))
         old = view(store)
         commit(store, "run2", MOON)
-    db, runs = lancedb.connect(store.uri), store.runs()
+    db, runs = lancedb.connect(store.uri), [run.row for run in store.runs()]
     first, second = (json.loads(row["versions"]) for row in runs)
     changes = {"turns": repeat_rows, "segments": lambda table: table.drop_columns(["cached_tokens"])}
     for name, change in changes.items():
