@@ -99,6 +99,7 @@ CHANGES = {
     "gates": ("invented",),
     "dates": "resolve",
     "min_confidence": 0.0,
+    "second_look": True,
     "repetition_penalty": 1.5,
     "engine": "transformers",
     "structured_backend": "guidance",
