@@ -421,8 +421,7 @@ def publish(
     store: "Store",
 ) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
-    from cluster.embed.embedder import Embedder
-    from cluster.evolvable.turns import load_evolvable
+    from cluster.embed.lengths import vector_lengths
     from cluster.store.files import Files
 
     staging = Files(this.home, "staging")
@@ -434,11 +433,9 @@ def publish(
     if plan.rejections:
         staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
         replaces["rejections"].append(path)
-    dim = max((batch.dim for batch in done), default=0) or store.dim() or Embedder(embedder).dim
-    turn_dim = dim
+    seen = (batch.dim for batch in done), (part.dim for part in read)
+    dim, turn_dim = vector_lengths(embedder, store, *seen)
     if embedder.turns:
-        turn_dim = max((part.dim for part in read), default=0) or store.turn_dim()
-        turn_dim = turn_dim or load_evolvable(embedder.turns).dim
         turns, changed = paths_of(read)
         inserts |= turns
         replaces |= changed

@@ -51,9 +51,9 @@ class ReembedConfig(StagesConfig):
 
 def run(config: ReembedConfig) -> dict:
     """Embed, swap, and return the summary. Safe to repeat: what was embedded is not embedded again."""
-    from cluster.embed.embedder import TEXTS, Embedder
+    from cluster.embed.embedder import TEXTS
+    from cluster.embed.lengths import vector_lengths
     from cluster.embed.reembed import plan_batches
-    from cluster.evolvable.turns import load_evolvable
     from cluster.models.sources import resolve_embedder
     from cluster.store.files import Files
     from cluster.store.maintenance import reembed
@@ -82,14 +82,14 @@ def run(config: ReembedConfig) -> dict:
                 done = list(embed(config, profile, store, batches))
             this.counts["num_rows_embedded"] = sum(part.num_rows_embedded for part in done)
             staged = {name: [part.path for part in done if part.table == name] for name in tables}
-            dim = max((part.dim for part in done), default=0) or Embedder(profile).dim
-            turn_dim, staged["states"] = dim, []
+            found, staged["states"] = [], []
             if profile.turns:
                 with this.stage("turns"):
                     found = read(config, profile, store, this)
-                turn_dim = max((part.dim for part in found), default=0) or load_evolvable(profile.turns).dim
                 inserts, replaces = paths_of(found)
                 staged |= {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
+            seen = (part.dim for part in done), (part.dim for part in found)
+            dim, turn_dim = vector_lengths(profile, None, *seen)
             lease.check()
             with this.stage("publish"):
                 reembed(store, this.row(profile.model_dump_json()), dim, staged, turn_dim)

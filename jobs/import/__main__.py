@@ -176,8 +176,7 @@ def publish(
     dim: int | None,
 ) -> None:
     """Commit what was staged as one run."""
-    from cluster.embed.embedder import Embedder
-    from cluster.evolvable.turns import load_evolvable
+    from cluster.embed.lengths import vector_lengths
     from cluster.interchange.intake import segment_row
     from cluster.store.staging import known_columns
     from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA
@@ -192,8 +191,7 @@ def publish(
         rows = [row | {"run_id": this.run_id} for row in rejections]
         staging.put_rows(path := f"{STAGED}/rejections.parquet", rows, REJECTIONS_SCHEMA)
         replaces = {"rejections": [path]}
-    dim = dim or store.dim() or Embedder(profile).dim
-    turn_dim = load_evolvable(profile.turns).dim if profile.turns and not store.turn_dim() else None
+    dim, turn_dim = vector_lengths(profile, store, [dim] if dim else [])
     run = this.row(profile.model_dump_json())
     store.commit(run, dim, inserts=inserts, replaces=replaces, turn_dim=turn_dim)
 
