@@ -109,7 +109,7 @@ FLOORS = (
     ("forget",),
     ("backfill",),
     ("consolidate",),
-    ("memory", "preview", "interchange"),
+    ("memory", "preview", "interchange", "report"),
     ("distill",),
     ("evaluate",),
     ("train",),
