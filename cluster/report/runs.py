@@ -270,8 +270,11 @@ class Night:
 
     @property
     def job(self) -> str:
-        """`night`, or the job of an operation."""
-        return "night" if self.runs[0].job == "backfill" else self.runs[0].job
+        """`night`, `dry run`, or the job of an operation."""
+        first = self.runs[0]
+        if first.job != "backfill":
+            return first.job
+        return "dry run" if first.status == "dry_run" else "night"
 
     @property
     def status(self) -> str:
