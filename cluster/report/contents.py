@@ -85,7 +85,7 @@ class UserState:
 
 def users(store: Store) -> list[UserState]:
     """All users of whom something is active, by their ids."""
-    ends = {row["run_id"]: row["finished_at"] for row in store.runs()}
+    ends = {run.run_id: run.finished_at for run in store.runs()}
     runs, times = pa.array(ends, pa.string()), pa.array(ends.values(), pa.timestamp("us", tz="UTC"))
     found: dict[str, dict[str, dict]] = {}
     for name in ("records", "turns"):

@@ -64,7 +64,7 @@ def user_page(uri: str, user_id: str, *, now: dt.datetime | None = None) -> User
     found = lives(store, where=where)
     if not found:
         raise StoreError(
-            f"--user-id {user_id}: run {newest['run_id']} of {uri} has no memory of this user; list the "
+            f"--user-id {user_id}: run {newest.run_id} of {uri} has no memory of this user; list the "
             "users with jobs.history --users"
         )
     true = _periods(store, where)
@@ -73,7 +73,7 @@ def user_page(uri: str, user_id: str, *, now: dt.datetime | None = None) -> User
         user_id=user_id,
         shown_id=shown_rows({"user_id": user_id})["user_id"],
         made_at=now or dt.datetime.now(dt.UTC),
-        run_id=newest["run_id"],
+        run_id=newest.run_id,
         memories=tuple(_memory(life, true, runs) for life in shown_rows(found)),
         runs=tuple(runs.values()),
     )

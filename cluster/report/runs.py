@@ -13,20 +13,14 @@ from typing import Any
 
 from cluster.store.files import Files
 from cluster.store.lease import holder
+from cluster.store.runs import FinishedRun
 from cluster.store.store import Store
+from schemas.manifest import RunManifest, RunStatus, read_manifest
 
 GONE = "its process ended without a word (killed, out of memory, or its machine went)"
 
-BAD = ("failed", "interrupted", "stopped")
+BAD = (RunStatus.FAILED, RunStatus.INTERRUPTED, RunStatus.STOPPED)
 """Statuses of a run that did not do what it was asked for."""
-
-TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens")
-
-_NO_COUNTS = {
-    *("run_id", "status", "seconds", "stages", "store", "job", "started_at", "config", "packages", "error"),
-    *("cost", "encoder", "embedder", "decider"),
-}
-"""Keys of a manifest that are no counts."""
 
 
 @dataclass(frozen=True)
@@ -79,119 +73,111 @@ class RunEntry:
 def runs_of(store: Store, since: dt.date | None = None) -> list[RunEntry]:
     """All runs that began on the day `since` (UTC) or later, in the order in which they happened."""
     manifests = _manifests(store.uri, since)
-    rows = {row["run_id"]: row for row in store.runs()}
-    undone = _undone(list(rows.values()))
-    published = [_published(row, manifests.get(name, {}), undone.get(name)) for name, row in rows.items()]
-    others = _settled([_unpublished(manifests[name]) for name in manifests.keys() - rows.keys()], store.uri)
+    runs = {run.run_id: run for run in store.runs()}
+    undone = _undone(runs.values())
+    published = [_published(run, manifests.get(name), undone.get(name)) for name, run in runs.items()]
+    others = [_unpublished(name, manifests[name]) for name in manifests.keys() - runs.keys()]
     return [
-        entry for entry in _in_order(published, others) if since is None or entry.started_at.date() >= since
+        entry
+        for entry in _in_order(published, _settled(others, store.uri))
+        if since is None or entry.started_at.date() >= since
     ]
 
 
 # --- manifests and rows ---------------------------------------------------------------------------------
 
 
-def _manifests(uri: str, since: dt.date | None) -> dict[str, dict]:
-    """Run -> its manifest. Ids begin with the day, so that those before `since` need not be read."""
+def _manifests(uri: str, since: dt.date | None) -> dict[str, RunManifest]:
+    """Run -> its manifest, where this release can read it. Ids begin with the day: those before `since` need
+    not be read."""
     files, found = Files(uri, "runs"), {}
     for path in files.paths():
         name, dot, kind = path.rpartition(".")
         day = re.match(r"\d{8}(?=T\d{6}-)", name)
         if kind != "json" or not dot or (since and day and day[0] < f"{since:%Y%m%d}"):
             continue
-        manifest = files.get_json(path)
-        if manifest and _time(manifest.get("started_at")) and "status" in manifest:
-            found[name] = manifest | {"run_id": name}
+        try:
+            manifest = read_manifest(files.get_json(path), path)
+        except ValueError:
+            continue
+        if manifest.started_at:
+            found[name] = manifest
     return found
 
 
-def _published(row: dict, manifest: dict, undone_by: str | None) -> RunEntry:
-    counts = json.loads(row["summary"] or "{}")
+def _published(run: FinishedRun, manifest: RunManifest | None, undone_by: str | None) -> RunEntry:
+    manifest = manifest or RunManifest()
+    counts = run.summary | manifest.summary
+    took = (run.finished_at - run.started_at).total_seconds()
     # What ended behind its commit is finished by the next writer, and is as good as done.
-    status = manifest.get("status", "done")
-    if status in ("running", "interrupted"):
-        manifest, status = {**manifest, "error": None}, "done"
-    took = (row["finished_at"] - row["started_at"]).total_seconds()
+    is_done = manifest.status in (RunStatus.RUNNING, RunStatus.INTERRUPTED)
     return RunEntry(
-        run_id=row["run_id"],
-        job=row["job"],
-        status=status,
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        seconds=_number(manifest.get("seconds", round(took, 2))),
-        reason=_reason(manifest),
-        counts=counts | _counts(manifest),
-        stages=_stages(manifest),
-        cost=_number(manifest.get("cost", counts.get("cost"))),
+        run_id=run.run_id,
+        job=run.job,
+        status=RunStatus.DONE if is_done else manifest.status,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        seconds=round(took, 2) if manifest.seconds is None else manifest.seconds,
+        reason=None if is_done else _reason(manifest),
+        counts=counts,
+        stages=manifest.stages,
+        cost=_number(counts.get("cost")),
         is_published=True,
-        has_view=bool(json.loads(row["versions"])),
-        encoder=row["encoder"],
-        embedder=row["embedder"],
-        sequence=row["sequence"],
+        has_view=run.has_view,
+        encoder=run.encoder,
+        embedder=run.embedder,
+        sequence=run.sequence,
         undone_by=undone_by,
-        paying=_paying(row["job"], manifest),
+        paying=_paying(run.job, manifest),
     )
 
 
-def _unpublished(manifest: dict) -> RunEntry:
-    started, seconds = _time(manifest["started_at"]), _number(manifest.get("seconds"))
-    assert started is not None, "_manifests has looked"
-    status, job = str(manifest["status"]), str(manifest.get("job", "unknown"))
-    is_over = status != "running" and seconds is not None
+def _unpublished(run_id: str, manifest: RunManifest) -> RunEntry:
+    assert manifest.started_at is not None, "_manifests has looked"
+    started, job = _utc(manifest.started_at), manifest.job or "unknown"
+    finished = manifest.finished_at and _utc(manifest.finished_at)
+    if finished is None and manifest.status != RunStatus.RUNNING:
+        # Of a release whose manifests did not say when.
+        finished = started + dt.timedelta(seconds=manifest.seconds or 0)
     return RunEntry(
-        run_id=manifest["run_id"],
+        run_id=run_id,
         job=job,
-        status=status,
+        status=manifest.status,
         started_at=started,
-        finished_at=started + dt.timedelta(seconds=seconds or 0) if is_over else None,
-        seconds=seconds,
+        finished_at=finished,
+        seconds=manifest.seconds,
         reason=_reason(manifest),
-        counts=_counts(manifest),
-        stages=_stages(manifest),
-        cost=_number(manifest.get("cost")),
+        counts=manifest.summary,
+        stages=manifest.stages,
+        cost=_number(manifest.summary.get("cost")),
         is_published=False,
         has_view=False,
         paying=_paying(job, manifest),
     )
 
 
-def _counts(manifest: dict) -> dict[str, Any]:
-    return {name: value for name, value in manifest.items() if name not in _NO_COUNTS}
+def _paying(job: str, manifest: RunManifest) -> str:
+    return f"{job} {json.dumps(manifest.profiles, sort_keys=True, default=str)}"
 
 
-def _stages(manifest: dict) -> dict[str, dict[str, Any]]:
-    stages = manifest.get("stages")
-    found = stages.items() if isinstance(stages, dict) else ()
-    return {name: stage for name, stage in found if isinstance(stage, dict)}
-
-
-def _paying(job: str, manifest: dict) -> str:
-    profile = manifest.get("encoder") or manifest.get("decider") or ""
-    return f"{job} {json.dumps(profile, sort_keys=True)}"
-
-
-def _reason(manifest: dict) -> str | None:
-    if error := manifest.get("error"):
-        return str(error)
-    status, config = manifest.get("status"), manifest.get("config") or {}
-    if status == "stopped":
+def _reason(manifest: RunManifest) -> str | None:
+    if manifest.error:
+        return manifest.error
+    status, config, summary = manifest.status, manifest.config, manifest.summary
+    if status == RunStatus.STOPPED:
         return f"max_cost={config.get('max_cost')}: reached; a higher cap goes on"
-    if status == "failed" and manifest.get("num_failed"):
+    if status == RunStatus.FAILED and summary.get("num_failed"):
         return (
-            f"max_failed_fraction={config.get('max_failed_fraction')}: {manifest['num_failed']} of "
-            f"{manifest.get('num_decisions')} decisions failed"
+            f"max_failed_fraction={config.get('max_failed_fraction')}: {summary['num_failed']} of "
+            f"{summary.get('num_decisions')} decisions failed"
         )
-    if status == "failed" and manifest.get("is_clean") is False:
+    if status == RunStatus.FAILED and summary.get("is_clean") is False:
         return "the search still found traces; its receipt says where"
     return None
 
 
-def _time(text: object) -> dt.datetime | None:
-    try:
-        time = dt.datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
+def _utc(time: dt.datetime) -> dt.datetime:
+    return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
 
 def _number(value: object) -> float | None:
@@ -224,23 +210,21 @@ def _in_order(published: list[RunEntry], others: list[RunEntry]) -> list[RunEntr
     return [entry for _, entry in sorted(keyed, key=lambda item: item[0])]
 
 
-def _undone(rows: Sequence[dict]) -> dict[str, str]:
+def _undone(runs: Iterable[FinishedRun]) -> dict[str, str]:
     """Run -> the rollback that took it out, for published runs that what readers see does not rest on."""
     before: dict[str, str | None] = {}
     found: dict[str, str] = {}
     last = None
-    for row in rows:
-        name, to = row["run_id"], None
-        if row["job"] == "rollback":
-            to = json.loads(row["summary"] or "{}").get("to")
-        before[name] = to if to in before else last
+    for run in runs:
+        to = run.summary.get("to") if run.job == "rollback" else None
+        before[run.run_id] = to if to in before else last
         if to in before:
             # Another rollback may have brought back what this one takes out, and the other way round.
-            kept = set(_chain(name, before))
+            kept = set(_chain(run.run_id, before))
             for other in before.keys() - kept:
-                found.setdefault(other, name)
+                found.setdefault(other, run.run_id)
             found = {other: by for other, by in found.items() if other not in kept}
-        last = name
+        last = run.run_id
     return found
 
 

@@ -61,7 +61,7 @@ def test_users_are_told_in_counts_with_how_fresh_they_are(nights, capsys):
     assert found.keys() == {ANN, "eve"}, "bob is forgotten"
     assert (found[ANN]["num_memories"], found[ANN]["num_turns"]) == (3, 4)
     assert found[ANN]["last_said"] == dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-    ends = {row["run_id"]: row["finished_at"] for row in nights.runs()}
+    ends = {run.run_id: run.finished_at for run in nights.runs()}
     assert found["eve"]["last_changed"] == ends[story.LAST]
     ask(nights, users=True)
     assert f"{ANN}  3 memories, 4 turns, last said 2026-01-01" in capsys.readouterr().out

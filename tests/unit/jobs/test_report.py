@@ -30,7 +30,7 @@ def test_a_store_that_is_not_there_and_a_folder_that_cannot_be_written_are_told(
     with pytest.raises(JobError, match="no such store"):
         report.run(ReportConfig(store=str(tmp_path / "none"), output=str(tmp_path / "out")))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="--output .*file: .*; name a folder to write to"):
+    with pytest.raises(UsageError, match=r"--output .*file: .*; name a folder to write to"):
         report.run(ReportConfig(store=nights.uri, output=str(tmp_path / "file")))
 
 

@@ -10,6 +10,8 @@ from cluster.store.files import Files
 from cluster.store.lease import Lease
 from cluster.store.maintenance import compact, reembed, rollback
 from cluster.store.store import Store
+from jobs.common.manifest import put_run
+from schemas.manifest import RunManifest
 from schemas.store import REJECTIONS_SCHEMA, RUNS_SCHEMA
 from tests.e2e.operations.stores import LYON, MOON, OSLO, TEA, consolidate, record_id
 from tests.unit.cluster.store.test_store import DIM, SCHEMAS, commit, rejection, run_row, segment
@@ -36,11 +38,25 @@ def started(name: str) -> str:
     return dt.datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=dt.UTC).isoformat(sep=" ")
 
 
-def manifest(store: Store, name: str, job: str, status: str, **more) -> None:
+def manifest(store: Store, name: str, job: str, status: str, *, error=None, stages=None, **counts) -> None:
     """As jobs.common.run.Run leaves it."""
-    whole = {"run_id": name, "status": status, "seconds": 90.5, "stages": {}, "store": store.uri, "job": job}
-    whole |= {"started_at": started(name), "config": {"max_cost": 0.5}, "packages": {}}
-    Files(store.uri, "runs").put_json(f"{name}.json", whole | more)
+    profiles = {"encoder": counts.pop("encoder")} if "encoder" in counts else {}
+    begun = dt.datetime.fromisoformat(started(name))
+    whole = RunManifest.with_keys(
+        counts | profiles,
+        run_id=name,
+        job=job,
+        status=status,
+        started_at=begun,
+        finished_at=None if status == "running" else begun + dt.timedelta(seconds=90),
+        seconds=90.5,
+        stages=stages or {},
+        config={"max_cost": 0.5},
+        profiles=profiles,
+        summary=counts | {"store": store.uri},
+        error=error,
+    )
+    put_run(Files(store.uri, "runs"), whole)
 
 
 def row(name: str, job: str, **counts) -> dict:
