@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.backfill.redact import shown_rows
-from cluster.consolidate.history import CHANGES, CLOSING, COMPARED, diff
 from cluster.report.runs import Night, RunEntry
 from cluster.store.files import HOME, Files, sizes_below
 from cluster.store.maintenance import files_of
@@ -43,6 +41,8 @@ class Rejected:
 def rejections(store: Store, runs: Collection[str]) -> list[Rejected]:
     """What these runs rejected, the most frequent reason first: what the newest view has of it, and what runs
     that failed for it have left."""
+    from cluster.backfill.redact import shown_rows
+
     found = [store.rows("rejections", REJECTIONS_SCHEMA.names)]
     files = Files(store.uri, "runs")
     for path in files.paths():
@@ -199,6 +199,8 @@ def changes(store: Store, night: Night, entries: Sequence[RunEntry]) -> dict[str
 
     Only users whose memories the night touched are read.
     """
+    from cluster.consolidate.history import CHANGES, CLOSING, COMPARED, diff
+
     published = [entry for entry in entries if entry.is_published]
     own = [entry for entry in night.runs if entry.is_published]
     if not own:
