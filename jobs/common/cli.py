@@ -186,7 +186,7 @@ def parse_config(
 
 
 ENDING = """A switch that the file turns on is turned off by --no-NAME.
-Exit codes: 0 done; 1 failed, interrupted, nothing found or not well; 2 wrong usage.
+Exit codes: 0 done; 1 failed, interrupted or nothing found; 2 wrong usage.
 Last line of stdout: the summary as JSON, {"status": "done", ...}; none after wrong usage."""
 
 
