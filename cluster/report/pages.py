@@ -404,7 +404,7 @@ def _day(time: dt.datetime | None) -> str:
 
 
 def _price(value: float) -> str:
-    return f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.4f}"
+    return "0" if value == 0 else f"{value:,.2f}" if value >= 1 else f"{value:.4f}"
 
 
 def _short(text: str) -> str:

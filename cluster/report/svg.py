@@ -76,12 +76,14 @@ def text_width(text: str) -> float:
     return sum(WIDE_CHAR if unicodedata.east_asian_width(char) in "WF" else CHAR for char in one_line(text))
 
 
-def steps(top: float) -> list[float]:
-    """From 0 to at least `top`, in four to six round steps of 1, 2 or 5 times a power of ten."""
+def steps(top: float, least: float = 0) -> list[float]:
+    """From 0 to at least `top`, in up to five round steps of 1, 2 or 5 times a power of ten, and of `least`
+    each: half a user is none."""
     if top < SMALLEST:
         return [0.0, 1.0 if top <= 0 else SMALLEST]
     size = 10.0 ** math.floor(math.log10(top / 4))
     step = next(factor * size for factor in (1, 2, 5, 10) if top / (factor * size) <= 5)
+    step = max(step, least)
     return [number * step for number in range(math.ceil(top / step - 1e-9) + 1)]
 
 
@@ -90,7 +92,7 @@ def draw(chart: Chart) -> Markup:
     stacked = chart.kind == "stacked"
     known = [[one or 0 for one in row] for row in zip(*(s.values for s in chart.series), strict=True)]
     highest = max((sum(row) if stacked else max(row, default=0) for row in known), default=0)
-    ticks = steps(highest)
+    ticks = steps(highest, 1 if chart.show is count else 0)
     left = 12 + max(text_width(chart.show(tick)) for tick in ticks)
     lines = [column.split("\n") for column in chart.columns]
     bottom = TOP + PLOT

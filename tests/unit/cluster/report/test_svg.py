@@ -97,6 +97,11 @@ def test_an_axis_has_round_steps_that_reach_its_highest_value(top):
     assert found[0] == 0 and found[-1] >= top * (1 - 1e-9) and 2 <= len(found) <= 6
 
 
+def test_an_axis_of_counts_has_no_halves():
+    assert steps(2, 1) == [0, 1, 2]
+    assert ">0.5<" not in str(draw(Chart("c", "Title", ("x",), (Series("a", (2,)),))))
+
+
 def test_of_many_columns_the_newest_are_drawn():
     columns, (series,) = newest([str(n) for n in range(100)], Series("a", tuple(map(float, range(100)))))
     assert len(columns) == len(series.values) == MAX_BARS and columns[-1] == "99"
