@@ -170,7 +170,11 @@ class Memories:
     @property
     def run_id(self) -> str:
         """The newest run: what a call without `as_of` is answered by."""
-        return self._view(None)[1].run_id
+        return self.known_run()
+
+    def known_run(self, as_of: str | None = None) -> str:
+        """The whole id of the run that is named, be it by the beginning of its id; not given, the newest."""
+        return self._view(as_of)[1].run_id
 
     def refresh(self) -> str:
         """Load the models of the newest run now, let those of other runs go, and return the run's id.

@@ -1,13 +1,16 @@
 """History: which runs there are, what became of a memory and why, and what changed between two runs.
 
-    python -m jobs.history --store URI                              # the runs
+    python -m jobs.history --store URI                              # every run, also those that failed
+    python -m jobs.history --store URI --since 2026-03-01 --rejections  # what was rejected, and why
+    python -m jobs.history --store URI --users                      # how much there is of whom, and how fresh
     python -m jobs.history --store URI --memory ID                  # one memory's life
     python -m jobs.history --store URI --user-id U                  # the lives of all memories of a user
     python -m jobs.history --store URI --run A --against B          # what run A has over run B
     python -m jobs.history --store URI --run A --against B --user-id U --json
 
-A life is told with the decisions that made each revision and the turns that it rests on, so that it can be
-checked against what was said. Reads only; needs no Ray and no model.
+A run or a memory is named by its id, or by as much of its beginning as no other has. A life is told with the
+decisions that made each revision and the turns that it rests on, so that it can be checked against what was
+said. Reads only; needs no Ray and no model.
 """
 
 import datetime as dt
@@ -15,12 +18,14 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
+from cluster.runtime.shown import one_line
 from jobs.common.cli import JobConfig, JobError, main, show
 from jobs.common.run import absolute
-from jobs.common.terminal import one_line
 from schemas.archive import who
 
 if TYPE_CHECKING:
+    from cluster.report.contents import Rejected, UserState
+    from cluster.report.runs import RunEntry
     from cluster.store.store import Store
 
 
@@ -39,6 +44,12 @@ class HistoryConfig(JobConfig):
     """Show what this run's view has ..."""
     against: str | None = None
     """... over this run's view. Not given: the run before it."""
+    since: dt.date | None = None
+    """Only runs that began on this day (YYYY-MM-DD, UTC) or later."""
+    rejections: bool = False
+    """What the runs rejected: reasons with counts, and some of each with what was said."""
+    users: bool = False
+    """Of every user: how much there is, how fresh it is, and when a run last wrote any of it."""
     as_json: bool = Field(False, json_schema_extra={"short": "--json"})
     """Put everything into the summary instead of writing text."""
 
@@ -50,6 +61,11 @@ class HistoryConfig(JobConfig):
             raise ValueError(f"against={self.against!r}: give run too, the later of the two")
         if self.as_of and (self.run or not (self.memory or self.user_id)):
             raise ValueError(f"as_of={self.as_of!r}: goes with memory or user_id, without run")
+        asked = [name for name in ("memory", "user_id", "run", "rejections", "users") if getattr(self, name)]
+        if (self.rejections or self.users) and len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)}: give rejections, or users, without the others")
+        if self.since and asked not in ([], ["rejections"]):
+            raise ValueError(f"since={self.since}: goes with the list of runs, or with rejections")
         return self
 
 
@@ -64,8 +80,12 @@ def run(config: HistoryConfig) -> dict:
             found, lines = changes(store, config)
         elif config.memory or config.user_id:
             found, lines = memories(store, config)
+        elif config.rejections:
+            found, lines = rejected(store, config.since)
+        elif config.users:
+            found, lines = of_users(store)
         else:
-            found, lines = all_runs(store)
+            found, lines = all_runs(store, config.since)
     except StoreError as error:
         raise JobError(str(error)) from error
     if not config.as_json:
@@ -74,26 +94,41 @@ def run(config: HistoryConfig) -> dict:
     return {"status": "done", "store": config.store, **counts, **(found if config.as_json else {})}
 
 
-def all_runs(store: "Store") -> tuple[dict, list[str]]:
-    """The list of runs."""
-    from cluster.consolidate.history import runs
+def all_runs(store: "Store", since: dt.date | None = None) -> tuple[dict, list[str]]:
+    """The list of runs, however they ended."""
+    from cluster.report.runs import runs_of
 
-    found = runs(store)
-    lines = [
-        f"{row['run_id']}  {row['job']:12} {row['finished_at']:%Y-%m-%d %H:%M:%S}"
-        + ("" if row["has_view"] else "  (view expired)")
-        for row in found
-    ]
-    return {"runs": found}, lines
+    found = runs_of(store, since)
+    return {"runs": [run_row(entry) for entry in found]}, [run_line(entry) for entry in found]
+
+
+def rejected(store: "Store", since: dt.date | None) -> tuple[dict, list[str]]:
+    """What the runs rejected, by reason."""
+    from cluster.report.contents import rejections
+    from cluster.report.runs import runs_of
+
+    found = rejections(store, {entry.run_id for entry in runs_of(store, since)})
+    return {"rejections": [vars(one) for one in found]}, [line for one in found for line in reason_lines(one)]
+
+
+def of_users(store: "Store") -> tuple[dict, list[str]]:
+    """How much there is of whom, and how fresh it is; who has nothing for longest comes first."""
+    from cluster.backfill.redact import shown_rows
+    from cluster.report.contents import users
+
+    found = sorted(users(store), key=lambda user: (user.last_said is not None, user.last_said, user.user_id))
+    return {"users": shown_rows([vars(user) for user in found])}, [user_line(user) for user in found]
 
 
 def memories(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
     """The lives of one memory or of a user's memories."""
     from cluster.backfill.redact import shown_rows
-    from cluster.consolidate.history import lives
+    from cluster.consolidate.history import lives, memory_id
     from cluster.store.sql import quote
 
-    column, value = ("record_id", config.memory) if config.memory else ("user_id", config.user_id or "")
+    column, value = "user_id", config.user_id or ""
+    if config.memory:
+        column, value = "record_id", memory_id(store, config.memory, config.as_of) or config.memory
     found = shown_rows(lives(store, where=f"{column} = {quote(value)}", as_of=config.as_of))
     if not found:
         option = "--memory" if config.memory else "--user-id"
@@ -112,12 +147,17 @@ def changes(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
     from cluster.consolidate.history import CLOSING, COMPARED, diff
     from cluster.store.sql import quote
 
-    against = config.against or run_before(store, config.run)
+    view = store.run(config.run, "--run")
+    assert view is not None
+    run_id = view.run_id
+    earlier = store.run(config.against or run_before(store, run_id), "--against")
+    assert earlier is not None
+    against = earlier.run_id
     where = f"user_id = {quote(config.user_id)}" if config.user_id else None
-    before, after = (store.rows("records", COMPARED, where, as_of) for as_of in (against, config.run))
-    decisions = store.rows("decisions", CLOSING, where, config.run)
+    before, after = (store.rows("records", COMPARED, where, as_of) for as_of in (against, run_id))
+    decisions = store.rows("decisions", CLOSING, where, run_id)
     found = shown_rows(diff(before, after, decisions))
-    lines = [f"run {config.run} against {against}"]
+    lines = [f"run {run_id} against {against}"]
     for kind, entries in found.items():
         lines += [f"{kind}: {len(entries)}"] + [
             line for entry in entries for line in change_lines(kind, entry)
@@ -125,15 +165,76 @@ def changes(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
     return found, lines
 
 
-def run_before(store: "Store", run_id: str | None) -> str:
-    ids = [run.run_id for run in store.runs()]
-    if run_id in ids[1:]:
-        return ids[ids.index(run_id) - 1]
-    problem = "is the first run; give --against" if run_id in ids else f"no such run; the store has {ids}"
-    raise JobError(f"--run {run_id}: {problem}")
+def run_before(store: "Store", run_id: str) -> str:
+    ids = [row.run_id for row in store.runs()]
+    if run_id == ids[0]:
+        raise JobError(f"--run {run_id}: is the first run; give --against")
+    return ids[ids.index(run_id) - 1]
 
 
 # --- as text ------------------------------------------------------------------------------------------
+
+COUNTED = {
+    "num_segments_encoded": "segments encoded",
+    "num_records": "records",
+    "num_deleted": "closed",
+    "num_rewritten": "rewritten",
+    "num_united": "united",
+    "num_refused": "refused",
+    "num_failed": "failed",
+    "num_rejections": "rejected",
+    "num_restored": "restored",
+    "num_rows_embedded": "rows embedded",
+    "num_records_removed": "records removed",
+    "num_turns_removed": "turns removed",
+    "num_runs_expired": "views given up",
+    "prompt_tokens": "tokens read",
+    "output_tokens": "tokens written",
+}
+"""Counts of a summary that the list of runs shows, where there are any, and what they are called."""
+
+
+def run_row(entry: "RunEntry") -> dict:
+    """A run for --json."""
+    names = (
+        *("run_id", "job", "status", "started_at", "finished_at", "seconds", "reason", "cost"),
+        *("is_published", "has_view", "undone_by", "encoder", "embedder"),
+    )
+    return {name: getattr(entry, name) for name in names} | {"summary": entry.counts}
+
+
+def run_line(entry: "RunEntry") -> str:
+    """A run for a person: which, how it ended, when, how long it took, what it did, what it cost, and why."""
+    parts = [f"{entry.run_id}  {entry.job:12} {entry.status:11} {entry.ended_at:%Y-%m-%d %H:%M:%S}"]
+    parts += [] if entry.seconds is None else [f"{entry.seconds:,.0f} s"]
+    counts = [f"{value:,} {word}" for name, word in COUNTED.items() if (value := entry.counts.get(name))]
+    parts += [", ".join(counts)] if counts else []
+    parts += [f"to {entry.counts['to']}"] if entry.job == "rollback" and "to" in entry.counts else []
+    parts += [] if entry.cost is None else [f"cost {entry.cost:,.4f}"]
+    parts += [f"(undone by {entry.undone_by})"] if entry.undone_by else []
+    parts += ["(view expired)"] if entry.is_published and not entry.has_view else []
+    parts += [f"({short(entry.reason)})"] if entry.reason else []
+    return "  ".join(parts)
+
+
+def reason_lines(found: "Rejected") -> list[str]:
+    """Rejections of one reason for a person."""
+    lines = [f"{found.num:,}  {found.stage}: {found.reason}"]
+    for row in found.samples:
+        lines.append(f"  {row['source']}, run {row['run_id']}: {short(row['detail'])}")
+        lines += [f"    {short(row['raw'])}"] if row["raw"] else []
+    return lines
+
+
+def user_line(user: "UserState") -> str:
+    """A user for a person."""
+    from cluster.backfill.redact import shown_id
+
+    changed = f", written {day(user.last_changed)}" if user.last_changed else ""
+    return (
+        f"{shown_id(user.user_id)}  {user.num_memories:,} memories, {user.num_turns:,} turns, "
+        f"last said {day(user.last_said)}{changed}"
+    )
 
 
 def life_lines(life: dict) -> list[str]:

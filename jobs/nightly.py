@@ -2,13 +2,14 @@
 
     python -m jobs.nightly --archive DIR --store URI
     python -m jobs.nightly --archive DIR --store URI --keep-runs 30     # also keep only the newest 30 views
+    python -m jobs.nightly --archive DIR --store URI --report DIR       # and write what jobs.report writes
     python -m jobs.nightly --archive DIR --store URI --config FILE.toml
     ray job submit --working-dir . -- python -m jobs.nightly --archive s3://... --store s3://...
 
 Runs jobs.backfill, then jobs.consolidate, then, with --keep-runs, jobs.compact, in one process. The first of
-them that fails, or that is stopped by its cap on costs, ends the night. Run the same command again after a
-crash or a failure: what was done is not done again. Its settings are those of a backfill, and [consolidation]
-in the config file.
+them that fails, or that is stopped by its cap on costs, ends the night; --report tells of that too. Run the
+same command again after a crash or a failure: what was done is not done again. Its settings are those of a
+backfill, and [consolidation] in the config file.
 """
 
 import time
@@ -34,6 +35,8 @@ class NightlyConfig(BackfillConfig):
     """Compare the new memories with the older ones, as jobs.consolidate does."""
     keep_runs: int | None = Field(None, ge=1)
     """How many of the newest views stay, as in jobs.compact. Not given: all."""
+    report: str | None = None
+    """At the end, however it is, write the pages of jobs.report into this folder or object-store URI."""
 
 
 def run(config: NightlyConfig) -> dict:
@@ -58,6 +61,7 @@ def run(config: NightlyConfig) -> dict:
             break
         if parts[name]["status"] == "stopped":
             break
+    report = {"report": reported(config)} if config.report and not config.dry_run else {}
     statuses = {part["status"] for part in parts.values()}
     if "stopped" in statuses:
         statuses = {"stopped"}
@@ -66,6 +70,7 @@ def run(config: NightlyConfig) -> dict:
         **failure,
         "store": config.store,
         **parts,
+        **report,
         "seconds": round(time.monotonic() - started_s, 2),
     }
 
@@ -83,6 +88,20 @@ def parts_of(config: NightlyConfig, update: ConsolidateConfig) -> Iterator[tuple
         yield "consolidate", lambda: consolidate(update)
     if config.keep_runs:
         yield "compact", lambda: compact(CompactConfig(store=config.store, keep_runs=config.keep_runs))
+
+
+def reported(config: NightlyConfig) -> str | None:
+    """Write the report; where it is. None where it cannot be written, which is told and fails no night."""
+    from cluster.report.pages import write_report
+
+    assert config.report is not None, "it is asked for"
+    try:
+        pages = write_report(absolute(config.store), absolute(config.report))
+    except Exception as error:
+        say(f"[report] {config.report}: not written: {error}")
+        return None
+    say(f"[report] {config.report}: {', '.join(pages)}")
+    return config.report
 
 
 def has_memories(uri: str) -> bool:

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cluster.runtime.shown import one_line
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
 from jobs.common.run import absolute
-from jobs.common.terminal import one_line
 from jobs.common.updates import UpdateSettings
 
 if TYPE_CHECKING:

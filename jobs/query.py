@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from cluster.runtime.shown import one_line
 from jobs.common.cli import JobConfig, JobError, main, show
 from jobs.common.run import absolute, named_embedder, reranker_of
-from jobs.common.terminal import one_line
 from schemas.archive import who
 
 
@@ -36,7 +36,7 @@ class QueryConfig(JobConfig):
     kind: Literal["record", "turn"] | None = None
     """What may be a hit. Not given: both."""
     as_of: str | None = None
-    """Look at the store as this run left it."""
+    """Look at the store as this run left it; the beginning of its id will do."""
     at: dt.date | None = None
     """The day that the answer is about (YYYY-MM-DD): what was true then, and what had been said by then. Not
     given: now."""
@@ -50,6 +50,10 @@ class QueryConfig(JobConfig):
     cluster/profiles/embedders, or a TOML file."""
     as_json: bool = Field(False, json_schema_extra={"short": "--json"})
     """Put the hits, whole, into the summary."""
+
+
+SHOWN_ID = 12
+"""Characters of a memory's id in a hit: jobs.history takes the beginning of an id."""
 
 
 def run(config: QueryConfig) -> dict:
@@ -66,7 +70,7 @@ def run(config: QueryConfig) -> dict:
     asked = config.model_dump(include={"text", "k", "kind", "at", "asked_on"})
     try:
         with Memories(absolute(config.store), **models) as memories:
-            as_of = config.as_of or memories.run_id
+            as_of = memories.known_run(config.as_of)
             found = memories.search(config.user_id, **asked, as_of=as_of)
     except (ModelError, StoreError) as error:
         raise JobError(str(error)) from error
@@ -84,14 +88,15 @@ def run(config: QueryConfig) -> dict:
 
 
 def line(hit: dict) -> str:
-    """One hit for a person: what, and from where."""
+    """One hit for a person: what, from where, and of a record as much of its id as jobs.history needs."""
     day = hit["session_time"].date().isoformat() if hit["session_time"] else "no date"
     if hit["kind"] == "record":
         turns = ", ".join(f"{item['session_id']}#{item['turn_index']}" for item in hit["evidence"])
         day += f", until {hit['until']}" if hit.get("until") and hit.get("replaced_by") else ""
         before = f"  (before: {hit['replaces'][0]['text']})" if hit.get("replaces") else ""
         said = f"{hit['memory_type']:12} {hit['semantic_text']}{before}"
-        return f"{hit['score']:.4f}  {said}  [{day}, from {turns}]"
+        name = f"  {hit['record_id'][:SHOWN_ID]}" if "record_id" in hit else ""
+        return f"{hit['score']:.4f}  {said}  [{day}, from {turns}]{name}"
     text = " ".join(hit["content"].split())
     text = text if len(text) <= 160 else text[:157] + "..."
     place = f"{hit['session_id']}#{hit['turn_index']}"

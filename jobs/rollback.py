@@ -24,28 +24,31 @@ class RollbackConfig(JobConfig):
     store: str
     """Folder or object-store URI of the store."""
     to: str
-    """Run whose view the store is to have."""
+    """Run whose view the store is to have; the beginning of its id will do."""
 
 
 def run(config: RollbackConfig) -> dict:
     """Roll back and return the summary. Safe to repeat: going to where the store is changes no row."""
     from cluster.store.errors import StoreError
     from cluster.store.maintenance import rollback
+    from cluster.store.runs import meant
 
     with writing(config.store, "jobs.rollback") as (store, lease):
         newest = store.run()
         try:
             target = store.run(config.to)
         except StoreError:
-            raise JobError(
-                f"--to {config.to}: no such run; the store has {[one.run_id for one in store.runs()]}"
-            ) from None
+            known = [row.run_id for row in store.runs()]
+            if several := meant(config.to, known):
+                raise JobError(f"--to {config.to}: several runs begin so; name one of {several}") from None
+            raise JobError(f"--to {config.to}: no such run; the store has {known}") from None
         assert newest is not None and target is not None
+        to = target.run_id
         with Run("rollback", config, encoder=target.encoder, embedder=target.embedder) as this:
-            this.counts = {"from": newest.run_id, "to": config.to}
+            this.counts = {"from": newest.run_id, "to": to}
             lease.check()
             with this.stage("publish"):
-                rollback(store, this.row(target.embedder_profile), config.to)
+                rollback(store, this.row(target.embedder_profile), to)
             this.counts |= {
                 f"num_{name}_active": store.rows(name, ["run_id"], where="active").num_rows
                 for name in ("records", "turns")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 
 from cluster.consolidate.fold import UNITE
+from cluster.store.errors import StoreError
 from cluster.store.sql import quote
 from cluster.store.store import Store
 from schemas.store import DECISIONS_SCHEMA, records_schema
@@ -47,13 +48,23 @@ BY_DECISION = ("delete", "update", UNITE)
 """Values of `closed_reason` that name the action of a decision."""
 
 
-def runs(store: Store) -> list[dict]:
-    """The store's runs, oldest first, each with `has_view`: whether its view is still kept."""
-    names = ("run_id", "job", "started_at", "finished_at", "encoder", "embedder")
-    return [
-        {name: run[name] for name in names} | {"has_view": run.has_view, "summary": run.summary}
-        for run in store.runs()
-    ]
+def memory_id(store: Store, given: str, as_of: str | None = None) -> str | None:
+    """The id of a memory of a view: the one that is given, or of which it is the beginning. None where there
+    is none; StoreError where several begin so."""
+    for where in (f"record_id = {quote(given)}", f"starts_with(record_id, {quote(given)})"):
+        found = store.rows("records", ["record_id"], where, as_of).column("record_id").unique().to_pylist()
+        if len(found) > 1:
+            raise StoreError(
+                f"memory {given}: {len(found)} memories of {store.uri} begin so; give more of one of "
+                f"{sorted(found)[:MAX_NAMED]}"
+            )
+        if found:
+            return found[0]
+    return None
+
+
+MAX_NAMED = 10
+"""Ids that are named where several may be meant."""
 
 
 def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:

@@ -13,12 +13,14 @@ lease is still held, and is asked before each step; but it proves nothing of the
 publish over each other is the business of the commit (see cluster.store.heads).
 """
 
+import datetime as dt
 import json
 import os
 import socket
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.store.files import Files, Numbered, json_object
@@ -37,6 +39,45 @@ class LeaseLost(Exception):
     """This process held the lease and no longer does; nothing may be published."""
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who has the lease of a store and has not released it, as its file says."""
+
+    job: str
+    host: str
+    pid: int | None
+    taken_at: dt.datetime | None
+    """By the clock of its host, for people to read; None of a release that did not say it."""
+    is_alive: bool | None
+    """None where that cannot be known from here."""
+
+
+def holder(uri: str) -> Holder | None:
+    """Who has the lease of a store; None where nobody has. Only reads."""
+    content = json_object(_newest(Files(uri, "lease"))[1] or b"")
+    if not content or content.get("released"):
+        return None
+    is_free = _is_free(content) if content.keys() >= _TELLING else None
+    return Holder(
+        str(content.get("job", "unknown")),
+        str(content.get("host", "unknown")),
+        content.get("pid"),
+        _time(content.get("taken_at")),
+        None if is_free is None else not is_free,
+    )
+
+
+_TELLING = {"renewed_boot_s", "ttl_s", "pid", "pid_namespace", "process_started"}
+"""What a lease has to say for its holder to be looked at."""
+
+
+def _time(text: object) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+
+
 class Lease:
     """Use as a context manager around everything that writes to the store."""
 
@@ -44,6 +85,7 @@ class Lease:
         self._files = Files(uri, "lease")
         self._uri, self._job, self._ttl_s = uri, job, ttl_s
         self._number, self._token, self._here = 0, uuid.uuid4().hex, here()
+        self._taken_at: dt.datetime | None = None
         self._stop = threading.Event()
         self._lost: str | None = None
 
@@ -51,7 +93,7 @@ class Lease:
         number, content = self._newest()
         if content is not None:
             number = self._wait_until_free(number, content)
-        self._number = number + 1
+        self._number, self._taken_at = number + 1, dt.datetime.now(dt.UTC)
         self._take()
         # Between the look and the put others may have taken and left the store, and tidied this number away.
         newest, winner = self._newest()
@@ -103,11 +145,7 @@ class Lease:
                 print(f"lease: cannot renew ({error}); trying again", flush=True)
 
     def _newest(self) -> tuple[int, bytes | None]:
-        for path in reversed(self._files.paths()):
-            number = _NAMES.number(path)
-            if number is not None and (content := self._files.get(path)) is not None:
-                return number, content
-        return 0, None
+        return _newest(self._files)
 
     def _wait_until_free(self, number: int, content: bytes) -> int:
         """The number of the newest lease, once nobody holds it. LeaseHeld when somebody does."""
@@ -143,6 +181,7 @@ class Lease:
                 "pid": os.getpid(),
                 "process_started": _process(os.getpid())[1],
                 **self._here,
+                "taken_at": str(self._taken_at),
                 "renewed_boot_s": _boot_s(),
                 "ttl_s": self._ttl_s,
                 "token": self._token,
@@ -155,6 +194,15 @@ class Lease:
             f"store {self._uri} is being written by {_name(holder)}; wait for it to end, or "
             f"{_ttl_s(holder, self._ttl_s):g} s after it was killed, and run again"
         )
+
+
+def _newest(files: Files) -> tuple[int, bytes | None]:
+    """Number and content of the newest lease; 0 and None where there is none."""
+    for path in reversed(files.paths()):
+        number = _NAMES.number(path)
+        if number is not None and (content := files.get(path)) is not None:
+            return number, content
+    return 0, None
 
 
 def here() -> dict[str, str]:

@@ -44,19 +44,25 @@ holds its own."""
 
 
 def needed(table: Table) -> set[str]:
-    """What versions of a table have of its folder: data files, lists of deleted rows, folders of indexes."""
+    """What versions of a table have of its folder, see `files_of`."""
     found = set()
     for version in [item["version"] for item in table.list_versions()]:
         table.checkout(version)
-        dataset = table.to_lance()
-        for fragment in dataset.get_fragments():
-            found |= {f"data/{file.path}" for file in fragment.data_files()}
-            if deleted := fragment.deletion_file():
-                found.add(deleted)
-        segments = [segment for item in dataset.describe_indices() for segment in item.segments]
-        found |= {f"_indices/{segment.uuid}" for segment in segments}
+        found |= files_of(table)
     table.checkout_latest()
     return found
+
+
+def files_of(table: Table) -> set[str]:
+    """What a table, as it is checked out, has of its folder: data files, lists of deleted rows, folders of
+    indexes."""
+    dataset, found = table.to_lance(), set()
+    for fragment in dataset.get_fragments():
+        found |= {f"data/{file.path}" for file in fragment.data_files()}
+        if deleted := fragment.deletion_file():
+            found.add(deleted)
+    segments = [segment for item in dataset.describe_indices() for segment in item.segments]
+    return found | {f"_indices/{segment.uuid}" for segment in segments}
 
 
 # --- rollback -----------------------------------------------------------------------------------------

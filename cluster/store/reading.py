@@ -8,7 +8,7 @@ import pyarrow as pa
 from cluster.store.errors import StoreError
 from cluster.store.files import HOME, Files, Numbered, local_path, unusable
 from cluster.store.heads import Head, Heads
-from cluster.store.runs import FinishedRun, in_order
+from cluster.store.runs import FinishedRun, in_order, meant
 from cluster.store.tables import Table, connect
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
 
@@ -127,15 +127,20 @@ class Reader:
             ) from None
         return table
 
-    def run(self, as_of: str | None = None) -> FinishedRun | None:
-        """The named run, or the newest; None in an empty store. StoreError for an unknown name."""
+    def run(self, as_of: str | None = None, option: str = "--as-of") -> FinishedRun | None:
+        """The named run, or the newest; None in an empty store. `as_of` is an id, or as much of its beginning
+        as no other run has. StoreError, which names the `option`, for an unknown name and for the beginning
+        of several."""
         runs = self.runs()
         if as_of is None:
             return runs[-1] if runs else None
-        for run in runs:
-            if run.run_id == as_of:
-                return run
-        raise StoreError(f"--as-of {as_of}: no such run in {self.uri}; it has {[run.run_id for run in runs]}")
+        known = {run.run_id: run for run in runs}
+        found = meant(as_of, known)
+        if len(found) == 1:
+            return known[found[0]]
+        if found:
+            raise StoreError(f"{option} {as_of}: several runs of {self.uri} begin so; name one of {found}")
+        raise StoreError(f"{option} {as_of}: no such run in {self.uri}; it has {list(known)}")
 
     def table(self, name: str, as_of: str | None = None) -> Table | None:
         """A table as the named run (or the newest) left it, read-only; None where no run has ended."""

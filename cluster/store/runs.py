@@ -3,7 +3,7 @@
 import dataclasses
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -97,3 +97,10 @@ def run_rows(runs: Iterable[FinishedRun]) -> pa.Table:
 def view_versions(runs: Iterable[FinishedRun], name: str) -> dict[str, int]:
     """Run -> version of a table that its view has, for all runs whose views are kept."""
     return {run.run_id: run.versions[name] for run in runs if run.has_view}
+
+
+def meant(given: str, ids: Collection[str]) -> list[str]:
+    """Ids that somebody may mean: the one that is given, else all that begin with it; [] for nothing."""
+    if given in ids:
+        return [given]
+    return [name for name in ids if given and name.startswith(given)]

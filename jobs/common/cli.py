@@ -10,8 +10,9 @@ too (`pool.max_size` -> `--pool.max-size`). `--config` names a TOML file; an opt
 without a fixed shape, such as variables of the environment, are set in the file alone.
 stderr carries progress, the last line of stdout is the summary as JSON, also where the job fails or is ended
 by Ctrl-C or SIGTERM.
-Exit codes: 0 done; 1 failed, ended by Ctrl-C or SIGTERM, or nothing found; 2 wrong usage. A process that was
-killed has the code that its killer gives it (137 after kill -9); see jobs.common.ending for its last line.
+Exit codes: 0 done; 1 failed, ended by Ctrl-C or SIGTERM, nothing found, or not well; 2 wrong usage. A process
+that was killed has the code that its killer gives it (137 after kill -9); see jobs.common.ending for its last
+line.
 """
 
 import argparse
@@ -37,8 +38,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from cluster.runtime import hide_secrets, hide_variables
+from cluster.runtime.shown import harmless
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
-from jobs.common.terminal import harmless
 from schemas.manifest import RunStatus
 
 
@@ -95,7 +96,7 @@ def main(
 Others = Callable[[], dict[str, type[JobConfig]]]
 """`jobs.JOB COMMAND` -> config class, of the job's other commands."""
 
-FAILURES = (RunStatus.FAILED, RunStatus.NOTHING_FOUND)
+FAILURES = (RunStatus.FAILED, RunStatus.NOTHING_FOUND, "unhealthy")
 """Statuses of a summary after which the exit code is 1."""
 
 

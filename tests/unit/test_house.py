@@ -109,7 +109,7 @@ FLOORS = (
     ("forget",),
     ("backfill",),
     ("consolidate",),
-    ("memory", "preview", "interchange"),
+    ("memory", "preview", "interchange", "report"),
     ("distill",),
     ("evaluate",),
     ("train",),
@@ -355,3 +355,11 @@ def test_templates_and_data_of_jobs_ship():
     shipped = {path for pattern in patterns for path in (ROOT / "jobs").glob(pattern)}
     for suffix in ("j2", "jsonl", "toml"):
         assert set((ROOT / "jobs").rglob(f"*.{suffix}")) <= shipped
+
+
+def test_templates_of_the_report_ship():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["cluster"]
+    shipped = {path for pattern in patterns for path in (ROOT / "cluster").glob(pattern)}
+    templates = {path for path in (ROOT / "cluster" / "report" / "templates").iterdir()}
+    assert len(templates) >= 5 and templates <= shipped

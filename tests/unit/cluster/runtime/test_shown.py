@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.runtime.shown import harmless, one_line
 from jobs.common import cli
-from jobs.common.terminal import harmless, one_line
 from jobs.query import line
 from tests.unit.jobs.test_query import TURN
 

@@ -1,4 +1,4 @@
-"""Text that others wrote, for a terminal: nothing in it moves the cursor, colours, hides or turns around.
+"""Text that others wrote, for a terminal or a page: nothing in it moves, colours, hides or turns around.
 
 Characters that a terminal or a bidirectional renderer would obey are shown as their escapes, such as \\x1b.
 """

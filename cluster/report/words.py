@@ -1,0 +1,28 @@
+"""Numbers for people."""
+
+
+def size(num_bytes: int) -> str:
+    """A number of bytes with its unit: 999 B, 1.2 MB."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.3g} TB"
+
+
+def count(value: float) -> str:
+    """A count: whole, with separators; a fraction with at most three digits."""
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min; a dash where none is known."""
+    if value is None:
+        return "–"
+    if value < 100:
+        return f"{value:.3g} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
