@@ -109,7 +109,7 @@ FLOORS = (
     ("forget",),
     ("backfill",),
     ("consolidate",),
-    ("memory", "preview", "interchange"),
+    ("memory", "preview", "interchange", "audit"),
     ("distill",),
     ("evaluate",),
     ("train",),
