@@ -159,7 +159,7 @@ class Export:
             taken = table.take_row_ids([key["_rowid"] for key in part]).select(columns).to_arrow().to_pylist()
             found = {(row["record_id"], row["revision"]): row for row in taken}
             for key in part:
-                yield _memory(found[key["record_id"], key["revision"]], change=key.get("change"))
+                yield memory_of_row(found[key["record_id"], key["revision"]], change=key.get("change"))
 
     def _held(self, day: dt.date) -> Iterator[Memory]:
         """Memories that held on a day. A user's memories are in memory together, with their vectors."""
@@ -178,7 +178,7 @@ class Export:
                 if is_known and holds(period, day, is_event=row["memory_type"] == "event"):
                     by_id[row["record_id"]] = row
             for row in sorted(by_id.values(), key=lambda row: (str(row["session_time"]), row["record_id"])):
-                yield _memory(row)
+                yield memory_of_row(row)
 
 
 def _changes(now: pa.Table, then: pa.Table) -> pa.Table:
@@ -196,7 +196,8 @@ def _changes(now: pa.Table, then: pa.Table) -> pa.Table:
     return both.filter(pc.or_kleene(is_added, is_other))
 
 
-def _memory(row: dict, change: Change | None = None) -> Memory:
+def memory_of_row(row: dict, change: Change | None = None) -> Memory:
+    """A row of `records` with COLUMNS, as it travels."""
     temporal = row["temporal"] or {}
     return Memory(
         user_id=row["user_id"],
