@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from cluster.interchange.export import Export
     from cluster.store.store import Store
 
-Format = Literal["jsonl", "parquet", "markdown", "mem0", "cogx", "langgraph", "letta", "hindsight"]
+Format = Literal[
+    "jsonl",
+    "parquet",
+    "markdown",
+    "mem0",
+    "cogx",
+    "langgraph",
+    "letta",
+    "hindsight",
+    "lychee",
+    "lightmem",
+]
 
 
 class ExportConfig(JobConfig):

@@ -3,7 +3,8 @@
 A line of JSON each. Formats with ids of their own get the lines of `closed.jsonl`; the others say which file,
 folder or document it is:
 
-    jsonl, parquet, mem0, cogx, langgraph    {"user_id", "record_id", "id", "closed_reason": "forgotten"}
+    jsonl, parquet, mem0, cogx, langgraph, lychee, lightmem
+                                             {"user_id", "record_id", "id", "closed_reason": "forgotten"}
     markdown, letta                          {"path"}, of one memory also its "line"
     hindsight                                {"bank"}, of a session or memory also its "document_id"
 """

@@ -8,6 +8,7 @@ import pytest
 from cluster.forget import erase, exports, leftovers
 from cluster.forget.exports import Exported
 from cluster.interchange.cogx import identify as cogx_id
+from cluster.interchange.lychee import identify as lychee_id
 from cluster.interchange.mem0 import identify as mem0_id
 from cluster.store.commit import Writer
 from cluster.store.files import Files, everything
@@ -73,6 +74,8 @@ def remembered(store):
         ("parquet", {LYON_ID, TEA_ID}),
         ("mem0", {mem0_id(Memory(ANN, "", one)) for one in (LYON_ID, TEA_ID)}),
         ("cogx", {cogx_id(Memory(ANN, "", one)) for one in (LYON_ID, TEA_ID)}),
+        ("lightmem", {mem0_id(Memory(ANN, "", one)) for one in (LYON_ID, TEA_ID)}),
+        ("lychee", {lychee_id(Memory(ANN, text)) for text in ("Ann lives in Lyon.", "Ann drinks tea.")}),
         ("langgraph", {f"memories.{ANN}/{one}" for one in (LYON_ID, TEA_ID)}),
     ],
 )
