@@ -87,7 +87,7 @@ def close(config: AuditConfig, store: "Store", lease: "Lease") -> dict:
     last, staging = store.run(), Files(store.uri, "staging")
     assert last is not None
     replaces: dict[str, list[str]] = defaultdict(list)
-    with Run("audit", config, encoder=last["encoder"], embedder=last["embedder"]) as this:
+    with Run("audit", config, encoder=last.encoder, embedder=last.embedder) as this:
         staging.delete(staging.paths(STAGED))
         num_closed = 0
 
@@ -110,9 +110,9 @@ def close(config: AuditConfig, store: "Store", lease: "Lease") -> dict:
         assert dim is not None, "a store with records has vectors"
         lease.check()
         with this.stage("publish"):
-            store.commit(this.row(last["embedder_profile"]), dim, replaces=dict(replaces))
+            store.commit(this.row(last.embedder_profile), dim, replaces=dict(replaces))
         staging.delete(staging.paths(STAGED))
-        say(f"[audit] undo with: python -m jobs.rollback --store {config.store} --to {last['run_id']}")
+        say(f"[audit] undo with: python -m jobs.rollback --store {config.store} --to {last.run_id}")
         return this.finish("done")
 
 
@@ -183,7 +183,7 @@ def look(
     last = store.run()
     assert last is not None, "a store that exists has a run"
     kind = decider_of(config, store)
-    settings = settings_of(store.uri, last["run_id"], run_id, started_at)
+    settings = settings_of(store.uri, last.run_id, run_id, started_at)
     decide = deciding(kind, settings.min_confidence)
     report = Report(config.kinds, kind)
     kinds = [one for one in KINDS if one in config.kinds]
@@ -226,8 +226,8 @@ def decider_of(config: AuditConfig, store: "Store") -> str:
     """Which decider is asked about contradictions."""
     kind: str | None = config.decider
     if kind is None:
-        runs = [run for run in store.runs() if run["job"] == "consolidate"]
-        kind = json.loads(runs[-1]["config"]).get("decider") if runs else None
+        runs = [run for run in store.runs() if run.job == "consolidate"]
+        kind = runs[-1].config.get("decider") if runs else None
         kind = "rules" if kind in (None, "model") else kind
     if "contradiction" in config.kinds:
         check_there([kind])

@@ -254,8 +254,8 @@ def _erased(store: Writer, subject: Subject, erasures: dict[str, dict[int, Erasu
     runs = store.openable()
     runs_of: dict[tuple[str, int], set[str]] = {}
     for run in runs:
-        for name, version in json.loads(run["versions"]).items():
-            runs_of.setdefault((name, version), set()).add(run["run_id"])
+        for name, version in run.versions.items():
+            runs_of.setdefault((name, version), set()).add(run.run_id)
     found: dict[str, list[tuple[dict, frozenset[str]]]] = {}
     for name in ("records", "turns"):
         rows: dict[tuple, dict] = {}
@@ -266,7 +266,7 @@ def _erased(store: Writer, subject: Subject, erasures: dict[str, dict[int, Erasu
                 rows[key] = row
                 stood.setdefault(key, set()).update(runs_of.get((name, version), ()))
         found[name] = [(row, frozenset(stood[key])) for key, row in rows.items()]
-    kept = frozenset(row["run_id"] for row in runs)
+    kept = frozenset(run.run_id for run in runs)
     return exports.Erased(subject, kept, tuple(found["records"]), tuple(found["turns"]))
 
 

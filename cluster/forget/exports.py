@@ -96,20 +96,30 @@ def take_back(uri: str, export: str) -> None:
 def exports(uri: str) -> list[Exported]:
     """All exports of a store, oldest first."""
     files = Files(uri, FOLDER)
-    found = [entry for path in files.paths() if (entry := files.get_json(path))]
-    listed = [
-        Exported(**(entry | {"users": None if entry["users"] is None else tuple(entry["users"])}))
-        for entry in found
-    ]
+    listed = [one for path in files.paths() if (one := _read(files, path))]
     return sorted(listed, key=lambda one: (one.exported_at, one.export))
+
+
+def _read(files: Files, path: str) -> Exported | None:
+    """An entry; None where it is gone. StoreError for a damaged one: it must not pass for none."""
+    if (entry := files.get_json(path)) is None:
+        return None
+    try:
+        users = entry["users"]
+        return Exported(**(entry | {"users": None if users is None else tuple(users)}))
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            f"{files.uri}: _slowwave/{FOLDER}/{path} is damaged ({error}), so that nobody knows what went "
+            "out; restore it, or delete it and see to that export by hand"
+        ) from None
 
 
 def check_still_there(seen: Reader, now: Reader) -> None:
     """StoreError where somebody was forgotten since the snapshot `seen`, or is being forgotten: an export of
     it would bring out what is erased. Asked after the export was put on the list: a forgetting that this does
     not see, sees the entry."""
-    known = {row["run_id"] for row in seen.runs()}
-    since = [row["run_id"] for row in now.runs() if row["job"] == "forget" and row["run_id"] not in known]
+    known = {run.run_id for run in seen.runs()}
+    since = [run.run_id for run in now.runs() if run.job == "forget" and run.run_id not in known]
     kinds = [(now.files.get_json(path) or {}).get("kind") for path in now.intents()]
     if since or "forget" in kinds:
         raise StoreError(

@@ -266,3 +266,13 @@ def test_an_entry_of_a_format_that_this_release_does_not_know_gets_the_stores_id
     assert isinstance(exports.exports(store)[0], Exported)
     (path,) = erase_of(store, session_id="s2-of-ann")["tombstones"]
     assert [line["record_id"] for line in lines(path)] == [TEA_ID]
+
+
+def test_a_damaged_entry_is_named_and_nothing_is_erased(store, tmp_path):
+    send(store, tmp_path, "jsonl")
+    files = Files(store, "exports")
+    (path,) = files.paths()
+    files.put_json(path, {"export": "x"})
+    with pytest.raises(JobError, match=rf"_slowwave/exports/{path} is damaged"):
+        erase_of(store, user_id=ANN)
+    assert len(test_store.active(Store(store), "records", "record_id")) == 3
