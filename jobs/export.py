@@ -10,7 +10,8 @@ Exports the active memories of all users, or of those that `--user-id` names. Th
 is written beside, and gets its name when it is complete, so that a killed export leaves nothing under it. An
 increment (`--since`) has what was added and changed, and says what is to be deleted: JSON lines and Parquet
 in the column `change`, the others in `closed.jsonl` with the receiver's own ids. Needs no Ray and no model,
-takes no lease, and changes nothing in the store.
+takes no lease, and changes no memory of the store. The store remembers that an export went out, so that
+jobs.forget can say what is to be deleted there (`--no-remember` leaves that out).
 """
 
 import datetime as dt
@@ -25,8 +26,20 @@ from jobs.common.run import Run, absolute
 
 if TYPE_CHECKING:
     from cluster.interchange.export import Export
+    from cluster.store.store import Store
 
-Format = Literal["jsonl", "parquet", "markdown", "mem0", "cogx", "langgraph", "letta", "hindsight"]
+Format = Literal[
+    "jsonl",
+    "parquet",
+    "markdown",
+    "mem0",
+    "cogx",
+    "langgraph",
+    "letta",
+    "hindsight",
+    "lychee",
+    "lightmem",
+]
 
 
 class ExportConfig(JobConfig):
@@ -47,6 +60,9 @@ class ExportConfig(JobConfig):
     held then."""
     since: str | None = None
     """Export only what was added, changed or closed after this run."""
+
+    remember: bool = True
+    """Remember in the store that this export went out, for the tombstones of jobs.forget."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -89,6 +105,7 @@ def run(config: ExportConfig) -> dict:
                     write(config.format, beside, export)
                 this.counts = counts_of(export) | {"as_of": view.run_id}
                 summary = this.finish("done")
+            summary["is_remembered"] = config.remember and remember(config, this.run_id, store, export)
             publish(beside, output)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -96,6 +113,40 @@ def run(config: ExportConfig) -> dict:
         raise JobError(str(error)) from error
     say(f"[export] {summary['num_memories']} memories of {summary['num_users']} users: {config.output}")
     return summary
+
+
+def remember(config: ExportConfig, run_id: str, store: "Store", export: "Export") -> bool:
+    """Put the export on the store's list, before it gets its name; whether that could be written. StoreError
+    where somebody was forgotten meanwhile."""
+    from cluster.forget import exports
+    from cluster.store.errors import StoreError
+    from cluster.store.store import Store
+
+    assert export.selection.as_of is not None, "a selection names its run"
+    try:
+        exports.remember(
+            store.uri,
+            run_id,
+            format=config.format,
+            output=absolute(config.output),
+            as_of=export.selection.as_of,
+            since=export.selection.since,
+            at=config.at,
+            users=config.user_id,
+        )
+    except Exception as error:  # a folder or a bucket that only may be read
+        say(
+            f"[export] --store {config.store}: cannot remember that this export goes out ({error}): "
+            "jobs.forget will write no tombstone for it. Give this job the right to write there, or pass "
+            "--no-remember"
+        )
+        return False
+    try:
+        exports.check_still_there(store, Store(store.uri))
+    except StoreError:
+        exports.take_back(store.uri, run_id)
+        raise
+    return True
 
 
 def counts_of(export: "Export") -> dict:

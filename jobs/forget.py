@@ -14,21 +14,28 @@ and hashes. This cannot be undone. In a versioned S3 bucket, older versions of t
 Where the store has nothing of a user, session or memory the status is `nothing_found`, the exit code 1: the
 id may be mistyped, and is not put on the list. What was forgotten before is `unchanged`.
 
+Of earlier exports a tombstone is written each: what is to be deleted there, in the receiver's terms, beside
+the export as `OUTPUT.tombstones/RUN.jsonl`, or in the folder that --tombstones names.
+
 Later backfills leave out what was forgotten, though the archive may still hold it: delete it there as well.
 The list holds hashes, keyed with the operator's secret where there is one (forget_key_env, forget_key_file);
 give it to jobs.backfill too. Later rejections of damaged rows show no content
 where nobody can tell whose they are.
 """
 
+import errno
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
-from jobs.common.cli import JobError, main, say
+from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.run import Run, absolute, writing
 
 if TYPE_CHECKING:
+    from cluster.forget.exports import Erased, Exported
     from cluster.store.store import Store
 
 
@@ -45,6 +52,10 @@ class ForgetConfig(ForgetKeyConfig):
     """Forget the memory with this id, and the turns that it rests on."""
     in_advance: bool = False
     """Put the user, or the user's session, on the list even if the store has nothing of it yet."""
+
+    tombstones: str | None = None
+    """Folder for the tombstones of earlier exports; not given: beside each export. They name what was erased,
+    so deliver and delete them."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,6 +82,7 @@ def is_encodable(text: str) -> bool:
 def run(config: ForgetConfig) -> dict:
     """Erase, search, and return the summary. Safe to repeat; the next writer finishes a killed one."""
     from cluster.forget.erase import find, forget, holds, last_proof, shown
+    from cluster.interchange.tombstones import tombstones
 
     with writing(config.store, "jobs.forget") as (store, lease):
         forgotten = read_forgotten(config, store.uri, may_begin=True)
@@ -95,14 +107,24 @@ def run(config: ForgetConfig) -> dict:
         assert newest is not None
         with Run("forget", anonymous, encoder=newest.encoder, embedder=newest.embedder) as this:
             lease.check()
+            folder, buried = absolute(config.tombstones) if config.tombstones else None, list[dict]()
+
+            def bury(erased: "Erased", sent: "list[Exported]") -> list[dict]:
+                buried.extend(tombstones(erased, sent, this.run_id, folder))
+                check_writable(buried)
+                return buried
+
             with this.stage("erase"):
-                receipt = forget(store, this.row(newest.embedder_profile), subject, forgotten)
+                receipt = forget(store, this.row(newest.embedder_profile), subject, forgotten, bury)
             this.counts = {
                 f"num_{name}_removed": counts["num_rows"] for name, counts in receipt["removed"].items()
             } | {
                 name: receipt["proof"][name]
                 for name in ("num_versions", "num_files", "num_bytes", "is_clean")
             }
+            this.counts["num_tombstones"] = len(receipt["tombstones"])
+            for one in buried:
+                say(f"[forget] {one['format']} export {one['export']}: tombstone {one['path']}")
             for unseen in receipt["proof"]["not_searched"]:
                 say(f"[forget] not searched: {unseen}")
             path = f"{absolute(config.store)}/_slowwave/receipts/{this.run_id}.json"
@@ -113,7 +135,23 @@ def run(config: ForgetConfig) -> dict:
                     f"erased, but the search still found traces in {found}; remove what it names if another "
                     f"program wrote it, and run the same command again (receipt: {path})"
                 )
-            return summary | {"receipt": path, "not_searched": receipt["proof"]["not_searched"]}
+            paths = [one["path"] for one in buried]
+            not_searched = receipt["proof"]["not_searched"]
+            return summary | {"receipt": path, "tombstones": paths, "not_searched": not_searched}
+
+
+def check_writable(buried: list[dict]) -> None:
+    """UsageError where a tombstone cannot be written; nothing is erased then."""
+    for folder in dict.fromkeys(Path(one["path"]).parent for one in buried):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise UsageError(
+                f"tombstones: {folder}, beside an earlier export, cannot be written ({error.strerror}); name "
+                "another folder with --tombstones. Nothing was erased"
+            ) from None
 
 
 def absent(config: ForgetConfig, store: "Store", is_on_list: bool) -> dict:

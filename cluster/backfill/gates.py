@@ -125,6 +125,17 @@ def refusal(text: str, evidence: Iterable[str], shown: Iterable[str], gates: Ite
     return next((name for name in gates if name in GATES and GATES[name](text, evidence, shown)), "")
 
 
+def clauses_that_tell(text: str, evidence: Iterable[str]) -> list[str]:
+    """Clauses of turns that hold most of a record's content words, in order."""
+    wanted = _content(text)
+    clauses = [clause for turn in evidence for clause in _CLAUSE.split(turn) if clause.strip()]
+    return [one for one in clauses if wanted and len(wanted & _words([one])) >= TELLING * len(wanted)]
+
+
+TELLING = 0.6
+"""Share of a record's content words that a clause must hold to be where it was said."""
+
+
 def unread_language(segment: dict, languages: tuple[str, ...], role: str | None) -> str:
     """The language of a row of SEGMENT_SCHEMA if it is surely none of `languages`; else empty, as without
     any. What is said in this role decides; in any, if none is given."""

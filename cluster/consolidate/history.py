@@ -10,6 +10,7 @@ from cluster.consolidate.fold import UNITE
 from cluster.store.errors import StoreError
 from cluster.store.sql import quote
 from cluster.store.store import Store
+from schemas.audit import DISCARD
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ CHANGES = {
 }
 """Kinds of changes between two runs, see `diff`, and what each says besides which memory and which texts."""
 
-BY_DECISION = ("delete", "update", UNITE)
+BY_DECISION = ("delete", "update", UNITE, DISCARD)
 """Values of `closed_reason` that name the action of a decision."""
 
 

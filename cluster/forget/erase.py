@@ -10,6 +10,9 @@ LanceDB deletes by marking, and keeps old versions, so erasing takes five steps,
    writers and older versions in a bucket included.
 5. All that is left is searched, and the receipt says what was found.
 
+Between 3 and 4 the tombstones are written: files outside the store that say what of earlier exports their
+receivers have to delete. They stand in the intent, so that a killed forgetting writes them too.
+
 The intent holds everything that the steps need, the hashes included: whoever finishes a killed forgetting may
 not have the operator's secret.
 
@@ -19,12 +22,13 @@ of the store see the views as they were; plain LanceDB readers see tables go thr
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.forget import leftovers
+from cluster.forget import exports, leftovers
 from cluster.forget.forgotten import BLANK, Forgotten
 from cluster.forget.proof import Traces, readable, search
 from cluster.forget.rules import Erasure, Subject, erase
@@ -79,15 +83,29 @@ def holds(store: Writer, subject: Subject) -> bool:
     return any(_scrubbed(manifest, subject, "", ()) != manifest for manifest in manifests)
 
 
-def forget(store: Writer, run: dict, subject: Subject, forgotten: Forgotten | None = None) -> dict:
+Tombstones = Callable[[exports.Erased, list[exports.Exported]], list[dict]]
+"""What was erased, and all exports -> tombstones, see cluster.forget.exports.tombstone."""
+
+
+def forget(
+    store: Writer,
+    run: dict,
+    subject: Subject,
+    forgotten: Forgotten | None = None,
+    tombstones: Tombstones | None = None,
+) -> dict:
     """Erase; returns the receipt. `run` is a row of RUNS_SCHEMA without `versions` and `finished_at`.
 
-    `forgotten` is the store's list, with the operator's secret if it has one.
+    `forgotten` is the store's list, with the operator's secret if it has one. `tombstones` says what the
+    receivers of exports have to delete; without it they get the ids that the store knows.
     """
     forgotten = forgotten or Forgotten.of_store(store.uri)
     # Every hash from here on is of the list as it stands, salt included.
     forgotten.save(store.uri)
     erasures = _erasures(store, subject)
+    sent = exports.exports(store.uri)
+    buried = tombstones(_erased(store, subject, erasures), sent) if tombstones else []
+    of_exports = {"tombstones": buried, "exports": [one.export for one in sent] if tombstones else []}
     named = {"user_id": subject.user_id, "session_id": subject.session_id, "record_id": subject.record_id}
     intent = Forget(
         run=run,
@@ -95,7 +113,7 @@ def forget(store: Writer, run: dict, subject: Subject, forgotten: Forgotten | No
         shown=shown(forgotten, subject),
         remember=_to_remember(forgotten, subject, erasures),
         list=forgotten.made_with(),
-        found=_found(forgotten, subject, erasures),
+        found=_found(forgotten, subject, erasures) | of_exports,
         # What was searched for then is gone by now: files that held some count until somebody changes them.
         known_traces=(last_proof(store, shown(forgotten, subject)) or {}).get("traces", {}),
     )
@@ -116,7 +134,8 @@ def last_proof(store: Writer, subject_shown: str) -> dict | None:
     of_subject = [
         found
         for path in files.paths()
-        if (found := files.get_json(path)) and found["subject"] == subject_shown
+        # One of a forgetting that is not finished yet has no proof.
+        if (found := files.get_json(path)) and found["subject"] == subject_shown and "proof" in found
     ]
     last = max(of_subject, key=lambda found: place.get(found["run_id"], 0), default=None)
     return last and last["proof"]
@@ -132,8 +151,9 @@ def apply(store: Writer, intent: Forget) -> None:
         Forgotten.remember(store.uri, intent.remember, intent.made_with)
         moved = {name: _rewrite_all(store, name, erasures[name]) for name in TABLE_KEYS}
         _publish(store, intent.run, moved)
+    buried = _bury(store, intent, traces)
     removed = _clean(store, subject, intent.shown, traces)
-    _write_receipt(store, intent, traces, removed)
+    _write_receipt(store, intent, traces, removed, buried)
     # The intent names the erased, and holds the texts that were searched for: no version of it may stay.
     leftovers.delete_for_good(store.files, store.intent)
 
@@ -199,7 +219,7 @@ def _to_remember(forgotten: Forgotten, subject: Subject, erasures: dict) -> list
 
 def _found(forgotten: Forgotten, subject: Subject, erasures: dict) -> dict:
     """Counts of what goes, and the traces to search for afterwards."""
-    removed, texts, ids, touched = {}, set(), set(), set()
+    removed, texts, ids, touched, records = {}, set(), set(), set(), set()
     for name, by_version in erasures.items():
         keys, changed, num_rows = set(), set(), 0
         for erasure in by_version.values():
@@ -218,9 +238,36 @@ def _found(forgotten: Forgotten, subject: Subject, erasures: dict) -> dict:
         if name in ("turns", "records"):
             ids |= {key[0] for key in keys} - {key[0] for key in changed}
         if name == "records":
-            touched = changed
+            touched, records = changed, {key[0] for key in keys}
     ids.add(subject.id)
-    return {"removed": removed, "texts": sorted(texts - {""}), "ids": sorted(ids), "touched": sorted(touched)}
+    return {
+        "removed": removed,
+        "texts": sorted(texts - {""}),
+        "ids": sorted(ids),
+        "touched": sorted(touched),
+        "records": sorted(records),
+    }
+
+
+def _erased(store: Writer, subject: Subject, erasures: dict[str, dict[int, Erasure]]) -> exports.Erased:
+    """What goes, with the runs in whose views it stands."""
+    runs = store.openable()
+    runs_of: dict[tuple[str, int], set[str]] = {}
+    for run in runs:
+        for name, version in run.versions.items():
+            runs_of.setdefault((name, version), set()).add(run.run_id)
+    found: dict[str, list[tuple[dict, frozenset[str]]]] = {}
+    for name in ("records", "turns"):
+        rows: dict[tuple, dict] = {}
+        stood: dict[tuple, set[str]] = {}
+        for version, erasure in erasures[name].items():
+            for row in erasure.deleted:
+                key = (*(row[key] for key in TABLE_KEYS[name]), row.get("semantic_text"))
+                rows[key] = row
+                stood.setdefault(key, set()).update(runs_of.get((name, version), ()))
+        found[name] = [(row, frozenset(stood[key])) for key, row in rows.items()]
+    kept = frozenset(run.run_id for run in runs)
+    return exports.Erased(subject, kept, tuple(found["records"]), tuple(found["turns"]))
 
 
 # --- new views ----------------------------------------------------------------------------------------
@@ -319,6 +366,7 @@ def _clean(store: Writer, subject: Subject, name: str, traces: Traces) -> dict:
             removed[what] += count
     needles = traces.needles()
     _scrub_runs(store, subject, name, needles)
+    removed["num_files"] += exports.scrub(store.uri, subject, needles)
     removed["num_files"] += _clean_staging(Files(store.uri, "staging"), subject)
     removed["num_files"] += _scrub_manifests(Files(store.uri, "runs"), subject, name, needles)
     # Last: everything that was overwritten or deleted so far may have left something in a bucket.
@@ -426,7 +474,54 @@ def _scrub_manifests(files: Files, subject: Subject, name: str, needles: list[st
     return num_changed
 
 
-def _write_receipt(store: Writer, intent: Forget, traces: Traces, removed: dict) -> None:
+def _bury(store: Writer, intent: Forget, traces: Traces) -> list[dict]:
+    """Write the tombstones, whatever of them is written already; what the receipt says of them.
+
+    The list of exports is scrubbed later, so that what is noted here is not asked of it again.
+    """
+    files, path = Files(store.uri, "receipts"), f"{intent.run['run_id']}.json"
+    if (begun := files.get_json(path)) is not None:
+        return begun.get("tombstones", [])
+    subject, run_id, known = traces.subject, intent.run["run_id"], intent.found.get("exports", ())
+    buried = list(intent.found.get("tombstones", ()))
+    for one in exports.exports(store.uri):
+        # It went out while the forgetting began, or was asked for without tombstones.
+        if one.export not in known and one.as_of != run_id and one.has(subject.user_id):
+            ids = intent.found.get("records", ())
+            if lines := exports.plain_lines(subject, ids):
+                buried.append(exports.tombstone(one, run_id, None, lines))
+    for one in buried:
+        _write_tombstone(store, one)
+    noted = [
+        {
+            "export": one["export"],
+            "format": one["format"],
+            "path": exports.without_id(subject, exports.without(traces.needles(), one["path"])),
+            "num_lines": len(one["lines"]),
+        }
+        for one in buried
+    ]
+    if noted:
+        begin = {"run_id": run_id, "kind": subject.kind, "subject": intent.shown, "tombstones": noted}
+        files.put_json(path, begin)
+    return noted
+
+
+def _write_tombstone(store: Writer, one: dict) -> None:
+    try:
+        path = Path(one["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in one["lines"])
+        path.write_text("".join(lines), "utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"store {store.uri}: what was exported as {one['export']} needs a tombstone in {one['path']}, "
+            f"which cannot be written ({error.strerror}); make that folder writable, and run any job that "
+            "writes this store"
+        ) from None
+
+
+def _write_receipt(store: Writer, intent: Forget, traces: Traces, removed: dict, buried: list[dict]) -> None:
     # The intent is the only file that may still name them, until right after this.
     proof = search(store, traces, skip=(f"{HOME}/commit/",), known=intent.known_traces)
     Files(store.uri, "receipts").put_json(
@@ -437,6 +532,7 @@ def _write_receipt(store: Writer, intent: Forget, traces: Traces, removed: dict)
             "subject": intent.shown,
             "removed": intent.found["removed"],
             "cleaned": removed,
+            "tombstones": buried,
             "proof": proof,
         },
     )

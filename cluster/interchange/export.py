@@ -39,6 +39,10 @@ COLUMNS = [
 """Columns of `records` that travel."""
 
 
+Paired = tuple[Memory, list[float] | None]
+"""A memory, and its vector where it was asked for."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which memories."""
@@ -68,25 +72,35 @@ class Export:
 
     def memories(self) -> Iterator[Memory]:
         """Active memories, user by user, oldest first; of an increment those that were added or changed."""
-        for memory in self._memories():
-            self.num_of_user[memory.user_id] += 1
-            if memory.change:
-                self.num_of_change[memory.change] += 1
+        for memory, _ in self._memories():
+            self._count(memory)
             yield memory
+
+    def _count(self, memory: Memory) -> None:
+        self.num_of_user[memory.user_id] += 1
+        if memory.change:
+            self.num_of_change[memory.change] += 1
+
+    def with_vectors(self) -> Iterator[tuple[Memory, list[float]]]:
+        """The same memories, each with the vector of its text [dim]."""
+        for memory, vector in self._memories(with_vectors=True):
+            self._count(memory)
+            assert vector is not None, "they were asked for"
+            yield memory, vector
 
     def skip(self, memory: Memory, reason: str) -> None:
         """Note that the format could not hold a memory that it was given."""
         self.skipped[reason] += 1
         self.num_of_user[memory.user_id] -= 1
 
-    def _memories(self) -> Iterator[Memory]:
+    def _memories(self, *, with_vectors: bool = False) -> Iterator[Paired]:
         if self.selection.at:
             yield from self._held(self.selection.at)
             return
         keys = self._keys("active", self.selection.as_of)
         if self.selection.since:
             keys = _changes(keys, self._keys("active", self.selection.since))
-        yield from self._rows(keys.sort_by(_ORDER), self.selection.as_of)
+        yield from self._rows(keys.sort_by(_ORDER), self.selection.as_of, with_vectors=with_vectors)
 
     def closed(self) -> Iterator[Memory]:
         """Of an increment: memories that were active then, and are no longer, as they were then."""
@@ -97,7 +111,7 @@ class Export:
         ended = self._keys("NOT active", self.selection.as_of, [*_KEYS, "closed_reason"])
         ended = ended.filter(pc.is_in(ended.column("record_id"), gone.column("record_id")))
         reasons = {row["record_id"]: row["closed_reason"] for row in ended.sort_by("revision").to_pylist()}
-        for memory in self._rows(gone.sort_by(_ORDER), self.selection.since):
+        for memory, _ in self._rows(gone.sort_by(_ORDER), self.selection.since):
             self.num_of_change["closed"] += 1
             yield dataclasses.replace(memory, change="closed", closed_reason=reasons.get(memory.record_id))
 
@@ -114,7 +128,7 @@ class Export:
             wanted = pa.chunked_array([chunk for part in ids for chunk in part.chunks], pa.string())
             keys = keys.filter(pc.is_in(keys.column("record_id"), wanted))
         found: list[Memory] = []
-        for memory in self._rows(keys.sort_by(_HISTORY), self.selection.as_of):
+        for memory, _ in self._rows(keys.sort_by(_HISTORY), self.selection.as_of):
             if found and found[0].record_id != memory.record_id:
                 yield found
                 found = []
@@ -150,18 +164,20 @@ class Export:
             keys = keys.append_column(name, pa.nulls(len(keys), pa.string()))
         return keys
 
-    def _rows(self, keys: pa.Table, as_of: str | None) -> Iterator[Memory]:
-        """The rows of these keys, in their order."""
+    def _rows(self, keys: pa.Table, as_of: str | None, *, with_vectors: bool = False) -> Iterator[Paired]:
+        """The rows of these keys, in their order; their vectors only where they are asked for."""
         table = self._records(as_of)
-        columns = [name for name in COLUMNS if name in table.schema.names]
+        wanted = [*COLUMNS, *(["vector"] if with_vectors else [])]
+        columns = [name for name in wanted if name in table.schema.names]
         for start in range(0, len(keys), BATCH):
             part = keys.slice(start, BATCH).to_pylist()
             taken = table.take_row_ids([key["_rowid"] for key in part]).select(columns).to_arrow().to_pylist()
             found = {(row["record_id"], row["revision"]): row for row in taken}
             for key in part:
-                yield _memory(found[key["record_id"], key["revision"]], change=key.get("change"))
+                row = found[key["record_id"], key["revision"]]
+                yield memory_of_row(row, change=key.get("change")), row.get("vector")
 
-    def _held(self, day: dt.date) -> Iterator[Memory]:
+    def _held(self, day: dt.date) -> Iterator[Paired]:
         """Memories that held on a day. A user's memories are in memory together, with their vectors."""
         as_of = self.selection.as_of
         users = self._keys(f"(active OR {REPLACED})", as_of, ["user_id"]).column("user_id").unique()
@@ -178,7 +194,7 @@ class Export:
                 if is_known and holds(period, day, is_event=row["memory_type"] == "event"):
                     by_id[row["record_id"]] = row
             for row in sorted(by_id.values(), key=lambda row: (str(row["session_time"]), row["record_id"])):
-                yield _memory(row)
+                yield memory_of_row(row), row["vector"]
 
 
 def _changes(now: pa.Table, then: pa.Table) -> pa.Table:
@@ -196,7 +212,8 @@ def _changes(now: pa.Table, then: pa.Table) -> pa.Table:
     return both.filter(pc.or_kleene(is_added, is_other))
 
 
-def _memory(row: dict, change: Change | None = None) -> Memory:
+def memory_of_row(row: dict, change: Change | None = None) -> Memory:
+    """A row of `records` with COLUMNS, as it travels."""
     temporal = row["temporal"] or {}
     return Memory(
         user_id=row["user_id"],

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.interchange import cogx, hindsight, langgraph, letta, markdown, mem0, tables
+from cluster.interchange import (
+    cogx,
+    hindsight,
+    langgraph,
+    letta,
+    lightmem,
+    lychee,
+    markdown,
+    mem0,
+    tables,
+)
 from cluster.interchange.export import Export
 from cluster.interchange.files import Read, line_of
 from schemas.exchange import BadMemory, Memory
@@ -34,6 +44,8 @@ WRITERS: dict[str, Writer] = {
     "langgraph": Writer(langgraph.write, langgraph.identify),
     "letta": Writer(letta.write),
     "hindsight": Writer(hindsight.write),
+    "lychee": Writer(lychee.write, lychee.identify),
+    "lightmem": Writer(lightmem.write, lightmem.identify),
 }
 
 READERS: dict[str, Callable[[Path, str | None], Read]] = {
@@ -42,6 +54,8 @@ READERS: dict[str, Callable[[Path, str | None], Read]] = {
     "mem0": mem0.read,
     "cogx": cogx.read,
     "markdown": markdown.read,
+    "lychee": lychee.read,
+    "lightmem": lightmem.read,
 }
 """Format -> its reader: a path, and whose a row is that names nobody. A reader raises BadMemory where the
 path holds nothing of its format."""

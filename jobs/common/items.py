@@ -3,8 +3,8 @@
 A file is a JSON array, also one inside an object (`{"conversations": [...]}`), JSON lines, or JSON objects
 one after the other; in UTF-8 or UTF-16; plain, gzip, zstandard or a member of a zip file. It is first split
 into items by their brackets alone, then each item is decoded and parsed for itself. So a bad item costs one
-item, which a streaming JSON parser cannot offer: it stops at the first error. The rows of a Parquet file are
-items too.
+item, which a streaming JSON parser cannot offer: it stops at the first error. The rows of a Parquet or Arrow
+file are items too, and so are the messages of a chat of WhatsApp, which is plain text.
 """
 
 import codecs
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from jobs.common import arrow_tables, whatsapp
 from jobs.common.cli import UsageError
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ def read_items(
     """
     if member is None and _is_parquet(path):
         yield from _table_rows(path, shown)
+        return
+    if member is None and arrow_tables.is_arrow(path):
+        yield from _arrow_rows(path, shown)
+        return
+    if _is_chat(path, member):
+        yield from _chat_messages(path, shown, member)
         return
     is_lines = trust_name and plain_name(member or path.name).endswith(LINES_SUFFIXES)
     number = 0
@@ -374,6 +381,50 @@ def _table_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection
                 first += metadata.row_group(group).num_rows
     except damage as error:
         yield Rejection(shown, first, f"rest of the file is lost: {error}", "", REST_OF_FILE)
+
+
+def _arrow_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
+    """Rows of an Arrow IPC or Feather file as items, numbered from 1."""
+    import pyarrow as pa
+
+    from cluster.backfill.archive import MAX_ROW_BYTES, row_bytes
+
+    number = 1
+    try:
+        for table in arrow_tables.batches(path):
+            for index, num_bytes in enumerate(row_bytes(table).tolist()):
+                if num_bytes > MAX_ROW_BYTES:
+                    size = f"{num_bytes >> 20} MiB, more than {MAX_ROW_BYTES >> 20}"
+                    yield Rejection(shown, number, f"{size}; split it at the source", "", ITEM)
+                else:
+                    yield _table_row(table.slice(index, 1), shown, number)
+                number += 1
+    except (pa.ArrowException, OSError, ValueError) as error:
+        yield Rejection(shown, number, f"rest of the file is lost: {error}", "", REST_OF_FILE)
+
+
+def _is_chat(path: Path, member: str | None) -> bool:
+    try:
+        return whatsapp.is_chat(next(_chunks(path, member), b""))
+    except _CutFileError:
+        return False
+
+
+def _chat_messages(path: Path, shown: str, member: str | None) -> Iterator[tuple[int, dict] | Rejection]:
+    """Messages of a chat as items, numbered by their lines."""
+    number, cuts = 0, dict[str, None]()
+
+    def lines() -> Iterator[str]:
+        # Twice: the dates of all tell what a date means.
+        try:
+            yield from whatsapp.text_lines(_chunks(path, member))
+        except _CutFileError as cut:
+            cuts[str(cut)] = None
+
+    for number, item in whatsapp.items(whatsapp.title(path.name, member), lines):
+        yield number, item
+    for cut in cuts:
+        yield Rejection(shown, number + 1, f"rest of the file is lost: {cut}", "", REST_OF_FILE)
 
 
 def _table_row(row: "pa.Table", shown: str, number: int) -> tuple[int, dict] | Rejection:

@@ -16,6 +16,7 @@ from jobs.distill.config import DeciderSetConfig
 from jobs.distill.leaks import Leaks, text_key
 from jobs.distill.sets import Candidates, rejection
 from jobs.distill.stored import decisions, leak_of, leaked, memories, open_store
+from schemas.audit import AUDIT
 from schemas.decision import Decision, InvalidDecision, parse_decision
 from schemas.profile import DeciderProfile
 
@@ -127,8 +128,8 @@ def _of_store(config: DeciderSetConfig, leaks: Leaks, found: Candidates) -> Iter
         )
 
     for row in decisions(store):
-        if row["decider"] == UNITE:
-            found.left_out["united_without_a_question"] += 1
+        if row["decider"] in (UNITE, AUDIT):
+            found.left_out["united_without_a_question" if row["decider"] == UNITE else "closed_by_audit"] += 1
             continue
         keys = [(row["target_id"], row["target_revision"])]
         keys += zip(row["source_ids"], row["source_revisions"], strict=True)

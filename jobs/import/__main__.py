@@ -40,7 +40,7 @@ BATCH = 1024
 class ImportConfig(ForgetKeyConfig):
     """Settings of an import."""
 
-    format: Literal["jsonl", "parquet", "mem0", "cogx", "markdown"] = Field(
+    format: Literal["jsonl", "parquet", "mem0", "cogx", "markdown", "lychee", "lightmem"] = Field(
         json_schema_extra={"short": "--from"}
     )
     """What the input is; jobs/README.md says what is read of each format."""

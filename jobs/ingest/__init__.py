@@ -72,8 +72,8 @@ class IngestConfig(JobConfig):
     each format keeps."""
 
     input: list[str] = Field(min_length=1)
-    """Files, or folders and zip files of them (.json, .jsonl, .ndjson), plain, gzip or zstandard. A Parquet
-    file is given by its name."""
+    """Files, or folders and zip files of them (.json, .jsonl, .ndjson, chats of WhatsApp), plain, gzip or
+    zstandard. A Parquet or Arrow file is given by its name."""
 
     archive: str = Field(min_length=1)
     """Folder of the archive. Made where it is missing, added to where it exists."""
@@ -281,7 +281,7 @@ def read_files(
                     continue
                 number, value = item[0], renamed(item[1], columns)
                 try:
-                    for part in format.read(value, Origin(user_id, file.place)):
+                    for part in format.read(value, Origin(user_id, file.place, file.folder)):
                         found: Iterator[Found]
                         if isinstance(part, Row):
                             bad = rows.add(file.shown, number, part, value)

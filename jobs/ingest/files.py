@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from jobs.common import whatsapp
 from jobs.common.cli import JobError, UsageError, say
 from jobs.common.items import plain_name
 from jobs.ingest.formats import FORMATS
@@ -37,6 +38,11 @@ class InputFile:
         """Its name without folders and ending."""
         name = plain_name(PurePosixPath(self.member).name if self.member else self.path.name)
         return PurePosixPath(name).stem
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that it lies in."""
+        return PurePosixPath(self.member).parent.name if self.member else self.path.absolute().parent.name
 
     def check_unchanged(self) -> None:
         """Raise JobError if the file was written to since its digest was taken."""
@@ -80,9 +86,16 @@ def _nothing_in(given: str, pattern: str) -> UsageError:
 
 def _is_input(name: str, pattern: str) -> bool:
     # The `_` and `.` names are an archive's own records; an archive may lie beside its input.
+    if whatsapp.is_file(plain_name(name)):
+        return fnmatch.fnmatchcase(name, pattern)
     is_input = not name.startswith(("_", ".")) and plain_name(name).endswith(SUFFIXES)
     # An unpacked export has other JSON beside the conversations: user.json, shared links, feedback.
     return is_input and fnmatch.fnmatchcase(name, pattern)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether files and folders of this name are none of the input's."""
+    return name.startswith(("_", ".")) and not whatsapp.is_file(plain_name(name))
 
 
 def _walk(folder: Path, pattern: str) -> list[Path]:
@@ -90,7 +103,7 @@ def _walk(folder: Path, pattern: str) -> list[Path]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(("_", ".")))
         for name in sorted(names):
-            if name.startswith(("_", ".")):
+            if _is_hidden(name):
                 continue
             is_input = _is_input(name, pattern) or name.endswith(".zip")
             if is_input and os.path.isfile(os.path.join(parent, name)):
@@ -124,7 +137,7 @@ def _input_files(path: Path, pattern: str, is_named: bool) -> list[InputFile]:
             f"input={str(path)!r}: {len(members)} files in it, more than {MAX_MEMBERS}; unpack it"
         )
     wanted = [name for name in members if _is_input(PurePosixPath(name).name, pattern)]
-    wanted = [name for name in wanted if not any(part[0] in "_." for part in PurePosixPath(name).parts)]
+    wanted = [name for name in wanted if not any(map(_is_hidden, PurePosixPath(name).parts))]
     _tell_ignored(str(path), sorted(set(members) - set(wanted)))
     if not wanted and is_named:
         raise _nothing_in(str(path), pattern)

@@ -14,6 +14,8 @@ class Origin:
     """Of --user-id: the user of items that name none."""
     place: str
     """Name of the file without its ending: of formats that keep one conversation a file."""
+    folder: str = ""
+    """Name of the folder that it lies in."""
 
 
 @dataclass(frozen=True)

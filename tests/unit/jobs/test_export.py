@@ -1,6 +1,7 @@
 """Exports of real stores: what is selected, what is written, and that it is there whole or not at all."""
 
 import datetime as dt
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -13,12 +14,13 @@ from cluster.interchange import formats
 from cluster.interchange.mem0 import identify
 from cluster.store.files import Files
 from cluster.store.store import Store
+from cluster.store.tables import connect
 from jobs.common.cli import JobError, UsageError
 from jobs.export import ExportConfig, run
 from schemas.exchange import memory_of
 from schemas.store import DECISIONS_SCHEMA, records_schema
 from tests.unit.cluster.store import test_store
-from tests.unit.cluster.store.test_store import DIM, digest, segment
+from tests.unit.cluster.store.test_store import DIM, digest, segment, vector
 
 LYON = segment("lyon", "I live in Lyon", user="me", session="s1", records=["User lives in Lyon."])
 OSLO = segment("oslo", "We moved to Oslo", user="me", session="s2", records=["User lives in Oslo."])
@@ -292,3 +294,53 @@ def test_langgraph_gets_a_store_with_all_of_its_migrations_done(store, tmp_path)
     value = json.loads(rows[1][2])
     assert (value["kind"], value["content"]) == ("Memory", {"content": "User has lived in Oslo."})
     assert dt.datetime.fromisoformat(rows[1][3])
+
+
+def test_lychee_gets_a_folder_for_each_user_with_full_text_and_vectors(store, tmp_path):
+    summary, folder = export(store, tmp_path, "lychee")
+    assert summary["num_memories"] == 2
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] != "_") == ["b.o%2Fb", "me"]
+    with sqlite3.connect(folder / "me" / "compact_memory.db") as database:
+        [row] = database.execute(
+            "SELECT record_id, normalized_text, evidence_turn_range, created_at FROM memory_records"
+        ).fetchall()
+        found = database.execute(
+            "SELECT record_id FROM memory_records_fts WHERE memory_records_fts MATCH 'oslo'"
+        ).fetchall()
+    text = "User has lived in Oslo."
+    own_id = hashlib.sha256(text.encode()).hexdigest()
+    assert row == (own_id, f"fact: {text}", "[0, 0]", "2026-02-01T00:00:00+00:00")
+    assert found == [(own_id,)]
+    [point] = (
+        connect(str(folder / "me" / "compact_vector")).open_table("memory_records").to_arrow().to_pylist()
+    )
+    assert (point["record_id"], point["expired"]) == (own_id, False)
+    # The text was changed, and the vector of this store's row was not.
+    assert point["vector"] == point["normalized_vector"] == pytest.approx(vector("User lives in Oslo."))
+
+
+def test_two_memories_with_one_text_are_one_to_lychee_and_the_summary_says_so(store, tmp_path):
+    again = segment("again", "The moon!", user="b.o/b", session="s9", records=["User saw the moon."])
+    test_store.commit(Store(store), "run4", again)
+    summary, _ = export(store, tmp_path, "lychee", user_id=("b.o/b",))
+    assert (summary["num_memories"], summary["skipped"]) == (1, {"same_text": 1})
+
+
+def test_lightmem_gets_points_with_payload_and_vector(store, tmp_path):
+    _, folder = export(store, tmp_path, "lightmem", user_id=("me",))
+    [point] = lines(folder / "me.jsonl")
+    assert point["vector"] == pytest.approx(vector("User lives in Oslo."), abs=1e-6)
+    payload = point["payload"]
+    assert (payload["memory"], payload["speaker_id"]) == ("User has lived in Oslo.", "me")
+    assert (payload["time_stamp"], payload["weekday"]) == ("2026-02-01T00:00:00.000", "Sun")
+    assert payload["float_time_stamp"] == dt.datetime(2026, 2, 1, tzinfo=dt.UTC).timestamp()
+
+
+@pytest.mark.parametrize("name", ["lychee", "lightmem"])
+def test_a_day_has_vectors_too_and_an_increment_says_what_is_gone(store, tmp_path, name):
+    day = dt.date(2026, 1, 15)
+    assert export(store, tmp_path, name, at=day)[0]["num_memories"] == 2
+    _, folder = export(store, tmp_path, name, since="run1")
+    writer = formats.WRITERS[name]
+    gone = memory_of({"user_id": "me", "semantic_text": "User lives in Lyon.", "record_id": LYON_ID})
+    assert [row["id"] for row in lines(folder / "closed.jsonl")] == [writer.identify(gone)]

@@ -3,6 +3,7 @@
 import datetime as dt
 import importlib
 import json
+import sqlite3
 from types import SimpleNamespace
 
 import numpy as np
@@ -303,7 +304,7 @@ def test_another_user_s_record_is_never_replaced(store, tmp_path):
 # --- round trips of a store -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["jsonl", "parquet", "mem0", "cogx"])
+@pytest.mark.parametrize("name", ["jsonl", "parquet", "mem0", "cogx", "lightmem"])
 def test_a_store_s_memories_come_back_from_a_format_as_they_were(store, tmp_path, name):
     bring(store, written(tmp_path, *ROWS))
     export_job(ExportConfig(store=store.uri, format=name, output=str(tmp_path / "out")))
@@ -312,6 +313,68 @@ def test_a_store_s_memories_come_back_from_a_format_as_they_were(store, tmp_path
     assert bring(other, tmp_path / "out", name)["num_records"] == 3
     assert kept(other) == kept(store)
     assert bring(store, tmp_path / "out", name)["status"] == "unchanged"
+
+
+def test_what_lychee_can_hold_comes_back_and_what_has_expired_there_does_not(store, tmp_path):
+    bring(store, written(tmp_path, *ROWS))
+    export_job(ExportConfig(store=store.uri, format="lychee", output=str(tmp_path / "out")))
+    with sqlite3.connect(tmp_path / "out" / "bob" / "compact_memory.db") as database:
+        database.execute("UPDATE memory_records SET expired = 1")
+    other = Store(str(tmp_path / "other"), must_exist=False)
+    test_store.commit(other, "run1")
+    summary = bring(other, tmp_path / "out", "lychee")
+    assert (summary["num_records"], summary["num_closed"]) == (2, 1)
+    tea = records(other)["User drinks tea."]
+    for name in (
+        "user_id",
+        "session_id",
+        "session_time",
+        "memory_type",
+        "temporal",
+        "evidence",
+        "source_role",
+    ):
+        assert tea[name] == records(store)["User drinks tea."][name], name
+    assert bring(other, tmp_path / "out", "lychee")["status"] == "unchanged"
+
+
+@pytest.mark.parametrize("user_id", [None, "ann"])
+def test_a_store_of_lychee_s_own_is_the_users_that_its_folder_names_or_the_option(store, tmp_path, user_id):
+    (folder := tmp_path / "data" / "eve").mkdir(parents=True)
+    with sqlite3.connect(folder / "compact_memory.db") as database:
+        database.execute(
+            "CREATE TABLE memory_records (record_id, memory_type, semantic_text, entities, temporal)"
+        )
+        database.execute("INSERT INTO memory_records VALUES ('x', 'event', 'User sings.', 'broken', NULL)")
+    bring(store, tmp_path / "data", "lychee", user_id=user_id)
+    row = records(store)["User sings."]
+    assert (row["user_id"], row["memory_type"], row["entities"]) == (user_id or "eve", "event", [])
+
+
+def test_entries_of_lightmem_are_of_the_user_that_the_option_names(store, tmp_path):
+    payload = {
+        **{"time_stamp": "2023-05-20T00:44:00.000", "float_time_stamp": 1684543440.0, "weekday": "Sat"},
+        **{
+            "category": "",
+            "subcategory": "travel",
+            "memory": "User flew to Rome.",
+            "speaker_id": "speaker_a",
+        },
+        **{"speaker_name": "user", "consolidated": False},
+    }
+    path = written(tmp_path, {"id": "1", "vector": [0.5], "payload": payload}, {"id": "2", "payload": "x"})
+    with pytest.raises(JobError, match="says not whose it is"):
+        bring(store, path, "lightmem", max_rejected_fraction=0.5)
+    summary = bring(store, path, "lightmem", user_id="me", max_rejected_fraction=0.5)
+    assert (summary["num_records"], summary["num_rejections"]) == (1, 1)
+    row = records(store)["User flew to Rome."]
+    assert (row["user_id"], row["tags"], row["source_role"], row["evidence"]) == (
+        "me",
+        ["travel"],
+        "user",
+        [],
+    )
+    assert str(row["session_time"]) == "2023-05-20 00:44:00+00:00"
 
 
 def kept(store):

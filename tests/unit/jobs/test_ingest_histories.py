@@ -42,6 +42,8 @@ SHAPES = {
     "deepseek": "https://github.com/xionglongztz/DeepSeekDataExporter",
     "grok": "https://github.com/yetanotherchris/openwebui-importer/blob/main/convert_grok.py",
     "telegram": "https://core.telegram.org/import-export",
+    "whatsapp": "https://faq.whatsapp.com/1180414079177245",
+    "slack": "https://slack.com/help/articles/220556107-How-to-read-Slack-data-exports",
 }
 """Where the shape of a format is told, or read by others."""
 
@@ -170,6 +172,30 @@ EXPECTED = {
             [OTTER, ("user", "Mine is Heron."), ("tool", "Rain is coming.")],
         ),
         ("me", "Bo (7) 2025-03-02T08:00:00+00:00", NEXT, [("user", "And I row.")]),
+    ],
+    "whatsapp": [
+        (
+            "me",
+            "whatsapp 2025-03-01T08:00:00+00:00",
+            DAY,
+            [("user", "My canoe is called\nOtter."), ("user", "Mine is Heron.")],
+        ),
+        ("me", "whatsapp 2025-03-02T08:00:00+00:00", NEXT, [("user", "And I row.")]),
+    ],
+    "slack": [
+        (
+            "me",
+            "slack 2025-03-01T08:00:00.000200+00:00",
+            DAY,
+            [("user", "My canoe is called Otter (https://otter.example)."), ("tool", "Rain is coming.")],
+        ),
+        ("me", "slack 2025-03-02T08:00:00.000600+00:00", NEXT, [("user", "And I row.")]),
+        (
+            "me",
+            "slack 1740816020.000300",
+            DAY,
+            [("user", "Mine is Heron & blue, @U1."), ("user", "Nice.")],
+        ),
     ],
     "longmemeval": [("q1", "q1_s1", DAY, [OTTER, NOTED])],
     "locomo": [("conv-1", "session_1", DAY, [OTTER, ("user", "Noted.")])],

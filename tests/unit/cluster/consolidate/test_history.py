@@ -46,7 +46,7 @@ def row_by_row(before: list[dict], after: list[dict], decisions: list[dict]) -> 
         elif now is None:
             end = last.get(record_id, {})
             entry |= {name: end.get(name) for name in ("closed_reason", "closed_run_id")}
-            if end.get("closed_reason") in ("delete", "update", UNITE):
+            if end.get("closed_reason") in ("delete", "update", UNITE, "discard"):
                 no_sources = {"source_ids": [], "source_revisions": []}
                 decision = closing.get((record_id, end["revision"]), no_sources)
                 sources = zip(decision["source_ids"], decision["source_revisions"], strict=True)
@@ -76,7 +76,7 @@ ROWS = st.fixed_dictionaries(
         "semantic_text": st.sampled_from([None, "", "Tea.", "Té."]),
         "evidence": st.none() | st.lists(TURNS, max_size=2),
         "active": st.booleans(),
-        "closed_reason": st.sampled_from([None, "segment_replaced", "delete", "update", UNITE]),
+        "closed_reason": st.sampled_from([None, "segment_replaced", "delete", "update", UNITE, "discard"]),
         "closed_run_id": RUNS,
         "decision_id": st.sampled_from([None, "d1"]),
     }

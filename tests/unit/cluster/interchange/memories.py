@@ -48,6 +48,9 @@ class Listed:
     def memories(self):
         return iter(self._memories)
 
+    def with_vectors(self):
+        return ((memory, [0.5, 0.25]) for memory in self._memories)
+
     def closed(self):
         return iter(self._closed)
 
