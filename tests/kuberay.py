@@ -3,9 +3,9 @@
     git clone https://github.com/ray-project/kuberay ../kuberay
     python -m tests.kuberay --clone ../kuberay        # make kuberay-keys
 
-Writes `KEYS`: a line for each object that stands in the manifests, with every key that it may have there. So a
-key that is misspelt or of another type is found without a cluster, and the CRDs, 25,000 lines, stay where they
-are. A manifest with an object that is new to the table needs this command once more.
+Writes `KEYS`: a line for each object that stands in the manifests, with every key that it may have there. So
+a key that is misspelt or of another type is found without a cluster, and the CRDs, 25,000 lines, stay where
+they are. A manifest with an object that is new to the table needs this command once more.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def shown_objects() -> Iterator[tuple[str, dict]]:
 
 
 def type_of(schema: dict) -> str:
-    """`string`, `integer`, `boolean`, `object`, `quantity` (an integer or a string), `list:TYPE`, `map:TYPE`."""
+    """`string`, `integer`, `boolean`, `object`, `quantity` (number or string), `list:TYPE`, `map:TYPE`."""
     if schema.get("x-kubernetes-int-or-string"):
         return "quantity"
     if schema.get("type") == "array":

@@ -12,8 +12,8 @@ DEPLOY = ROOT / "cluster" / "deploy"
 
 @pytest.fixture
 def install(tmp_path):
-    """Runs install.sh with an interpreter that writes down what it is asked; `refuses` is a word that makes it
-    fail where it is the last."""
+    """Runs install.sh with an interpreter that writes down what it is asked, and fails where the last word is
+    `refuses`."""
     log, python = tmp_path / "log", tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$*" >> {log}\ncase "$*" in *"$REFUSES") exit 1;; esac\n')
     python.chmod(0o755)

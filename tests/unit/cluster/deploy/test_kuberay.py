@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: KubeRay knows every key, what they name is there, and their command can be typed.
+"""Kubernetes' manifests: KubeRay knows every key, what they name is there, their command can be typed.
 
 No cluster is asked. What a RayJob may have stands in kuberay_keys.txt (see tests.kuberay); of Kubernetes' own
 kinds, which are few, in `KINDS`.
@@ -193,13 +193,10 @@ def test_what_the_schedule_mounts_and_names_is_there_and_it_may_create_nights():
     (container,), (mount,) = pod["containers"], pod["containers"][0]["volumeMounts"]
     assert container["args"] == ["create", f"--filename={mount['mountPath']}/rayjob.yaml"]
     assert pod["serviceAccountName"] == of_kind("ServiceAccount")["metadata"]["name"]
-    assert of_kind("RoleBinding")["roleRef"]["name"] == of_kind("Role")["metadata"]["name"]
-    assert of_kind("RoleBinding")["subjects"] == [
-        {"kind": "ServiceAccount", "name": pod["serviceAccountName"]}
-    ]
-    assert of_kind("Role")["rules"] == [
-        {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}
-    ]
+    role, binding = of_kind("Role"), of_kind("RoleBinding")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": pod["serviceAccountName"]}]
+    assert role["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}]
 
 
 # --- the command ----------------------------------------------------------------------------------------
