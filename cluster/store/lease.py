@@ -24,6 +24,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.store.exclusion import check_exclusive
 from cluster.store.files import Files, Numbered, json_object
 
 _NAMES = Numbered()
@@ -104,6 +105,7 @@ class Lease:
         self._has_watched = False
 
     def __enter__(self) -> "Lease":
+        check_exclusive(self._uri)
         end_s, told_s = time.monotonic() + self._wait_s, -math.inf
         while True:
             try:
@@ -153,12 +155,6 @@ class Lease:
         path, content = _NAMES.path(self._number), self._content()
         if not self._files.claim(path, content):
             raise self._held(json_object(self._newest()[1] or b"") or {})
-        if "://" in self._uri and self._files.create(path, content):
-            raise LeaseHeld(
-                f"store {self._uri}: its object store let one object be created twice, so it cannot keep two "
-                "writers apart",
-                "use one that knows conditional puts (If-None-Match), as Amazon S3 does",
-            )
         self._renewed_s = time.monotonic()
 
     def _renew(self) -> None:

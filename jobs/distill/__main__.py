@@ -44,6 +44,7 @@ def run(config: DistillConfig) -> dict:
     """Distill and return the summary. Safe to repeat at any time."""
     from cluster.models.endpoint import EndpointError
     from cluster.models.sources import ModelError
+    from cluster.store.errors import StoreError
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
 
     places = {name: getattr(config, name, None) for name in ("archive", "store", "output", "gold")}
@@ -58,7 +59,7 @@ def run(config: DistillConfig) -> dict:
             return of_store(config)
     except LeaseHeld as error:
         raise HeldError(str(error)) from error
-    except (EndpointError, ModelError, LeaseLost) as error:
+    except (EndpointError, ModelError, StoreError, LeaseLost) as error:
         raise JobError(str(error)) from error
 
 
