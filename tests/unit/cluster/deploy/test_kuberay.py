@@ -216,4 +216,6 @@ def test_the_command_of_a_night_can_be_typed_and_its_settings_are_read(night):
     assert config.encoder_pool.num_gpus == 1
     assert config.encoder_pool.max_size <= groups["gpu"]["maxReplicas"]
     assert config.embedder_pool.num_gpus == 0
+    # A night that waits for the one before has time left for its own work.
+    assert 0 < config.lease_wait < night["spec"]["activeDeadlineSeconds"] / 2
     assert config.archive.startswith("s3://") and config.store.startswith("s3://")
