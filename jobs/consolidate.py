@@ -21,7 +21,7 @@ def run(config: ConsolidateConfig) -> dict:
     """Run a consolidation and return its summary."""
     config = config.model_copy(update={"store": absolute(config.store)})
     say(f"[consolidate] {config.store}")
-    with writing(config.store, "jobs.consolidate") as (store, lease):
+    with writing(config.store, "jobs.consolidate", wait_s=config.lease_wait) as (store, lease):
         return consolidate(config, store, lease)
 
 

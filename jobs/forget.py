@@ -32,14 +32,14 @@ from pydantic import model_validator
 
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.common.run import Run, absolute, writing
+from jobs.common.run import Run, WriterConfig, absolute, writing
 
 if TYPE_CHECKING:
     from cluster.forget.exports import Erased, Exported
     from cluster.store.store import Store
 
 
-class ForgetConfig(ForgetKeyConfig):
+class ForgetConfig(ForgetKeyConfig, WriterConfig):
     """Settings of a forgetting."""
 
     store: str
@@ -84,7 +84,7 @@ def run(config: ForgetConfig) -> dict:
     from cluster.forget.erase import find, forget, holds, last_proof, shown
     from cluster.interchange.tombstones import tombstones
 
-    with writing(config.store, "jobs.forget") as (store, lease):
+    with writing(config.store, "jobs.forget", wait_s=config.lease_wait) as (store, lease):
         forgotten = read_forgotten(config, store.uri, may_begin=True)
         subject = find(store, user_id=config.user_id, session_id=config.session_id, record_id=config.memory)
         if subject is None:

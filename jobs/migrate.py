@@ -7,11 +7,11 @@ after. This job is for when that should not wait for the night: it holds the lea
 indexes anew, and then shows all of it at once. CHANGELOG.md says what each version of a store has.
 """
 
-from jobs.common.cli import JobConfig, main
-from jobs.common.run import writing
+from jobs.common.cli import main
+from jobs.common.run import WriterConfig, writing
 
 
-class MigrateConfig(JobConfig):
+class MigrateConfig(WriterConfig):
     """Settings of a migration."""
 
     store: str
@@ -22,7 +22,7 @@ def run(config: MigrateConfig) -> dict:
     """Migrate and return the summary. Safe to repeat."""
     from schemas.store import STORE_VERSION
 
-    with writing(config.store, "jobs.migrate") as (store, _):
+    with writing(config.store, "jobs.migrate", wait_s=config.lease_wait) as (store, _):
         before, head = store.version_found, store.head_now()
     assert head is not None
     status = "unchanged" if before == STORE_VERSION else "done"

@@ -20,7 +20,7 @@ from pydantic import Field
 from cluster.runtime import hide_secrets
 from jobs.backfill import BackfillConfig, consolidation_of
 from jobs.backfill import run as backfill
-from jobs.common.cli import FAILURES, JobError, UsageError, main, say
+from jobs.common.cli import FAILURES, JobError, UsageError, held, main, say
 from jobs.common.run import absolute
 from jobs.compact import CompactConfig
 from jobs.compact import run as compact
@@ -54,7 +54,7 @@ def run(config: NightlyConfig) -> dict:
             if isinstance(error, UsageError) and not parts:
                 raise
             say(f"error: {error}")
-            failure = {"failed": name, "error": hide_secrets(str(error))}
+            failure = {"failed": name, "error": hide_secrets(str(error)), **held(error)}
             break
         if parts[name]["status"] in FAILURES:
             failure = {"failed": name}
@@ -87,7 +87,8 @@ def parts_of(config: NightlyConfig, update: ConsolidateConfig) -> Iterator[tuple
     if config.consolidate:
         yield "consolidate", lambda: consolidate(update)
     if config.keep_runs:
-        yield "compact", lambda: compact(CompactConfig(store=config.store, keep_runs=config.keep_runs))
+        kept = CompactConfig(store=config.store, keep_runs=config.keep_runs, lease_wait=config.lease_wait)
+        yield "compact", lambda: compact(kept)
 
 
 def reported(config: NightlyConfig) -> str | None:

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from cluster.runtime import Progress, Stage, run_stage
 from jobs.common.cli import JobError, main
-from jobs.common.run import Run, StagesConfig, connect, load_profile, writing
+from jobs.common.run import Run, StagesConfig, WriterConfig, connect, load_profile, writing
 from jobs.common.turns import TurnsPool, all_users, counts_of, paths_of, read_users, rejection_rows
 from schemas.carriers import EmbeddedSlice, TableSlice, UsersRead
 from schemas.profile import EmbedderProfile
@@ -37,7 +37,7 @@ class EmbedderPool(TurnsPool):
     """Rows per staged file: what one call of an actor embeds, and what a crash can cost."""
 
 
-class ReembedConfig(StagesConfig):
+class ReembedConfig(WriterConfig, StagesConfig):
     """Settings of a new vector generation."""
 
     store: str
@@ -59,7 +59,7 @@ def run(config: ReembedConfig) -> dict:
     from cluster.store.maintenance import reembed
 
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
-    with writing(config.store, "jobs.reembed") as (store, lease):
+    with writing(config.store, "jobs.reembed", wait_s=config.lease_wait) as (store, lease):
         profile, newest = resolve_embedder(profile), store.run()
         assert newest is not None
         with Run(

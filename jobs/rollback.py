@@ -14,11 +14,11 @@ anew; answers of a model that the rollback took out of `decisions` are not paid 
 kept.
 """
 
-from jobs.common.cli import JobConfig, JobError, main, say
-from jobs.common.run import Run, writing
+from jobs.common.cli import JobError, main, say
+from jobs.common.run import Run, WriterConfig, writing
 
 
-class RollbackConfig(JobConfig):
+class RollbackConfig(WriterConfig):
     """Settings of a rollback."""
 
     store: str
@@ -33,7 +33,7 @@ def run(config: RollbackConfig) -> dict:
     from cluster.store.maintenance import rollback
     from cluster.store.runs import meant
 
-    with writing(config.store, "jobs.rollback") as (store, lease):
+    with writing(config.store, "jobs.rollback", wait_s=config.lease_wait) as (store, lease):
         newest = store.run()
         try:
             target = store.run(config.to)

@@ -15,6 +15,7 @@ publish over each other is the business of the commit (see cluster.store.heads).
 
 import datetime as dt
 import json
+import math
 import os
 import socket
 import threading
@@ -23,6 +24,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.store.exclusion import check_exclusive
 from cluster.store.files import Files, Numbered, json_object
 
 _NAMES = Numbered()
@@ -31,8 +33,19 @@ TTL_S = 60.0
 """Seconds that a silent holder keeps its lease."""
 
 
+_LOOK_S = 2.0
+"""Seconds between two tries of one who waits for a lease."""
+
+_TOLD_S = 30.0
+"""Seconds between two lines that say for what it waits."""
+
+
 class LeaseHeld(Exception):
-    """Somebody else writes to this store. The message names the holder and the remedy."""
+    """Somebody else writes to this store. The message names the holder and the remedy, `what` no remedy."""
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
 
 
 class LeaseLost(Exception):
@@ -81,15 +94,33 @@ def _time(text: object) -> dt.datetime | None:
 class Lease:
     """Use as a context manager around everything that writes to the store."""
 
-    def __init__(self, uri: str, job: str, ttl_s: float = TTL_S):
+    def __init__(self, uri: str, job: str, ttl_s: float = TTL_S, wait_s: float = 0):
+        """`wait_s`: seconds to wait for a store that another job writes, before LeaseHeld is raised."""
         self._files = Files(uri, "lease")
-        self._uri, self._job, self._ttl_s = uri, job, ttl_s
+        self._uri, self._job, self._ttl_s, self._wait_s = uri, job, ttl_s, wait_s
         self._number, self._token, self._here = 0, uuid.uuid4().hex, here()
         self._taken_at: dt.datetime | None = None
         self._stop = threading.Event()
         self._lost: str | None = None
+        self._has_watched = False
 
     def __enter__(self) -> "Lease":
+        check_exclusive(self._uri)
+        end_s, told_s = time.monotonic() + self._wait_s, -math.inf
+        while True:
+            try:
+                return self._enter()
+            except LeaseHeld as held:
+                now_s = time.monotonic()
+                if now_s >= end_s:
+                    raise
+                if now_s - told_s >= _TOLD_S:
+                    told_s = now_s
+                    print(f"lease: {held.what}; waiting for it, {end_s - now_s:.0f} s at most", flush=True)
+                time.sleep(min(end_s - now_s, _LOOK_S))
+
+    def _enter(self) -> "Lease":
+        """Take the lease. LeaseHeld when somebody has it."""
         number, content = self._newest()
         if content is not None:
             number = self._wait_until_free(number, content)
@@ -98,7 +129,7 @@ class Lease:
         # Between the look and the put others may have taken and left the store, and tidied this number away.
         newest, winner = self._newest()
         if newest != self._number:
-            raise LeaseHeld(self._busy(json_object(winner or b"") or {}))
+            raise self._held(json_object(winner or b"") or {})
         self._files.delete([path for path in self._files.paths() if path < _NAMES.path(self._number)])
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
         self._thread.start()
@@ -123,12 +154,7 @@ class Lease:
         """Create the file of this lease's number. LeaseHeld when somebody else did."""
         path, content = _NAMES.path(self._number), self._content()
         if not self._files.claim(path, content):
-            raise LeaseHeld(self._busy(json_object(self._newest()[1] or b"") or {}))
-        if "://" in self._uri and self._files.create(path, content):
-            raise LeaseHeld(
-                f"store {self._uri}: its object store let one object be created twice, so it cannot keep two "
-                "writers apart; use one that knows conditional puts (If-None-Match), as Amazon S3 does"
-            )
+            raise self._held(json_object(self._newest()[1] or b"") or {})
         self._renewed_s = time.monotonic()
 
     def _renew(self) -> None:
@@ -154,11 +180,13 @@ class Lease:
         if is_free is None:
             # Nobody can ask a process of another host, nor trust its clock: only see whether it renews.
             ttl_s = _ttl_s(holder, self._ttl_s)
-            print(
-                f"lease: {self._uri} was left by {_name(holder)}; watching for up to {ttl_s:g} s whether it "
-                "is still renewed",
-                flush=True,
-            )
+            if not self._has_watched:
+                print(
+                    f"lease: {self._uri} was left by {_name(holder)}; watching for up to {ttl_s:g} s whether "
+                    "it is still renewed",
+                    flush=True,
+                )
+            self._has_watched = True
             end_s = time.monotonic() + ttl_s
             while (left_s := end_s - time.monotonic()) > 0:
                 time.sleep(min(left_s, ttl_s / 12))
@@ -170,7 +198,7 @@ class Lease:
             else:
                 is_free = True
         if not is_free:
-            raise LeaseHeld(self._busy(holder))
+            raise self._held(holder)
         return number
 
     def _content(self, released: bool = False) -> bytes:
@@ -189,10 +217,10 @@ class Lease:
             }
         ).encode()
 
-    def _busy(self, holder: dict) -> str:
-        return (
-            f"store {self._uri} is being written by {_name(holder)}; wait for it to end, or "
-            f"{_ttl_s(holder, self._ttl_s):g} s after it was killed, and run again"
+    def _held(self, holder: dict) -> LeaseHeld:
+        return LeaseHeld(
+            f"store {self._uri} is being written by {_name(holder)}",
+            f"wait for it to end, or {_ttl_s(holder, self._ttl_s):g} s after it was killed, and run again",
         )
 
 

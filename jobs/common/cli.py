@@ -10,9 +10,9 @@ too (`pool.max_size` -> `--pool.max-size`). `--config` names a TOML file; an opt
 without a fixed shape, such as variables of the environment, are set in the file alone.
 stderr carries progress, the last line of stdout is the summary as JSON, also where the job fails or is ended
 by Ctrl-C or SIGTERM.
-Exit codes: 0 done; 1 failed, ended by Ctrl-C or SIGTERM, nothing found, or not well; 2 wrong usage. A process
-that was killed has the code that its killer gives it (137 after kill -9); see jobs.common.ending for its last
-line.
+Exit codes: 0 done; 1 failed, ended by Ctrl-C or SIGTERM, nothing found, or not well; 2 wrong usage; 3 another
+job writes where this one would. A process that was killed has the code that its killer gives it (137 after
+kill -9); see jobs.common.ending for its last line.
 """
 
 import argparse
@@ -58,6 +58,10 @@ class JobError(Exception):
     """A failure the user can act on. The message names the field, the value and the remedy."""
 
 
+class HeldError(JobError):
+    """Another job writes where this one would, and did not end in time. Exit code 3."""
+
+
 class UsageError(JobError):
     """Wrong usage: an option or a config value that cannot work. Exit code 2."""
 
@@ -90,14 +94,15 @@ def main(
         # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _answers().fileno())
         sys.exit(1)
-    sys.exit(1 if summary.get("status") in FAILURES else 0)
+    failed = 3 if summary.get("is_held") else 1
+    sys.exit(failed if summary.get("status") in FAILURES else 0)
 
 
 Others = Callable[[], dict[str, type[JobConfig]]]
 """`jobs.JOB COMMAND` -> config class, of the job's other commands."""
 
 FAILURES = (RunStatus.FAILED, RunStatus.NOTHING_FOUND, "unhealthy")
-"""Statuses of a summary after which the exit code is 1."""
+"""Statuses of a summary after which the exit code is 1, or 3 where it says `is_held`."""
 
 
 def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
@@ -116,9 +121,17 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
             job = doc.strip().split("\n")[0]
             say(f"error: unexpected failure in: {job}")
     say(f"error: {error}")
-    return {"status": "failed", "error": hide_secrets(str(error))} | (
-        {"run_id": watcher.run_id} if watcher.run_id else {}
-    )
+    return {
+        "status": "failed",
+        "error": hide_secrets(str(error)),
+        **held(error),
+        **({"run_id": watcher.run_id} if watcher.run_id else {}),
+    }
+
+
+def held(error: Exception) -> dict[str, bool]:
+    """What a summary says, beside the error, of a job that met another one."""
+    return {"is_held": True} if isinstance(error, HeldError) else {}
 
 
 def reserve_stdout() -> None:
@@ -187,6 +200,7 @@ def parse_config(
 
 ENDING = """A switch that the file turns on is turned off by --no-NAME.
 Exit codes: 0 done; 1 failed, interrupted or nothing found; 2 wrong usage.
+            3 another job writes where this one would.
 Last line of stdout: the summary as JSON, {"status": "done", ...}; none after wrong usage."""
 
 

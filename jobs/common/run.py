@@ -19,12 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cluster.profiles import SHIPPED
 from cluster.runtime import ClusterConfig, ClusterError, hide_secrets, is_local
 from cluster.runtime import connect as connect_cluster
-from jobs.common.cli import JobConfig, JobError, UsageError, say
+from jobs.common.cli import HeldError, JobConfig, JobError, UsageError, say
 from jobs.common.ending import watcher
 from jobs.common.manifest import put_run, versions_of
 from schemas.manifest import RunManifest, RunStatus
@@ -44,6 +44,14 @@ Profile = TypeVar("Profile", bound=BaseModel)
 Config = TypeVar("Config", bound=JobConfig)
 
 PACKAGES = ("ray", "lancedb", "pyarrow", "transformers")
+
+
+class WriterConfig(JobConfig):
+    """Base of the config of a job that writes a store."""
+
+    lease_wait: float = Field(0, ge=0)
+    """Seconds to wait where another job writes the store, with a line every 30 s; after them, with 0 at once,
+    the job ends with exit code 3."""
 
 
 class StagesConfig(JobConfig):
@@ -263,10 +271,13 @@ def recorded(job: str, writes: str) -> Callable[[Callable[[Config], dict]], Call
 
 
 @contextlib.contextmanager
-def writing(uri: str, job: str, *, must_exist: bool = True) -> "Iterator[tuple[Store, Lease]]":
+def writing(
+    uri: str, job: str, *, must_exist: bool = True, wait_s: float = 0
+) -> "Iterator[tuple[Store, Lease]]":
     """A store, for a job that writes it: yields (store, lease) with nothing left half done.
 
-    What the store, the lease or a model finds wrong is raised as JobError.
+    What the store, the lease or a model finds wrong is raised as JobError; HeldError where another job still
+    writes the store after `wait_s` seconds.
     """
     from cluster.forget.erase import OPERATIONS
     from cluster.models.sources import ModelError
@@ -276,12 +287,14 @@ def writing(uri: str, job: str, *, must_exist: bool = True) -> "Iterator[tuple[S
 
     try:
         store = Store(absolute(uri), must_exist=must_exist)
-        with Lease(store.uri, job) as lease:
+        with Lease(store.uri, job, wait_s=wait_s) as lease:
             store.lease = lease
             if finished := store.recover(OPERATIONS):
                 say(f"[{job}] finished run {finished}, which had been interrupted")
             yield store, lease
-    except (ModelError, StoreError, LeaseHeld, LeaseLost) as error:
+    except LeaseHeld as error:
+        raise HeldError(str(error)) from error
+    except (ModelError, StoreError, LeaseLost) as error:
         raise JobError(str(error)) from error
 
 

@@ -13,7 +13,7 @@ from cluster.runtime import PoolConfig, Progress, Stage, run_stage
 from jobs.common.choice import choose_decider
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.endpoints import paying, workers
-from jobs.common.run import Run, StagesConfig, check_engine, connect
+from jobs.common.run import Run, StagesConfig, WriterConfig, check_engine, connect
 from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile
@@ -81,7 +81,7 @@ class UpdateSettings(JobConfig):
     embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
 
 
-class UpdateConfig(UpdateSettings, StagesConfig):
+class UpdateConfig(UpdateSettings, WriterConfig, StagesConfig):
     """Settings of one consolidation."""
 
     store: str

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.common.cli import JobError, UsageError, say
+from jobs.common.cli import HeldError, JobError, UsageError, say
 from jobs.common.commands import commands_of
 from jobs.common.run import Run, absolute, connect, load_profile
 from jobs.distill.config import (
@@ -44,6 +44,7 @@ def run(config: DistillConfig) -> dict:
     """Distill and return the summary. Safe to repeat at any time."""
     from cluster.models.endpoint import EndpointError
     from cluster.models.sources import ModelError
+    from cluster.store.errors import StoreError
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
 
     places = {name: getattr(config, name, None) for name in ("archive", "store", "output", "gold")}
@@ -56,7 +57,9 @@ def run(config: DistillConfig) -> dict:
                 return of_questions(config)
             assert isinstance(config, DeciderSetConfig | FactSetConfig)
             return of_store(config)
-    except (EndpointError, ModelError, LeaseHeld, LeaseLost) as error:
+    except LeaseHeld as error:
+        raise HeldError(str(error)) from error
+    except (EndpointError, ModelError, StoreError, LeaseLost) as error:
         raise JobError(str(error)) from error
 
 

@@ -23,7 +23,7 @@ from pydantic import Field
 from jobs.common.choice import choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
-from jobs.common.run import Run, absolute, load_profile, writing
+from jobs.common.run import Run, WriterConfig, absolute, load_profile, writing
 from schemas.profile import EmbedderProfile
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ BATCH = 1024
 """Memories that are embedded and staged together."""
 
 
-class ImportConfig(ForgetKeyConfig):
+class ImportConfig(ForgetKeyConfig, WriterConfig):
     """Settings of an import."""
 
     format: Literal["jsonl", "parquet", "mem0", "cogx", "markdown", "lychee", "lightmem"] = Field(
@@ -68,7 +68,7 @@ def run(config: ImportConfig) -> dict:
         raise UsageError(f"--store {config.store!r}: {problem}")
     if config.embedder:
         load_profile("embedders", config.embedder, EmbedderProfile)
-    with writing(config.store, "jobs.import", must_exist=False) as (store, lease):
+    with writing(config.store, "jobs.import", must_exist=False, wait_s=config.lease_wait) as (store, lease):
         return bring(config, store, lease)
 
 

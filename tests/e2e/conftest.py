@@ -54,7 +54,7 @@ def start(*command: str, **env: str) -> subprocess.Popen:
 def finish(process: subprocess.Popen, timeout_s: float = 1800) -> Done:
     stdout, stderr = process.communicate(timeout=timeout_s)
     # Wrong usage has no summary.
-    summary = json.loads(stdout.splitlines()[-1]) if process.returncode in (0, 1) else {}
+    summary = json.loads(stdout.splitlines()[-1]) if process.returncode in (0, 1, 3) else {}
     return Done(process.returncode, summary, stdout, stderr)
 
 

@@ -215,7 +215,7 @@ def test_a_second_writer_is_told_who_holds_the_store(archive, own):
     from cluster.store.lease import Lease
 
     with Lease(str(own), "a test that holds the lease"):
-        done = here("jobs.backfill", "--archive", archive, "--store", own, code=1)
+        done = here("jobs.backfill", "--archive", archive, "--store", own, code=3)
     assert "a test that holds the lease" in done.summary["error"]
     assert str(os.getpid()) in done.summary["error"]
 

@@ -217,7 +217,7 @@ def test_who_comes_second_is_told_who_writes_and_changes_nothing(folder, evening
     finally:
         first.send_signal(signal.SIGCONT)
     for done in refused:
-        assert done.code == 1
+        assert done.code == 3
         assert (
             f"is being written by jobs.consolidate (host {os.uname().nodename}, pid {first.pid})"
             in (done.summary["error"])
@@ -232,7 +232,7 @@ def test_consolidate_during_a_backfill_is_refused_until_the_backfill_is_dead(fol
     backfill = start("jobs.backfill", *options)
     wait_for_lease(backfill, store)
     backfill.send_signal(signal.SIGSTOP)
-    refused = here("jobs.consolidate", "--store", store, code=1)
+    refused = here("jobs.consolidate", "--store", store, code=3)
     assert (
         f"is being written by jobs.backfill (host {os.uname().nodename}, pid {backfill.pid})"
         in (refused.summary["error"])

@@ -4,7 +4,7 @@ import pytest
 
 from jobs import nightly
 from jobs.backfill import BackfillConfig
-from jobs.common.cli import FAILURES, JobError, UsageError, parse_config
+from jobs.common.cli import FAILURES, HeldError, JobError, UsageError, parse_config
 from jobs.nightly import NightlyConfig
 
 JOBS = ("backfill", "consolidate", "compact")
@@ -143,6 +143,20 @@ def test_wrong_usage_is_found_before_anything_is_paid_for(night):
     night.does["backfill"] = UsageError("--archive a: no such folder")
     with pytest.raises(UsageError, match="no such folder"):
         nightly.run(CONFIG)
+
+
+@pytest.mark.parametrize("failing", JOBS)
+def test_a_night_that_meets_another_says_that_the_store_is_held(night, failing):
+    night.does[failing] = HeldError("store s is being written by jobs.forget; wait for it to end")
+    summary = nightly.run(CONFIG)
+    assert (summary["status"], summary["failed"], summary["is_held"]) == ("failed", failing, True)
+
+
+def test_every_job_of_a_night_waits_for_the_store_as_the_night_is_told(night):
+    nightly.run(CONFIG.model_copy(update={"lease_wait": 7.0}))
+    assert {night.given[name].lease_wait for name in ("consolidate", "compact")} == {7.0}
+    nightly.run(NightlyConfig(archive="a", store="s", lease_wait=7.0))
+    assert night.given["backfill"].lease_wait == 7.0
 
 
 def test_what_is_interrupted_is_not_gone_on_with(night):

@@ -39,7 +39,7 @@ def test_every_option_that_a_job_has_had_is_still_taken_and_sets_what_it_did(job
 
 
 def test_the_kept_options_are_read_from_their_list():
-    assert len(kept()) == KEPT.count(" -") == 274
+    assert len(kept()) == KEPT.count(" -") == 281
 
 
 NEEDED = ["--archive", "a", "--store", "s"]

@@ -365,3 +365,60 @@ def test_the_lease_file_tells_an_operator_what_is_going_on(uri):
     assert content["job"] == "jobs.backfill"
     assert content["pid"] == os.getpid()
     assert content["host"] == socket.gethostname()
+
+
+# --- waiting --------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that sleeping moves on."""
+
+    def __init__(self):
+        self.now_s, self.slept = 0.0, lambda now_s: None
+
+    def monotonic(self):
+        return self.now_s
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+        self.slept(self.now_s)
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+
+def test_who_waits_says_for_whom_every_30_s_and_gives_up(uri, monkeypatch, capsys):
+    with Lease(uri, "jobs.holder"):
+        monkeypatch.setattr("cluster.store.lease.time", clock := Clock())
+        with pytest.raises(LeaseHeld, match=r"jobs\.holder .* run again"):
+            Lease(uri, "jobs.late", wait_s=70).__enter__()
+    assert clock.now_s == 70
+    told = [line for line in capsys.readouterr().out.splitlines() if "waiting" in line]
+    assert [line.rpartition("; ")[2] for line in told] == [
+        f"waiting for it, {left_s} s at most" for left_s in (70, 40, 10)
+    ]
+    assert all(f"store {uri} is being written by jobs.holder" in line for line in told)
+
+
+def test_who_waits_takes_the_lease_when_its_holder_has_ended(uri, monkeypatch):
+    holder = Lease(uri, "jobs.holder").__enter__()
+    monkeypatch.setattr("cluster.store.lease.time", clock := Clock())
+    clock.slept = lambda now_s: holder.__exit__() if now_s == 4 else None
+    with Lease(uri, "jobs.late", wait_s=70) as late:
+        late.check()
+    assert clock.now_s == 4
+
+
+def test_who_waits_for_another_host_s_lease_says_once_that_it_watches(uri, monkeypatch, capsys):
+    held_by(uri, **ELSEWHERE)
+    files, path = Files(uri, "lease"), "000000000001.json"
+    monkeypatch.setattr("cluster.store.lease.time", clock := Clock())
+
+    def renew(now_s):
+        if now_s < 10:
+            files.put_json(path, files.get_json(path) | {"renewed_boot_s": now_s})
+
+    clock.slept = renew
+    with Lease(uri, "jobs.late", wait_s=70):
+        assert clock.now_s >= 10
+    assert capsys.readouterr().out.count("watching") == 1

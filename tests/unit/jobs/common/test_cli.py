@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.common import cli
-from jobs.common.cli import JobConfig, JobError, UsageError, main, parse_config
+from jobs.common.cli import HeldError, JobConfig, JobError, UsageError, main, parse_config
 
 ROOT = Path(__file__).parents[4]
 
@@ -413,6 +413,19 @@ def test_a_job_error_is_one_line_and_a_summary(end):
     code, lines, err = end(run)
     assert (code, err) == (1, "error: store=x: is locked; wait\n")
     assert json.loads(lines[-1]) == {"status": "failed", "error": "store=x: is locked; wait"}
+
+
+def test_a_job_that_meets_another_one_is_exit_code_3_and_a_summary(end):
+    def run(config: Config) -> dict:
+        raise HeldError("store x is being written by jobs.other; wait")
+
+    code, lines, err = end(run)
+    said = "store x is being written by jobs.other; wait"
+    assert (code, err) == (3, f"error: {said}\n")
+    assert json.loads(lines[-1]) == {"status": "failed", "error": said, "is_held": True}
+    # As of a night, which has the summaries of its jobs.
+    code, _, _ = end(lambda config: {"status": "failed", "failed": "backfill", "is_held": True})
+    assert code == 3
 
 
 def test_wrong_usage_found_by_the_job_is_exit_code_2(end):
