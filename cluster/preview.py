@@ -15,10 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.backfill.cut_stage import segment_offsets
 from cluster.backfill.encoder import Encoder
 from cluster.backfill.redact import redact_turns
+from cluster.backfill.rows import record_row
 from cluster.backfill.segmenter import cut_session
-from cluster.backfill.stages import record_row, segment_offsets
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import Change, Question, Verdict, fold
 from cluster.consolidate.plan import columns_of, compared, memory_of, ordered, pairs_of

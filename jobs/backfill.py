@@ -243,9 +243,10 @@ def cut(
 ) -> Plan:
     """Sessions -> segments that are not paid for yet, staged as batches."""
     from cluster.backfill.archive import plan_units
+    from cluster.backfill.cut_stage import cut_unit
     from cluster.backfill.ledger import Ledger
     from cluster.backfill.redact import compiled
-    from cluster.backfill.stages import cut_unit, rejection_row
+    from cluster.backfill.rows import rejection_row
     from cluster.store.files import Files
 
     ledger = Ledger.of(
@@ -303,7 +304,7 @@ def encode_and_embed(
     What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
     nobody can do it, CapReached when the cap does not suffice for all.
     """
-    from cluster.backfill.stages import segments_paid
+    from cluster.backfill.staged import segments_paid
     from cluster.models.endpoint import CapReached
     from cluster.store.files import Files
 
@@ -362,7 +363,8 @@ def encoding_pass(
     progress: Progress,
 ) -> Iterator[EmbeddedBatch]:
     """Results of the embed stage, one a batch, as they come."""
-    from cluster.backfill.stages import EmbedStage, EncodeStage
+    from cluster.backfill.embed_stage import EmbedStage
+    from cluster.backfill.encode_stage import EncodeStage
 
     pool, engine = workers(encoder, config.encoder_pool, files, "encoder", config.max_cost)
     encode = {
