@@ -23,7 +23,7 @@ from cluster.backfill.segmenter import cut_session
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import Change, Question, Verdict, fold
 from cluster.consolidate.plan import columns_of, compared, memory_of, ordered, pairs_of
-from cluster.consolidate.stages import WITHOUT_MODEL
+from cluster.consolidate.without_model import WITHOUT_MODEL
 from cluster.embed.embedder import Embedder
 from cluster.store.sql import quote
 from cluster.store.store import Store

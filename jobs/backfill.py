@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from cluster.runtime import PoolConfig, Progress, Stage, is_local, run_stage
-from jobs.common.choice import choose_embedder, choose_encoder
+from jobs.common.choice import check_added, choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
@@ -167,6 +167,8 @@ def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateCo
     if profile and profile.endpoint and "endpoint" not in settings:
         settings["endpoint"] = config.endpoint.model_dump(exclude_unset=True)
     update = kind(store=config.store, local=config.local, cluster=config.cluster, **settings)
+    if update.decider:
+        check_added(update.decider)
     if profile and update.decider == "model":
         at_endpoint(profile, update.endpoint, update.max_cost)
     return update
