@@ -4,7 +4,7 @@ store, so that a release with other defaults changes no store by itself; else th
 
 import importlib.metadata
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from cluster.profiles import SHIPPED
 from cluster.runtime.entry_points import DECIDERS, names
@@ -30,6 +30,11 @@ machine."""
 
 WITHOUT_MODEL = ("rules", "pairs", "crosspairs", *names(DECIDERS))
 """Names of the deciders that have no profile, those of other distributions included."""
+
+if TYPE_CHECKING:
+    DeciderWithoutModel = str
+else:
+    DeciderWithoutModel = Literal[WITHOUT_MODEL]
 
 DEFAULT_DECIDER = "crosspairs"
 
@@ -112,16 +117,11 @@ def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, Decide
         kind = before or default_decider()
         if before:
             say(f"[decider] {kind}, as in the last consolidation of this store; --decider names another")
-        if kind not in (*WITHOUT_MODEL, "model"):
-            raise JobError(
-                f"decider {kind!r}: it decided the last consolidation of this store, and no installed "
-                "distribution adds it; install the one that did, or name another with --decider"
-            )
     check_added(kind)
     if kind != "model":
         if config.endpoint.model_fields_set or config.max_cost is not None:
             raise UsageError(f"[endpoint], max_cost: decider {kind!r} asks no model; pass --decider model")
-        check_there([kind])
+        check_decider(kind)
         return kind, None
     asked = [run for run in runs if run.config.get("decider") == "model"]
     if config.decider_profile is None and asked:
@@ -152,6 +152,17 @@ def check_there(kinds: Collection[str]) -> None:
             f"decider 'crosspairs': no such file {weights}; make it with python -m jobs.train.pairs "
             f"--decider crosspairs --output DIR, or name the decider {WITHOUT_READER!r}"
         )
+
+
+def check_decider(kind: str) -> None:
+    """EntryPointError, JobError or ModelError where this is none of WITHOUT_MODEL, as one that decided a
+    consolidation may no longer be, or cannot be had on this machine."""
+    if kind not in WITHOUT_MODEL:
+        raise JobError(
+            f"decider {kind!r}: no installed distribution adds it; install the one that did, or name another "
+            "with --decider"
+        )
+    check_there([kind])
 
 
 def check_added(kind: str) -> None:

@@ -68,6 +68,7 @@ def summary(done):
     [
         ("consolidate", "--decider", "newest"),
         ("preview", "--decider", "newest"),
+        ("audit", "--decider", "newest"),
         ("ingest", "--format", "diary"),
         ("export", "--to", "notes"),
         ("import", "--from", "notes"),
