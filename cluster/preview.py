@@ -15,14 +15,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.backfill.cut_stage import segment_offsets
 from cluster.backfill.encoder import Encoder
 from cluster.backfill.redact import redact_turns
+from cluster.backfill.rows import record_row
 from cluster.backfill.segmenter import cut_session
-from cluster.backfill.stages import record_row, segment_offsets
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import Change, Question, Verdict, fold
 from cluster.consolidate.plan import columns_of, compared, memory_of, ordered, pairs_of
-from cluster.consolidate.stages import WITHOUT_MODEL
+from cluster.consolidate.without_model import WITHOUT_MODEL
 from cluster.embed.embedder import Embedder
 from cluster.store.sql import quote
 from cluster.store.store import Store

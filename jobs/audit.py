@@ -17,10 +17,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cluster.runtime.shown import one_line
-from jobs.common.choice import check_there
+from jobs.common.choice import DeciderWithoutModel, check_decider
 from jobs.common.cli import JobError, UsageError, main, say, show
 from jobs.common.run import Run, WriterConfig, absolute, writing
 from jobs.common.updates import UpdateSettings, group_users
@@ -53,7 +53,7 @@ class AuditConfig(WriterConfig):
     """What to look for: echo, transient, fragment, other_person, undated, duplicate, contradiction."""
     user_id: tuple[str, ...] = ()
     """Only the memories of these users. Not given: of all."""
-    decider: Literal["rules", "pairs", "crosspairs"] | None = None
+    decider: DeciderWithoutModel | None = None
     """What says that a memory contradicts a newer one. Not given: as in the store's last consolidation; rules
     where there was none, or a language model decided."""
     apply: bool = False
@@ -230,7 +230,7 @@ def decider_of(config: AuditConfig, store: "Store") -> str:
         kind = runs[-1].config.get("decider") if runs else None
         kind = "rules" if kind in (None, "model") else kind
     if "contradiction" in config.kinds:
-        check_there([kind])
+        check_decider(kind)
     return kind
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from cluster.runtime import PoolConfig, Progress, Stage, is_local, run_stage
-from jobs.common.choice import choose_embedder, choose_encoder
+from jobs.common.choice import check_added, choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
@@ -182,6 +182,8 @@ def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateCo
         cluster=config.cluster,
         **settings,
     )
+    if update.decider:
+        check_added(update.decider)
     if profile and update.decider == "model":
         at_endpoint(profile, update.endpoint, update.max_cost)
     return update
@@ -258,9 +260,10 @@ def cut(
 ) -> Plan:
     """Sessions -> segments that are not paid for yet, staged as batches."""
     from cluster.backfill.archive import plan_units
+    from cluster.backfill.cut_stage import cut_unit
     from cluster.backfill.ledger import Ledger
     from cluster.backfill.redact import compiled
-    from cluster.backfill.stages import cut_unit, rejection_row
+    from cluster.backfill.rows import rejection_row
     from cluster.store.files import Files
 
     ledger = Ledger.of(
@@ -318,7 +321,7 @@ def encode_and_embed(
     What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
     nobody can do it, CapReached when the cap does not suffice for all.
     """
-    from cluster.backfill.stages import segments_paid
+    from cluster.backfill.staged import segments_paid
     from cluster.models.endpoint import CapReached
     from cluster.store.files import Files
 
@@ -377,7 +380,8 @@ def encoding_pass(
     progress: Progress,
 ) -> Iterator[EmbeddedBatch]:
     """Results of the embed stage, one a batch, as they come."""
-    from cluster.backfill.stages import EmbedStage, EncodeStage
+    from cluster.backfill.embed_stage import EmbedStage
+    from cluster.backfill.encode_stage import EncodeStage
 
     pool, engine = workers(encoder, config.encoder_pool, files, "encoder", config.max_cost)
     encode = {

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cluster.runtime.entry_points import EXCHANGE_FORMATS, names
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.run import Run, absolute
 
@@ -40,6 +41,9 @@ Format = Literal[
     "lychee",
     "lightmem",
 ]
+if not TYPE_CHECKING:
+    # And those that other distributions add.
+    Format = Literal[Format, *names(EXCHANGE_FORMATS)]
 
 
 class ExportConfig(JobConfig):
@@ -80,10 +84,11 @@ def run(config: ExportConfig) -> dict:
     from cluster.store.errors import StoreError
     from cluster.store.store import Store
 
-    if config.since and not WRITERS[config.format].identify:
+    writer = WRITERS[config.format]
+    if config.since and not (writer.identify or writer.is_whole):
         raise UsageError(
             f"--since {config.since}: {config.format} cannot say which memories are gone; leave --since out, "
-            f"or take one of {sorted(name for name, one in WRITERS.items() if one.identify)}"
+            f"or take one of {sorted(name for name, one in WRITERS.data.items() if one.identify)}"
         )
     output = Path(absolute(config.output))
     check_output(output)

@@ -15,9 +15,10 @@ input ends.
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cluster.runtime.shown import one_line
+from jobs.common.choice import DeciderWithoutModel
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
 from jobs.common.run import absolute
 from jobs.common.updates import UpdateSettings
@@ -39,7 +40,7 @@ class PreviewConfig(JobConfig):
     """Folder or object-store URI of a store, whose memories of `user_id` may change."""
     user_id: str | None = None
     """Whose memories."""
-    decider: Literal["rules", "pairs", "crosspairs"] | None = None
+    decider: DeciderWithoutModel | None = None
     """What decides about older memories, as in jobs.consolidate. Not given: crosspairs, or pairs where that
     cannot be had."""
 

@@ -18,7 +18,7 @@ from cluster.consolidate.candidates import comparable_starts, similar_pairs
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import UNITE, Decide, Question, Verdict, fold
 from cluster.consolidate.plan import Settings, compared, dates_of, memory_of, ordered, pairs_of, vectors_of
-from cluster.consolidate.stages import WITHOUT_MODEL
+from cluster.consolidate.without_model import WITHOUT_MODEL
 from cluster.store.sql import in_lists
 from cluster.store.store import Store
 from schemas.audit import AUDIT, Finding, Kind

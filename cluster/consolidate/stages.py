@@ -10,16 +10,13 @@ import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from cluster.consolidate.budget import Budget, SharedBudget
-from cluster.consolidate.crosspairs import BASE, CrossPairModel, crosspairs_fingerprint
 from cluster.consolidate.decider import ModelDecider, expected_tokens, guarded
 from cluster.consolidate.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
-from cluster.consolidate.pairs import PairDecider, pairs_fingerprint
 from cluster.consolidate.plan import (
     Settings,
     columns_of,
@@ -28,11 +25,10 @@ from cluster.consolidate.plan import (
     plan_group,
     vectors_of,
 )
-from cluster.consolidate.rules import Rules, rules_fingerprint
 from cluster.consolidate.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
+from cluster.consolidate.without_model import Decider, load_decider
 from cluster.embed.embedder import Embedder
 from cluster.models.endpoint import CapReached
-from cluster.models.sources import model_folder
 from cluster.store.attempts import WorkerSick
 from cluster.store.files import Files
 from cluster.store.sql import MAX_IN, in_lists
@@ -73,45 +69,6 @@ def estimate_group(
     return replace(group, expected_calls=cost["expected_calls"], expected_tokens=cost["expected_tokens"])
 
 
-class Decider(Protocol):
-    """What decides questions, loaded."""
-
-    @property
-    def num_calls(self) -> int:
-        """Calls of a model so far."""
-
-    def decide(self, questions: list[Question]) -> list[Verdict]:
-        """A verdict of each question."""
-
-
-def cross_pair_decider() -> PairDecider:
-    """The decider `crosspairs`, loaded. ModelError where its base's package is not installed."""
-    return PairDecider(_cross_pair_model(model_folder(BASE, None)))
-
-
-@functools.cache
-def _cross_pair_model(base: Path) -> CrossPairModel:
-    """Loaded once a process, which may run several consolidations."""
-    return CrossPairModel.load(base)
-
-
-WITHOUT_MODEL: dict[str, Callable[[], Decider]] = {
-    "rules": Rules,
-    "pairs": PairDecider,
-    "crosspairs": cross_pair_decider,
-}
-"""Deciders that need no profile: nothing of them has to be started, and they cost nothing."""
-
-FINGERPRINTS: dict[str, Callable[[], str]] = {
-    "rules": rules_fingerprint,
-    "pairs": pairs_fingerprint,
-    "crosspairs": crosspairs_fingerprint,
-}
-
-LOADED = ("crosspairs",)
-"""Those of WITHOUT_MODEL that have a network to load: actors keep it, on a GPU where the cluster has some."""
-
-
 def decide_group(group: PlannedGroup, *, settings: Settings, files: Files, kind: str) -> DecidedGroup:
     """Stage: DecideStage with one of WITHOUT_MODEL, of which there is nothing to keep loaded."""
     return DecideStage(None, settings, files, {}, kind=kind)(group)
@@ -139,7 +96,7 @@ class DecideStage:
         self._decider: Decider | None = None
         # Loading waits for a question: a run that knows all answers never loads a model.
         self._load: Callable[[], Decider] = (
-            (lambda: ModelDecider(profile, **engine)) if profile else WITHOUT_MODEL[kind]
+            (lambda: ModelDecider(profile, **engine)) if profile else functools.partial(load_decider, kind)
         )
         self._spent = {"num_calls": 0, "spent_tokens": 0}
 

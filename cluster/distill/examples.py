@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.backfill.archive import Unit
+from cluster.backfill.cut_stage import cut_unit
 from cluster.backfill.encoder import skipped
 from cluster.backfill.ledger import Ledger
-from cluster.backfill.stages import cut_unit, plan_path
+from cluster.backfill.staged import plan_path
 from cluster.distill.extractor import asking
 from cluster.distill.verifier import Refusal, states_something, verify
 from cluster.models.prompt import PromptBuilder

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from cluster.backfill.stages import plan_path
+from cluster.backfill.staged import plan_path
 from cluster.models.endpoint import Ask, EndpointConfig, EndpointError
 from cluster.models.local_model import AskedModel
 from cluster.models.paid_answers import Answer, request_key

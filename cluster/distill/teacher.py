@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from cluster.backfill.stages import plan_path
+from cluster.backfill.staged import plan_path
 from cluster.distill.extractor import extract
 from cluster.language.words import words
 from cluster.models.endpoint import Ask, Budget, Endpoint, EndpointConfig, EndpointError

@@ -17,6 +17,7 @@ from cluster.interchange import (
 )
 from cluster.interchange.export import Export
 from cluster.interchange.files import Read, line_of
+from cluster.runtime.entry_points import EXCHANGE_FORMATS, Addition, Known
 from schemas.exchange import BadMemory, Memory
 
 CLOSED = "closed.jsonl"
@@ -35,7 +36,24 @@ class Writer:
     """Whether its own files say what is gone."""
 
 
-WRITERS: dict[str, Writer] = {
+Reader = Callable[[Path, str | None], Read]
+"""A path, and whose a row is that names nobody -> what it holds. Raises BadMemory where the path holds
+nothing of its format."""
+
+
+@dataclass(frozen=True)
+class ExchangeFormat:
+    """A format that another distribution adds: to export to, to import from, or both."""
+
+    writer: Writer | None = None
+    read: Reader | None = None
+
+
+def _added(addition: Addition) -> ExchangeFormat:
+    return addition.value if isinstance(addition.value, ExchangeFormat) else ExchangeFormat()
+
+
+_WRITERS = {
     "jsonl": Writer(tables.write_lines, lambda memory: memory.identity, is_whole=True),
     "parquet": Writer(tables.write_parquet, lambda memory: memory.identity, is_whole=True),
     "markdown": Writer(markdown.write),
@@ -48,7 +66,14 @@ WRITERS: dict[str, Writer] = {
     "lightmem": Writer(lightmem.write, lightmem.identify),
 }
 
-READERS: dict[str, Callable[[Path, str | None], Read]] = {
+WRITERS: Known[Writer] = Known(
+    EXCHANGE_FORMATS,
+    _WRITERS,
+    "a cluster.interchange.formats.ExchangeFormat with a writer, which --to needs",
+    lambda addition: _added(addition).writer,
+)
+
+_READERS: dict[str, Reader] = {
     "jsonl": tables.read_jsonl,
     "parquet": tables.read_parquet,
     "mem0": mem0.read,
@@ -57,8 +82,14 @@ READERS: dict[str, Callable[[Path, str | None], Read]] = {
     "lychee": lychee.read,
     "lightmem": lightmem.read,
 }
-"""Format -> its reader: a path, and whose a row is that names nobody. A reader raises BadMemory where the
-path holds nothing of its format."""
+
+READERS: Known[Reader] = Known(
+    EXCHANGE_FORMATS,
+    _READERS,
+    "a cluster.interchange.formats.ExchangeFormat with read, which --from needs",
+    lambda addition: _added(addition).read,
+    reserved=_WRITERS,
+)
 
 
 def read(name: str, path: Path, user_id: str | None) -> Read:

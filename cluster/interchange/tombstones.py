@@ -17,6 +17,7 @@ from cluster.interchange.files import name_of_user
 from cluster.interchange.formats import WRITERS
 from cluster.interchange.letta import FOLDER
 from cluster.interchange.markdown import line_of
+from cluster.runtime.entry_points import EntryPointError
 from schemas.exchange import Memory
 
 Lines = Callable[[Erased, Exported], Iterable[dict]]
@@ -41,8 +42,12 @@ def _memories(erased: Erased, one: Exported) -> list[Memory]:
 
 
 def _by_id(erased: Erased, one: Exported) -> Iterator[dict]:
-    writer, seen = WRITERS.get(one.format), set[str]()
-    memories = _memories(erased, one)
+    try:
+        writer = WRITERS.get(one.format)
+    except EntryPointError:
+        # What another distribution no longer adds as it should holds up no erasure.
+        writer = None
+    memories, seen = _memories(erased, one), set[str]()
     if writer is None or writer.identify is None:
         yield from plain_lines(erased.subject, {memory.identity for memory in memories})
         return

@@ -4,9 +4,10 @@ store, so that a release with other defaults changes no store by itself; else th
 
 import importlib.metadata
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from cluster.profiles import SHIPPED
+from cluster.runtime.entry_points import DECIDERS, names
 from jobs.common.cli import JobError, UsageError, say
 from jobs.common.endpoints import at_endpoint
 from jobs.common.manifest import get_run
@@ -26,6 +27,14 @@ DEFAULT = "default"
 WITHOUT_PACKAGE = "minilm"
 """The embedder that a new store gets where the default's package is not installed: it is not made for every
 machine."""
+
+WITHOUT_MODEL = ("rules", "pairs", "crosspairs", *names(DECIDERS))
+"""Names of the deciders that have no profile, those of other distributions included."""
+
+if TYPE_CHECKING:
+    DeciderWithoutModel = str
+else:
+    DeciderWithoutModel = Literal[WITHOUT_MODEL]
 
 DEFAULT_DECIDER = "crosspairs"
 
@@ -98,7 +107,7 @@ def choose_embedder(name: str | None, store: "Store | None") -> EmbedderProfile:
 
 
 def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, DeciderProfile | None]:
-    """`rules`, `pairs` or `crosspairs` and None, or `model` and its profile, resolved."""
+    """One of WITHOUT_MODEL and None, or `model` and its profile, resolved."""
     from cluster.models.sources import resolve_decider
 
     runs = [run for run in store.runs() if run.job == "consolidate"]
@@ -108,10 +117,11 @@ def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, Decide
         kind = before or default_decider()
         if before:
             say(f"[decider] {kind}, as in the last consolidation of this store; --decider names another")
+    check_added(kind)
     if kind != "model":
         if config.endpoint.model_fields_set or config.max_cost is not None:
             raise UsageError(f"[endpoint], max_cost: decider {kind!r} asks no model; pass --decider model")
-        check_there([kind])
+        check_decider(kind)
         return kind, None
     asked = [run for run in runs if run.config.get("decider") == "model"]
     if config.decider_profile is None and asked:
@@ -127,7 +137,10 @@ def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, Decide
 
 
 def check_there(kinds: Collection[str]) -> None:
-    """JobError or ModelError where what one of these deciders loads is not on this machine."""
+    """EntryPointError, JobError or ModelError where one of these deciders, or what it loads, is not on this
+    machine. Names of profiles are passed over."""
+    for kind in kinds:
+        check_added(kind)
     if "crosspairs" not in kinds:
         return
     from cluster.consolidate import crosspairs
@@ -139,6 +152,25 @@ def check_there(kinds: Collection[str]) -> None:
             f"decider 'crosspairs': no such file {weights}; make it with python -m jobs.train.pairs "
             f"--decider crosspairs --output DIR, or name the decider {WITHOUT_READER!r}"
         )
+
+
+def check_decider(kind: str) -> None:
+    """EntryPointError, JobError or ModelError where this is none of WITHOUT_MODEL, as one that decided a
+    consolidation may no longer be, or cannot be had on this machine."""
+    if kind not in WITHOUT_MODEL:
+        raise JobError(
+            f"decider {kind!r}: no installed distribution adds it; install the one that did, or name another "
+            "with --decider"
+        )
+    check_there([kind])
+
+
+def check_added(kind: str) -> None:
+    """EntryPointError where another distribution adds this decider, and not as it must."""
+    from cluster.consolidate import without_model
+
+    without_model.WITHOUT_MODEL.check(kind)
+    without_model.WITHOUT_MODEL.get(kind)
 
 
 def default_decider() -> str:

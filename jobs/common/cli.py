@@ -38,6 +38,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from cluster.runtime import hide_secrets, hide_variables
+from cluster.runtime.entry_points import EntryPointError
 from cluster.runtime.shown import harmless
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
 from schemas.manifest import RunStatus
@@ -88,7 +89,7 @@ def main(
         finally:
             watcher.done()
         show(json.dumps(summary, default=str))
-    except UsageError as error:
+    except (UsageError, EntryPointError) as error:
         _refuse(str(error))
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
@@ -109,7 +110,7 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
     """The summary, also of a job that fails."""
     try:
         return run(config)
-    except (UsageError, BrokenPipeError):
+    except (UsageError, EntryPointError, BrokenPipeError):
         raise
     except KeyboardInterrupt as caught:
         by = " by SIGTERM" if isinstance(caught, Interrupted) else ""

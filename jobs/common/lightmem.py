@@ -163,9 +163,9 @@ class LightMemManager:
             return self._extract(extract_list, ROLES[messages_use])
 
     def _extract(self, calls: list, roles: set[str]) -> list[dict | None]:
+        from cluster.backfill.cut_stage import segment_offsets
         from cluster.backfill.encoder import encode
         from cluster.backfill.segmenter import cut_session
-        from cluster.backfill.stages import segment_offsets
         from cluster.models.prompt import PromptBuilder
 
         segments, owners = [], []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from cluster.runtime import PoolConfig, Progress, Stage, run_stage
-from jobs.common.choice import choose_decider
+from jobs.common.choice import WITHOUT_MODEL, choose_decider
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.endpoints import paying, workers
 from jobs.common.run import Run, StagesConfig, WriterConfig, check_engine, connect
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from cluster.store.lease import Lease
     from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
+
+if TYPE_CHECKING:
+    DeciderName = str
+else:
+    DeciderName = Literal[*WITHOUT_MODEL, "model"]
 
 GROUP_MEMORIES = 50_000
 """Memories of the users that one task compares: about 100 MB of vectors with 384 dimensions. One user is
@@ -47,11 +52,11 @@ class DeciderPool(PoolConfig):
 class UpdateSettings(JobConfig):
     """How memories are compared and decided."""
 
-    decider: Literal["rules", "pairs", "crosspairs", "model"] | None = None
+    decider: DeciderName | None = None
     """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
-    labelled pairs. crosspairs: pairs, and a cross-encoder that reads both texts. model: a language model. Not
-    given: as in the store's last consolidation; in its first crosspairs, or pairs where that is not to be
-    had."""
+    labelled pairs. crosspairs: pairs, and a cross-encoder that reads both texts. model: a language model.
+    Another name: the decider that an installed distribution adds. Not given: as in the store's last
+    consolidation; in its first crosspairs, or pairs where that is not to be had."""
     decider_profile: str | None = None
     """Profile of the model: a name in cluster/profiles/deciders, or a TOML file. Not given: that of the
     store's last consolidation by a model, else `default`."""
@@ -186,8 +191,9 @@ def plan(
 ) -> "tuple[list[PlannedGroup], Settings]":
     """Users with new memories, in groups -> staged memories and pairs; the planned groups, the settings."""
     from cluster.consolidate.plan import Settings, plan_group
-    from cluster.consolidate.stages import FINGERPRINTS, plan_for_model
+    from cluster.consolidate.stages import plan_for_model
     from cluster.consolidate.verdicts import undone_runs
+    from cluster.consolidate.without_model import FINGERPRINTS
 
     assert config.decider is not None, "consolidate has chosen one"
     fingerprint = profile.fingerprint if profile else FINGERPRINTS[config.decider]()
@@ -283,16 +289,18 @@ def decide(
 ) -> list[DecidedGroup]:
     """Planned groups -> deciders -> staged decisions and revisions."""
     from cluster.consolidate.budget import budget_for_all
-    from cluster.consolidate.stages import LOADED, DecideStage, decide_group
+    from cluster.consolidate.stages import DecideStage, decide_group
+    from cluster.consolidate.without_model import LOADED, WITHOUT_MODEL
     from cluster.store.files import Files
 
     pending = [group for group in groups if group.num_targets or group.num_repeats]
     if not pending:
         return []
     arguments = {"settings": settings, "files": files}
-    if config.decider in LOADED:
+    if config.decider in LOADED or WITHOUT_MODEL.is_added(config.decider):
+        # What another distribution's has to load, nobody knows: it is kept.
         arguments |= {"profile": None, "engine": {}, "kind": config.decider}
-        stage = Stage(DecideStage, arguments, config.decider_pool, wants_gpu=True)
+        stage = Stage(DecideStage, arguments, config.decider_pool, wants_gpu=config.decider in LOADED)
     elif profile is None:
         # Nothing to load: tasks run in workers that are up, where an actor would have to be started.
         stage = Stage(decide_group, arguments | {"kind": config.decider})

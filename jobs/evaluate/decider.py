@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from jobs.common.choice import check_there, default_embedder
+from jobs.common.choice import WITHOUT_MODEL, check_there, default_embedder
 from jobs.common.cli import JobError, UsageError
 from jobs.common.endpoints import all_at_endpoint
 from jobs.common.run import connect, recorded
@@ -40,10 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cluster.consolidate.fold import Question
-    from cluster.consolidate.stages import Decider
-
-WITHOUT_MODEL = ("rules", "pairs", "crosspairs")
-"""Deciders that have no profile."""
+    from cluster.consolidate.without_model import Decider
 
 _DATED = re.compile(r"^(?:\d+\. )?\((\d{4}-\d{2}-\d{2}|date unknown)\) (.+)$", re.MULTILINE)
 
@@ -62,7 +59,8 @@ class Config(ModelsConfig):
     min_confidence: float = Field(0.5, ge=0, le=1)
     """For pairs: as in jobs.consolidate."""
     deciders: list[str] = Field(["rules"], min_length=1)
-    """`rules`, `pairs`, `crosspairs`, names in cluster/profiles/deciders or TOML files."""
+    """`rules`, `pairs`, `crosspairs`, what an installed distribution adds, names in
+    cluster/profiles/deciders or TOML files."""
     max_questions: int | None = Field(None, ge=1)
     """The first so many questions; not given: all."""
 
@@ -228,7 +226,7 @@ def decide_without_model(name: str, questions: list) -> tuple[list, float]:
 
 def decider_named(name: str) -> "Decider":
     """One of WITHOUT_MODEL, its gazetteer loaded."""
-    from cluster.consolidate.stages import WITHOUT_MODEL as KINDS
+    from cluster.consolidate.without_model import WITHOUT_MODEL as KINDS
     from cluster.language import places
 
     places.find("")

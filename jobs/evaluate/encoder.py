@@ -180,8 +180,8 @@ def read_sessions(config: Config, evidence: dict) -> list[tuple[str, dict]]:
 
 def measure(config: Config, name: str, profile: EncoderProfile, sessions: list, folder: Path) -> dict:
     """Rows of cluster.evaluate.trial.assess with source and times, of one profile; kept in the report."""
+    from cluster.backfill.cut_stage import segment_offsets
     from cluster.backfill.segmenter import cut_session
-    from cluster.backfill.stages import segment_offsets
     from cluster.evaluate.trial import Trial, TrialBatch
 
     offsets, segments = segment_offsets(profile), []

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from cluster.runtime.entry_points import EXCHANGE_FORMATS, names
 from jobs.common.choice import choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     from cluster.store.store import Store
     from schemas.exchange import Memory
 
+Format = Literal["jsonl", "parquet", "mem0", "cogx", "markdown", "lychee", "lightmem"]
+if not TYPE_CHECKING:
+    # And those that other distributions add.
+    Format = Literal[Format, *names(EXCHANGE_FORMATS)]
+
 BATCH = 1024
 """Memories that are embedded and staged together."""
 
@@ -40,9 +46,7 @@ BATCH = 1024
 class ImportConfig(ForgetKeyConfig, WriterConfig):
     """Settings of an import."""
 
-    format: Literal["jsonl", "parquet", "mem0", "cogx", "markdown", "lychee", "lightmem"] = Field(
-        json_schema_extra={"short": "--from"}
-    )
+    format: Format = Field(json_schema_extra={"short": "--from"})
     """What the input is; jobs/README.md says what is read of each format."""
     input: str
     """File or folder to read; a folder that jobs.export wrote is one."""
@@ -59,11 +63,13 @@ class ImportConfig(ForgetKeyConfig, WriterConfig):
 
 def run(config: ImportConfig) -> dict:
     """Import and return the summary. Safe to repeat."""
+    from cluster.interchange.formats import READERS
     from cluster.store.files import unusable
 
     config = config.model_copy(update={"store": absolute(config.store)})
     if not Path(config.input).exists():
         raise UsageError(f"--input {config.input}: no such file or folder; check the path")
+    READERS[config.format]  # before anything is made
     if problem := unusable(config.store):
         raise UsageError(f"--store {config.store!r}: {problem}")
     if config.embedder:

@@ -32,7 +32,7 @@ from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
 from jobs.ingest.files import InputFile, digest_of, find_files
 from jobs.ingest.format import Format, Origin, Row
-from jobs.ingest.formats import FORMATS
+from jobs.ingest.formats import AUTO, FORMATS
 from jobs.ingest.mending import EmptyChat, mended
 from jobs.ingest.output import (
     MANIFEST,
@@ -51,8 +51,6 @@ from jobs.ingest.rows import Rows
 from jobs.ingest.versions import CHANGED, CONFLICT, DUPLICATE, Versions
 from schemas.archive import EMPTY_CHAT, EMPTY_TURN, UNKNOWN_TIME, InvalidSession
 from schemas.manifest import RunManifest
-
-AUTO = "auto"
 
 if TYPE_CHECKING:
     FormatName = str
@@ -86,6 +84,13 @@ class IngestConfig(JobConfig):
 
     max_rejected_fraction: float = Field(default=0.05, ge=0, le=1)
     """The job fails and publishes nothing when more than this part of the sessions was rejected."""
+
+    @field_validator("format")
+    @classmethod
+    def _check_format(cls, format: str) -> str:
+        FORMATS.check(format)
+        FORMATS.get(format)  # EntryPointError is a ValueError
+        return format
 
     @field_validator("user_id")
     @classmethod

@@ -23,11 +23,11 @@ from pathlib import Path
 
 def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
     from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
+    from cluster.backfill.cut_stage import segment_offsets
     from cluster.backfill.encoder import skipped
-    from cluster.backfill.segmenter import cut_session, tokenizer_offsets
-    from cluster.backfill.stages import _tokenizer
+    from cluster.backfill.segmenter import cut_session
 
-    offsets = tokenizer_offsets(_tokenizer(profile))
+    offsets = segment_offsets(profile)
     found = []
     for unit in plan_units([inspect_file(archive, path) for path in list_files(archive)]):
         for session in read_unit(archive, unit):
@@ -82,7 +82,8 @@ def _ask_engine(archive: str, profile, num_segments: int) -> tuple:
 
 def part_pipeline(options) -> dict:
     """The same segments through the job's own encode stage, in a Ray Data actor."""
-    from cluster.backfill.stages import EncodeStage, plan_path
+    from cluster.backfill.encode_stage import EncodeStage
+    from cluster.backfill.staged import plan_path
     from cluster.runtime import ClusterConfig, PoolConfig, Stage, connect, run_stage
     from cluster.store.files import Files
     from schemas.carriers import Batch

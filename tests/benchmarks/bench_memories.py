@@ -169,8 +169,8 @@ def encode(encoder, sessions: list[dict]) -> list[tuple[dict, object]]:
 
 
 def cut(profile, sessions: list[dict]) -> list[dict]:
+    from cluster.backfill.cut_stage import segment_offsets
     from cluster.backfill.segmenter import cut_session
-    from cluster.backfill.stages import segment_offsets
 
     offsets = segment_offsets(profile)
     return [segment for session in sessions for segment in cut_session(session, offsets, profile)]

@@ -14,16 +14,16 @@ pytestmark = pytest.mark.engine
 SEGMENTS = """
 import json, sys
 from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
+from cluster.backfill.cut_stage import segment_offsets
 from cluster.models.sources import resolve_encoder
-from cluster.backfill.segmenter import cut_session, tokenizer_offsets
-from cluster.backfill.stages import _tokenizer
+from cluster.backfill.segmenter import cut_session
 from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 
 archive, changes, num_segments = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 profile = load_profile("encoders", "extractor-135m", EncoderProfile)
 profile = resolve_encoder(profile.model_copy(update=changes))
-offsets = tokenizer_offsets(_tokenizer(profile))
+offsets = segment_offsets(profile)
 units = plan_units([inspect_file(archive, path) for path in list_files(archive)])
 sessions = [session for unit in units for session in read_unit(archive, unit)]
 segments = [segment for session in sessions for segment in cut_session(session, offsets, profile)]

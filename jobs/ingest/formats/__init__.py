@@ -1,8 +1,9 @@
-"""The formats that an ingest reads, a module each. A new module with a FORMAT is a new format."""
+"""The formats that an ingest reads, a module each, and those that other distributions add."""
 
 import importlib
 import pkgutil
 
+from cluster.runtime.entry_points import INGEST_FORMATS, Addition, Known
 from jobs.ingest.format import Format
 
 
@@ -11,5 +12,20 @@ def _found() -> dict[str, Format]:
     return {module.FORMAT.name: module.FORMAT for module in modules}
 
 
-FORMATS = _found()
-"""name -> format, in the order of their modules."""
+AUTO = "auto"
+"""In the place of a name: the format is told by the first items."""
+
+
+def _added(addition: Addition) -> Format | None:
+    value = addition.value
+    return value if isinstance(value, Format) and value.name == addition.entry.name else None
+
+
+FORMATS = Known(
+    INGEST_FORMATS,
+    _found(),
+    "a jobs.ingest.format.Format whose name is the entry point's",
+    _added,
+    reserved=(AUTO,),
+)
+"""name -> format, in the order of their modules, then by name."""

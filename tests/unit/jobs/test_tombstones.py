@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from cluster.forget import erase, exports, leftovers
 from cluster.forget.exports import Exported
+from cluster.interchange import tombstones
 from cluster.interchange.cogx import identify as cogx_id
 from cluster.interchange.lychee import identify as lychee_id
 from cluster.interchange.mem0 import identify as mem0_id
+from cluster.runtime.entry_points import EntryPointError
 from cluster.store.commit import Writer
 from cluster.store.files import Files, everything
 from cluster.store.store import Store
@@ -95,6 +98,18 @@ def test_a_receiver_with_ids_gets_those_of_a_forgotten_user(store, tmp_path, nam
             "num_lines": 2,
         }
     ]
+
+
+def test_a_format_that_can_no_longer_be_used_holds_up_no_erasure(store, tmp_path, monkeypatch):
+    """Another distribution added it; the lines have the ids of the store then."""
+
+    def refuse(name):
+        raise EntryPointError("entry point 'mem0': cannot be imported")
+
+    send(store, tmp_path, "mem0")
+    monkeypatch.setattr(tombstones, "WRITERS", SimpleNamespace(get=refuse))
+    (path,) = erase_of(store, user_id=ANN)["tombstones"]
+    assert {line["record_id"] for line in lines(path)} == {None, LYON_ID, TEA_ID}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import json
 import pyarrow as pa
 import pytest
 
+from cluster.backfill.encode_stage import EncodeStage
 from cluster.backfill.encoder import Encoder
-from cluster.backfill.stages import EncodeStage, encoded_folder, plan_path
+from cluster.backfill.staged import encoded_folder, plan_path
 from cluster.models.paid_answers import Responses
 from cluster.store.files import Files
 from schemas.carriers import Batch, EncodedBatch

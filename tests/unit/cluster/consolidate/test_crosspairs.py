@@ -24,7 +24,7 @@ from cluster.consolidate.crosspairs import (
 )
 from cluster.consolidate.fold import Memory, Question, Source
 from cluster.consolidate.pairs import LABELS, PairDecider, PairModel
-from cluster.consolidate.stages import FINGERPRINTS, LOADED, WITHOUT_MODEL
+from cluster.consolidate.without_model import FINGERPRINTS, LOADED, WITHOUT_MODEL
 from cluster.models.sources import model_folder
 from tests.tiny import tiny_reader
 

@@ -56,7 +56,7 @@ def words_as_tokens(monkeypatch):
     def offsets(texts):
         return [[match.span() for match in re.finditer(r"\S+\s*", text)] for text in texts]
 
-    monkeypatch.setattr("cluster.backfill.stages.segment_offsets", lambda profile: offsets)
+    monkeypatch.setattr("cluster.backfill.cut_stage.segment_offsets", lambda profile: offsets)
 
 
 def manager(answer, **config):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.backfill.stages import segment_rejections
+from cluster.backfill.rows import segment_rejections
 from cluster.store.files import Files
 from cluster.store.store import Store
 from jobs import backfill
