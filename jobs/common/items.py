@@ -98,7 +98,7 @@ def read_items(
     damaged costs that line.
     """
     if member is None and _is_parquet(path):
-        yield from _table_rows(path, shown)
+        yield from _parquet_rows(path, shown)
         return
     if member is None and arrow_tables.is_arrow(path):
         yield from _arrow_rows(path, shown)
@@ -352,12 +352,12 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
-def _table_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
+def _parquet_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
     """Rows of a Parquet file as items, numbered from 1. Nothing is unpacked before its size is known."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cluster.backfill.archive import MAX_ROW_BYTES, row_bytes, unpacked
+    from cluster.backfill.archive import unpacked
 
     first, damage = 1, (pa.ArrowException, OSError, ValueError)
     try:
@@ -368,13 +368,8 @@ def _table_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection
                 number = first
                 try:
                     for table in unpacked(source, metadata, group, names):
-                        for index, num_bytes in enumerate(row_bytes(table).tolist()):
-                            if num_bytes > MAX_ROW_BYTES:
-                                size = f"{num_bytes >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}"
-                                yield Rejection(shown, number, f"{size}; split it at the source", "", ITEM)
-                            else:
-                                yield _table_row(table.slice(index, 1), shown, number)
-                            number += 1
+                        yield from _table_rows(table, shown, number)
+                        number += table.num_rows
                 except damage as error:
                     reason = f"row group {group} is lost from here: {error}"
                     yield Rejection(shown, number, reason, "", REST_OF_FILE)
@@ -383,22 +378,27 @@ def _table_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection
         yield Rejection(shown, first, f"rest of the file is lost: {error}", "", REST_OF_FILE)
 
 
+def _table_rows(table: "pa.Table", shown: str, first: int) -> Iterator[tuple[int, dict] | Rejection]:
+    """Rows of a table as items, numbered from `first`; one that is too large is a rejection."""
+    from cluster.backfill.archive import MAX_ROW_BYTES, row_bytes
+
+    for index, num_bytes in enumerate(row_bytes(table).tolist()):
+        if num_bytes > MAX_ROW_BYTES:
+            size = f"{num_bytes >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}"
+            yield Rejection(shown, first + index, f"{size}; split it at the source", "", ITEM)
+        else:
+            yield _table_row(table.slice(index, 1), shown, first + index)
+
+
 def _arrow_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
     """Rows of an Arrow IPC or Feather file as items, numbered from 1."""
     import pyarrow as pa
 
-    from cluster.backfill.archive import MAX_ROW_BYTES, row_bytes
-
     number = 1
     try:
         for table in arrow_tables.batches(path):
-            for index, num_bytes in enumerate(row_bytes(table).tolist()):
-                if num_bytes > MAX_ROW_BYTES:
-                    size = f"{num_bytes >> 20} MiB, more than {MAX_ROW_BYTES >> 20}"
-                    yield Rejection(shown, number, f"{size}; split it at the source", "", ITEM)
-                else:
-                    yield _table_row(table.slice(index, 1), shown, number)
-                number += 1
+            yield from _table_rows(table, shown, number)
+            number += table.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
         yield Rejection(shown, number, f"rest of the file is lost: {error}", "", REST_OF_FILE)
 
