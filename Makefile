@@ -32,13 +32,13 @@ backfill: sample
 	@echo
 	$(call run,jobs.query --store $(DATA)/store --user-id darlene-lubbock --text "Which hospital employs me?" -k 5)
 
-# Tests share the cores. A worker's end-to-end tests share one Ray cluster, and those of a file what they set up. Of
-# those that start an engine, which takes 3 GB and at times all cores, two run side by side: much of their time goes
-# into starting Python, Ray and vLLM, one thread each.
+# Tests share the cores. A worker's end-to-end tests share one Ray cluster, and those of a file what they set up. They
+# wait for processes half of their time, so three run side by side on two cores; of those that start an engine, which
+# takes 3 GB and at times all cores, two.
 test: setup lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/crash --numprocesses auto --maxprocesses 8
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "not engine and not gpu and not slow" \
-	  --numprocesses auto --maxprocesses 4 --dist loadfile
+	  --numprocesses 3 --dist loadfile
 	$(BIN)/python -m pytest tests/e2e -m "engine and not gpu and not slow" --numprocesses 2 --dist loadfile
 
 test-slow: setup
