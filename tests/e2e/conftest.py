@@ -77,7 +77,18 @@ def here(*command: str, **options) -> Done:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cluster():
+def cores():
+    """A worker of the tests has its share of the cores, with all that it starts, where there are enough: the
+    threads of two engines on the same cores wait for each other, and take many times as long."""
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    num_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if len(mine) >= num_workers:
+        os.sched_setaffinity(0, mine[number::num_workers])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cluster(cores):
     """`ray start --head` on free ports, in the environment of all jobs, stopped at the end.
 
     It has a folder of its own: a submitted job looks for its cluster there, and in the common folder stands
