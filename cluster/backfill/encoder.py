@@ -7,6 +7,7 @@ invalid answer is never "no memories".
 cluster.models.engine has the engines.
 """
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -21,6 +22,7 @@ from cluster.language.words import words
 from cluster.models.confidence import confidences
 from cluster.models.engine import Generate, Reply, Request, make_engine
 from cluster.models.prompt import PromptBuilder, num_tokens
+from cluster.runtime import report_to
 from schemas.identity import joined
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord, InvalidAnswer, RecordLimits, answer_schema, parse_answer
@@ -114,6 +116,7 @@ def encode(
         for i, segment in enumerate(segments)
         if encodings[i].outcome != "skipped"
     ]
+    is_asked_again = False
     while open_pieces:
         asked, requests, pieces = [], [], []
         for piece in open_pieces:
@@ -128,7 +131,11 @@ def encode(
             else:
                 asked.append(piece)
                 requests.append(Request(asks, _schema(len(piece.current), profile.limits, profile.fields)))
-        for piece, reply in zip(asked, generate(requests) if requests else [], strict=True):
+        # A segment is counted once, however often it is asked about.
+        with report_to(None) if is_asked_again else contextlib.nullcontext():
+            replies = generate(requests) if requests else []
+        is_asked_again = True
+        for piece, reply in zip(asked, replies, strict=True):
             encoding = encodings[piece.owner]
             encoding.num_calls += 1
             encoding.prompt_tokens += reply.prompt_tokens

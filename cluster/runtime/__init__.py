@@ -2,7 +2,7 @@
 
 from cluster.runtime.config import ClusterConfig, PoolConfig
 from cluster.runtime.connecting import ClusterError, connect, is_local, num_cores
-from cluster.runtime.progress import Progress, duration, tick
+from cluster.runtime.progress import Progress, duration, report_to, tick
 from cluster.runtime.secrets import HIDDEN, hide_in_dump, hide_secrets, hide_variables
 from cluster.runtime.stages import Stage, StageError, run_stage
 
@@ -21,6 +21,7 @@ __all__ = [
     "hide_variables",
     "is_local",
     "num_cores",
+    "report_to",
     "run_stage",
     "tick",
 ]

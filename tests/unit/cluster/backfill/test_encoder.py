@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.backfill.encoder import MIN_HALF_CHARS, encode, record_id
 from cluster.models.engine import Reply
+from cluster.runtime import report_to, tick
 from schemas.profile import EncoderProfile
 from schemas.record import answer_schema
 from schemas.store import encoded_schema
@@ -241,6 +242,23 @@ def test_a_second_look_that_fails_costs_what_it_would_have_found_and_nothing_els
     [encoding] = script.encode(a_segment(*told), profile=CAREFUL)
     assert texts_of(encoding) == ["User lives in Oslo.", "User has a cat."]
     assert (encoding.outcome, encoding.rejections) == ("complete", [])
+
+
+def test_a_segment_counts_once_in_the_progress_however_often_it_is_asked_about():
+    script, counted = Script(), []
+
+    def generate(requests):
+        for _ in requests:
+            tick()
+        return script.generate(requests)
+
+    segments = [a_segment("I live in Oslo. I have a cat."), a_segment("My dog is Bo.")]
+    script.profile = CAREFUL
+    with report_to(counted.append):
+        encode(segments, generate, script.prompt, CAREFUL)
+        tick()
+    assert len(script.rounds) == 2
+    assert sum(counted) == 3
 
 
 def test_a_turn_of_one_sentence_has_no_second_look():
