@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from cluster.runtime import PoolConfig, Progress, Stage, is_local, run_stage
+from cluster.runtime import Progress, Stage, is_local, run_stage
 from jobs.common.choice import check_added, choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.endpoints import at_endpoint, paying, workers
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.plan import SPENT, Plan, Workers, batch_counts, encode_times, staged_tables
+from jobs.common.pools import EnginePool
 from jobs.common.run import (
     Run,
     StagesConfig,
@@ -66,17 +67,11 @@ OF_DECIDERS = ("decided/", "answers/decider/", "asked/decider/")
 """Staged files that a consolidation has paid for and goes on from, whatever is published meanwhile."""
 
 
-class EncoderPool(PoolConfig):
+class EncoderPool(EnginePool):
     """Actors that run the encoder."""
 
     batch_size: int = Field(64, ge=1)
     """Segments per batch: what one call of an actor encodes, and what a crash can cost."""
-    max_num_seqs: int = Field(64, ge=1)
-    """Segments that vLLM decodes side by side."""
-    kv_cache_gib: int = Field(2, ge=1)
-    """Memory of the key-value cache on a CPU."""
-    gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory that vLLM takes."""
 
 
 class BackfillConfig(ForgetKeyConfig, WriterConfig, StagesConfig):

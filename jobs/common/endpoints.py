@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cluster.runtime import PoolConfig
 from jobs.common.cli import UsageError
+from jobs.common.pools import EnginePool
 from jobs.common.run import Run
 from schemas.endpoint import EndpointConfig
 from schemas.profile import AskedProfile
@@ -54,14 +55,14 @@ def all_at_endpoint(
 
 
 def workers(
-    profile: AskedProfile, pool: PoolConfig, files: "Files", role: str, max_cost: float | None
+    profile: AskedProfile, pool: EnginePool, files: "Files", role: str, max_cost: float | None
 ) -> tuple[PoolConfig, dict]:
     """Pool, and options of the engine. `role` names its answers in the ledger of `files`."""
     if profile.engine == "openai":
         # One actor keeps the cap, and has as many requests in flight as are wanted.
         pool = pool.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0.0})
         return pool, {"files": files, "role": role, "max_cost": max_cost}
-    return pool, pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
+    return pool, pool.engine
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from cluster.runtime import PoolConfig, Progress, Stage, run_stage
 from jobs.common.choice import WITHOUT_MODEL, choose_decider
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.endpoints import paying, workers
+from jobs.common.pools import EnginePool
 from jobs.common.run import Run, StagesConfig, WriterConfig, check_engine, connect
 from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.endpoint import EndpointConfig
@@ -36,17 +37,6 @@ never divided."""
 
 FEEDING_JOBS = ("backfill", "restore", "import")
 """Jobs whose memories are new to a consolidation. What a rollback brought back is not: it would undo it."""
-
-
-class DeciderPool(PoolConfig):
-    """Actors that decide."""
-
-    max_num_seqs: int = Field(64, ge=1)
-    """Questions that vLLM decodes side by side."""
-    kv_cache_gib: int = Field(2, ge=1)
-    """Memory of the key-value cache on a CPU."""
-    gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory that vLLM takes."""
 
 
 class UpdateSettings(JobConfig):
@@ -82,7 +72,7 @@ class UpdateSettings(JobConfig):
     """Questions per batch of a layer: what a crash can cost."""
     endpoint: EndpointConfig = EndpointConfig()
     """Settings that go over the decider profile's own, where its model is behind an endpoint."""
-    decider_pool: DeciderPool = DeciderPool()
+    decider_pool: EnginePool = EnginePool()
     embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
 
 

@@ -6,18 +6,8 @@ from pydantic import Field, model_validator
 
 from cluster.models.endpoint import EndpointConfig
 from cluster.runtime import PoolConfig
+from jobs.common.pools import EnginePool
 from jobs.common.run import StagesConfig
-
-
-class EnginePool(PoolConfig):
-    """Actors that run a teacher or a judge. One is enough for an endpoint, which answers many at a time."""
-
-    max_num_seqs: int = Field(64, ge=1)
-    """Prompts that vLLM decodes side by side."""
-    kv_cache_gib: int = Field(2, ge=1)
-    """Memory of the key-value cache on a CPU."""
-    gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory that vLLM takes."""
 
 
 class DistillConfig(StagesConfig):

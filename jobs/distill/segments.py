@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cluster.runtime import Progress, Stage, run_stage
 from jobs.common.run import check_engine
-from jobs.distill.config import DistillConfig, EncoderSetConfig, EnginePool, TaughtConfig
+from jobs.distill.config import DistillConfig, EncoderSetConfig, TaughtConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
 from schemas.carriers import ArchiveFile, CheckedPart, JudgedPart, Part
@@ -161,7 +161,7 @@ def make_teacher(config: EncoderSetConfig, profile: EncoderProfile) -> "Teacher"
     key = fingerprint(config.teacher, profile, config.teacher_endpoint)
     responses = Responses(ledger(config), "teacher", key)
     if config.teacher == "vllm":
-        return VllmTeacher(profile, responses, _engine(config.teacher_pool))
+        return VllmTeacher(profile, responses, config.teacher_pool.engine)
     return OpenAITeacher(profile, config.teacher_endpoint, responses, budget(config))
 
 
@@ -175,12 +175,8 @@ def make_judge(config: EncoderSetConfig, profile: JudgeProfile) -> "Judge":
     key = fingerprint(config.judge, profile, config.judge_endpoint)
     responses = Responses(ledger(config), "judge", key)
     if config.judge == "vllm":
-        return Judge(profile, LocalModel(profile, scores_schema(), responses, _engine(config.judge_pool)))
+        return Judge(profile, LocalModel(profile, scores_schema(), responses, config.judge_pool.engine))
     return Judge(profile, Endpoint(config.judge_endpoint, responses, budget(config)))
-
-
-def _engine(pool: EnginePool) -> dict:
-    return pool.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
 
 
 def ledger(config: DistillConfig) -> "Files":

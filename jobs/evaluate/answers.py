@@ -5,29 +5,20 @@ from dataclasses import asdict
 
 from pydantic import Field
 
-from cluster.runtime import PoolConfig, Progress, Stage, StageError, run_stage
+from cluster.runtime import Progress, Stage, StageError, run_stage
 from jobs.common.cli import JobError
 from jobs.common.endpoints import workers
+from jobs.common.pools import EnginePool
 from jobs.common.run import StagesConfig, absolute, check_engine
 from schemas.endpoint import EndpointConfig
 from schemas.profile import AskedProfile
 
 
-class ModelPool(PoolConfig):
+class ModelPool(EnginePool):
     """Actors of the model that is measured."""
 
     batch_size: int = Field(64, ge=1)
     """Conversations, or segments, per batch."""
-    max_num_seqs: int = Field(64, ge=1)
-    """Of them, those that vLLM decodes side by side."""
-    kv_cache_gib: int = Field(2, ge=1)
-    """Memory of the key-value cache on a CPU."""
-    gpu_memory: float = Field(0.85, gt=0, le=1)
-    """Share of a GPU's memory that vLLM takes."""
-
-    @property
-    def engine(self) -> dict:
-        return self.model_dump(include={"max_num_seqs", "kv_cache_gib", "gpu_memory"})
 
 
 class ModelsConfig(StagesConfig):
