@@ -25,7 +25,7 @@ from collections.abc import Iterable
 
 from cluster.language.identify import other_language
 from cluster.language.numbers import NUMBER, are_spoken_known, is_known_number, numbers_of
-from cluster.language.statements import sentences, statements
+from cluster.language.statements import OF_SELF, sentences, statements
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FRAME = frozenset(
@@ -110,10 +110,8 @@ _QUOTED = re.compile(r"(?<!\w)['\"“‘](?=\w)[^\n]{15,}?['\"”’](?!\w)|\n\n
 _IF = re.compile(
     r"^\W*(?:(?:and|but|so|what|ok|well)\W+)*(?:if|suppose|say|what if|imagine)\b", re.IGNORECASE
 )
-_STATES = re.compile(
-    r"\b(?:i|i['’](?:m|ve|d|ll)|im|ive|my|mine|me|myself|we|we['’](?:re|ve|d|ll)|our|ours|us|ma|am)\b",
-    re.IGNORECASE,
-)
+# A gate lets pass what may be of the speaker: also in dialect, and where he leaves himself out ("am tired").
+_STATES = re.compile(rf"\b(?:{OF_SELF}|ma|am)\b", re.IGNORECASE)
 
 
 def refusal(text: str, evidence: Iterable[str], shown: Iterable[str], gates: Iterable[str]) -> str:

@@ -2,11 +2,10 @@
 
 import re
 
-SELF = re.compile(
-    r"\b(?:i|i['’](?:m|ve|d|ll)|im|ive|my|mine|me|myself|we|we['’](?:re|ve|d|ll)|our|ours|us)\b",
-    re.IGNORECASE,
-)
-"""Words by which people speak of themselves."""
+OF_SELF = r"i|i['’](?:m|ve|d|ll)|im|ive|my|mine|me|myself|we|we['’](?:re|ve|d|ll)|our|ours|us"
+"""Words by which people speak of themselves, alternatives of a regular expression."""
+
+_SELF = re.compile(rf"\b(?:{OF_SELF})\b", re.IGNORECASE)
 
 # A point before a digit ends no sentence.
 _SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\d))+[.!?]*")
@@ -29,5 +28,5 @@ def statements(text: str) -> list[str]:
     return [
         sentence
         for sentence in sentences(text)
-        if SELF.search(sentence) and not sentence.endswith("?") and not _ASKS.match(sentence)
+        if _SELF.search(sentence) and not sentence.endswith("?") and not _ASKS.match(sentence)
     ]

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -158,21 +158,20 @@ class ViewSize:
     """Of all files that its tables need, shared ones included."""
 
 
-def view_size(store: Store, run_id: str, sizes: dict[str, int]) -> ViewSize:
-    """Active records and turns of a view, and what it takes. `sizes`: path -> bytes of the whole store."""
+def view_size(store: Store, run_id: str, folders: Mapping[str, int]) -> ViewSize:
+    """Active records and turns of a view, and what it takes. `folders`: the store's bytes, see `by_folder`."""
     counts, num_bytes = {}, 0
-    by_folder = _by_folder(sizes)
     for name in TABLE_KEYS:
         table = store.table(name, run_id)
         assert table is not None, "a run that is named has a view, or StoreError"
         if name in ("records", "turns"):
             counts[name] = table.count_rows("active")
-        num_bytes += sum(by_folder.get(f"{name}.lance/{path}", 0) for path in files_of(table))
+        num_bytes += sum(folders.get(f"{name}.lance/{path}", 0) for path in files_of(table))
     return ViewSize(run_id, counts["records"], counts["turns"], num_bytes)
 
 
-def _by_folder(sizes: dict[str, int]) -> Counter[str]:
-    """Bytes by the first three parts of the paths: files of data, and folders of indexes."""
+def by_folder(sizes: dict[str, int]) -> Counter[str]:
+    """Bytes of a store by the first three parts of the paths: files of data, and folders of indexes."""
     found: Counter[str] = Counter()
     for path, size in sizes.items():
         found["/".join(path.split("/")[:3])] += size
@@ -181,8 +180,8 @@ def _by_folder(sizes: dict[str, int]) -> Counter[str]:
 
 def growth(store: Store, entries: Sequence[RunEntry], sizes: dict[str, int]) -> list[ViewSize]:
     """The newest views that are kept, oldest first."""
-    kept = [entry.run_id for entry in entries if entry.has_view]
-    return [view_size(store, run_id, sizes) for run_id in kept[-MAX_VIEWS:]]
+    kept, folders = [entry.run_id for entry in entries if entry.has_view], by_folder(sizes)
+    return [view_size(store, run_id, folders) for run_id in kept[-MAX_VIEWS:]]
 
 
 def sizes_of(store: Store) -> dict[str, int]:

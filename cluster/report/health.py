@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.report.contents import Usage, disk, sizes_of, view_size
+from cluster.report.contents import Usage, by_folder, disk, sizes_of, view_size
 from cluster.report.runs import RunEntry, runs_of
 from cluster.store.errors import StoreError
 from cluster.store.files import HOME, local_path
@@ -58,15 +58,26 @@ def health(uri: str, *, max_age_h: float | None = None, now: dt.datetime | None 
     there is none, or where this release cannot read it."""
     if (folder := local_path(uri)) is not None and not (folder / HOME).is_dir():
         raise StoreError(f"--store {uri}: no such store; run jobs.backfill first, or check the path")
-    now = now or dt.datetime.now(dt.UTC)
     store = Store(uri, must_exist=False).snapshot()
-    entries, held = runs_of(store), holder(store.uri)
+    return health_of(store, runs_of(store), sizes_of(store), max_age_h=max_age_h, now=now)
+
+
+def health_of(
+    store: Store,
+    entries: Sequence[RunEntry],
+    sizes: dict[str, int],
+    *,
+    max_age_h: float | None = None,
+    now: dt.datetime | None = None,
+) -> Health:
+    """The same of a store whose runs, and the bytes of whose files by path, are known."""
+    now, held = now or dt.datetime.now(dt.UTC), holder(store.uri)
     newest = next((entry for entry in reversed(entries) if entry.is_published), None)
     good = [entry for entry in entries if entry.job == "backfill" and entry.status in ("done", "unchanged")]
     last_good, last_bad = (good[-1] if good else None), _last_bad(entries)
-    intent, sizes = _intent(store), sizes_of(store)
+    intent = _intent(store)
     in_tables = sum(size for path, size in sizes.items() if ".lance/" in path)
-    needed = view_size(store, newest.run_id, sizes).num_bytes if newest else 0
+    needed = view_size(store, newest.run_id, by_folder(sizes)).num_bytes if newest else 0
     num_old, num_views = max(0, in_tables - needed), len(store.openable())
     is_due = num_views > MAX_VIEWS or num_old > max(MIN_OLD_BYTES, MAX_OLD_SHARE * in_tables)
     used = disk(sizes)

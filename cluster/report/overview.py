@@ -15,7 +15,7 @@ from cluster.report.contents import (
     sizes_of,
     users,
 )
-from cluster.report.health import Health, health
+from cluster.report.health import Health, health_of
 from cluster.report.runs import Night, RunEntry, Spent, nights_of, runs_of, spending
 from cluster.store.sql import quote
 from cluster.store.store import Store
@@ -69,7 +69,7 @@ def overview(uri: str, *, now: dt.datetime | None = None) -> Overview:
     """Read a store. StoreError where there is none."""
     now = now or dt.datetime.now(dt.UTC)
     store = Store(uri).snapshot()
-    entries = runs_of(store)
+    entries, sizes = runs_of(store), sizes_of(store)
     nights = nights_of(entries)
     last = next((one for one in reversed(nights) if one.job == "night"), None)
     own = [entry.run_id for entry in last.runs] if last else []
@@ -83,9 +83,9 @@ def overview(uri: str, *, now: dt.datetime | None = None) -> Overview:
         rejected=tuple(rejections(store, own)),
         refused=_refused(store, own),
         money=money(entries, nights),
-        views=tuple(growth(store, entries, sizes_of(store))),
+        views=tuple(growth(store, entries, sizes)),
         users=tuple(users(store)),
-        health=health(uri, now=now),
+        health=health_of(store, entries, sizes, now=now),
     )
 
 
