@@ -159,7 +159,7 @@ class ViewSize:
 
 
 def view_size(store: Store, run_id: str, folders: Mapping[str, int]) -> ViewSize:
-    """Active records and turns of a view, and what it takes. `folders`: the store's bytes, see `by_folder`."""
+    """Active records and turns of a view, and what it takes. `folders`: bytes, see `by_folder`."""
     counts, num_bytes = {}, 0
     for name in TABLE_KEYS:
         table = store.table(name, run_id)

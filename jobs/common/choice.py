@@ -117,7 +117,6 @@ def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, Decide
         kind = before or default_decider()
         if before:
             say(f"[decider] {kind}, as in the last consolidation of this store; --decider names another")
-    check_added(kind)
     if kind != "model":
         if config.endpoint.model_fields_set or config.max_cost is not None:
             raise UsageError(f"[endpoint], max_cost: decider {kind!r} asks no model; pass --decider model")
