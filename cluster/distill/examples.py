@@ -6,7 +6,7 @@ under the profile's schema spells it: a student must not have to learn another f
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +15,12 @@ import pyarrow as pa
 from cluster.backfill.archive import Unit
 from cluster.backfill.cut_stage import cut_unit
 from cluster.backfill.encoder import skipped
+from cluster.backfill.gates import share_told
 from cluster.backfill.ledger import Ledger
 from cluster.backfill.staged import plan_path
 from cluster.distill.extractor import asking
 from cluster.distill.verifier import Refusal, states_something, verify
+from cluster.language.statements import sentences, statements
 from cluster.models.prompt import PromptBuilder
 from cluster.models.sources import tokenizer_folder
 from cluster.store.files import Files
@@ -56,9 +58,9 @@ CHECKED_SCHEMA = pa.schema(
         ),
     ]
 )
-"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking, or why it teaches
-nothing.
-`records` is JSON of all keys, for the judge; `completion` has those that the student writes."""
+"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking | alone (a sentence), or
+why it teaches nothing. `records` is JSON of all keys, for the judge; `completion` has those that the student
+writes."""
 
 
 def completion(records: list[EncodedRecord], fields: Sequence[str]) -> str:
@@ -141,7 +143,9 @@ class CheckStage:
         for segment in plan:
             if segment["segment_id"] in answers:
                 rows.append(self._example(segment, answers[segment["segment_id"]]))
-                if not self._is_gold and (advice := asking(segment)):
+                if self._is_gold:
+                    rows += self._alone(segment, answers[segment["segment_id"]])
+                elif advice := asking(segment):
                     rows.append(self._row(advice, "asking", [], []))
         self._files.put_rows(path := f"checked/{part.part_id}.parquet", rows, CHECKED_SCHEMA)
         num_to_judge = sum(found["verdict"] == "records" for found in rows)
@@ -150,12 +154,20 @@ class CheckStage:
     def _example(self, segment: dict, answer: dict) -> dict:
         if self._is_gold:
             # People who wrote it down have checked it; the rules would refuse much that they resolved.
-            found = [EncodedRecord.model_validate(item) for item in json.loads(answer["text"])["records"]]
+            found = _records(answer)
             return self._row(segment, "records" if found else "empty", found, [])
         verdict, records, refused = examine(
             segment, answer["text"], answer["complete"], answer["refusal"], self._profile
         )
         return self._row(segment, verdict, records, refused)
+
+    def _alone(self, segment: dict, answer: dict) -> list[dict]:
+        if not self._profile.second_look:
+            return []
+        return [
+            self._row(one, "alone", records, [])
+            for one, records in sentences_alone(segment, _records(answer))
+        ]
 
     def _row(self, segment: dict, verdict: str, records: list, refused: list[Refusal]) -> dict:
         messages = self._prompt.messages(segment["context"], segment["current"], segment["session_time"])
@@ -178,6 +190,35 @@ class CheckStage:
     def _as_shown(self, record: EncodedRecord) -> EncodedRecord:
         text, names = self._profile.shown(record.semantic_text), map(self._profile.shown, record.entities)
         return record.model_copy(update={"semantic_text": text, "entities": list(names)})
+
+
+def _records(answer: dict) -> list[EncodedRecord]:
+    return [EncodedRecord.model_validate(item) for item in json.loads(answer["text"])["records"]]
+
+
+def sentences_alone(
+    segment: dict, records: list[EncodedRecord]
+) -> Iterator[tuple[dict, list[EncodedRecord]]]:
+    """Each sentence in which a user states something, as an encoder's second look asks about it, with the
+    records that it tells. A sentence that tells a record in part teaches nothing, and is left out."""
+    for index, part in enumerate(segment["current"]):
+        if part["role"] != "user" or len(sentences(part["text"])) < 2:
+            continue
+        resting = [record for record in records if record.evidence_turns == [index]]
+        for sentence in statements(part["text"]):
+            shares = [share_told(record.semantic_text, sentence) for record in resting]
+            if any(TOLD_IN_PART <= share < TOLD for share in shares):
+                continue
+            told = [
+                record.model_copy(update={"evidence_turns": [0]})
+                for record, share in zip(resting, shares, strict=True)
+                if share >= TOLD
+            ]
+            yield segment | {"context": [], "current": [part | {"text": sentence}]}, told
+
+
+TOLD, TOLD_IN_PART = 0.6, 0.34
+"""Shares of a record's content words that stand in a sentence that tells it, and in one that tells of it."""
 
 
 def num_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:

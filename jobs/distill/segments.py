@@ -209,6 +209,10 @@ def budget(config: TaughtConfig) -> "Budget":
     return Budget(config.max_tokens, config.max_cost, tokens, paid["cost"])
 
 
+_BESIDE = ("asking", "alone")
+"""Verdicts of examples that are made beside that of their segment."""
+
+
 def collect(
     config: EncoderSetConfig, files: "Files", origin: str, done: Sequence[CheckedPart], plan: Plan
 ) -> Candidates:
@@ -224,7 +228,7 @@ def collect(
             for refusal in row["refusals"]:
                 found.rejected.append(rejection(row, **refusal))
             counts[row["verdict"]] += 1
-            if row["verdict"] not in ("records", "empty", "asking"):
+            if row["verdict"] not in ("records", "empty", *_BESIDE):
                 continue
             counts["num_records"] += len(row["memory_types"])
             if config.judge != "none" and row["verdict"] == "records":
@@ -247,11 +251,11 @@ def collect(
                     },
                     "task": "encoder",
                     "label": ("empty", "record", "records")[min(2, len(row["memory_types"]))],
-                    "origin": "asking" if row["verdict"] == "asking" else origin,
+                    "origin": row["verdict"] if row["verdict"] in _BESIDE else origin,
                     "kinds": row["memory_types"],
                 }
             )
-            if row["verdict"] == "asking":
+            if row["verdict"] in _BESIDE:
                 continue
             counts["num_turns"] += row["num_turns"]
             counts["num_turns_cited"] += row["num_turns_cited"]

@@ -142,10 +142,13 @@ def train_wording(config: PairsConfig, data: Data) -> dict:
 
 def train_cross(config: PairsConfig, data: Data) -> dict:
     """The model of `crosspairs`, saved, the best epoch; its part of the summary."""
-    from cluster.consolidate.crosspairs import BASE, PairReader
-    from cluster.consolidate.pairs import PairModel
+    from transformers import AutoTokenizer
+
+    from cluster.consolidate.crosspairs import PairReader, token_ids
+    from cluster.consolidate.pairs import LABELS, PairModel
+    from cluster.models.cross_encoder import BASE
     from cluster.models.sources import ModelError, model_folder, source_hash
-    from cluster.train.cross_pairs import WeightedPair, save_parts, train_reader
+    from cluster.train.cross_encoder import Learned, save_parts, train_cross_encoder
 
     output, cross = Path(config.output), config.cross
     epochs = output / "epochs"
@@ -155,8 +158,13 @@ def train_cross(config: PairsConfig, data: Data) -> dict:
         raise JobError(str(error)) from error
     recipe = CrossRecipe(**cross.model_dump(include=set(CrossRecipe.model_fields)))
     claim(epochs, json.dumps([base_hash, config.seed, recipe.model_dump(), asdict(data)]))
-    pairs = [
-        WeightedPair(one.older, one.newer, one.label, 1.0 if one.is_sure else cross.unlabelled_weight)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    learned = [
+        Learned(
+            token_ids(tokenizer, one.older, one.newer),
+            LABELS.index(one.label),
+            1.0 if one.is_sure else cross.unlabelled_weight,
+        )
         for one in data.train
     ]
     worded = scores_of(PairModel.load(), data)
@@ -164,7 +172,9 @@ def train_cross(config: PairsConfig, data: Data) -> dict:
     results = {
         int(path.parent.name): choose(path.parent, worded, data, cross) for path in epochs.glob(f"*/{SCORES}")
     }
-    training = train_reader(base, pairs, recipe, seed=config.seed, checkpoint=epochs / "checkpoint.pt")
+    training = train_cross_encoder(
+        base, learned, len(LABELS), recipe, seed=config.seed, checkpoint=epochs / "checkpoint.pt"
+    )
     while not is_over(results, recipe) and (epoch := next(training, None)):
         save_parts(epoch.parts, folder := epochs / str(epoch.number))
         write_scores(folder, scores_of(PairReader.load(folder, base), data), worded, data)
@@ -254,7 +264,8 @@ def is_over(results: dict[int, dict], recipe: CrossRecipe) -> bool:
 
 def ship(epochs: Path, epoch: int, output: Path) -> None:
     """Put weights and settings of an epoch where a decider looks for them."""
-    from cluster.consolidate.crosspairs import SETTINGS_FILE, WEIGHTS_FILE
+    from cluster.consolidate.crosspairs import SETTINGS_FILE
+    from cluster.models.cross_encoder import WEIGHTS_FILE
 
     for name in (SETTINGS_FILE, WEIGHTS_FILE):
         shutil.copyfile(epochs / str(epoch) / name, output / name)

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from cluster.consolidate.crosspairs import SETTINGS_FILE, WEIGHTS_FILE, CrossSettings
+from cluster.consolidate.crosspairs import SETTINGS_FILE, CrossSettings
 from cluster.consolidate.pairs import PairModel
 from cluster.models import sources
-from cluster.train import cross_pairs
+from cluster.models.cross_encoder import WEIGHTS_FILE
+from cluster.train import cross_encoder
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import UsageError
 from jobs.train.pairs import (
@@ -145,7 +146,7 @@ def test_a_finished_cross_training_chooses_thresholds_anew_and_one_of_other_sett
     corpus, tmp_path, small_base, monkeypatch
 ):
     first = run(cross_config(corpus, tmp_path))
-    monkeypatch.setattr(cross_pairs, "train_reader", lambda *_, **__: iter(()))
+    monkeypatch.setattr(cross_encoder, "train_cross_encoder", lambda *_, **__: iter(()))
     again = run(cross_config(corpus, tmp_path))
     assert {**first, "seconds": 0} == {**again, "seconds": 0}
     assert run(cross_config(corpus, tmp_path, least_delete=0.95))["min_delete"] >= 0.95

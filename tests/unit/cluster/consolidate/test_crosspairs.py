@@ -6,25 +6,23 @@ import shutil
 import numpy as np
 import pytest
 
-from cluster.consolidate import crosspairs
 from cluster.consolidate.crosspairs import (
-    BASE,
     MAX_TOKENS,
     SETTINGS_FILE,
     SHIPPED,
-    WEIGHTS_FILE,
     CrossPairModel,
     CrossSettings,
     PairReader,
     crosspairs_fingerprint,
     day_relation,
-    load_base,
     mixed,
     token_ids,
 )
 from cluster.consolidate.fold import Memory, Question, Source
 from cluster.consolidate.pairs import LABELS, PairDecider, PairModel
 from cluster.consolidate.without_model import FINGERPRINTS, LOADED, WITHOUT_MODEL
+from cluster.models import cross_encoder
+from cluster.models.cross_encoder import BASE, WEIGHTS_FILE, load_base
 from cluster.models.sources import model_folder
 from tests.tiny import tiny_reader
 
@@ -126,7 +124,7 @@ def test_what_else_is_asked_changes_no_answer(base, trained, monkeypatch):
     found = reader.probabilities(PAIRS)
     assert found.shape == (3, len(LABELS)) and np.allclose(found.sum(axis=1), 1)
     assert np.allclose(found, np.concatenate([reader.probabilities([pair]) for pair in PAIRS]), atol=1e-5)
-    monkeypatch.setattr(crosspairs, "BATCH_SIZE", 2)
+    monkeypatch.setattr(cross_encoder, "BATCH_SIZE", 2)
     assert np.allclose(found[::-1], reader.probabilities(PAIRS[::-1]), atol=1e-5)
     assert np.ptp(found[:, 0]) > 1e-3, "it reads the texts"
 

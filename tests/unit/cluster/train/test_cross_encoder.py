@@ -1,27 +1,30 @@
-"""Training the cross-encoder of pairs, on a tiny random base."""
+"""Training a cross-encoder, that of pairs, on a tiny random base."""
 
 import random
 
 import numpy as np
 import pytest
 
-from cluster.consolidate.crosspairs import LABELS, PairReader, load_base, logits_of, token_ids
-from cluster.train.cross_pairs import (
+from cluster.consolidate.crosspairs import LABELS, PairReader, token_ids
+from cluster.models.cross_encoder import load_base, logits_of
+from cluster.train.cross_encoder import (
     ADAPTED,
-    WeightedPair,
+    Learned,
     adapter_parts,
     batches,
     rate_at,
     save_parts,
     shares,
-    train_reader,
+    train_cross_encoder,
 )
 from cluster.train.settings import CrossRecipe
 from tests.tiny import tiny_reader
 
 THINGS = ["canoe", "piano", "tent", "kiln"]
-PAIRS = [WeightedPair(f"User wants a {one}.", f"User bought a {one}.", "delete") for one in THINGS]
-PAIRS += [WeightedPair(f"User wants a {one}.", "User has a hat.", "keep", 0.5) for one in THINGS]
+PAIRS = [(f"User wants a {one}.", f"User bought a {one}.") for one in THINGS]
+PAIRS += [(f"User wants a {one}.", "User has a hat.") for one in THINGS]
+NAMES = ["delete"] * len(THINGS) + ["keep"] * len(THINGS)
+WEIGHTS = [1.0] * len(THINGS) + [0.5] * len(THINGS)
 RECIPE = CrossRecipe(num_epochs=2, batch_size=4, learning_rate=1e-2, rank=2, alpha=4)
 
 
@@ -32,9 +35,19 @@ def base(tmp_path_factory):
     return folder
 
 
+def learned(base) -> list[Learned]:
+    _, tokenizer = load_base(base)
+    return [
+        Learned(token_ids(tokenizer, *pair), LABELS.index(name), weight)
+        for pair, name, weight in zip(PAIRS, NAMES, WEIGHTS, strict=True)
+    ]
+
+
 def trained(base, folder, num_epochs: int | None = None, recipe=RECIPE):
     """The first so many epochs; not given: all that are left."""
-    epochs = train_reader(base, PAIRS, recipe, seed=0, checkpoint=folder / "checkpoint.pt")
+    epochs = train_cross_encoder(
+        base, learned(base), len(LABELS), recipe, seed=0, checkpoint=folder / "checkpoint.pt"
+    )
     if num_epochs is None:
         return list(epochs)
     # One more is asked for than is kept: the checkpoint of the last is then written.
@@ -51,8 +64,8 @@ def test_a_training_learns_what_the_labels_say(base, tmp_path):
     assert sum(one.loss for one in epochs[-5:]) / 5 < epochs[0].loss / 2
     save_parts(last.parts, tmp_path)
     reader = PairReader.load(tmp_path, base)
-    found = reader.probabilities([(one.older, one.newer) for one in PAIRS])
-    assert [LABELS[row.argmax()] for row in found] == [one.label for one in PAIRS]
+    found = reader.probabilities(PAIRS)
+    assert [LABELS[row.argmax()] for row in found] == NAMES
 
 
 def test_a_training_that_goes_on_gives_what_an_uninterrupted_one_gives(base, tmp_path):
@@ -86,16 +99,15 @@ def test_what_is_saved_and_loaded_answers_as_what_was_trained(base, tmp_path):
         for name, one in adapter.items():
             if "lora_B" in name:
                 one.normal_(0, 0.3)
-        pairs = [(one.older, one.newer) for one in PAIRS]
-        logits = logits_of(bert, head, [token_ids(tokenizer, *pair) for pair in pairs])
+        logits = logits_of(bert, head, [token_ids(tokenizer, *pair) for pair in PAIRS])
     parts = adapter_parts({name: one.detach() for name, one in adapter.items()}, 6 / 2)
     parts |= {f"head.{name}": one.detach() for name, one in head.state_dict().items()}
     save_parts(parts, tmp_path)
-    found = PairReader.load(tmp_path, base).probabilities(pairs)
+    found = PairReader.load(tmp_path, base).probabilities(PAIRS)
     assert np.allclose(found, logits.softmax(dim=1), atol=5e-3)
 
 
-def test_every_pair_is_in_one_batch_beside_pairs_of_like_length():
+def test_every_row_is_in_one_batch_beside_rows_of_like_length():
     rows = [[0] * random.Random(number).randint(5, 60) for number in range(70)]
     found = list(batches(rows, 4, random.Random(0)))
     assert sorted(index for batch in found for index in batch) == list(range(70))
@@ -111,7 +123,7 @@ def test_the_rate_rises_over_the_warmup_and_ends_at_nothing():
     assert rates[10:] == sorted(rates[10:], reverse=True) and rates[100] == 0
 
 
-def test_the_head_starts_from_how_common_the_labels_are():
-    found = dict(zip(LABELS, shares(PAIRS), strict=True))
+def test_the_head_starts_from_how_common_the_labels_are(base):
+    found = dict(zip(LABELS, shares(learned(base), len(LABELS)), strict=True))
     assert sum(found.values()) == pytest.approx(1)
     assert found["delete"] > found["keep"] > found["unite"] == found["update"] > 0

@@ -1,4 +1,5 @@
-"""Training of the cross-encoder of pairs: a LoRA adapter on every linear layer of its base, and its head.
+"""Training of a cross-encoder (cluster.models.cross_encoder): a LoRA adapter on every linear layer of its
+base, and its head.
 
 One process, on a GPU where there is one, else on this process's cores. Every epoch has a seed of its own, so
 that a training that goes on from a checkpoint gives what an uninterrupted one gives.
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.consolidate.crosspairs import LABELS, WEIGHTS_FILE, load_base, logits_of, token_ids
+from cluster.models.cross_encoder import WEIGHTS_FILE, load_base, logits_of
 from cluster.runtime import Progress
 from cluster.train.settings import CrossRecipe
 
@@ -22,29 +23,30 @@ WINDOW = 16
 
 
 @dataclass(frozen=True)
-class WeightedPair:
-    """What is learned of one pair."""
+class Learned:
+    """What is learned of one row."""
 
-    older: str
-    newer: str
-    label: str
+    row: list[int]
+    """Token ids, as the cross-encoder will read them."""
+    label: int
+    """Its logit is to be the highest."""
     weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One time through all pairs."""
+    """One time through everything."""
 
     number: int
     """From 1."""
     loss: float
-    """Mean over its pairs, while they were learned."""
+    """Mean over its rows, while they were learned."""
     parts: dict
-    """Name -> tensor, as PairReader.load reads them."""
+    """Name -> tensor, as CrossEncoder.load reads them."""
 
 
-def train_reader(
-    base: Path, pairs: list[WeightedPair], recipe: CrossRecipe, *, seed: int, checkpoint: Path
+def train_cross_encoder(
+    base: Path, learned: list[Learned], num_labels: int, recipe: CrossRecipe, *, seed: int, checkpoint: Path
 ) -> Iterator[Epoch]:
     """Epochs as they end, each to be saved by the caller: its checkpoint is written when the next is asked
     for. Goes on from a checkpoint, which must be of the same training."""
@@ -53,15 +55,15 @@ def train_reader(
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
-    bert, tokenizer = load_base(base)
+    bert, _ = load_base(base)
     lora = LoraConfig(
         r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=ADAPTED
     )
     bert = get_peft_model(bert, lora).to(device)
-    head = torch.nn.Linear(bert.config.hidden_size, len(LABELS))
+    head = torch.nn.Linear(bert.config.hidden_size, num_labels)
     torch.nn.init.zeros_(head.weight)
     # What is common is not to be learned first.
-    head.bias.data = torch.tensor(shares(pairs)).log()
+    head.bias.data = torch.tensor(shares(learned, num_labels)).log()
     head.to(device)
     adapter = {name: one for name, one in bert.named_parameters() if one.requires_grad}
     learner = torch.optim.AdamW(
@@ -71,11 +73,11 @@ def train_reader(
         ],
         weight_decay=recipe.weight_decay,
     )
-    num_steps = recipe.num_epochs * -(-len(pairs) // recipe.batch_size)
+    num_steps = recipe.num_epochs * -(-len(learned) // recipe.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         learner, lambda step: rate_at(step, num_steps, recipe.warmup)
     )
-    rows = [token_ids(tokenizer, one.older, one.newer) for one in pairs]
+    rows = [one.row for one in learned]
     num_done = 0
     if checkpoint.is_file():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -87,14 +89,14 @@ def train_reader(
     for number in range(num_done + 1, recipe.num_epochs + 1):
         torch.manual_seed(seed * 1_000 + number)
         bert.train()
-        progress = Progress(f"epoch {number}", "pairs", len(pairs), every_s=10)
+        progress = Progress(f"epoch {number}", "examples", len(rows), every_s=10)
         total, num_read = 0.0, 0
         for batch in batches(rows, recipe.batch_size, random.Random(f"{seed} {number}")):
             logits = logits_of(bert, head, [rows[index] for index in batch])
-            wanted = torch.tensor([LABELS.index(pairs[index].label) for index in batch], device=device)
-            weights = torch.tensor([pairs[index].weight for index in batch], device=device)
-            losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none") * weights
-            # Over a constant: a pair weighs the same, whatever it shares a batch with.
+            wanted = torch.tensor([learned[index].label for index in batch], device=device)
+            counts = torch.tensor([learned[index].weight for index in batch], device=device)
+            losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none") * counts
+            # Over a constant: a row weighs the same, whatever it shares a batch with.
             (losses.sum() / recipe.batch_size).backward()
             torch.nn.utils.clip_grad_norm_([*adapter.values(), *head.parameters()], 1.0)
             learner.step()
@@ -103,13 +105,13 @@ def train_reader(
             total += losses.sum().item()
             num_read += len(batch)
             progress.advance(len(batch), f"mean loss {total / num_read:.3f}")
-        learned = {name: one.detach() for name, one in adapter.items()}
-        parts = adapter_parts(learned, recipe.alpha / recipe.rank)
+        weights = {name: one.detach() for name, one in adapter.items()}
+        parts = adapter_parts(weights, recipe.alpha / recipe.rank)
         parts |= {f"head.{name}": one for name, one in head.state_dict().items()}
-        yield Epoch(number, total / len(pairs), {name: one.cpu().clone() for name, one in parts.items()})
+        yield Epoch(number, total / len(rows), {name: one.cpu().clone() for name, one in parts.items()})
         state = {
             "epoch": number,
-            "adapter": learned,
+            "adapter": weights,
             "head": head.state_dict(),
             "learner": learner.state_dict(),
             "schedule": schedule.state_dict(),
@@ -119,9 +121,9 @@ def train_reader(
         os.replace(unfinished, checkpoint)
 
 
-def shares(pairs: list[WeightedPair]) -> list[float]:
+def shares(learned: list[Learned], num_labels: int) -> list[float]:
     """Weight of each label among all, one added to each."""
-    totals = [1 + sum(one.weight for one in pairs if one.label == label) for label in LABELS]
+    totals = [1 + sum(one.weight for one in learned if one.label == label) for label in range(num_labels)]
     return [total / sum(totals) for total in totals]
 
 
