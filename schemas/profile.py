@@ -177,7 +177,7 @@ class EncoderProfile(AskedProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = AskedProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
-    ADDED = frozenset({"gates", "dates", "min_confidence", "languages", "second_look"})
+    ADDED = frozenset({"gates", "dates", "min_confidence", "calibrated", "languages", "second_look"})
 
     system_prompt: str | None = None
     """Text of the system message."""
@@ -222,6 +222,9 @@ class EncoderProfile(AskedProfile):
     min_confidence: float | None = Field(None, ge=0, le=1)
     """Records whose words the model was less sure of are refused, by the gate `unsure` behind the others; see
     cluster.models.confidence. 0 refuses none and has them measured; not given, nothing is."""
+    calibrated: bool = False
+    """Whether the confidence in a record is how likely it is right, by `calibration.json` in the adapter's
+    folder; see cluster.backfill.calibration. For English."""
     dates: Literal["model", "resolve"] = "model"
     """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the
     text then names the date. See cluster.language.dates."""
@@ -249,6 +252,11 @@ class EncoderProfile(AskedProfile):
             raise ValueError(
                 f"min_confidence={self.min_confidence}: engine {self.engine!r} tells no probabilities; "
                 "leave it out or use engine 'vllm'"
+            )
+        if self.calibrated and (self.min_confidence is None or not self.adapter):
+            raise ValueError(
+                f"calibrated with min_confidence={self.min_confidence}, adapter={self.adapter!r}: it needs "
+                "both; set them, or leave it out"
             )
         return self
 

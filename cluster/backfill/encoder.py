@@ -16,12 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.backfill.calibration import Calibration, Rater
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
 from cluster.language.dates import resolve
 from cluster.language.words import words
-from cluster.models.confidence import confidences
+from cluster.models.confidence import Confidence, confidences
 from cluster.models.engine import Generate, Reply, Request, make_engine
 from cluster.models.prompt import PromptBuilder, num_tokens
+from cluster.models.sources import model_folder
 from cluster.runtime import report_to
 from schemas.identity import joined
 from schemas.profile import EncoderProfile
@@ -100,13 +102,18 @@ def skipped(segment: dict, profile: EncoderProfile) -> Encoding | None:
 
 
 def encode(
-    segments: list[dict], generate: Generate, prompt: Callable, profile: EncoderProfile
+    segments: list[dict],
+    generate: Generate,
+    prompt: Callable,
+    profile: EncoderProfile,
+    calibration: Rater | None = None,
 ) -> list[Encoding]:
     """Rows of SEGMENT_SCHEMA -> their encodings, in order.
 
-    `prompt(context, current, session_time)` gives a Prompt. Each round sends everything that is open as one
-    batch: the segments first, then the halves of those that were cut, and where the profile has a second look
-    the sentences that no record tells.
+    `prompt(context, current, session_time)` gives a Prompt. Without a calibration the confidence in a record
+    is the mean probability of its tokens. Each round sends everything that is open as one batch: the segments
+    first, then the halves of those that were cut, and where the profile has a second look the sentences that
+    no record tells.
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [skipped(segment, profile) or Encoding() for segment in segments]
@@ -147,7 +154,10 @@ def encode(
                 records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
             sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
             for record in records:
-                one = _Told(record, piece.current, sure.get(record.semantic_text))
+                confidence = _confidence(
+                    record, piece.current, sure.get(record.semantic_text), profile, calibration
+                )
+                one = _Told(record, piece.current, confidence)
                 if reason := _refusal(one, piece.context, profile):
                     encoding.refusals.append(_refused(reason, one, profile))
                 else:
@@ -218,6 +228,20 @@ def _schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...]) -> st
 
 def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
     return len(record.semantic_text) >= profile.limits.max_text_chars
+
+
+def _confidence(
+    record: EncodedRecord,
+    current: list[dict],
+    known: Confidence | None,
+    profile: EncoderProfile,
+    calibration: Rater | None,
+) -> float | None:
+    if known is None or calibration is None:
+        return known and known.mean
+    cited = [current[index] for index in record.evidence_turns]
+    evidence = [(part["role"], profile.shown(part["text"])) for part in cited]
+    return calibration.probability(record.semantic_text, evidence, known)
 
 
 def _refusal(one: _Told, context: list[dict], profile: EncoderProfile) -> str:
@@ -360,7 +384,11 @@ class Encoder:
         self.profile = profile
         self.engine = make_engine(profile, **engine_options)
         self.prompt = PromptBuilder(profile, self.engine.tokenizer)
+        self.calibration: Rater | None = None
+        if profile.calibrated:
+            assert profile.adapter is not None, "the profile has seen to that"
+            self.calibration = Calibration.load(model_folder(profile.adapter, profile.adapter_revision))
         self.load_s = time.monotonic() - started_s
 
     def encode(self, segments: list[dict]) -> list[Encoding]:
-        return encode(segments, self.engine.generate, self.prompt, self.profile)
+        return encode(segments, self.engine.generate, self.prompt, self.profile, self.calibration)

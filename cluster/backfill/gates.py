@@ -23,39 +23,10 @@ whole segment, before the model is asked about it.
 import re
 from collections.abc import Iterable
 
+from cluster.language.content import NEGATION, WORD, content_words, stem, stems
 from cluster.language.identify import other_language
 from cluster.language.numbers import NUMBER, are_spoken_known, is_known_number, numbers_of
 from cluster.language.statements import OF_SELF, sentences, statements
-
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_FRAME = frozenset(
-    """user users user's assistant a an the is are was were has have had be been being do does did not no
-    never and or of in on at to for from with by as that this it its his her their they he she who which
-    called named live lives works likes wants plans prefers uses about into than then also very there one
-    some any will would can could should must may might longer more i im you we my our me us your am ve ll re
-    don now years year old aged dollars euros pounds percent worked out
-    usuario asistente el la los las un una y de del que en es su al con para por se le lo ha tiene
-    nutzer nutzers nutzerin assistent der die das den dem des und ist hat ein eine einen einem einer im
-    mit zu zum zur vom von für auf sich""".split()  # noqa: SIM905 - a list of words is read more easily
-)
-"""Words that say little of what a statement is about."""
-
-_SAME = {
-    same: word
-    for word, others in {
-        "mother": "mam mum mom mama mammy mommy ma",
-        "father": "dad da daddy papa",
-        "grandmother": "gran nan nana grandma granny",
-        "grandfather": "grandad granddad grandpa",
-        "christmas": "xmas",
-        "street": "st",
-        "road": "rd",
-        "avenue": "ave",
-        "doctor": "dr",
-    }.items()
-    for same in others.split()
-}
-"""Words that people write for others, which records use."""
 
 _OF_TIME = (  # noqa: SIM905
     "monday tuesday wednesday thursday friday saturday sunday january february march april may june july"
@@ -64,14 +35,6 @@ _OF_TIME = (  # noqa: SIM905
 """Names that people shorten, and that are no one's."""
 
 _ARTICLES = frozenset(("a", "an", "the"))
-
-NEGATION = re.compile(
-    r"\b(?:not|never|no|nor|none|nobody|nothing|neither|without|cannot|cant|dont|doesnt|didnt|isnt|wasnt|wont"
-    r"|aint|havent|hasnt|quit|quits|stopped|stop|gave up|avoids?|unable|refuses?|hates?|dislikes?|lost|except"
-    r"|free)\b|n['’]t\b",
-    re.IGNORECASE,
-)
-"""Words of an English statement that deny, or may stand for a denial."""
 
 _DENIES = re.compile(
     r"\b(?:not|never|no longer|cannot|without|neither|nor|dont|doesnt|didnt|isnt|wasnt|wont|aint|havent"
@@ -125,9 +88,9 @@ def refusal(text: str, evidence: Iterable[str], shown: Iterable[str], gates: Ite
 
 def clauses_that_tell(text: str, evidence: Iterable[str]) -> list[str]:
     """Clauses of turns that hold most of a record's content words, in order."""
-    wanted = _content(text)
+    wanted = content_words(text)
     clauses = [clause for turn in evidence for clause in _CLAUSE.split(turn) if clause.strip()]
-    return [one for one in clauses if wanted and len(wanted & _words([one])) >= TELLING * len(wanted)]
+    return [one for one in clauses if wanted and len(wanted & stems([one])) >= TELLING * len(wanted)]
 
 
 TELLING = 0.6
@@ -148,7 +111,7 @@ def repeated(records: list[tuple[str, set[int]]]) -> set[int]:
     """Positions of records, given as text and turns, that another of them tells whole: with the same words or
     more, of the same turns, and denying as it does. Of equals the first stays."""
     told = [
-        set(map(str.casefold, _WORD.findall(text) + NUMBER.findall(text))) - _ARTICLES for text, _ in records
+        set(map(str.casefold, WORD.findall(text) + NUMBER.findall(text))) - _ARTICLES for text, _ in records
     ]
     denies = [bool(NEGATION.search(text)) for text, _ in records]
     return {
@@ -169,52 +132,13 @@ def untold(text: str, records: Iterable[str]) -> list[str]:
     a turn of one sentence, which was asked about as it is."""
     if len(sentences(text)) < 2:
         return []
-    told = [_words([record]) for record in records]
-    wanted = ((sentence, _content(sentence)) for sentence in statements(text))
+    told = [stems([record]) for record in records]
+    wanted = ((sentence, content_words(sentence)) for sentence in statements(text))
     return [
         sentence
         for sentence, words in wanted
         if words and not any(2 * len(words & record) >= len(words) for record in told)
     ]
-
-
-def share_told(record: str, text: str) -> float:
-    """Share of a record's content words that stand in a text; 0 of one that has none."""
-    wanted = _content(record)
-    return len(wanted & _words([text])) / len(wanted) if wanted else 0.0
-
-
-def _stem(word: str) -> str:
-    """A word without its commonest English endings, "planned" as "plan"; three letters at least remain."""
-    word = re.sub(r"['’]s?$", "", word.casefold())
-    word = _SAME.get(word, word)
-    word = re.sub(r"^(.{3,}?)(?:ings?|ers?|ied|ed|ly|ies|es|s|e|y)$", r"\1", word)
-    return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
-
-
-def _parts(text: str) -> list[str]:
-    """Words of a text, those with hyphens in parts; of scripts without spaces each two characters."""
-    found = []
-    for word in _WORD.findall(text):
-        if runs := _UNSPACED.findall(word):
-            found += [run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1))]
-        else:
-            found += re.sub(r"['’](?:s|m|d|re|ve|ll)?$", "", word, flags=re.IGNORECASE).split("-")
-    return found
-
-
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+")
-
-
-def _content(text: str) -> set[str]:
-    """Stems of the words that say what a statement is about."""
-    text = re.sub("用户|助手", " ", NEGATION.sub(" ", text))
-    return {_stem(word) for word in _parts(text) if word.casefold() not in _FRAME and len(word) > 1}
-
-
-def _words(texts: Iterable[str]) -> set[str]:
-    found = {_stem(part) for text in texts for part in _parts(text)}
-    return found | {part for word in found for part in re.split(r"['’]", word)}
 
 
 def _invented(text: str, evidence: list[str], shown: list[str]) -> bool:
@@ -226,11 +150,11 @@ def _invented(text: str, evidence: list[str], shown: list[str]) -> bool:
     # Where every noun has a capital, it tells no name.
     if len(_GERMAN.findall(text)) > 1:
         return False
-    words, joined = _words(shown), " ".join(shown).casefold()
+    words, joined = stems(shown), " ".join(shown).casefold()
     squeezed = re.sub(r"[\W_]+", "", joined)
     return any(
         not _is_known_name(word, words, joined, squeezed)
-        for index, word in enumerate(_WORD.findall(text))
+        for index, word in enumerate(WORD.findall(text))
         if word[0].isupper() and (index or _opens_with_name(text))
     )
 
@@ -255,9 +179,9 @@ def _opens_with_name(text: str) -> bool:
 
 def _is_known_name(word: str, words: set[str], joined: str, squeezed: str) -> bool:
     folded = word.casefold()
-    if re.sub(r"['’]s?$", "", folded) in ("user", "assistant", "i") or _stem(word) in words:
+    if re.sub(r"['’]s?$", "", folded) in ("user", "assistant", "i") or stem(word) in words:
         return True
-    if all(_stem(part) in words for part in folded.split("-")):
+    if all(stem(part) in words for part in folded.split("-")):
         return True
     if (name := folded.removesuffix("s")) in _OF_TIME:
         return any(re.search(rf"\b{name[:length]}s?\b", joined) for length in range(3, len(name) + 1))
@@ -267,9 +191,9 @@ def _is_known_name(word: str, words: set[str], joined: str, squeezed: str) -> bo
 
 
 def _unsupported(text: str, evidence: list[str], shown: list[str]) -> bool:
-    wanted, known = _content(text), numbers_of(shown)
+    wanted, known = content_words(text), numbers_of(shown)
     numbers = set(NUMBER.findall(text))
-    told = len(wanted & _words(shown)) + sum(is_known_number(number, known) for number in numbers)
+    told = len(wanted & stems(shown)) + sum(is_known_number(number, known) for number in numbers)
     return told < MIN_SUPPORT * (len(wanted) + len(numbers))
 
 
@@ -284,14 +208,17 @@ def _negation_lost(text: str, evidence: list[str], shown: list[str]) -> bool:
     denies = bool(NEGATION.search(text))
     if denies and not any(NEGATION.search(turn) or _MAY_DENY.search(turn) for turn in shown):
         return True
-    wanted = _content(text)
+    wanted = content_words(text)
     clauses = [clause for turn in evidence for clause in _CLAUSE.split(turn) if clause.strip()]
-    told = wanted & _words(evidence)
+    told = wanted & stems(evidence)
     # A clause of the same words as the record, all that is said of it.
     same = [
         index
         for index, clause in enumerate(clauses)
-        if (own := _content(clause)) and told and told <= own and len(own & wanted) >= SAME_CLAUSE * len(own)
+        if (own := content_words(clause))
+        and told
+        and told <= own
+        and len(own & wanted) >= SAME_CLAUSE * len(own)
     ]
     if not denies:
         return bool(same) and all(_DENIES.search(clauses[index]) for index in same)
@@ -299,7 +226,7 @@ def _negation_lost(text: str, evidence: list[str], shown: list[str]) -> bool:
         return False
     # What stands beside it may be what denies it: "Fish? Never."
     return any(
-        len(_content(clauses[index]) - wanted) == 0
+        len(content_words(clauses[index]) - wanted) == 0
         and not any(
             _MAY_DENY.search(near) or NEGATION.search(near) for near in clauses[max(0, index - 1) : index + 2]
         )
@@ -335,8 +262,8 @@ def _is_no_speech(turn: str, text: str) -> bool:
 
 def _is_told_by(speech: str, text: str) -> bool:
     """Whether this part of a turn tells of the user, and holds the words of a record."""
-    wanted = _content(text)
-    told = len(wanted & _words([speech]))
+    wanted = content_words(text)
+    told = len(wanted & stems([speech]))
     return bool(_STATES.search(speech)) and told >= max(1, 0.5 * len(wanted))
 
 
@@ -349,9 +276,9 @@ def _nothing_said(text: str, evidence: list[str], shown: list[str]) -> bool:
 
 def _has_statement(turn: str, text: str) -> bool:
     """Whether some sentence of a turn that ends with a question is none, and tells of the record."""
-    wanted = _content(text)
+    wanted = content_words(text)
     told = [s for s in _SENTENCE.findall(turn) if not s.rstrip().endswith("?")]
-    return 2 * len(wanted & _words(told)) >= len(wanted) > 0
+    return 2 * len(wanted & stems(told)) >= len(wanted) > 0
 
 
 GATES = {

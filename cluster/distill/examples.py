@@ -15,11 +15,11 @@ import pyarrow as pa
 from cluster.backfill.archive import Unit
 from cluster.backfill.cut_stage import cut_unit
 from cluster.backfill.encoder import skipped
-from cluster.backfill.gates import share_told
 from cluster.backfill.ledger import Ledger
 from cluster.backfill.staged import plan_path
 from cluster.distill.extractor import asking
 from cluster.distill.verifier import Refusal, states_something, verify
+from cluster.language.content import share_told
 from cluster.language.statements import sentences, statements
 from cluster.models.prompt import PromptBuilder
 from cluster.models.sources import tokenizer_folder
@@ -58,9 +58,9 @@ CHECKED_SCHEMA = pa.schema(
         ),
     ]
 )
-"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking | alone (a sentence), or
-why it teaches nothing. `records` is JSON of all keys, for the judge; `completion` has those that the student
-writes."""
+"""A segment after the verifier, which gold passes by. `verdict`: records | empty | asking | alone (of a
+sentence), or why it teaches nothing. `records` is JSON of all keys, for the judge; `completion` has those
+that the student writes."""
 
 
 def completion(records: list[EncodedRecord], fields: Sequence[str]) -> str:

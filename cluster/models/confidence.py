@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from schemas.record import cleaned
 
@@ -23,8 +23,17 @@ _TEXT = re.compile(r'"semantic_text"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL)
 """A record's text in raw JSON. Within a string the quotes around the key would have backslashes."""
 
 
-def confidences(answer: str, tokens: Sequence[Token]) -> dict[str, float]:
-    """`semantic_text`, as `parse_answer` reads it -> e to the mean log-probability of its tokens, 0 to 1.
+class Confidence(NamedTuple):
+    """Probabilities of the tokens of a record's text, 0 to 1."""
+
+    mean: float
+    """Their geometric mean."""
+    least: float
+    """That of the least likely one: a guessed name among words that are copied."""
+
+
+def confidences(answer: str, tokens: Sequence[Token]) -> dict[str, Confidence]:
+    """`semantic_text`, as `parse_answer` reads it -> how likely its tokens were.
 
     A token counts where one of its characters stands between the quotes, also one that holds a quote besides.
     Of equal texts the first decides: what was said once is easily said again. There is nothing of a text that
@@ -37,7 +46,7 @@ def confidences(answer: str, tokens: Sequence[Token]) -> dict[str, float]:
         begin, end = end, end + len(piece)
         # A token without characters is part of the next one's first.
         places.append((begin, max(end, begin + 1), logprob))
-    found: dict[str, float] = {}
+    found: dict[str, Confidence] = {}
     for match in _TEXT.finditer(answer):
         first, last = match.span(1)
         logprobs = [logprob for begin, end, logprob in places if begin < last and end > first]
@@ -46,12 +55,13 @@ def confidences(answer: str, tokens: Sequence[Token]) -> dict[str, float]:
         except ValueError:
             continue
         if logprobs:
-            found.setdefault(text, _mean_probability(logprobs))
+            found.setdefault(text, _confidence(logprobs))
     return found
 
 
-def _mean_probability(logprobs: list[float]) -> float:
-    return min(math.exp(math.fsum(logprobs) / len(logprobs)), 1.0)
+def _confidence(logprobs: list[float]) -> Confidence:
+    mean = math.exp(math.fsum(logprobs) / len(logprobs))
+    return Confidence(min(mean, 1.0), min(math.exp(min(logprobs)), 1.0))
 
 
 def pieces(tokenizer: "Tokenizer", prompt: Sequence[int], output: Iterable[int]) -> list[str]:

@@ -21,12 +21,11 @@ A record matches a memory if it rests on one of its turns, has its polarity, and
 of its keys. The first four look at what the encoder wrote (first revisions), the next two at active records.
 """
 
-import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.common.cli import JobConfig, JobError, UsageError
+from jobs.common.gold import as_found, read_gold
 from jobs.common.items import read_all_items
 from jobs.common.run import absolute
 from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
@@ -81,18 +80,6 @@ def run(config: Config) -> dict:
     return {"status": "done", "boards": rounded(boards), "report": str(folder), "seconds": seconds}
 
 
-def read_gold(folder: str) -> list[dict]:
-    """Rows of memories.jsonl. UsageError where there are none, or none with keys."""
-    path = Path(folder) / "memories.jsonl"
-    if not path.is_file():
-        raise UsageError(f"--gold {folder}: has no memories.jsonl; give the folder _gold of a sample")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row.get("keys")]
-    if not rows:
-        raise UsageError(f"--gold {folder}: its memories have no keys; make the sample without --num-users")
-    return rows
-
-
 def read_store(config: Config) -> list[dict]:
     """Records of a store, every revision, as rows of COLUMNS."""
     from cluster.store.errors import StoreError
@@ -138,7 +125,7 @@ def measure(rows: list[dict], gold: list[dict]) -> dict:
     users = {row["user_id"] for row in gold}
     rows = [row for row in rows if row["user_id"] in users]
     first = [row for row in rows if row["revision"] == 1]
-    memories = [_memory(row) for row in gold]
+    memories = [as_found(row) for row in gold]
     result = score([_record(row) for row in first], memories)
     by_id = {row["memory_id"]: row for row in gold}
     by_record = {row["record_id"]: row for row in first}
@@ -195,19 +182,6 @@ def _record(row: dict) -> "Found":
 
     turns = frozenset((turn["session_id"], turn["turn_index"]) for turn in row["evidence"])
     return Found(id=row["record_id"], user_id=row["user_id"], text=row["semantic_text"], turns=turns)
-
-
-def _memory(row: dict) -> "Found":
-    from cluster.evaluate.memories import Found
-
-    return Found(
-        id=row["memory_id"],
-        user_id=row["user_id"],
-        text=row["semantic_text"],
-        turns=frozenset((row["session_id"], turn) for turn in row["evidence_turns"]),
-        keys=tuple(map(tuple, row["keys"])),
-        is_must=row["is_must"],
-    )
 
 
 MEASURES = ("recall", "precision", "current_active", "outdated_active", "entity_coverage", "dates_resolved")

@@ -118,12 +118,20 @@ NOT_IN_FINGERPRINT = {
 
 
 def test_the_fingerprint_sees_every_field_that_changes_an_answer():
-    # What of an endpoint decides has a test of its own.
-    known = {*CHANGES, *NOT_IN_FINGERPRINT, "endpoint"}
+    # What of an endpoint decides has a test of its own, and what goes with other settings alone.
+    known = {*CHANGES, *NOT_IN_FINGERPRINT, "endpoint", "calibrated"}
     assert known == set(EncoderProfile.model_fields), "decide about the new field"
     prints = {name: changed(**{name: value}).fingerprint for name, value in CHANGES.items()}
     prints["unchanged"] = PROFILE.fingerprint
     assert len(set(prints.values())) == len(prints), prints
+
+
+def test_a_calibration_goes_with_a_bound_and_an_adapter_and_is_seen_by_the_fingerprint():
+    given = {"adapter": "owner/adapter", "min_confidence": 0.3}
+    assert changed(**given, calibrated=True).fingerprint != changed(**given).fingerprint
+    for name in given:
+        with pytest.raises(ValidationError, match=f"calibrated with .*{name}=None"):
+            changed(**given | {name: None}, calibrated=True)
 
 
 def test_settings_of_later_releases_change_no_fingerprint_until_they_are_used():

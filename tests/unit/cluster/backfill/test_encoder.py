@@ -75,9 +75,9 @@ class Script:
         text = self.answers.get(current, self.default)
         return Reply(text, text.endswith("]}"), prompt_tokens=100, cached_tokens=60, output_tokens=7)
 
-    def encode(self, *segments, profile=PROFILE):
+    def encode(self, *segments, profile=PROFILE, calibration=None):
         self.profile = profile
-        return encode(list(segments), self.generate, self.prompt, profile)
+        return encode(list(segments), self.generate, self.prompt, profile, calibration)
 
 
 def texts_of(encoding) -> list[str]:
@@ -635,6 +635,33 @@ def test_a_record_of_which_the_model_was_not_sure_is_refused_and_kept():
     assert (refused["reason"], refused["turns"], refused["confidence"]) == ("unsure", [0], pytest.approx(0.3))
     assert json.loads(refused["raw"])["semantic_text"] == "Likes coffee."
     assert encoding.outcome == "complete"
+
+
+class ByLength:
+    """A Rater that believes short texts, and remembers what it was shown."""
+
+    def __init__(self):
+        self.shown = []
+
+    def probability(self, text, evidence, confidence):
+        self.shown.append((text, evidence, confidence))
+        return 0.9 if len(text) < 12 else 0.1
+
+
+def test_a_calibration_rates_a_record_by_what_it_rests_on_and_the_gate_goes_by_that():
+    answers = {("tea",): answer(said("Likes tea."), said("Likes much coffee."))}
+    script, rater = Unsure(answers, sure={"Likes tea.": 0.3, "Likes much coffee.": 0.9}), ByLength()
+    [encoding] = script.encode(a_segment("tea"), profile=gated(min_confidence=0.5), calibration=rater)
+    assert [(r["semantic_text"], r["confidence"]) for r in encoding.records] == [("Likes tea.", 0.9)]
+    assert [(r["reason"], r["confidence"]) for r in encoding.refusals] == [("unsure", 0.1)]
+    text, evidence, confidence = rater.shown[0]
+    assert (text, evidence, confidence.mean) == ("Likes tea.", [("user", "tea")], pytest.approx(0.3))
+
+
+def test_without_probabilities_a_calibration_is_not_asked():
+    script, rater = Script({("tea",): answer(said("Likes tea."))}), ByLength()
+    [encoding] = script.encode(a_segment("tea"), profile=gated(min_confidence=0.5), calibration=rater)
+    assert encoding.records[0]["confidence"] is None and rater.shown == []
 
 
 def test_what_another_gate_refuses_keeps_that_reason_and_has_its_confidence():

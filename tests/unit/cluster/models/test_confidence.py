@@ -19,7 +19,8 @@ def tokens(*parts: tuple[str, float]) -> list[tuple[str, float]]:
 
 
 def measured(*parts: tuple[str, float]) -> dict[str, float]:
-    return confidences("".join(piece for piece, _ in parts), tokens(*parts))
+    found = confidences("".join(piece for piece, _ in parts), tokens(*parts))
+    return {text: one.mean for text, one in found.items()}
 
 
 def test_confidence_is_the_geometric_mean_over_the_text_s_tokens():
@@ -34,6 +35,12 @@ def test_confidence_is_the_geometric_mean_over_the_text_s_tokens():
         ('evidence_turns":[0]}]}', 1.0),
     )
     assert found == {"User likes tea.": pytest.approx((0.8 * 0.2 * 0.4) ** (1 / 3))}
+
+
+def test_the_least_likely_token_is_told_beside_the_mean():
+    answer = ('{"semantic_text":"', 0.1), ("User", 0.8), (" likes", 0.2), (" tea.", 0.4), ('"}', 0.1)
+    found = confidences("".join(piece for piece, _ in answer), tokens(*answer))
+    assert found["User likes tea."].least == pytest.approx(0.2)
 
 
 def test_a_token_that_holds_the_quote_and_a_part_of_the_text_counts():
@@ -102,7 +109,7 @@ def test_tokens_of_another_text_say_nothing():
 
 def test_what_a_cut_answer_s_last_token_began_may_miss_in_the_text():
     found = confidences('{"semantic_text":"A."}', tokens(('{"semantic_text":"A."}', 0.5), ("\ufffd", 0.5)))
-    assert found == {"A.": pytest.approx(0.5)}
+    assert found == {"A.": (pytest.approx(0.5), pytest.approx(0.5))}
 
 
 def test_no_records_is_no_confidence():
@@ -122,7 +129,7 @@ def test_every_record_that_is_read_of_an_answer_is_measured(texts, data, ascii_o
     parts = [answer[i:j] for i, j in zip([0, *cuts], [*cuts, len(answer)], strict=True)]
     found = confidences(answer, [(part, math.log(0.5)) for part in parts])
     for record in parse_answer(answer, 1):
-        assert found[record.semantic_text] == pytest.approx(0.5)
+        assert found[record.semantic_text].mean == pytest.approx(0.5)
 
 
 def test_pieces_together_are_the_text_and_a_character_is_its_last_token_s():

@@ -1,0 +1,166 @@
+"""Calibration: how likely a record is right, by how sure the encoder was of its words and by how these stand
+in what was said.
+
+A small model is sure of much that nobody would keep, and of relations that it made up of words that were
+said far apart. A logistic regression over a few features of a record and its evidence tells more of them
+apart than the probability of the words alone, at no cost. It is learned from what the encoder writes of
+people whose memories were written down by hand (`python -m jobs.train.calibration`), and knows English words.
+"""
+
+import itertools
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cluster.language.content import NEGATION, WORD, content_words, stem, stems
+from cluster.language.statements import OF_SELF, sentences, statements
+from cluster.models.confidence import Confidence
+
+FILE = "calibration.json"
+"""In the folder of a calibration."""
+
+_OF_SELF = re.compile(rf"\b(?:{OF_SELF})\b", re.IGNORECASE)
+_HEDGES = re.compile(
+    r"\b(?:maybe|perhaps|might|could|would|probably|think|guess|if|should|hope|wish|suppose)\b", re.IGNORECASE
+)
+_TO_ASSISTANT = re.compile(r"\b(?:you|your|u)\b", re.IGNORECASE)
+_OPENS_WITH_SELF = re.compile(r"\W*(?:i|i['’]m|im|i['’]ve|my|we)\b", re.IGNORECASE)
+_OF_OTHERS = frozenset(
+    """sister brother mother father wife husband partner son daughter friend boss colleague neighbour cousin
+    uncle aunt niece nephew girlfriend boyfriend flatmate landlord doctor""".split()  # noqa: SIM905
+)
+_OWNED = re.compile(
+    r"User's ((?:[\w-]+ ){0,2}?[\w-]+) (?:is|are|was|were|has|had|have|will|can|does|did|lives?|works?|wants?"
+    r"|likes?|plans?|got|needs?)\b"
+)
+"""What a record says that the user has."""
+
+Turn = tuple[str, str]
+"""Role and text."""
+
+
+def features(text: str, evidence: list[Turn], confidence: Confidence) -> dict[str, float]:
+    """Of a record's text, the turns that it rests on, and the encoder's confidence; lengths as logarithms."""
+    said = "\n".join(content for _, content in evidence)
+    by_user = " ".join(content for role, content in evidence if role == "user")
+    wanted, told = content_words(text), stems([said])
+    tokens, told_tokens = _tokens(text), _tokens(said)
+    shares = {one: len(wanted & stems([one])) for one in sentences(said) or [said]}
+    best = max(shares, key=shares.__getitem__)
+    in_best = content_words(best)
+    pairs, told_pairs = list(itertools.pairwise(tokens)), set(itertools.pairwise(told_tokens))
+    names = [word for word in WORD.findall(text)[1:] if word[0].isupper() and word != "User"]
+    relations = [word for word in tokens if word in _OF_OTHERS]
+    verb = tokens[1] if text.startswith("User ") and len(tokens) > 1 else ""
+    owned = _OWNED.match(text)
+    return {
+        "mean_probability": _log_odds(confidence.mean),
+        "least_probability": _log_odds(confidence.least),
+        "length": math.log(1 + len(tokens)),
+        "content_words": len(wanted),
+        "untold_words": len(wanted - told),
+        "told": len(wanted & told) / max(1, len(wanted)),
+        "told_in_a_sentence": shares[best] / max(1, len(wanted)),
+        "of_that_sentence": len(in_best & stems([text])) / max(1, len(in_best)),
+        "told_pairs": sum(pair in told_pairs for pair in pairs) / max(1, len(pairs)),
+        "told_run": _longest_run(tokens, told_tokens) / max(1, len(tokens)),
+        "names": len(names),
+        "has_number": float(any(char.isdigit() for char in text)),
+        "denies": float(bool(NEGATION.search(text))),
+        "of_user": float(text.startswith("User ")),
+        "of_what_is_the_users": float(text.startswith("User's")),
+        "of_assistant": float(text.startswith("Assistant")),
+        "relations_told": float(all(word in told_tokens for word in relations)),
+        "verb_told": float(verb in told_tokens or (bool(verb) and stem(verb) in told)),
+        "owned_told": float(owned is None or _is_owned(owned[1].split()[-1], said)),
+        "assistant_said": float(any(role == "assistant" for role, _ in evidence)),
+        "speaks_of_self": float(bool(_OF_SELF.search(by_user))),
+        "sentences": math.log(1 + len(shares)),
+        "evidence_length": math.log(1 + len(told_tokens)),
+        "sentence_length": math.log(1 + len(_tokens(best))),
+        "sentence_asks": float(best.endswith("?")),
+        "sentence_states": float(best in statements(said)),
+        "sentence_of_self": float(bool(_OF_SELF.search(best))),
+        "sentence_opens_with_self": float(bool(_OPENS_WITH_SELF.match(best))),
+        "sentence_hedges": float(bool(_HEDGES.search(best))),
+        "sentence_to_assistant": float(bool(_TO_ASSISTANT.search(best))),
+        "sentence_names": float(sum(word[0].isupper() for word in WORD.findall(best)[1:])),
+        "sentence_numbers": float(len(re.findall(r"\d+", best))),
+    }
+
+
+def _tokens(text: str) -> list[str]:
+    return [word.casefold() for word in WORD.findall(text)]
+
+
+def _log_odds(probability: float, least: float = 1e-3) -> float:
+    inner = min(max(probability, least), 1 - least)
+    return math.log(inner / (1 - inner))
+
+
+def _longest_run(tokens: list[str], told: list[str]) -> int:
+    """Tokens of the longest run of them that was said so."""
+    joined, longest = f" {' '.join(told)} ", 0
+    for begin in range(len(tokens)):
+        end = begin + longest + 1
+        while end <= len(tokens) and f" {' '.join(tokens[begin:end])} " in joined:
+            longest, end = end - begin, end + 1
+    return longest
+
+
+def _is_owned(thing: str, said: str) -> bool:
+    """Whether the user calls a thing his own."""
+    return bool(re.search(rf"\b(?:my|our|ma|me)\b[^.!?]{{0,25}}\b{re.escape(thing)}", said, re.IGNORECASE))
+
+
+class Rater(Protocol):
+    """What rates records."""
+
+    def probability(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
+        """How likely the record is right, 0 to 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Of a feature: it counts `weight` times its standard score."""
+
+    mean: float
+    scale: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The logistic regression, a Rater. Features that it has no weight for do not count."""
+
+    weights: dict[str, Weight]
+    bias: float
+
+    @classmethod
+    def load(cls, folder: Path) -> "Calibration":
+        """ValueError where the file names a feature that is none."""
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        known = features("User sings.", [("user", "I sing.")], Confidence(0.5, 0.5))
+        if unknown := found["weights"].keys() - known.keys():
+            raise ValueError(
+                f"{folder / FILE}: no such feature {min(unknown)!r}; train it again with this release "
+                "(python -m jobs.train.calibration)"
+            )
+        return cls({name: Weight(**one) for name, one in found["weights"].items()}, found["bias"])
+
+    def save(self, folder: Path) -> None:
+        rows = {name: vars(one) for name, one in self.weights.items()}
+        content = json.dumps({"bias": self.bias, "weights": rows}, indent=1)
+        (folder / FILE).write_text(content + "\n", encoding="utf-8")
+
+    def probability(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
+        """How likely the record is right, 0 to 1, three digits."""
+        found = features(text, evidence, confidence)
+        score = self.bias + sum(
+            one.weight * (found[name] - one.mean) / one.scale for name, one in self.weights.items()
+        )
+        return round(1 / (1 + math.exp(-score)), 3)

@@ -1,0 +1,266 @@
+"""Train the calibration of an encoder: how likely its records are right (cluster.backfill.calibration).
+
+    python -m jobs.sample --people train --archive TRAIN
+    python -m jobs.sample --people tune --archive TUNE
+    python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR
+
+The encoder writes what it would of the people of two archives whose language it reads; a record is right if
+it states a memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN,
+measured on TUNE. What the encoder wrote lies in the output folder, so that the same command with other
+settings need not ask again. Copy calibration.json into the adapter's folder, set `calibrated = true` in its
+profile, and choose `min_confidence` by the table in the card. It takes some fifteen minutes on two cores,
+nearly all for the encoder.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from cluster.backfill.calibration import Calibration, Turn, Weight, features
+from cluster.models.confidence import Confidence
+from jobs.common.cli import JobConfig, JobError, UsageError, main, say
+from jobs.common.gold import as_found, read_gold
+from jobs.common.markdown import render
+from jobs.common.run import absolute, load_profile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cluster.backfill.encoder import Encoder
+    from cluster.evaluate.memories import Found
+
+
+class CalibrationConfig(JobConfig):
+    """Settings of the training of a calibration."""
+
+    train: str
+    """Archive with a folder `_gold`, to learn from."""
+    tune: str
+    """Another one, of other people, to measure on."""
+    output: str
+    """Folder for calibration.json, a card, and what the encoder wrote."""
+    profile: str = "default"
+    """The encoder: a name, a TOML file, or the folder of an adapter."""
+    strength: float = Field(0.003, gt=0)
+    """Inverse of the regularisation."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A record that the encoder wrote, and whether it states a memory of its person."""
+
+    user_id: str
+    text: str
+    evidence: list[Turn]
+    mean: float
+    least: float
+    is_right: bool
+
+    @property
+    def features(self) -> dict[str, float]:
+        return features(self.text, self.evidence, Confidence(self.mean, self.least))
+
+
+def run(config: CalibrationConfig) -> dict:
+    """Encode, learn, measure, write the calibration, return the summary."""
+    started_s = time.monotonic()
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    train, tune = written(config, output)
+    parts = (("train", train), ("tune", tune))
+    for name, rows in parts:
+        say(f"[calibration] {name}: {len(rows)} records, {sum(row.is_right for row in rows)} of them right")
+    calibration = fit(train, config.strength)
+    calibration.save(output)
+    summary = {
+        "status": "done",
+        "output": config.output,
+        "profile": config.profile,
+        "num_people": {name: len({row.user_id for row in rows}) for name, rows in parts},
+        "num_records": {name: len(rows) for name, rows in parts},
+        "tune": measure(Calibration.load(output), tune),
+    }
+    (output / "README.md").write_text(render("train/calibration.md.j2", summary=summary))
+    return summary | {"seconds": round(time.monotonic() - started_s, 1)}
+
+
+# --- what the encoder writes ----------------------------------------------------------------------------
+
+
+def written(config: CalibrationConfig, output: Path) -> tuple[list[Written], list[Written]]:
+    """Of the people of both parts, out of the output folder or from the encoder."""
+    from cluster.backfill.encoder import Encoder
+    from cluster.models.sources import ModelError, resolve_encoder
+    from schemas.profile import EncoderProfile
+
+    given = load_profile("encoders", config.profile, EncoderProfile)
+    try:
+        profile = resolve_encoder(
+            EncoderProfile.model_validate(
+                given.model_dump() | {"calibrated": False, "min_confidence": 0.0, "engine": "vllm"}
+            )
+        )
+    except ModelError as error:
+        raise JobError(str(error)) from error
+    found: list[list[Written]] = []
+    encoder = None
+    for name, archive in (("train", config.train), ("tune", config.tune)):
+        memories = memories_of(archive, profile.languages, f"--{name}")
+        file = output / f"{name}-{profile.fingerprint}.jsonl"
+        if not file.is_file():
+            encoder = encoder or Encoder(profile)
+            write(file, encode(encoder, archive, memories))
+        found.append(read(file))
+    return found[0], found[1]
+
+
+class _Numbering:
+    """A Rater that gives each record a number in the place of a probability, and notes what it rests on."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, list[Turn], Confidence]] = []
+
+    def probability(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
+        self.noted.append((text, evidence, confidence))
+        return len(self.noted) - 1
+
+
+Memories = dict[str, list["Found"]]
+"""User -> what was written down for him."""
+
+
+def memories_of(archive: str, languages: tuple[str, ...], option: str) -> Memories:
+    """Of an archive's people who write one of these languages; of all, where none is given."""
+    found: Memories = {}
+    for row in read_gold(f"{archive}/_gold", option):
+        if not languages or row["language"] in languages:
+            found.setdefault(row["user_id"], []).append(as_found(row))
+    if not found:
+        raise UsageError(f"{option} {archive}: nobody writes {', '.join(languages)}; give another archive")
+    return found
+
+
+def encode(encoder: "Encoder", archive: str, memories: Memories) -> list[Written]:
+    """What the encoder writes of these people, and no gate refuses."""
+    from cluster.backfill.archive import read_sessions
+    from cluster.backfill.cut_stage import segment_offsets
+    from cluster.backfill.segmenter import cut_session
+    from cluster.evaluate.memories import matches
+
+    offsets = segment_offsets(encoder.profile)
+    segments = [
+        segment
+        for session in read_sessions(absolute(archive))
+        if session["user_id"] in memories
+        for segment in cut_session(session, offsets, encoder.profile)
+    ]
+    say(f"[calibration] {archive}: {len(segments)} segments of {len(memories)} people are encoded")
+    encoder.calibration = numbering = _Numbering()
+    found = []
+    for segment, encoding in zip(segments, encoder.encode(segments), strict=True):
+        for record in encoding.records:
+            if record["confidence"] is not None:
+                text, evidence, confidence = numbering.noted[int(record["confidence"])]
+                stored = as_record(segment, record)
+                is_right = any(matches(stored, memory) for memory in memories[stored.user_id])
+                found.append(Written(stored.user_id, text, evidence, *confidence, is_right))
+    return found
+
+
+def as_record(segment: dict, record: dict) -> "Found":
+    """A record of an Encoding, to be compared with memories."""
+    from cluster.evaluate.memories import Found
+
+    turns = frozenset((segment["session_id"], turn) for turn in record["evidence_turns"])
+    return Found(record["record_id"], segment["user_id"], record["semantic_text"], turns)
+
+
+def write(file: Path, rows: list[Written]) -> None:
+    """One line a record, complete or not there."""
+    lines = [json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows]
+    (unfinished := file.with_suffix(".unfinished")).write_text("".join(lines), encoding="utf-8")
+    unfinished.rename(file)
+
+
+def read(file: Path) -> list[Written]:
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        found.append(Written(**row | {"evidence": [(role, text) for role, text in row["evidence"]]}))
+    return found
+
+
+# --- the regression -------------------------------------------------------------------------------------
+
+
+def fit(rows: list[Written], strength: float) -> Calibration:
+    """The regression. JobError where all records are right, or none."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    is_right = np.array([row.is_right for row in rows])
+    if len(rows) < 2 or is_right.all() or not is_right.any():
+        raise JobError(
+            f"{len(rows)} records of the part train, {is_right.sum()} of them right: right and wrong ones "
+            "are needed; look whether --profile names a trained encoder"
+        )
+    found = [row.features for row in rows]
+    names = list(found[0])
+    values = np.array([[one[name] for name in names] for one in found])
+    # What is always the same says nothing.
+    varies = values.std(axis=0) > LEAST_SPREAD
+    names, values = [name for name, one in zip(names, varies, strict=True) if one], values[:, varies]
+    means, scales = values.mean(axis=0), values.std(axis=0)
+    model = LogisticRegression(C=strength, max_iter=3_000).fit((values - means) / scales, is_right)
+    weights = {
+        name: Weight(*(round(float(one), 4) for one in (mean, scale, weight)))
+        for name, mean, scale, weight in zip(names, means, scales, model.coef_[0], strict=True)
+    }
+    return Calibration(weights, round(float(model.intercept_[0]), 4))
+
+
+LEAST_SPREAD = 0.01
+"""Standard deviation of a feature that is told apart."""
+
+BOUNDS = tuple(number / 20 for number in range(2, 15))
+
+
+def measure(calibration: Calibration, rows: list[Written]) -> dict:
+    """How well right and wrong records are told apart, by the calibration and by the tokens alone: areas
+    under the receiver operating characteristic, and what each bound would keep. A record counts by itself
+    here: two that state the same memory are both right."""
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    is_right = np.array([row.is_right for row in rows])
+    found = np.array(
+        [calibration.probability(row.text, row.evidence, Confidence(row.mean, row.least)) for row in rows]
+    )
+    tokens = np.array([row.mean for row in rows])
+    bounds = []
+    for bound in BOUNDS:
+        kept = found >= bound
+        bounds.append(
+            {
+                "min_confidence": bound,
+                "num_kept": int(kept.sum()),
+                "right_kept": _share(kept[is_right]),
+                "kept_right": _share(is_right[kept]),
+                # Of as many that the tokens alone are surest of.
+                "by_tokens_right": _share(is_right[np.argsort(-tokens)[: kept.sum()]]),
+            }
+        )
+    areas = {"area": roc_auc_score(is_right, found), "area_by_tokens": roc_auc_score(is_right, tokens)}
+    return {name: round(float(one), 3) for name, one in areas.items()} | {"bounds": bounds}
+
+
+def _share(flags: "np.ndarray") -> float | None:
+    return round(float(flags.mean()), 3) if len(flags) else None
+
+
+if __name__ == "__main__":
+    main(CalibrationConfig, run, __doc__)

@@ -1,0 +1,108 @@
+"""Training a calibration: what counts as right, what is learned of it, and that nothing is asked twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.backfill import encoder
+from cluster.backfill.calibration import FILE, Calibration
+from cluster.evaluate.memories import matches
+from cluster.models import sources
+from cluster.models.confidence import Confidence
+from jobs.common.cli import JobError, UsageError
+from jobs.common.gold import as_found
+from jobs.train import calibration as job
+from jobs.train.calibration import CalibrationConfig, Written, as_record, fit, measure, memories_of, run
+
+
+def row(number: int, is_right: bool) -> Written:
+    """Right ones were said so; of wrong ones half of the words were."""
+    text = f"User has a boat called Nr{number}."
+    said = f"I have a boat called Nr{number}." if is_right else f"I saw a boat. Nr{number} is a street."
+    return Written(f"u{number % 4}", text, [("user", said)], 0.5 + number % 7 / 20, 0.2, is_right)
+
+
+ROWS = [row(number, number % 3 == 0) for number in range(60)]
+
+
+def test_what_was_said_so_becomes_likelier_than_what_was_put_together():
+    found = fit(ROWS, strength=0.1)
+    right, wrong = (
+        found.probability(one.text, one.evidence, Confidence(0.6, 0.2)) for one in (ROWS[0], ROWS[1])
+    )
+    assert right > 0.5 > wrong
+    told = measure(found, ROWS)
+    assert told["area"] == 1.0 > told["area_by_tokens"]
+    for bound in told["bounds"]:
+        if bound["num_kept"] == 20:
+            assert (bound["right_kept"], bound["kept_right"]) == (1.0, 1.0)
+            assert bound["by_tokens_right"] < 1
+            break
+    else:
+        pytest.fail("no bound keeps the right ones alone")
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[:1], [row(0, True)] * 5])
+def test_records_that_are_all_right_or_none_teach_nothing(rows):
+    with pytest.raises(JobError, match="right and wrong ones are needed"):
+        fit(rows, strength=0.1)
+
+
+GOLD = {
+    "user_id": "u",
+    "session_id": "s",
+    "language": "en",
+    "evidence_turns": [2],
+    "is_must": True,
+    "keys": [["Oslo"]],
+    "semantic_text": "User lives in Oslo.",
+    "memory_id": "m",
+}
+
+
+def write_gold(archive, *rows: dict) -> str:
+    (archive / "_gold").mkdir(parents=True)
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (archive / "_gold" / "memories.jsonl").write_text(lines)
+    return str(archive)
+
+
+def test_a_record_is_right_if_it_states_a_memory_of_its_turn():
+    record = {"record_id": "r", "semantic_text": "User lives in Oslo.", "evidence_turns": [2]}
+    memory, segment = as_found(GOLD), {"user_id": "u", "session_id": "s"}
+    assert matches(as_record(segment, record), memory)
+    assert not matches(as_record(segment, record | {"evidence_turns": [0]}), memory)
+    assert not matches(as_record(segment | {"user_id": "v"}, record), memory)
+
+
+def test_people_of_other_languages_teach_nothing(tmp_path):
+    archive = write_gold(tmp_path, GOLD, GOLD | {"user_id": "v", "language": "zh"})
+    assert memories_of(archive, ("en",), "--train").keys() == {"u"}
+    assert memories_of(archive, (), "--train").keys() == {"u", "v"}
+    with pytest.raises(UsageError, match=r"--tune .*: nobody writes fr"):
+        memories_of(archive, ("fr",), "--tune")
+
+
+def test_the_encoder_is_asked_once_and_settings_may_change(tmp_path, monkeypatch):
+    asked = []
+
+    def encode(_, archive, memories):
+        asked.append(Path(archive).name)
+        return ROWS
+
+    monkeypatch.setattr(job, "encode", encode)
+    monkeypatch.setattr(encoder, "Encoder", lambda profile: None)
+    monkeypatch.setattr(
+        sources, "resolve_encoder", lambda profile: profile.model_copy(update={"base_hash": "sha256:0"})
+    )
+    train, tune = (write_gold(tmp_path / name, GOLD) for name in ("train", "tune"))
+    config = CalibrationConfig(train=train, tune=tune, output=str(tmp_path), strength=0.1)
+    summary = run(config)
+    assert asked == ["train", "tune"] and summary["num_records"] == {"train": 60, "tune": 60}
+    first = Calibration.load(tmp_path)
+    run(config.model_copy(update={"strength": 0.001}))
+    assert asked == ["train", "tune"] and Calibration.load(tmp_path) != first
+    card = (tmp_path / "README.md").read_text()
+    assert str(summary["tune"]["area"]) in card and "| min_confidence |" in card
+    assert json.loads((tmp_path / FILE).read_text())["weights"]
