@@ -124,6 +124,35 @@ def read_array(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, dict] 
 
 _SPACE = re.compile(r"[\s,]*")
 
+USER = "user.json"
+"""Beside what a receiver without users gets: {"user_id": USER}, for a later import."""
+
+
+def write_user(folder: Path, user_id: str) -> None:
+    """Note whose memories a folder has."""
+    (folder / USER).write_text(json.dumps({"user_id": user_id}, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_user(folder: Path) -> str | None:
+    """Whose memories a folder has, if an export noted it."""
+    try:
+        found = json.loads((folder / USER).read_text("utf-8"))["user_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def read_table(path: Path, table: str, what: str) -> Iterator[tuple[str, dict]]:
+    """(place, row) of each row of a table of a SQLite database. BadMemory where it is none of `what`."""
+    place = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(place, uri=True)) as database:
+            database.row_factory = sqlite3.Row
+            for number, row in enumerate(database.execute(f"SELECT * FROM {table} ORDER BY rowid"), 1):
+                yield f"{path.name}: row {number}", dict(row)
+    except sqlite3.Error as error:
+        raise BadMemory(f"{path}: is no database of {what} ({error}); check --from") from None
+
 
 @contextlib.contextmanager
 def new_database(path: Path, *statements: str) -> Iterator[sqlite3.Connection]:

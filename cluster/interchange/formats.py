@@ -1,6 +1,6 @@
 """The formats, by the names that `--to` and `--from` give them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from cluster.interchange import (
     lychee,
     markdown,
     mem0,
+    recognise,
+    saved,
     tables,
 )
 from cluster.interchange.export import Export
@@ -47,6 +49,8 @@ class ExchangeFormat:
 
     writer: Writer | None = None
     read: Reader | None = None
+    recognises: Callable[[Path], bool] | None = None
+    """Whether a file or folder is in this format, for `--from auto`."""
 
 
 def _added(addition: Addition) -> ExchangeFormat:
@@ -79,9 +83,22 @@ _READERS: dict[str, Reader] = {
     "mem0": mem0.read,
     "cogx": cogx.read,
     "markdown": markdown.read,
+    "langgraph": langgraph.read,
+    "letta": letta.read,
+    "hindsight": hindsight.read,
     "lychee": lychee.read,
     "lightmem": lightmem.read,
+    "claude": saved.read_claude,
+    "chatgpt": saved.read_chatgpt,
 }
+
+ADDED: Known[ExchangeFormat] = Known(
+    EXCHANGE_FORMATS,
+    {},
+    "a cluster.interchange.formats.ExchangeFormat",
+    lambda addition: addition.value if isinstance(addition.value, ExchangeFormat) else None,
+    reserved=(*_WRITERS, *_READERS),
+)
 
 READERS: Known[Reader] = Known(
     EXCHANGE_FORMATS,
@@ -90,6 +107,27 @@ READERS: Known[Reader] = Known(
     lambda addition: _added(addition).read,
     reserved=_WRITERS,
 )
+
+
+def recognised(path: Path) -> str:
+    """The format that a file or folder is in. BadMemory where that cannot be told."""
+    try:
+        seen = recognise.look(path)
+        found = [name for name, test in recognise.RULES.items() if test(seen)]
+        found += [name for name, test in _added_rules() if test(path)]
+    except OSError as error:
+        raise BadMemory(f"{error.filename or path}: {error.strerror or error}; check --input") from None
+    if len(found) == 1:
+        return found[0]
+    may_be = f"may be in {' or '.join(found)}" if found else f"is in none of {', '.join(READERS)}"
+    raise BadMemory(f"{path}: {may_be}, as far as can be told; name its format with --from")
+
+
+def _added_rules() -> Iterator[tuple[str, Callable[[Path], bool]]]:
+    """Those of other distributions that say what they read."""
+    for name in ADDED:
+        if ADDED.is_added(name) and (test := ADDED[name].recognises):
+            yield name, test
 
 
 def read(name: str, path: Path, user_id: str | None) -> Read:

@@ -9,24 +9,30 @@ be the store's. Its ids are hashes of texts, so that two memories of a user with
 `t_ref` is the day on which something was said, as that release reads it, and `created_at` the time.
 """
 
-import contextlib
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from cluster.interchange.export import BATCH, Export
-from cluster.interchange.files import BadRow, Read, name_of_user, new_database, read_row
+from cluster.interchange.files import (
+    BadRow,
+    Read,
+    name_of_user,
+    new_database,
+    read_row,
+    read_table,
+    read_user,
+    write_user,
+)
 from cluster.store.tables import connect
 from schemas.exchange import DATES, BadMemory, Memory, shown_time
 
-RECORDS, VECTORS, USER = "compact_memory.db", "compact_vector", "user.json"
+RECORDS, VECTORS = "compact_memory.db", "compact_vector"
 
 TABLE = "memory_records"
 
@@ -83,7 +89,7 @@ def write(folder: Path, export: Export) -> None:
     for user_id, pairs in groupby(export.with_vectors(), key=lambda pair: pair[0].user_id):
         place = folder / name_of_user(user_id)
         place.mkdir()
-        (place / USER).write_text(json.dumps({"user_id": user_id}, ensure_ascii=False) + "\n", "utf-8")
+        write_user(place, user_id)
         vectors = _Vectors(place / VECTORS)
         with new_database(place / RECORDS, *SCHEMA) as database:
             for memory, vector in pairs:
@@ -158,26 +164,9 @@ def read(path: Path, user_id: str | None) -> Read:
         raise BadMemory(f"{path}: has no {RECORDS}; check --from, or name the folder that holds it")
     for file in files:
         # Without --user-id a folder of many names the users.
-        yield from _read(file, _user_of(file) or user_id or (unquote(file.parent.name) if inner else None))
-
-
-def _user_of(file: Path) -> str | None:
-    try:
-        found = json.loads((file.parent / USER).read_text("utf-8"))["user_id"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) else None
-
-
-def _read(file: Path, user_id: str | None) -> Iterator[Memory | BadRow]:
-    place = f"file:{quote(str(file.absolute()))}?mode=ro"
-    try:
-        with contextlib.closing(sqlite3.connect(place, uri=True)) as database:
-            database.row_factory = sqlite3.Row
-            for number, row in enumerate(database.execute(f"SELECT * FROM {TABLE} ORDER BY rowid"), 1):
-                yield _memory(f"{file.name}: row {number}", dict(row), user_id)
-    except sqlite3.Error as error:
-        raise BadMemory(f"{file}: is no database of LycheeMem ({error}); check --from") from None
+        user = read_user(file.parent) or user_id or (unquote(file.parent.name) if inner else None)
+        for place, row in read_table(file, TABLE, "LycheeMem"):
+            yield _memory(place, row, user)
 
 
 def _memory(place: str, row: dict, user_id: str | None) -> Memory | BadRow:

@@ -1,9 +1,10 @@
 """Import: memories of other systems, and of exports, into a store.
 
-    python -m jobs.import --from jsonl --input memories.jsonl --store URI
+    python -m jobs.import --input memories.jsonl --store URI
     python -m jobs.import --from mem0 --input mem0-export.json --store URI
     python -m jobs.import --from cogx --input FOLDER --store URI
     python -m jobs.import --from markdown --input notes.md --store URI --user-id me
+    python -m jobs.import --from claude --input data-export.zip --store URI --user-id me
 
 Every row becomes a record, with the encoder `imported` and no evidence but what the file names, embedded as
 the store's other records are, in a run of its own. It can be searched, consolidated, rolled back, forgotten
@@ -34,7 +35,23 @@ if TYPE_CHECKING:
     from cluster.store.store import Store
     from schemas.exchange import Memory
 
-Format = Literal["jsonl", "parquet", "mem0", "cogx", "markdown", "lychee", "lightmem"]
+AUTO: Literal["auto"] = "auto"
+
+Format = Literal[
+    "auto",
+    "jsonl",
+    "parquet",
+    "mem0",
+    "cogx",
+    "markdown",
+    "langgraph",
+    "letta",
+    "hindsight",
+    "lychee",
+    "lightmem",
+    "claude",
+    "chatgpt",
+]
 if not TYPE_CHECKING:
     # And those that other distributions add.
     Format = Literal[Format, *names(EXCHANGE_FORMATS)]
@@ -46,8 +63,9 @@ BATCH = 1024
 class ImportConfig(ForgetKeyConfig, WriterConfig):
     """Settings of an import."""
 
-    format: Format = Field(json_schema_extra={"short": "--from"})
-    """What the input is; jobs/README.md says what is read of each format."""
+    format: Format = Field(AUTO, json_schema_extra={"short": "--from"})
+    """What the input is: `auto` tells it by names of files and by how they begin. jobs/README.md says what is
+    read of each format."""
     input: str
     """File or folder to read; a folder that jobs.export wrote is one."""
     store: str
@@ -63,12 +81,19 @@ class ImportConfig(ForgetKeyConfig, WriterConfig):
 
 def run(config: ImportConfig) -> dict:
     """Import and return the summary. Safe to repeat."""
-    from cluster.interchange.formats import READERS
+    from cluster.interchange.formats import READERS, recognised
     from cluster.store.files import unusable
+    from schemas.exchange import BadMemory
 
     config = config.model_copy(update={"store": absolute(config.store)})
     if not Path(config.input).exists():
         raise UsageError(f"--input {config.input}: no such file or folder; check the path")
+    if config.format == AUTO:
+        try:
+            config = config.model_copy(update={"format": recognised(Path(config.input))})
+        except BadMemory as error:
+            raise UsageError(f"--input {error}") from None
+        say(f"[import] {config.input}: read as {config.format}; --from names another format")
     READERS[config.format]  # before anything is made
     if problem := unusable(config.store):
         raise UsageError(f"--store {config.store!r}: {problem}")

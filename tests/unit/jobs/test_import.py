@@ -169,7 +169,16 @@ def test_secrets_are_replaced_by_markers(store, tmp_path):
     assert not any("hunter2horse" in text for text in records(store))
 
 
-@pytest.mark.parametrize("name", ["cogx", "mem0", "parquet"])
+def test_the_format_is_told_where_none_is_named(store, tmp_path, capsys):
+    path = written(tmp_path, *ROWS)
+    assert job.run(job.ImportConfig(input=str(path), store=store.uri))["num_records"] == 2
+    assert "read as jsonl; --from names another format" in capsys.readouterr().err
+    (other := tmp_path / "in.txt").write_text("nothing of the kind")
+    with pytest.raises(UsageError, match="name its format with --from"):
+        job.run(job.ImportConfig(input=str(other), store=store.uri))
+
+
+@pytest.mark.parametrize("name", ["cogx", "hindsight", "langgraph", "letta", "mem0", "parquet"])
 def test_a_file_of_another_format_is_refused_and_changes_nothing(store, tmp_path, name):
     (path := tmp_path / "in.txt").write_text("nothing of the kind")
     with pytest.raises(UsageError, match="check --from"):

@@ -41,6 +41,22 @@ def test_lightmem_gives_back_every_field_of_every_memory():
     holds()
 
 
+@pytest.mark.parametrize("name", ["langgraph", "hindsight"])
+def test_a_format_of_documents_or_keys_gives_back_every_field_of_every_memory(name):
+    distinct = st.lists(MEMORIES, min_size=1, max_size=3, unique_by=lambda one: one.record_id)
+
+    @settings(max_examples=25)
+    @given(distinct.map(by_user))
+    def holds(memories):
+        with tempfile.TemporaryDirectory() as folder:
+            WRITERS[name].write(Path(folder), Listed(memories))
+            # A ZIP a user, and in it a document a session.
+            found = sorted(READERS[name](Path(folder), None), key=lambda one: one.record_id)
+            assert found == sorted(memories, key=lambda one: one.record_id)
+
+    holds()
+
+
 def test_lychee_gives_back_what_its_table_can_hold():
     @settings(max_examples=5)
     @given(st.lists(MEMORIES, max_size=3).map(by_user))
@@ -73,13 +89,14 @@ def held_by_lychee(memory):
     )
 
 
-def test_markdown_gives_back_user_kind_text_and_day():
+@pytest.mark.parametrize("name", ["markdown", "letta"])
+def test_a_format_of_markdown_gives_back_user_kind_text_and_day(name):
     @settings(max_examples=25)
-    @given(st.lists(MEMORIES, max_size=3).map(by_user))
+    @given(st.lists(MEMORIES, min_size=1, max_size=3).map(by_user))
     def holds(memories):
         with tempfile.TemporaryDirectory() as folder:
-            WRITERS["markdown"].write(Path(folder), Listed(memories))
-            found = list(READERS["markdown"](Path(folder), None))
+            WRITERS[name].write(Path(folder), Listed(memories))
+            found = list(READERS[name](Path(folder), None))
             assert sorted(map(told, found)) == sorted(map(told, memories))
 
     holds()
