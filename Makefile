@@ -5,7 +5,7 @@ PYTHON ?= python3
 DATA ?= data
 BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
-.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-together test-forget test-rollback bench bench-consolidate recipe kuberay-keys lint clean
+.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-together test-forget test-rollback test-interchange bench bench-consolidate recipe kuberay-keys lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -67,6 +67,12 @@ test-forget: setup
 test-rollback: setup
 	$(BIN)/python -m pytest tests/e2e -k "rollback or rolled_back"
 
+# Exports, read back by the receivers' own packages, each in an environment of its own under .venv-interchange.
+# LIGHTMEM=FOLDER, a clone of its repository: its package has no store.
+test-interchange: setup
+	$(BIN)/python -m tests.interchange.environments
+	$(if $(LIGHTMEM),SLOWWAVE_LIGHTMEM=$(abspath $(LIGHTMEM))) $(BIN)/python -m pytest tests/interchange -m interchange
+
 bench: setup sample
 	$(BIN)/python -m tests.benchmarks.bench_encoder --archive $(DATA)/sample
 
@@ -122,4 +128,4 @@ lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
-	rm -rf .venv $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-interchange $(DATA) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
