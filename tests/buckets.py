@@ -23,7 +23,7 @@ def serving() -> Iterator[dict[str, str]]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
-        yield ENVIRONMENT | {"AWS_ENDPOINT": "http://{}:{}".format(*server.get_host_and_port())}
+        yield ENVIRONMENT | {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
     finally:
         server.stop()
 
@@ -31,7 +31,7 @@ def serving() -> Iterator[dict[str, str]]:
 def client(environment: dict[str, str]):
     return boto3.client(
         "s3",
-        endpoint_url=environment["AWS_ENDPOINT"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
         region_name=environment["AWS_REGION"],
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
