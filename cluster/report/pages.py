@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.store import from_url
 
 from cluster.backfill.redact import shown_id
 from cluster.report.memories import Memory, UserPage, days_of, user_page
@@ -23,6 +22,7 @@ from cluster.report.runs import Night, RunEntry
 from cluster.report.svg import Chart, Series, Span, draw, newest, timeline
 from cluster.report.words import count, seconds, size
 from cluster.runtime.shown import harmless
+from cluster.store.clients import bucket
 from cluster.store.files import local_path, make_folder
 from schemas.archive import who
 
@@ -67,7 +67,7 @@ def write_report(
 def _put(output: str, path: str, data: bytes) -> None:
     folder = local_path(output)
     if folder is None:
-        obstore.put(from_url(output), path, data, attributes={"Content-Type": "text/html; charset=utf-8"})
+        obstore.put(bucket(output), path, data, attributes={"Content-Type": "text/html; charset=utf-8"})
         return
     make_folder(folder)
     (folder / path).write_bytes(data)

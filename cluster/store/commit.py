@@ -165,7 +165,7 @@ class Writer(Reader):
             )
         written = intent.model_dump(by_alias=True) | {"store_version": STORE_VERSION}
         content = json.dumps(written, default=str)
-        if self.files.exists(INTENT) or not self.files.create(path, content.encode()):
+        if self.files.exists(INTENT) or not self.files.claim(path, content.encode()):
             raise StoreError(f"store {self.uri}: an interrupted commit is not finished; call recover() first")
         # As a later writer would read it: what is done first and what is done again is one thing.
         self._finish(path, read_intent(json.loads(content)), apply, newest)

@@ -19,7 +19,8 @@ import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 from obstore.exceptions import AlreadyExistsError, NotFoundError
-from obstore.store import from_url
+
+from cluster.store.clients import bucket, listed
 
 HOME = "_slowwave"
 """Folder of a store in which everything lies that is no table."""
@@ -113,7 +114,7 @@ class _Bucket:
     """Files of an object store."""
 
     def __init__(self, url: str):
-        self._store = from_url(url)
+        self._store = bucket(url)
 
     def put(self, path: str, data: bytes) -> None:
         obstore.put(self._store, path, data)
@@ -139,8 +140,7 @@ class _Bucket:
         return True
 
     def paths(self, prefix: str) -> Iterator[str]:
-        for chunk in obstore.list(self._store, prefix=prefix or None):
-            yield from (meta["path"] for meta in chunk)
+        return (meta["path"] for meta in listed(self._store, prefix or None))
 
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -312,7 +312,7 @@ def everything(uri: str) -> Iterator[tuple[str, bytes]]:
     """(path, content) of every file of a store, the tables' own files and what was only written aside
     included; one in memory at a time."""
     root = local_path(uri)
-    store = from_url(uri) if root is None else None
+    store = bucket(uri) if root is None else None
     for path in sorted(sizes_below(uri)):
         if store is not None:
             yield path, bytes(obstore.get(store, path).bytes())
@@ -323,14 +323,14 @@ def everything(uri: str) -> Iterator[tuple[str, bytes]]:
 def sizes_below(uri: str) -> dict[str, int]:
     """Path -> bytes of every file under a folder, also of such as `Files` does not list."""
     if (root := local_path(uri)) is None:
-        return {meta["path"]: meta["size"] for chunk in obstore.list(from_url(uri)) for meta in chunk}
+        return {meta["path"]: meta["size"] for meta in listed(bucket(uri))}
     return {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)}
 
 
 def delete_below(uri: str, paths: Iterable[str]) -> None:
     """Delete files under a folder. What is gone already is no error."""
     if (root := local_path(uri)) is None:
-        obstore.delete(from_url(uri), list(paths))
+        obstore.delete(bucket(uri), list(paths))
         return
     for path in paths:
         (root / path).unlink(missing_ok=True)

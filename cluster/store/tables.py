@@ -16,6 +16,7 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
+from cluster.store.clients import lance_options
 from cluster.store.sql import MAX_IN
 from schemas.store import TABLE_KEYS
 
@@ -54,7 +55,7 @@ class Overtaken(Exception):
 
 
 def connect(uri: str) -> Database:
-    return lancedb.connect(uri)
+    return lancedb.connect(uri, storage_options=lance_options(uri) or None)
 
 
 def text_column(name: str) -> str:
