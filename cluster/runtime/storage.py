@@ -1,7 +1,7 @@
 """Settings of the object store in which archives and stores lie.
 
-The carrier of these settings are the usual variables of the environment, because all clients, Ray's workers and
-every process that a job starts read those: a table [storage] only sets them. `cluster.store.clients` makes the
+These settings travel in the usual variables of the environment, because all clients, Ray's workers and every
+process that a job starts read those: a table [storage] only sets them. `cluster.store.clients` makes the
 clients of them, and of nothing else.
 """
 
@@ -55,17 +55,21 @@ class StorageConfig(BaseModel):
     def _are_set(cls, credentials: dict[str, str]) -> dict[str, str]:
         # No value is told: it may be the secret itself, put where its name belongs.
         if strange := [usual for usual in credentials if not usual.startswith(CLOUDS)]:
-            raise ValueError(f"{strange}: no variables of an object store; they begin with {' or '.join(CLOUDS)}")
+            raise ValueError(
+                f"{strange}: no variables of an object store; they begin with {' or '.join(CLOUDS)}"
+            )
         if missing := [usual for usual, name in credentials.items() if name not in os.environ]:
             raise ValueError(
-                f"{', '.join(missing)}: must be the name of a variable that is set in the environment, not a value"
+                f"{', '.join(missing)}: must be the name of a variable that is set in the environment"
             )
         return credentials
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.endpoint or "").startswith("http://") and not self.allow_http:
-            raise ValueError(f"endpoint={self.endpoint!r}: is plain HTTP; set allow_http = true, or name https://")
+            raise ValueError(
+                f"endpoint={self.endpoint!r}: is plain HTTP; set allow_http = true, or name https://"
+            )
         given = "AWS_ACCESS_KEY_ID" in self.credentials or "AWS_ACCESS_KEY_ID" in os.environ
         if self.profile and given:
             raise ValueError(

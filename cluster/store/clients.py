@@ -1,22 +1,26 @@
-"""The clients of object stores, all of them made here: obstore for files, Lance for tables, boto3 for what only
-S3 itself shows. They find the same server with the same credentials, and wait out the same outages.
+"""The clients of object stores, all of them made here: obstore for files, Lance for tables, boto3 for what
+only S3 itself shows. They find the same server with the same credentials, and wait out the same outages.
 
-All is read from the environment (see cluster.runtime.storage). Credentials that stand there in clear are taken
-first; then, for S3, those of a profile or of ~/.aws; then what the machine gives, such as the role of a node.
+All is read from the environment (see cluster.runtime.storage). Credentials that stand there in clear come
+first; then, for S3, those of a profile or of ~/.aws; then what the machine gives, such as a node's role.
 """
 
 import datetime as dt
 import functools
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cluster.runtime.storage import ENDPOINTS, MAX_OUTAGE, REGIONS, StorageConfig
 from cluster.store.errors import StoreError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from obstore.store import ObjectStore
+
+Done = TypeVar("Done")
 
 MAX_RETRIES = 10_000
 """No number of tries ends them, but `max_outage_s`: how many there are in a minute depends on the jitter."""
@@ -49,7 +53,10 @@ def lance_options(uri: str) -> dict[str, str]:
     if "://" not in uri or uri.startswith("file://"):
         return {}
     # Lance has its own chain of credentials, which reads the same profile.
-    retry = {"client_max_retries": MAX_RETRIES, "client_retry_timeout": round(max_outage().total_seconds() + 0.5)}
+    retry = {
+        "client_max_retries": MAX_RETRIES,
+        "client_retry_timeout": round(max_outage().total_seconds() + 0.5),
+    }
     retry |= {"download_retry_count": 10}
     found = {name: str(value) for name, value in retry.items()}
     return found | ({f"aws_{name}": value for name, value in _s3().items()} if _is_s3(uri) else {})
@@ -73,23 +80,73 @@ def endpoint() -> str | None:
 
 
 def listed(store: "ObjectStore", prefix: str | None = None) -> list[dict[str, Any]]:
-    """What lies under a prefix, as obstore describes it. A list that breaks off in the middle, which obstore
-    does not ask for again, is."""
+    """What lies under a prefix, as obstore describes it."""
     import obstore
+
+    return _again(lambda: [dict(meta) for chunk in obstore.list(store, prefix=prefix) for meta in chunk])
+
+
+def delete(store: "ObjectStore", paths: Sequence[str]) -> None:
+    """Delete objects, in bulk where the server can. What is gone already is no error."""
+    import obstore
+    from obstore.exceptions import NotFoundError
+
+    if not paths:
+        return
+    try:
+        _again(lambda: obstore.delete(store, paths))
+    except (NotFoundError, FileNotFoundError):
+        # S3 does not say so, others do.
+        if len(paths) > 1:
+            for path in paths:
+                delete(store, [path])
+
+
+def _again(work: Callable[[], Done]) -> Done:
+    """Lists and deletes, which can be repeated: where the answer breaks off in the middle, obstore does not
+    ask for it again."""
     from obstore.exceptions import GenericError
 
-    for left in reversed(range(MAX_LISTS)):
+    for left in reversed(range(MAX_CUTS)):
         begun_s = time.monotonic()
         try:
-            return [dict(meta) for chunk in obstore.list(store, prefix=prefix) for meta in chunk]
+            return work()
         except GenericError:
             if not left or time.monotonic() - begun_s > max_outage().total_seconds():
                 raise
     raise AssertionError
 
 
-MAX_LISTS = 5
-"""How often a list is asked for that breaks off."""
+def opened(url: str, path: str) -> "pa.NativeFile":
+    """An object, for pyarrow to read in parts."""
+    import obstore
+    import pyarrow as pa
+
+    return pa.PythonFile(_Readable(obstore.open_reader(bucket(url), path)), mode="r")
+
+
+class _Readable:
+    """obstore's reader with what pyarrow asks of a file of Python besides."""
+
+    def __init__(self, reader: Any):
+        self._reader, self.closed = reader, False
+
+    def read(self, size: int = -1) -> bytes:
+        return bytes(self._reader.readall() if size < 0 else self._reader.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._reader.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._reader.tell()
+
+    def close(self) -> None:
+        self.closed = True
+        self._reader.close()
+
+
+MAX_CUTS = 5
+"""How often a request is made whose answers break off."""
 
 
 def _is_s3(url: str) -> bool:

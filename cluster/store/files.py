@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from obstore.exceptions import AlreadyExistsError, NotFoundError
 
-from cluster.store.clients import bucket, listed
+from cluster.store.clients import bucket, delete, listed
 
 HOME = "_slowwave"
 """Folder of a store in which everything lies that is no table."""
@@ -143,11 +143,7 @@ class _Bucket:
         return (meta["path"] for meta in listed(self._store, prefix or None))
 
     def delete(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            try:
-                obstore.delete(self._store, path)
-            except (NotFoundError, FileNotFoundError):
-                continue
+        delete(self._store, list(paths))
 
 
 class _Folder:
@@ -327,10 +323,29 @@ def sizes_below(uri: str) -> dict[str, int]:
     return {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)}
 
 
+def paths_below(uri: str) -> list[str]:
+    """Every file under a folder, in order."""
+    if (root := local_path(uri)) is None:
+        return sorted(meta["path"] for meta in listed(bucket(uri)))
+    return sorted(path.relative_to(root).as_posix() for path in files_below(root))
+
+
 def delete_below(uri: str, paths: Iterable[str]) -> None:
     """Delete files under a folder. What is gone already is no error."""
     if (root := local_path(uri)) is None:
-        obstore.delete(bucket(uri), list(paths))
+        delete(bucket(uri), list(paths))
         return
     for path in paths:
         (root / path).unlink(missing_ok=True)
+
+
+def put_below(uri: str, path: str, data: bytes, content_type: str | None = None) -> None:
+    """Put a file into a folder, made where it is missing: it appears whole or not at all."""
+    if (root := local_path(uri)) is None:
+        attributes = {"Content-Type": content_type} if content_type else None
+        obstore.put(bucket(uri), path, data, attributes=attributes)
+        return
+    make_folder(root)
+    aside = root / f".{path}"
+    aside.write_bytes(data)
+    os.replace(aside, root / path)
