@@ -1,6 +1,8 @@
-"""An S3-compatible server on this machine, for tests of stores in buckets."""
+"""An S3-compatible server on this machine, for tests of stores in buckets: moto, or the real one that the
+variable SLOWWAVE_S3 names (`ceph`)."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 
@@ -20,6 +22,12 @@ ENVIRONMENT = {
 @contextlib.contextmanager
 def serving() -> Iterator[dict[str, str]]:
     """A server while the context lasts; yields the environment in which its buckets are found."""
+    if os.environ.get("SLOWWAVE_S3") == "ceph":
+        from tests.ceph import serving_ceph
+
+        with serving_ceph(ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"]) as endpoint:
+            yield ENVIRONMENT | {"AWS_ENDPOINT_URL": endpoint}
+        return
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

@@ -39,6 +39,15 @@ class Request:
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
+    """As it was sent, see `content`."""
+    target: str
+    """Path and query as they were sent."""
+
+    @property
+    def content(self) -> bytes:
+        """The body without the frames that boto3 puts around its pieces."""
+        is_framed = "aws-chunked" in self.headers.get("content-encoding", "")
+        return b"".join(_chunks(io.BytesIO(self.body))) if is_framed else self.body
 
     @property
     def is_change(self) -> bool:
@@ -74,9 +83,11 @@ class S3Error(Exception):
 
 
 class S3Server:
-    """Buckets in memory, served on a port of this machine from `start` to `stop`."""
+    """Buckets in memory, served on a port of this machine from `start` to `stop`. With `do`, that does the
+    requests in their place."""
 
-    def __init__(self) -> None:
+    def __init__(self, do: Do | None = None) -> None:
+        self._do = do or self.do
         self.around: Around = lambda request, do: do(request)
         self._lock = threading.Lock()
         self._buckets: dict[str, dict[str, _Object]] = {}
@@ -90,7 +101,7 @@ class S3Server:
             def handle(self) -> None:
                 with contextlib.suppress(ConnectionError):
                     while (request := _read(self.rfile, self.wfile)) is not None:
-                        if not _write(self.connection, request, server.around(request, server.do)):
+                        if not _write(self.connection, request, server.around(request, server._do)):
                             return
 
         class Sockets(socketserver.ThreadingTCPServer):
@@ -169,7 +180,7 @@ class S3Server:
         if request.method == "POST" and "uploadId" in request.query:
             return self._completed(objects, request)
         if request.method == "PUT" and "uploadId" in request.query:
-            data = self._source(request).data if "x-amz-copy-source" in request.headers else request.body
+            data = self._source(request).data if "x-amz-copy-source" in request.headers else request.content
             self._upload(request)[int(request.query["partNumber"])] = data
             return Answer(headers={"ETag": _etag(data)})
         if request.method == "PUT":
@@ -182,7 +193,7 @@ class S3Server:
             source = self._source(request)
             objects[request.key] = _object(source.data, source.headers)
             return _xml(f"<CopyObjectResult><ETag>{escape(source.etag)}</ETag></CopyObjectResult>")
-        objects[request.key] = found = _object(request.body, request.headers)
+        objects[request.key] = found = _object(request.content, request.headers)
         return Answer(headers={"ETag": found.etag})
 
     def _completed(self, objects: dict[str, _Object], request: Request) -> Answer:
@@ -358,11 +369,10 @@ def _read(rfile: "socketserver._BufferedIOBase", wfile: "socketserver._BufferedI
         body = b"".join(_chunks(rfile))
     else:
         body = rfile.read(int(headers.get("content-length", 0)))
-    if "aws-chunked" in headers.get("content-encoding", ""):
-        body = b"".join(_chunks(io.BytesIO(body)))
     path, _, query = target.partition("?")
     bucket, _, key = unquote(path).lstrip("/").partition("/")
-    return Request(method, bucket, key, dict(parse_qsl(query, keep_blank_values=True)), headers, body)
+    found = dict(parse_qsl(query, keep_blank_values=True))
+    return Request(method, bucket, key, found, headers, body, target)
 
 
 def _chunks(rfile: "socketserver._BufferedIOBase") -> Iterator[bytes]:

@@ -54,6 +54,11 @@ class Overtaken(Exception):
     """Another writer changed a table between two steps of this one."""
 
 
+def broke_off(error: Exception) -> bool:
+    """Whether a server's answer ended in its middle: where it is a list, Lance does not ask for it again."""
+    return isinstance(error, RuntimeError | OSError) and "response body" in str(error)
+
+
 def connect(uri: str) -> Database:
     return lancedb.connect(uri, storage_options=lance_options(uri) or None)
 
@@ -154,9 +159,12 @@ def retag(table: Table, kept: dict[str, int]) -> None:
             elif tags[run_id]["version"] != version:
                 table.tags.update(run_id, version)
     except RuntimeError as error:
-        if "already exists" in str(error) or "not found" in str(error):
+        if "already exists" not in str(error) and "not found" not in str(error):
+            raise
+        tags = table.tags.list()
+        if any(run_id not in tags or tags[run_id]["version"] != version for run_id, version in kept.items()):
             raise Overtaken(f"a tag of table {table.name!r}") from error
-        raise
+        # They are as they must be: the client's second try met its own first one, whose answer was lost.
 
 
 def tag(table: Table, run_id: str) -> None:

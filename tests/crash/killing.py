@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.buckets import serving
+from tests.ceph import forwarded
 from tests.s3_server import Answer, Do, Request, S3Server
 
 ROOT = Path(__file__).parents[2]
@@ -118,11 +120,15 @@ class Jobs:
 
 
 class Bucket:
-    """An S3 server in this process that can kill a client at its n-th request that changes something."""
+    """An S3 server in this process that can kill a client at its n-th request that changes something. With
+    the variable SLOWWAVE_S3 it stands in front of a real one."""
 
     def __init__(self) -> None:
         self._lock, self._pid, self._at, self._is_after, self.num = threading.Lock(), None, 0, False, 0
-        self._server = S3Server()
+        self._stack = contextlib.ExitStack()
+        is_real = os.environ.get("SLOWWAVE_S3") is not None
+        upstream = self._stack.enter_context(serving())["AWS_ENDPOINT_URL"] if is_real else None
+        self._server = S3Server(forwarded(upstream) if upstream else None)
         self._server.around = self._answer
         self._server.start()
         self.env = self._server.environment | {"AWS_EC2_METADATA_DISABLED": "true"}
@@ -150,6 +156,7 @@ class Bucket:
 
     def close(self) -> None:
         self._server.stop()
+        self._stack.close()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
-"""The fake S3 server of the tests answers as moto does, wherever this project asks it anything."""
+"""The fake S3 server of the tests answers as moto does, and with SLOWWAVE_S3 as a real one, wherever this
+project asks it anything."""
 
+import os
 import threading
 
 import obstore
@@ -12,9 +14,9 @@ from tests.buckets import client, new_bucket, serving
 from tests.s3_server import serving_fake
 
 
-@pytest.fixture(scope="module", params=["moto", "fake"])
+@pytest.fixture(scope="module", params=["reference", "fake"])
 def environment(request):
-    if request.param == "moto":
+    if request.param == "reference":
         with serving() as found:
             yield found
     else:
@@ -71,6 +73,9 @@ def test_of_many_that_create_one_object_at_once_one_succeeds(store):
     assert [bytes(obstore.get(store, "a").bytes())] == [str(number).encode() for number in won]
 
 
+@pytest.mark.skipif(
+    "SLOWWAVE_S3" in os.environ, reason="Ceph 16 knows no If-Match of puts; nothing here asks it"
+)
 def test_a_put_on_condition_that_an_object_is_unchanged_is_refused_where_it_has_changed(s3, name):
     old = s3.put_object(Bucket=name, Key="a", Body=b"1")["ETag"]
     s3.put_object(Bucket=name, Key="a", Body=b"2", IfMatch=old)

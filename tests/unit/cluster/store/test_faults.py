@@ -1,4 +1,4 @@
-"""A store in a bucket whose server fails for a while: work goes on, and nothing is lost, doubled or refused."""
+"""A store in a bucket whose server fails for a while: work goes on, and nothing is lost or doubled."""
 
 import pyarrow as pa
 import pytest
