@@ -16,12 +16,26 @@ def lost_answers() -> Around:
 
 def cut_answers() -> Around:
     """Every request is done, and the first time that it is asked for the connection ends in its answer."""
+    return _at_first(_cut, is_for=lambda request: True)
 
-    def cut(request: Request, do: Do) -> Answer:
-        answer = do(request)
-        return Answer(answer.status, answer.body, answer.headers, is_cut=True)
 
-    return _at_first(cut, is_for=lambda request: True)
+def cut_now_and_then(every: int) -> Around:
+    """Every request is done, and at each n-th one the connection ends in its answer."""
+    lock, num = threading.Lock(), 0
+
+    def around(request: Request, do: Do) -> Answer:
+        nonlocal num
+        with lock:
+            num += 1
+            is_cut = num % every == 0
+        return (_cut if is_cut else lambda request, do: do(request))(request, do)
+
+    return around
+
+
+def _cut(request: Request, do: Do) -> Answer:
+    answer = do(request)
+    return Answer(answer.status, answer.body, answer.headers, is_cut=True)
 
 
 def outage(seconds: float, *, after: int = 0) -> Around:

@@ -17,7 +17,7 @@ from obstore.exceptions import BaseError
 from pyarrow import fs
 
 from cluster.backfill.parquet_pages import BY_DICTIONARY, longest_entry, pages
-from cluster.store.clients import opened
+from cluster.store.clients import opened, told
 from cluster.store.errors import StoreError
 from cluster.store.files import local_path, paths_below
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
@@ -88,7 +88,7 @@ def list_files(archive: str) -> list[str]:
         found = _paths(archive)
     except (OSError, ValueError, BaseError, StoreError) as error:
         raise ArchiveError(
-            f"--archive {archive}: cannot be listed ({error}); make one with jobs.ingest"
+            f"--archive {archive}: cannot be listed ({told(error)}); make one with jobs.ingest"
         ) from None
     paths = [path for path in found if path.endswith(".parquet") and not _is_hidden(path)]
     if not paths:

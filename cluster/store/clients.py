@@ -71,7 +71,10 @@ def s3_client() -> Any:
     given = {names[name]: value for name, value in _s3().items() if name in names}
     # Its own mode backs off for up to 20 s; the number of tries covers what the others do in time.
     retries = {"mode": "standard", "total_max_attempts": 3 + int(max_outage().total_seconds() // 5)}
-    return boto3.client("s3", **{"region_name": "us-east-1", **given}, config=Config(retries=retries))
+    # A session of its own: boto3's default one keeps the credentials that it found first.
+    return boto3.Session().client(
+        "s3", **{"region_name": "us-east-1", **given}, config=Config(retries=retries)
+    )
 
 
 def endpoint() -> str | None:
@@ -147,6 +150,11 @@ class _Readable:
 
 MAX_CUTS = 5
 """How often a request is made whose answers break off."""
+
+
+def told(error: Exception) -> str:
+    """What a client says is wrong, without the pages of its internals that follow."""
+    return str(error).partition("\n")[0]
 
 
 def _is_s3(url: str) -> bool:

@@ -29,6 +29,7 @@ from obstore.exceptions import BaseError
 from pydantic import Field, ValidationInfo, field_validator
 
 from cluster.runtime import Progress
+from cluster.store.clients import told
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
 from jobs.common.place import Place
@@ -143,7 +144,7 @@ def run(config: IngestConfig) -> dict:
             raise JobError(f"rows of the input cannot be kept: {error}; {remedy}") from error
         except (OSError, BaseError) as error:
             remedy = "see that it can be written and has space, then run the same command again"
-            raise JobError(f"archive={config.archive!r}: {error}; {remedy}") from error
+            raise JobError(f"archive={config.archive!r}: {told(error)}; {remedy}") from error
     return summary | {"seconds": round(time.monotonic() - started_s, 3)}
 
 

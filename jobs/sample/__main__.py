@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from obstore.exceptions import BaseError
 from pydantic import Field, field_validator
 
+from cluster.store.clients import told
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.manifest import text_of
 from jobs.common.place import Place
@@ -79,7 +80,7 @@ def run(config: SampleConfig) -> dict:
             return _run(config, place)
         except BaseError as error:
             remedy = "see that the bucket is there and can be written"
-            raise JobError(f"archive={config.archive!r}: {error}; {remedy}") from error
+            raise JobError(f"archive={config.archive!r}: {told(error)}; {remedy}") from error
 
 
 def _run(config: SampleConfig, place: Place) -> dict:

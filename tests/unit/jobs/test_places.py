@@ -36,7 +36,7 @@ def chat(folder, *said):
     path.write_text(
         json.dumps(session | {"messages": [{"role": "user", "content": one} for one in said]}) + "\n"
     )
-    return IngestConfig(input=[str(path)], archive="")
+    return IngestConfig(input=[str(path)], archive="replaced")
 
 
 def into(uri, config):
