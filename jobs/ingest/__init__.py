@@ -21,7 +21,7 @@ import dataclasses
 import datetime as dt
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import filelock
@@ -132,11 +132,11 @@ def run(config: IngestConfig) -> dict:
         if config.user_id is None and not format.names_users:
             raise UsageError(f"user_id=None: {format.name} files name no user; name theirs with --user-id")
         config = config.model_copy(update={"format": format.name})
-    with Place(config.archive) as place, _alone(place, config.archive):
+    with Place(config.archive) as place, _alone(place, config.archive) as check:
         try:
             remove_leftovers(place)  # of a killed ingest: their space may be needed now
             try:
-                summary = _ingest(config, files, place)
+                summary = _ingest(config, files, place, check)
             finally:
                 remove_leftovers(place)
         except sqlite3.Error as error:
@@ -149,10 +149,10 @@ def run(config: IngestConfig) -> dict:
 
 
 @contextlib.contextmanager
-def _alone(place: Place, archive: str) -> Iterator[None]:
-    """Keeps other ingests out of the archive. JobError where one is at it, UsageError where nothing can be
-    written. An archive in an object store has a lease, as a store has, and asks the server once whether it
-    keeps two writers apart."""
+def _alone(place: Place, archive: str) -> Iterator[Callable[[], None]]:
+    """Keeps other ingests out of the archive; yields what raises LeaseLost where that holds no more. JobError
+    where one is at it, UsageError where nothing can be written. An archive in an object store has a lease, as
+    a store has, and asks the server once whether it keeps two writers apart."""
     if not place.is_bucket:
         try:
             place.work.mkdir(parents=True, exist_ok=True)
@@ -162,22 +162,24 @@ def _alone(place: Place, archive: str) -> Iterator[None]:
         except OSError as error:
             raise UsageError(f"archive={archive!r}: {error.strerror}; name a folder to write to") from None
         with lock:
-            yield
+            yield lambda: None
         return
     from cluster.store.errors import StoreError
     from cluster.store.lease import Lease, LeaseHeld, LeaseLost
 
     try:
         with Lease(place.uri, "jobs.ingest") as lease:
-            yield
-            lease.check()
+            yield lease.check
     except LeaseHeld as error:
         raise JobError(str(error)) from error
     except (StoreError, LeaseLost) as error:
         raise JobError(f"archive={archive!r}: {error}") from error
+    except (BaseError, FileNotFoundError) as error:
+        remedy = "see that the bucket is there and can be written, then run the same command again"
+        raise JobError(f"archive={archive!r}: {told(error)}; {remedy}") from error
 
 
-def _ingest(config: IngestConfig, files: list[InputFile], place: Place) -> dict:
+def _ingest(config: IngestConfig, files: list[InputFile], place: Place, check: Callable[[], None]) -> dict:
     format = FORMATS[config.format]
     ingest = f"{format.name}-{digest_of(files, config.user_id, config.names())}"
     archive = place.work if not place.is_bucket else place.uri
@@ -238,6 +240,7 @@ def _ingest(config: IngestConfig, files: list[InputFile], place: Place) -> dict:
         return _summary(config, ingest, len(files), 0, counts) | failed
     inputs = [{"file": file.shown, "num_bytes": file.num_bytes, "sha256": file.sha256} for file in files]
     settings = config.model_dump(include={"format", "user_id"})
+    check()
     publish(place, ingests, entry_of(ingest, settings, _counts(counts), inputs, writer.files))
     if counts["num_rejections"] or rejections.num_written:
         say(f"[ingest] {_noted(counts)}: {rejections.path}")

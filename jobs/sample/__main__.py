@@ -78,7 +78,7 @@ def run(config: SampleConfig) -> dict:
     with Place(config.archive) as place:
         try:
             return _run(config, place)
-        except BaseError as error:
+        except (BaseError, FileNotFoundError) as error:
             remedy = "see that the bucket is there and can be written"
             raise JobError(f"archive={config.archive!r}: {told(error)}; {remedy}") from error
 
