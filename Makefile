@@ -5,7 +5,7 @@ PYTHON ?= python3
 DATA ?= data
 BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
-.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-together test-forget test-rollback test-interchange bench bench-consolidate recipe kuberay-keys lint clean
+.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-s3 test-together test-forget test-rollback test-interchange bench bench-consolidate recipe kuberay-keys lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -54,6 +54,14 @@ SLOWWAVE_CRASH_EVERY ?= 1
 test-crash: setup
 	SLOWWAVE_CRASH=all SLOWWAVE_CRASH_EVERY=$(SLOWWAVE_CRASH_EVERY) OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
 	  tests/crash tests/unit/cluster/store/test_commit.py -m "not gpu" --numprocesses auto --maxprocesses 8 -rP
+
+# What concerns buckets, on a real server: Ceph's object gateway, of Debian's packages (60 MB), on one OSD in memory.
+CEPH ?= 16.2.*
+test-s3: setup
+	@command -v radosgw ceph-osd ceph-mon >/dev/null || \
+	  apt-get install -y --no-install-recommends radosgw='$(CEPH)' ceph-osd='$(CEPH)' ceph-mon='$(CEPH)' ceph-common='$(CEPH)'
+	SLOWWAVE_S3=ceph OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit/test_s3_server.py \
+	  tests/unit/cluster/store/test_exclusion.py tests/unit/cluster/forget tests/crash -m "not gpu" -k "s3 or bucket"
 
 # Two jobs on one store: the second is told who holds it.
 test-together: setup

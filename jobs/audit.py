@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cluster.runtime.shown import one_line
 from jobs.common.choice import DeciderWithoutModel, check_decider
-from jobs.common.cli import JobError, UsageError, main, say, show
+from jobs.common.cli import JobError, LocalFolder, UsageError, main, say, show
 from jobs.common.run import Run, WriterConfig, absolute, writing
 from jobs.common.updates import UpdateSettings, group_users
 from schemas.audit import AUDIT, KINDS, Finding, Kind
@@ -47,7 +47,7 @@ class AuditConfig(WriterConfig):
 
     store: str
     """Folder or object-store URI of the store."""
-    output: str | None = None
+    output: LocalFolder | None = None
     """Folder for `audit.jsonl`; it has what memories say, so keep it as carefully as the store."""
     kinds: tuple[Kind, ...] = KINDS
     """What to look for: echo, transient, fragment, other_person, undated, duplicate, contradiction."""

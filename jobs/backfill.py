@@ -175,6 +175,7 @@ def consolidation_of(config: BackfillConfig, kind: type[UpdateConfig] = UpdateCo
         lease_wait=config.lease_wait,
         local=config.local,
         cluster=config.cluster,
+        storage=config.storage,
         **settings,
     )
     if update.decider:

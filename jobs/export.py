@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.runtime.entry_points import EXCHANGE_FORMATS, names
-from jobs.common.cli import JobConfig, JobError, UsageError, main, say
+from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.run import Run, absolute
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ExportConfig(JobConfig):
     """Folder or object-store URI of the store."""
     format: Format = Field(json_schema_extra={"short": "--to"})
     """What to write; jobs/README.md says what each format keeps and loses."""
-    output: str
+    output: LocalFolder
     """Folder to write: a new one, or an empty one."""
     user_id: tuple[str, ...] = ()
     """Only the memories of these users. Not given: of all."""
@@ -72,8 +72,6 @@ class ExportConfig(JobConfig):
     def _check(self) -> Self:
         if self.at and self.since:
             raise ValueError(f"at={self.at}, since={self.since!r}: give one of the two")
-        if "://" in self.output:
-            raise ValueError(f"output={self.output!r}: must be a local folder; copy it to where it belongs")
         return self
 
 

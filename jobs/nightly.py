@@ -87,7 +87,12 @@ def parts_of(config: NightlyConfig, update: ConsolidateConfig) -> Iterator[tuple
     if config.consolidate:
         yield "consolidate", lambda: consolidate(update)
     if config.keep_runs:
-        kept = CompactConfig(store=config.store, keep_runs=config.keep_runs, lease_wait=config.lease_wait)
+        kept = CompactConfig(
+            store=config.store,
+            keep_runs=config.keep_runs,
+            lease_wait=config.lease_wait,
+            storage=config.storage,
+        )
         yield "compact", lambda: compact(kept)
 
 

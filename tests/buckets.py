@@ -1,6 +1,8 @@
-"""An S3-compatible server on this machine, for tests of stores in buckets."""
+"""An S3-compatible server on this machine, for tests of stores in buckets: moto, or the real one that the
+variable SLOWWAVE_S3 names (`ceph`)."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 
@@ -20,10 +22,16 @@ ENVIRONMENT = {
 @contextlib.contextmanager
 def serving() -> Iterator[dict[str, str]]:
     """A server while the context lasts; yields the environment in which its buckets are found."""
+    if os.environ.get("SLOWWAVE_S3") == "ceph":
+        from tests.ceph import serving_ceph
+
+        with serving_ceph(ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"]) as endpoint:
+            yield ENVIRONMENT | {"AWS_ENDPOINT_URL": endpoint}
+        return
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
-        yield ENVIRONMENT | {"AWS_ENDPOINT": "http://{}:{}".format(*server.get_host_and_port())}
+        yield ENVIRONMENT | {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
     finally:
         server.stop()
 
@@ -31,7 +39,7 @@ def serving() -> Iterator[dict[str, str]]:
 def client(environment: dict[str, str]):
     return boto3.client(
         "s3",
-        endpoint_url=environment["AWS_ENDPOINT"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
         region_name=environment["AWS_REGION"],
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],

@@ -13,9 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from obstore.exceptions import BaseError
 from pyarrow import fs
 
 from cluster.backfill.parquet_pages import BY_DICTIONARY, longest_entry, pages
+from cluster.store.clients import opened, told
+from cluster.store.errors import StoreError
+from cluster.store.files import local_path, paths_below
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 from schemas.carriers import ArchiveFile, BadRow, InspectedFile, RowGroup
 
@@ -81,18 +85,12 @@ class Unit:
 def list_files(archive: str) -> list[str]:
     """Parquet files under a folder or object-store URI, sorted; not those that begin with `_` or `.`."""
     try:
-        system, root = _open(archive)
-        infos = system.get_file_info(fs.FileSelector(root, recursive=True))
-    except (OSError, pa.ArrowInvalid) as error:
+        found = _paths(archive)
+    except (OSError, ValueError, BaseError, StoreError) as error:
         raise ArchiveError(
-            f"--archive {archive}: cannot be listed ({error}); make one with jobs.ingest"
+            f"--archive {archive}: cannot be listed ({told(error)}); make one with jobs.ingest"
         ) from None
-    paths = []
-    for info in infos:
-        relative = info.path[len(root) :].strip("/")
-        hidden = any(part.startswith(("_", ".")) for part in relative.split("/"))
-        if info.is_file and relative.endswith(".parquet") and not hidden:
-            paths.append(relative)
+    paths = [path for path in found if path.endswith(".parquet") and not _is_hidden(path)]
     if not paths:
         raise ArchiveError(
             f"--archive {archive}: no Parquet files; make them with jobs.ingest or jobs.sample"
@@ -108,7 +106,7 @@ def inspect(file: ArchiveFile, *, archive: str) -> InspectedFile:
 def inspect_file(archive: str, path: str) -> InspectedFile:
     """What a file holds, from its footer and its key columns."""
     try:
-        source = _source(archive, path)
+        source = open_file(archive, path)
         file = pq.ParquetFile(source)
     except Exception as error:  # pyarrow raises OSError, ArrowInvalid and more for broken footers
         return InspectedFile(path, bad=(BadRow(path, "unreadable_file", _message(error)),))
@@ -194,7 +192,7 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
 
 
 def _tables(archive: str, unit: Unit) -> Iterator[pa.Table]:
-    source = _source(archive, unit.path)
+    source = open_file(archive, unit.path)
     yield from unpacked(source, pq.read_metadata(source), unit.row_group, ARCHIVE_SCHEMA.names)
 
 
@@ -265,15 +263,23 @@ def _keys(table: pa.Table) -> bytes:
     return b"".join(keys)
 
 
-def _open(archive: str) -> tuple[fs.FileSystem, str]:
-    if "://" in archive:
-        return fs.FileSystem.from_uri(archive)
-    return fs.LocalFileSystem(), archive
+def _paths(archive: str) -> list[str]:
+    """Every file of an archive, as paths in it."""
+    if (folder := local_path(archive)) is None:
+        return paths_below(archive)
+    infos = fs.LocalFileSystem().get_file_info(fs.FileSelector(str(folder), recursive=True))
+    return [info.path[len(str(folder)) :].strip("/") for info in infos if info.is_file]
 
 
-def _source(archive: str, path: str) -> pa.NativeFile:
-    system, root = _open(archive)
-    return system.open_input_file(f"{root}/{path}")
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def open_file(archive: str, path: str) -> pa.NativeFile:
+    """A file of an archive, to be read in parts."""
+    if (folder := local_path(archive)) is None:
+        return opened(archive, path)
+    return fs.LocalFileSystem().open_input_file(str(folder / path))
 
 
 BUFFER_BYTES = 1 << 20

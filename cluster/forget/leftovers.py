@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.store.clients import s3_client
 from cluster.store.files import ASIDE, HOME, Files, local_path
 
 _TEMPORARY = re.compile(r"#\d+$")
@@ -92,20 +93,9 @@ class _Bucket:
         if not uri.startswith("s3://"):
             return None
         try:
-            import boto3
+            return cls(s3_client(), uri)
         except ImportError:
             return None
-        # The names that obstore reads, some of which boto3 does not.
-        names = {
-            "endpoint_url": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-            "region_name": ("AWS_REGION", "AWS_DEFAULT_REGION"),
-        }
-        given = {
-            option: next((os.environ[name] for name in known if os.environ.get(name)), None)
-            for option, known in names.items()
-        }
-        given["region_name"] = given["region_name"] or "us-east-1"
-        return cls(boto3.client("s3", **given), uri)
 
     def leftovers(self) -> Leftovers:
         found = Leftovers()

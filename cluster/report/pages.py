@@ -13,9 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import obstore
-from obstore.store import from_url
-
 from cluster.backfill.redact import shown_id
 from cluster.report.memories import Memory, UserPage, days_of, user_page
 from cluster.report.overview import PROJECTED, Overview, ages, overview
@@ -23,7 +20,7 @@ from cluster.report.runs import Night, RunEntry
 from cluster.report.svg import Chart, Series, Span, draw, newest, timeline
 from cluster.report.words import count, seconds, size
 from cluster.runtime.shown import harmless
-from cluster.store.files import local_path, make_folder
+from cluster.store.files import put_below
 from schemas.archive import who
 
 if TYPE_CHECKING:
@@ -60,17 +57,8 @@ def write_report(
         user_pages = [(found.shown_id, path)]
     pages[INDEX] = of_store(overview(uri, now=now), user_pages)
     for path, text in pages.items():
-        _put(output, path, text.encode())
+        put_below(output, path, text.encode(), "text/html; charset=utf-8")
     return sorted(pages)
-
-
-def _put(output: str, path: str, data: bytes) -> None:
-    folder = local_path(output)
-    if folder is None:
-        obstore.put(from_url(output), path, data, attributes={"Content-Type": "text/html; charset=utf-8"})
-        return
-    make_folder(folder)
-    (folder / path).write_bytes(data)
 
 
 # --- templates ------------------------------------------------------------------------------------------

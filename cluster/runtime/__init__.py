@@ -5,6 +5,7 @@ from cluster.runtime.connecting import ClusterError, connect, is_local, num_core
 from cluster.runtime.progress import Progress, duration, report_to, tick
 from cluster.runtime.secrets import HIDDEN, hide_in_dump, hide_secrets, hide_variables
 from cluster.runtime.stages import Stage, StageError, run_stage
+from cluster.runtime.storage import StorageConfig
 
 __all__ = [
     "HIDDEN",
@@ -14,6 +15,7 @@ __all__ = [
     "Progress",
     "Stage",
     "StageError",
+    "StorageConfig",
     "connect",
     "duration",
     "hide_in_dump",

@@ -65,12 +65,12 @@ class Attempts:
 
     def first(self) -> bool:
         """Whether nobody has tried the batch as a whole, but those who went down with their node."""
-        marker = f"{self._folder}/whole"
-        if self._files.create(marker, self.node.encode()):
+        marker, tried = f"{self._folder}/whole", self._tried()
+        if self._files.claim(marker, tried):
             return True
         if self._is_of_the_living(marker):
             return False
-        self._files.put(marker, self.node.encode())
+        self._files.put(marker, tried)
         return True
 
     def give_back(self) -> None:
@@ -84,7 +84,7 @@ class Attempts:
             yield False
             return
         marker = f"{self._folder}/parts/{part}/{uuid.uuid4().hex}"
-        self._files.put(marker, self.node.encode())
+        self._files.put(marker, self._tried())
         try:
             yield True
         except Exception:
@@ -101,7 +101,7 @@ class Attempts:
         if self._files.exists(f"{self._folder}/done-{self.node}"):
             return
         markers = self._files.paths(f"{self._folder}/parts")
-        mine = [marker for marker in markers if self._files.get(marker) == self.node.encode()]
+        mine = [marker for marker in markers if self._node_of(marker) == self.node]
         parts = {marker.rpartition("/")[0] for marker in mine}
         if len(parts) >= MAX_DEATHS:
             raise WorkerSick(f"its processes died {len(mine)} times, at {len(parts)} different inputs")
@@ -121,6 +121,14 @@ class Attempts:
         found = self._files.get(f"{self._run}/probe")
         return found.decode() if found else None
 
+    def _tried(self) -> bytes:
+        """What a marker says: the node, and what no other marker does, so that a process knows its own."""
+        return f"{self.node}/{uuid.uuid4().hex}".encode()
+
+    def _node_of(self, marker: str) -> str | None:
+        found = self._files.get(marker)
+        return None if found is None else found.decode().partition("/")[0]
+
     def _is_of_the_living(self, marker: str) -> bool:
-        node = self._files.get(marker)
-        return node is not None and node.decode() not in self._dead_nodes()
+        node = self._node_of(marker)
+        return node is not None and node not in self._dead_nodes()

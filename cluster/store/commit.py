@@ -30,7 +30,7 @@ from cluster.store.heads import Head
 from cluster.store.lease import Lease, LeaseLost
 from cluster.store.reading import INTENT, INTENTS, Reader
 from cluster.store.runs import FinishedRun, run_rows, view_versions
-from cluster.store.tables import Overtaken, Table, alone, bring_up, drop_old_versions, settle, tag
+from cluster.store.tables import Overtaken, Table, alone, bring_up, broke_off, drop_old_versions, settle, tag
 from schemas.intent import Intent, read_intent
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
 
@@ -42,6 +42,9 @@ Operations = Mapping[type[Intent], Apply]
 
 MAX_BEGUN = 5
 """How often a writer begins a commit anew because another one, who lost the lease, wrote into it."""
+
+MAX_BROKEN = 50
+"""How often it begins anew because an answer broke off: each time it comes further."""
 
 
 class Writer(Reader):
@@ -165,7 +168,7 @@ class Writer(Reader):
             )
         written = intent.model_dump(by_alias=True) | {"store_version": STORE_VERSION}
         content = json.dumps(written, default=str)
-        if self.files.exists(INTENT) or not self.files.create(path, content.encode()):
+        if self.files.exists(INTENT) or not self.files.claim(path, content.encode()):
             raise StoreError(f"store {self.uri}: an interrupted commit is not finished; call recover() first")
         # As a later writer would read it: what is done first and what is done again is one thing.
         self._finish(path, read_intent(json.loads(content)), apply, newest)
@@ -181,18 +184,25 @@ class Writer(Reader):
         self.heads.tidy()
 
     def _until_alone(self, work: Callable[[], object]) -> None:
-        """Do what can be repeated, and do it anew where another writer has written into it."""
-        for left in reversed(range(MAX_BEGUN)):
+        """Do what can be repeated, and do it anew where another writer has written into it, or where the
+        server of a bucket broke off."""
+        num_overtaken = num_broken = 0
+        while True:
             self.fence()
             try:
                 work()
                 return
             except Overtaken as error:
-                if not left:
+                num_overtaken += 1
+                if num_overtaken == MAX_BEGUN:
                     raise StoreError(
                         f"store {self.uri}: another job, which has lost its lease, goes on writing "
                         f"({error}); end it and run the same command again"
                     ) from None
+            except (RuntimeError, OSError) as error:
+                num_broken += 1
+                if num_broken == MAX_BROKEN or not broke_off(error):
+                    raise
 
     def _look(self) -> None:
         """Remember which files need no bringing to the disk: those of published versions are there."""

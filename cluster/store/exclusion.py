@@ -10,17 +10,14 @@ instant is the server's word.
 
 import hashlib
 import json
-import os
 import uuid
 
+from cluster.store.clients import endpoint
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, local_path
 
 _OUTCOME = "exclusive.json"
 """Created twice, and then the memory of how that went."""
-
-_ENDPOINTS = ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-"""Variables that name another server than the provider's own."""
 
 
 def check_exclusive(uri: str) -> None:
@@ -66,5 +63,4 @@ def _is_exclusive(uri: str, files: Files) -> bool:
 
 def _place(uri: str) -> str:
     """A hash of where a store lies: its URI and the server, which may have names that nobody is to read."""
-    endpoints = [os.environ.get(name) for name in _ENDPOINTS]
-    return hashlib.sha256(json.dumps([uri.rstrip("/"), endpoints]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([uri.rstrip("/"), endpoint()]).encode()).hexdigest()

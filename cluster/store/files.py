@@ -19,7 +19,8 @@ import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 from obstore.exceptions import AlreadyExistsError, NotFoundError
-from obstore.store import from_url
+
+from cluster.store.clients import bucket, delete, listed
 
 HOME = "_slowwave"
 """Folder of a store in which everything lies that is no table."""
@@ -113,7 +114,7 @@ class _Bucket:
     """Files of an object store."""
 
     def __init__(self, url: str):
-        self._store = from_url(url)
+        self._store = bucket(url)
 
     def put(self, path: str, data: bytes) -> None:
         obstore.put(self._store, path, data)
@@ -139,15 +140,10 @@ class _Bucket:
         return True
 
     def paths(self, prefix: str) -> Iterator[str]:
-        for chunk in obstore.list(self._store, prefix=prefix or None):
-            yield from (meta["path"] for meta in chunk)
+        return (meta["path"] for meta in listed(self._store, prefix or None))
 
     def delete(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            try:
-                obstore.delete(self._store, path)
-            except (NotFoundError, FileNotFoundError):
-                continue
+        delete(self._store, list(paths))
 
 
 class _Folder:
@@ -312,7 +308,7 @@ def everything(uri: str) -> Iterator[tuple[str, bytes]]:
     """(path, content) of every file of a store, the tables' own files and what was only written aside
     included; one in memory at a time."""
     root = local_path(uri)
-    store = from_url(uri) if root is None else None
+    store = bucket(uri) if root is None else None
     for path in sorted(sizes_below(uri)):
         if store is not None:
             yield path, bytes(obstore.get(store, path).bytes())
@@ -323,14 +319,33 @@ def everything(uri: str) -> Iterator[tuple[str, bytes]]:
 def sizes_below(uri: str) -> dict[str, int]:
     """Path -> bytes of every file under a folder, also of such as `Files` does not list."""
     if (root := local_path(uri)) is None:
-        return {meta["path"]: meta["size"] for chunk in obstore.list(from_url(uri)) for meta in chunk}
+        return {meta["path"]: meta["size"] for meta in listed(bucket(uri))}
     return {path.relative_to(root).as_posix(): path.stat().st_size for path in files_below(root)}
+
+
+def paths_below(uri: str) -> list[str]:
+    """Every file under a folder, in order."""
+    if (root := local_path(uri)) is None:
+        return sorted(meta["path"] for meta in listed(bucket(uri)))
+    return sorted(path.relative_to(root).as_posix() for path in files_below(root))
 
 
 def delete_below(uri: str, paths: Iterable[str]) -> None:
     """Delete files under a folder. What is gone already is no error."""
     if (root := local_path(uri)) is None:
-        obstore.delete(from_url(uri), list(paths))
+        delete(bucket(uri), list(paths))
         return
     for path in paths:
         (root / path).unlink(missing_ok=True)
+
+
+def put_below(uri: str, path: str, data: bytes, content_type: str | None = None) -> None:
+    """Put a file into a folder, made where it is missing: it appears whole or not at all."""
+    if (root := local_path(uri)) is None:
+        attributes = {"Content-Type": content_type} if content_type else None
+        obstore.put(bucket(uri), path, data, attributes=attributes)
+        return
+    make_folder(root)
+    aside = root / f".{path}"
+    aside.write_bytes(data)
+    os.replace(aside, root / path)

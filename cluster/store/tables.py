@@ -16,6 +16,7 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
+from cluster.store.clients import lance_options
 from cluster.store.sql import MAX_IN
 from schemas.store import TABLE_KEYS
 
@@ -53,8 +54,13 @@ class Overtaken(Exception):
     """Another writer changed a table between two steps of this one."""
 
 
+def broke_off(error: Exception) -> bool:
+    """Whether a server's answer ended in its middle: where it is a list, Lance does not ask for it again."""
+    return isinstance(error, RuntimeError | OSError) and "response body" in str(error)
+
+
 def connect(uri: str) -> Database:
-    return lancedb.connect(uri)
+    return lancedb.connect(uri, storage_options=lance_options(uri) or None)
 
 
 def text_column(name: str) -> str:
@@ -153,9 +159,12 @@ def retag(table: Table, kept: dict[str, int]) -> None:
             elif tags[run_id]["version"] != version:
                 table.tags.update(run_id, version)
     except RuntimeError as error:
-        if "already exists" in str(error) or "not found" in str(error):
+        if "already exists" not in str(error) and "not found" not in str(error):
+            raise
+        tags = table.tags.list()
+        if any(run_id not in tags or tags[run_id]["version"] != version for run_id, version in kept.items()):
             raise Overtaken(f"a tag of table {table.name!r}") from error
-        raise
+        # They are as they must be: the client's second try met its own first one, whose answer was lost.
 
 
 def tag(table: Table, run_id: str) -> None:

@@ -31,13 +31,13 @@ import typing
 from collections.abc import Callable, Collection
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from cluster.runtime import hide_secrets, hide_variables
+from cluster.runtime import StorageConfig, hide_secrets, hide_variables
 from cluster.runtime.entry_points import EntryPointError
 from cluster.runtime.shown import harmless
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
@@ -53,6 +53,18 @@ class JobConfig(BaseModel):
 
     default_file: typing.ClassVar[Path | None] = None
     """TOML file that is read when --config names none."""
+
+    storage: StorageConfig = StorageConfig()
+
+
+def _check_local(folder: str) -> str:
+    if "://" in folder:
+        raise ValueError("must be a local folder; copy it to where it belongs")
+    return folder
+
+
+LocalFolder = Annotated[str, AfterValidator(_check_local)]
+"""A folder that is written, or read, by libraries which know no object stores."""
 
 
 class JobError(Exception):
@@ -108,6 +120,8 @@ FAILURES = (RunStatus.FAILED, RunStatus.NOTHING_FOUND, "unhealthy")
 
 def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
     """The summary, also of a job that fails."""
+    # Here, before anything is read: processes that the job starts, such as its watcher, inherit it.
+    os.environ.update(config.storage.environment())
     try:
         return run(config)
     except (UsageError, EntryPointError, BrokenPipeError):
@@ -346,7 +360,7 @@ def _explain(config_class: type[BaseModel], item: ErrorDetails, others: Others |
 
 
 _SECRET_SETTING = re.compile(
-    r"env_vars|(?:^|[._])[A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|KEY)$|(?:api_key|_token|_secret|password)$"
+    r"env_vars|storage\.credentials|(?:^|[._])[A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|KEY)$|(?:api_key|_token|_secret|password)$"
 )
 
 
@@ -362,6 +376,7 @@ def _option_kind(annotation: Any) -> str | tuple[str, ...] | type[BaseModel] | N
     """ "flag", "list", what a value is, a tuple of choices; the class of a table, or None for one without."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    annotation = getattr(annotation, "__origin__", annotation) if annotation is LocalFolder else annotation
     if typing.get_origin(annotation) is typing.Literal:
         return tuple(str(choice) for choice in typing.get_args(annotation))
     if typing.get_origin(annotation) in (list, tuple):

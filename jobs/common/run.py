@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from cluster.profiles import SHIPPED
 from cluster.runtime import ClusterConfig, ClusterError, hide_secrets, is_local
@@ -70,8 +70,10 @@ class StagesConfig(JobConfig):
 
     @property
     def runs_on(self) -> ClusterConfig:
-        """`cluster`, with the option."""
-        return self.cluster.model_copy(update={"local": self.local or self.cluster.local})
+        """`cluster`, with the option, and with [storage] for its workers too."""
+        storage = {name: SecretStr(value) for name, value in self.storage.environment().items()}
+        changes = {"local": self.local or self.cluster.local, "env_vars": storage | self.cluster.env_vars}
+        return self.cluster.model_copy(update=changes)
 
 
 def connect(cluster: ClusterConfig) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from cluster.runtime import hide_secrets
+from cluster.store.files import put_below
 from jobs.common.markdown import render
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import deidentified
@@ -173,9 +173,9 @@ def write(
     for name, table in tables.items():
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        _put(config.output, f"{name}.parquet", sink.getvalue().to_pybytes())
+        put_below(config.output, f"{name}.parquet", sink.getvalue().to_pybytes())
     for name in parts if config.jsonl else ():
-        _put(config.output, f"{name}.jsonl", chats(parts[name]).encode())
+        put_below(config.output, f"{name}.jsonl", chats(parts[name]).encode())
     card = {
         "task": config.task,
         "data_hash": data_hash,
@@ -189,9 +189,9 @@ def write(
         "split": {"by": "user", "validation_fraction": config.validation_fraction, "seed": config.seed},
         "parts": {name: describe(examples) for name, examples in parts.items()},
     }
-    _put(config.output, "card.md", hide_secrets(card_text(card)).encode())
+    put_below(config.output, "card.md", hide_secrets(card_text(card)).encode())
     whole = json.dumps(card, indent=1, ensure_ascii=False, default=str)
-    _put(config.output, "card.json", hide_secrets(whole).encode())
+    put_below(config.output, "card.json", hide_secrets(whole).encode())
     summary = {
         "num_train": len(parts["train"]),
         "num_validation": len(parts["validation"]),
@@ -214,7 +214,7 @@ def chats(examples: list[dict]) -> str:
 def write_profile(config: DistillConfig, student: ModelProfile) -> None:
     """The student's profile, resolved: without adapter and hashes, which a training will decide."""
     gone = {"adapter", "adapter_revision", "adapter_mode", "base_hash", "adapter_hash"}
-    _put(config.output, PROFILE_FILE, student.model_dump_json(exclude=gone, indent=1).encode())
+    put_below(config.output, PROFILE_FILE, student.model_dump_json(exclude=gone, indent=1).encode())
 
 
 def describe(examples: list[dict]) -> dict:
@@ -280,18 +280,3 @@ def card_text(card: dict) -> str:
             if values[what]
         ],
     )
-
-
-def _put(output: str, name: str, data: bytes) -> None:
-    """Put a file of the training set; on a local disk it appears whole or not at all."""
-    if "://" in output:
-        system, root = fs.FileSystem.from_uri(output)
-        system.create_dir(root, recursive=True)
-        with system.open_output_stream(f"{root}/{name}") as stream:
-            stream.write(data)
-        return
-    system = fs.LocalFileSystem()
-    system.create_dir(output, recursive=True)
-    with system.open_output_stream(f"{output}/.{name}") as stream:
-        stream.write(data)
-    system.move(f"{output}/.{name}", f"{output}/{name}")

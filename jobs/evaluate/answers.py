@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pydantic import Field
 
 from cluster.runtime import Progress, Stage, StageError, run_stage
-from jobs.common.cli import JobError
+from jobs.common.cli import JobError, LocalFolder
 from jobs.common.endpoints import workers
 from jobs.common.pools import EnginePool
 from jobs.common.run import StagesConfig, absolute, check_engine
@@ -24,7 +24,7 @@ class ModelPool(EnginePool):
 class ModelsConfig(StagesConfig):
     """Base of the config of a command that compares models."""
 
-    report: str
+    report: LocalFolder
     """Folder for report.json, report.md and report.png."""
     endpoint: EndpointConfig = EndpointConfig()
     """Goes over the table of that name of profiles whose model is behind an endpoint."""

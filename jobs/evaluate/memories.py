@@ -24,7 +24,7 @@ of its keys. The first four look at what the encoder wrote (first revisions), th
 import time
 from typing import TYPE_CHECKING
 
-from jobs.common.cli import JobConfig, JobError, UsageError
+from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError
 from jobs.common.gold import as_found, read_gold
 from jobs.common.items import read_all_items
 from jobs.common.run import absolute
@@ -47,7 +47,7 @@ class Config(JobConfig):
     """Store whose records are measured."""
     memories: str | None = None
     """Or a file with another system's memories."""
-    report: str
+    report: LocalFolder
     """Folder for report.json, report.md and report.png."""
     as_of: str | None = None
     """Look at the store as this run left it."""

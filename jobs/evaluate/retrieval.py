@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from cluster.runtime import Progress
-from jobs.common.cli import JobConfig, JobError, say
+from jobs.common.cli import JobConfig, JobError, LocalFolder, say
 from jobs.common.questions import Question, read_questions
 from jobs.common.run import absolute, question_embedder, recorded, reranker_of
 from jobs.evaluate.report import check_folder, rounded, write_report
@@ -54,7 +54,7 @@ class Config(JobConfig):
     questions: list[str] = Field(min_length=1)
     """Files with questions and their evidence: LongMemEval, LoCoMo, REALTALK, probing_questions.json of BEAM,
     or questions.jsonl of jobs.sample."""
-    report: str
+    report: LocalFolder
     """Folder for report.json, report.md and report.png."""
     format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
     """What the questions are. Not given: told from their fields."""

@@ -16,20 +16,23 @@ session is its last, and to write it.
 """
 
 import collections
+import contextlib
 import dataclasses
 import datetime as dt
 import sqlite3
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import filelock
+from obstore.exceptions import BaseError
 from pydantic import Field, ValidationInfo, field_validator
 
 from cluster.runtime import Progress
+from cluster.store.clients import told
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
+from jobs.common.place import Place
 from jobs.ingest.files import InputFile, digest_of, find_files
 from jobs.ingest.format import Format, Origin, Row
 from jobs.ingest.formats import AUTO, FORMATS
@@ -74,7 +77,7 @@ class IngestConfig(JobConfig):
     zstandard. A Parquet or Arrow file is given by its name."""
 
     archive: str = Field(min_length=1)
-    """Folder of the archive. Made where it is missing, added to where it exists."""
+    """Folder or object-store URI of the archive. Made where it is missing, added to where it exists."""
 
     user_id: str | None = None
     """User of the sessions that name none. Needed for formats that name no users, as most exports do."""
@@ -123,44 +126,66 @@ def run(config: IngestConfig) -> dict:
     archive or it cannot be written. Too many rejections give a summary with status "failed".
     """
     started_s = time.monotonic()
-    if "://" in config.archive:
-        raise UsageError(f"archive={config.archive!r}: is written to a folder; name one, and copy it there")
     files = find_files(config.input, config.format)
     if config.format == AUTO:
         format, files = recognise(files, config.names())
         if config.user_id is None and not format.names_users:
             raise UsageError(f"user_id=None: {format.name} files name no user; name theirs with --user-id")
         config = config.model_copy(update={"format": format.name})
-    archive = Path(config.archive)
-    try:
-        archive.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(archive / ".ingest.lock").acquire(timeout=0)
-    except filelock.Timeout:
-        raise JobError(f"archive={config.archive!r}: another ingest is writing to it; wait for it") from None
-    except OSError as error:
-        raise UsageError(f"archive={config.archive!r}: {error.strerror}; name a folder to write to") from None
-    with lock:
+    with Place(config.archive) as place, _alone(place, config.archive) as check:
         try:
-            remove_leftovers(archive)  # of a killed ingest: their space may be needed now
+            remove_leftovers(place)  # of a killed ingest: their space may be needed now
             try:
-                summary = _ingest(config, files, archive)
+                summary = _ingest(config, files, place, check)
             finally:
-                remove_leftovers(archive)
+                remove_leftovers(place)
         except sqlite3.Error as error:
             remedy = "see that the folder for temporary files has space, or name another in SQLITE_TMPDIR"
             raise JobError(f"rows of the input cannot be kept: {error}; {remedy}") from error
-        except OSError as error:
+        except (OSError, BaseError) as error:
             remedy = "see that it can be written and has space, then run the same command again"
-            raise JobError(f"archive={config.archive!r}: {error}; {remedy}") from error
+            raise JobError(f"archive={config.archive!r}: {told(error)}; {remedy}") from error
     return summary | {"seconds": round(time.monotonic() - started_s, 3)}
 
 
-def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict:
+@contextlib.contextmanager
+def _alone(place: Place, archive: str) -> Iterator[Callable[[], None]]:
+    """Keeps other ingests out of the archive; yields what raises LeaseLost where that holds no more. JobError
+    where one is at it, UsageError where nothing can be written. An archive in an object store has a lease, as
+    a store has, and asks the server once whether it keeps two writers apart."""
+    if not place.is_bucket:
+        try:
+            place.work.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(place.work / ".ingest.lock").acquire(timeout=0)
+        except filelock.Timeout:
+            raise JobError(f"archive={archive!r}: another ingest is writing to it; wait for it") from None
+        except OSError as error:
+            raise UsageError(f"archive={archive!r}: {error.strerror}; name a folder to write to") from None
+        with lock:
+            yield lambda: None
+        return
+    from cluster.store.errors import StoreError
+    from cluster.store.lease import Lease, LeaseHeld, LeaseLost
+
+    try:
+        with Lease(place.uri, "jobs.ingest") as lease:
+            yield lease.check
+    except LeaseHeld as error:
+        raise JobError(str(error)) from error
+    except (StoreError, LeaseLost) as error:
+        raise JobError(f"archive={archive!r}: {error}") from error
+    except (BaseError, FileNotFoundError) as error:
+        remedy = "see that the bucket is there and can be written, then run the same command again"
+        raise JobError(f"archive={archive!r}: {told(error)}; {remedy}") from error
+
+
+def _ingest(config: IngestConfig, files: list[InputFile], place: Place, check: Callable[[], None]) -> dict:
     format = FORMATS[config.format]
     ingest = f"{format.name}-{digest_of(files, config.user_id, config.names())}"
+    archive = place.work if not place.is_bucket else place.uri
     ingests = read_ingests(archive)
     if ingest in ingests:
-        return _repeat(config, ingest, len(files), archive, ingests[ingest])
+        return _repeat(config, ingest, len(files), place, ingests[ingest])
     name, older_files = name_files(archive_files(archive), ingest)
     versions = Versions()
     # One now for both readings of the input, which must see the same.
@@ -174,7 +199,7 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
     counts: collections.Counter[str] = collections.Counter()
     reasons: list[str] = []
     progress = Progress("ingest", "sessions compared", total=progress.done)
-    with ArchiveWriter(archive, name) as writer, RejectionWriter(archive, ingest) as rejections:
+    with ArchiveWriter(place, name) as writer, RejectionWriter(place, ingest) as rejections:
         for shown, found in read_files(files, format, config.user_id, now, config.names()):
             if isinstance(found, Rejection):
                 _count_rejection(found, counts)
@@ -215,7 +240,8 @@ def _ingest(config: IngestConfig, files: list[InputFile], archive: Path) -> dict
         return _summary(config, ingest, len(files), 0, counts) | failed
     inputs = [{"file": file.shown, "num_bytes": file.num_bytes, "sha256": file.sha256} for file in files]
     settings = config.model_dump(include={"format", "user_id"})
-    publish(archive, ingests, entry_of(ingest, settings, _counts(counts), inputs, writer.files))
+    check()
+    publish(place, ingests, entry_of(ingest, settings, _counts(counts), inputs, writer.files))
     if counts["num_rejections"] or rejections.num_written:
         say(f"[ingest] {_noted(counts)}: {rejections.path}")
     summary = _summary(config, ingest, len(files), len(writer.files), counts)
@@ -246,13 +272,14 @@ def _conflict(shown: str, number: int, source: object, session: dict) -> Rejecti
     return Rejection(shown, number, reason, as_raw(source), ITEM)
 
 
-def _repeat(config: IngestConfig, ingest: str, num_inputs: int, archive: Path, entry: RunManifest) -> dict:
+def _repeat(config: IngestConfig, ingest: str, num_inputs: int, place: Place, entry: RunManifest) -> dict:
     """The summary for input that was ingested before: nothing is added, its sessions are duplicates."""
+    there = set(place.paths())
     for file in files_of(entry):
-        if not (archive / file).exists():
+        if file not in there:
             raise JobError(
-                f"{archive / file}: is gone, and this input was ingested to it; restore it, or take "
-                f"{ingest!r} out of {archive / MANIFEST} to ingest it anew"
+                f"{place.shown(file)}: is gone, and this input was ingested to it; restore it, or take "
+                f"{ingest!r} out of {place.shown(MANIFEST)} to ingest it anew"
             )
     say(f"[ingest] {ingest}: this input was ingested before; nothing to add")
     num_duplicates = entry.summary["num_sessions"] + entry.summary["num_duplicates"]

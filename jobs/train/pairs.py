@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from cluster.train.settings import CrossRecipe
-from jobs.common.cli import JobConfig, JobError, UsageError, main, say
+from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.markdown import render
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class CrossTraining(CrossRecipe):
 class PairsConfig(JobConfig):
     """Settings of a training on pairs."""
 
-    output: str
+    output: LocalFolder
     """Folder for weights, settings and card."""
     decider: Literal["pairs", "crosspairs"] = "pairs"
     """Whose model is trained."""

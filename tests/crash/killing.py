@@ -21,6 +21,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.buckets import serving
+from tests.ceph import forwarded
+from tests.s3_server import Answer, Do, Request, S3Server
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -116,41 +120,27 @@ class Jobs:
 
 
 class Bucket:
-    """An S3 server in this process that can kill a client at its n-th request that changes something."""
+    """An S3 server in this process that can kill a client at its n-th request that changes something. With
+    the variable SLOWWAVE_S3 it stands in front of a real one."""
 
-    CHANGES = ("PUT", "POST", "DELETE")
-
-    def __init__(self):
-        from moto.server import DomainDispatcherApplication, create_backend_app
-        from werkzeug.serving import WSGIRequestHandler, make_server
-
-        class Quiet(WSGIRequestHandler):
-            def log(self, *_) -> None:
-                pass
-
-        self._app = DomainDispatcherApplication(create_backend_app)
+    def __init__(self) -> None:
         self._lock, self._pid, self._at, self._is_after, self.num = threading.Lock(), None, 0, False, 0
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.env = {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.port}",
-            "AWS_ENDPOINT": f"http://127.0.0.1:{self._server.port}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        self._stack = contextlib.ExitStack()
+        is_real = os.environ.get("SLOWWAVE_S3") is not None
+        upstream = self._stack.enter_context(serving())["AWS_ENDPOINT_URL"] if is_real else None
+        self._server = S3Server(forwarded(upstream) if upstream else None)
+        self._server.around = self._answer
+        self._server.start()
+        self.env = self._server.environment | {"AWS_EC2_METADATA_DISABLED": "true"}
 
     def arm(self, pid: int | None, at: int = 0, is_after: bool = False) -> None:
         """Kill this process at its n-th change, before or after it is done. At 0, count."""
         with self._lock:
             self._pid, self._at, self._is_after, self.num = pid, at, is_after, 0
 
-    def _answer(self, environ, start_response):
-        is_last = False
-        if environ["REQUEST_METHOD"] in self.CHANGES:
+    def _answer(self, request: Request, do: Do) -> Answer:
+        is_last, pid = False, None
+        if request.is_change:
             with self._lock:
                 self.num += 1
                 pid, is_last = self._pid, self._pid is not None and self.num == self._at
@@ -158,16 +148,15 @@ class Bucket:
             os.kill(pid, signal.SIGKILL)
             # A process is gone a moment after the call.
             time.sleep(0.05)
-            start_response("503 Service Unavailable", [("Content-Length", "0")])
-            return [b""]
-        answer = self._app(environ, start_response)
+            return Answer(503)
+        answer = do(request)
         if is_last:
-            answer = list(answer)
             os.kill(pid, signal.SIGKILL)
         return answer
 
     def close(self) -> None:
-        self._server.shutdown()
+        self._server.stop()
+        self._stack.close()
 
 
 @contextlib.contextmanager

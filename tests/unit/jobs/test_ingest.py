@@ -395,11 +395,11 @@ def test_ingest_interrupted_while_it_publishes_is_completed(
     assert whole["num_files"] == 3
     rename, renamed = output._rename, []
 
-    def rename_some(temporary, path):
+    def rename_some(place, temporary, name):
         if len(renamed) == num_published:
             raise KeyboardInterrupt
-        renamed.append(path)
-        rename(temporary, path)
+        renamed.append(name)
+        rename(place, temporary, name)
 
     with monkeypatch.context() as patch:
         patch.setattr(output, "_rename", rename_some)
