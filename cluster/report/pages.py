@@ -25,6 +25,7 @@ from cluster.report.words import count, seconds, size
 from cluster.runtime.shown import harmless
 from cluster.store.files import local_path, make_folder
 from schemas.archive import who
+from schemas.store import BY_HAND
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -382,6 +383,12 @@ def _statement(memory: Memory, place: int) -> str:
 
 def _decision(row: dict) -> str:
     """A decision in one sentence: what, to what, because of what, by whom, and whether it was applied."""
+    if row["decider"] == BY_HAND:
+        return (
+            f"by hand: {row['action']} “{_short(row['target']['text'] or '(not kept)')}”, by {row['model']} "
+            f"({row['reason']}) in run {row['run_id']} on {_day(row['decided_at'])}, decision "
+            f"{row['decision_id']}"
+        )
     by = f"{row['model']}, prompt {row['prompt']}" if row["model"] else row["decider"]
     sources = "; ".join(f"“{_short(one['text'] or '(not kept)')}”" for one in row["sources"])
     why = f" ({row['reason']})" if row["reason"] else ""
