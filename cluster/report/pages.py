@@ -17,6 +17,7 @@ import obstore
 from obstore.store import from_url
 
 from cluster.backfill.redact import shown_id
+from cluster.report.compare import Comparison
 from cluster.report.memories import Memory, UserPage, days_of, user_page
 from cluster.report.overview import PROJECTED, Overview, ages, overview
 from cluster.report.runs import Night, RunEntry
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 INDEX = "index.html"
+COMPARED = "compare.html"
 
 NUM_USERS = 50
 """Users that the report names: those who said nothing for longest."""
@@ -63,6 +65,19 @@ def write_report(
     for path, text in pages.items():
         _put(output, path, text.encode())
     return sorted(pages)
+
+
+def write_comparison(
+    output: str,
+    found: Comparison,
+    tables: dict[str, list[tuple[str, ...]]],
+    *,
+    now: dt.datetime | None = None,
+) -> list[str]:
+    """Write the page of a comparison; its path. `tables`: `memories`, `work` and, where it was measured,
+    `retrieval`, each with rows of a name and what the first and the second have."""
+    _put(output, COMPARED, of_comparison(found, tables, now or dt.datetime.now(dt.UTC)).encode())
+    return [COMPARED]
 
 
 def _put(output: str, path: str, data: bytes) -> None:
@@ -292,6 +307,27 @@ def _remarks(entry: RunEntry) -> str:
     told += [f"removed {entry.counts.get('num_records_removed', 0)} records"] if entry.job == "forget" else []
     told += ["its view has expired"] if entry.is_published and not entry.has_view else []
     return "; ".join(told)
+
+
+# --- two views ------------------------------------------------------------------------------------------
+
+
+def of_comparison(found: Comparison, tables: dict[str, list[tuple[str, ...]]], now: dt.datetime) -> str:
+    """The page of a comparison."""
+    both, alone = (found.counts[name] for name in ("same", "changed")), ("only_first", "only_second")
+    series = [Series(name, (float(num),) * 2) for name, num in zip(("same", "changed"), both, strict=True)]
+    series.append(Series("only here", tuple(float(found.counts[name]) for name in alone)))
+    title = "Memories of the first and of the second"
+    chart = Chart("kinds", title, ("first", "second"), tuple(series), kind="stacked")
+    return _render(
+        "compare.html.j2",
+        "A comparison of memories",
+        found=found,
+        made_at=now,
+        tables={"retrieval": None} | tables,
+        users=list(found.of_user.items())[:NUM_USERS],
+        chart=chart,
+    )
 
 
 # --- a user ---------------------------------------------------------------------------------------------
