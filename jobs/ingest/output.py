@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from jobs.common.cli import JobError
 from jobs.common.items import Rejection
 from jobs.common.manifest import object_of
+from jobs.common.metrics import metrics
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 from schemas.manifest import RunManifest, RunStatus, read_manifest
 
@@ -163,6 +164,7 @@ def publish(archive: Path, ingests: dict[str, RunManifest], entry: RunManifest) 
     temporary = archive / (TEMPORARY + MANIFEST)
     temporary.write_text(json.dumps({"version": 1, "ingests": written}, indent=1) + "\n", "utf-8")
     _rename(temporary, archive / MANIFEST)
+    metrics.ended(entry)
 
 
 def read_ingests(archive: Path) -> dict[str, RunManifest]:

@@ -26,6 +26,7 @@ from pydantic import Field
 
 from jobs.common.cli import JobConfig, UsageError, main, say
 from jobs.common.manifest import text_of
+from jobs.common.metrics import metrics
 from jobs.sample.world import START, build_world
 from jobs.sample.written import SPLITS, Split, Written, corpus_hash, read_people, read_segments
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
@@ -83,6 +84,7 @@ def run(config: SampleConfig) -> dict:
         config=config.model_dump(mode="json", exclude={"archive"}),
         summary=counts,
     )
+    metrics.ended(manifest)
     text = text_of(manifest, indent=2) + "\n"
     _write(gold / "world.json", lambda path: path.write_text(text, encoding="utf-8"))
     say(f"wrote {len(world.sessions):,} sessions to {config.archive} and what to remember of them to {gold}")
