@@ -95,7 +95,7 @@ class Decision:
 
     decision_id: str
     action: str
-    """update | delete | ignore | unite"""
+    """update | delete | ignore | unite; of an edit by hand see schemas.edit"""
     outcome: str
     """applied | refused | failed; `reason` says why."""
     reason: str
@@ -103,7 +103,7 @@ class Decision:
     sources: tuple[Party, ...]
     decider: str
     model: str | None
-    """None where no model was asked."""
+    """None where no model was asked; of an edit by hand its author."""
     run_id: str
     decided_at: dt.datetime
 

@@ -22,6 +22,7 @@ from cluster.backfill.rows import record_row
 from cluster.backfill.segmenter import cut_session
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import Change, Question, Verdict, fold
+from cluster.consolidate.pins import pinned
 from cluster.consolidate.plan import columns_of, compared, memory_of, ordered, pairs_of
 from cluster.consolidate.without_model import WITHOUT_MODEL
 from cluster.embed.embedder import Embedder
@@ -105,12 +106,14 @@ class Preview:
         self._max_sources, self._min_confidence = max_sources, min_confidence
         self._user, self._num_told = USER, 0
         self._records: list[dict] = []
+        self._pinned: set[str] = set()
 
     def remember(self, store: Store, user_id: str, as_of: str | None = None) -> int:
         """Go on from the active records of a user in a store; how many there are."""
         self._user = user_id
         found = store.rows("records", list(_COLUMNS), f"user_id = {quote(user_id)} AND active", as_of)
         self._records += found.to_pylist()
+        self._pinned |= set(pinned(store, as_of).to_pylist())
         return found.num_rows
 
     def tell(self, turns: Sequence[dict], said_at: dt.datetime | None = None) -> Told:
@@ -155,7 +158,10 @@ class Preview:
         table = ordered(table, now)
         is_new = pc.is_in(table.column("record_id"), pa.array(sorted(new))).to_numpy()
         planned, pairs, _ = compared(table, is_new, **self._compared)
-        memories = [memory_of(row | {"last_revision": 0}) for row in planned.to_pylist()]
+        memories = [
+            memory_of(row | {"last_revision": 0, "is_pinned": row["record_id"] in self._pinned})
+            for row in planned.to_pylist()
+        ]
         folded = fold(
             memories, pairs_of(pairs), self._decide, decider="preview", max_sources=self._max_sources
         )

@@ -22,6 +22,7 @@ from cluster.runtime.shown import one_line
 from jobs.common.cli import JobConfig, JobError, main, show
 from jobs.common.run import absolute
 from schemas.archive import who
+from schemas.store import BY_HAND
 
 if TYPE_CHECKING:
     from cluster.report.contents import Rejected, UserState
@@ -184,6 +185,10 @@ COUNTED = {
     "num_failed": "failed",
     "num_rejections": "rejected",
     "num_restored": "restored",
+    "num_corrected": "corrected",
+    "num_added": "added",
+    "num_pinned": "pinned",
+    "num_unpinned": "unpinned",
     "num_rows_embedded": "rows embedded",
     "num_records_removed": "records removed",
     "num_turns_removed": "turns removed",
@@ -242,6 +247,7 @@ def life_lines(life: dict) -> list[str]:
     lines = [f"memory {life['record_id']} of {life['user_id']}"]
     for row in life["revisions"]:
         state = "active" if row["active"] else f"closed by {row['closed_run_id']}: {row['closed_reason']}"
+        state += ", pinned" if row["active"] and life["is_pinned"] else ""
         lines.append(f"  revision {row['revision']}: {row['semantic_text']}")
         lines.append(f"    {day(row['session_time'])}, {row['memory_type']}, by run {row['run_id']}; {state}")
         if row["decision"]:
@@ -261,6 +267,11 @@ def life_lines(life: dict) -> list[str]:
 def decision_line(decision: dict) -> str:
     """A decision in one line: what was done to what, because of what."""
     target, outcome = decision["target"], decision["outcome"]
+    if decision["decider"] == BY_HAND:
+        return (
+            f"decision {decision['decision_id'][:8]} (by hand, {decision['model']}, run "
+            f"{decision['run_id']}): {decision['action']} {parties([target])}: {short(decision['reason'])}"
+        )
     why = f", {outcome}: {decision['reason']}" if outcome != "applied" else ""
     by = decision["decider"]
     if decision["model"]:

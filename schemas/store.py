@@ -103,7 +103,7 @@ def records_schema(dim: int) -> pa.Schema:
     """Memory records. Key: `record_id` (identity of a memory) and `revision`.
 
     `decision_id` names the decision that made this revision, null where the encoder made it. `closed_reason`
-    of a closed row: `segment_replaced`, or the action of the decision that closed it.
+    of a closed row: `segment_replaced`, `edited`, or the action of the decision that closed it.
     """
     return pa.schema(
         [
@@ -177,6 +177,10 @@ ROLLED_BACK = "rolled_back"
 RESTORED = "restored"
 """Outcome of a segment that a rollback brought back: it stays, although the archive no longer has it."""
 
+BY_HAND = "hand"
+"""`encoder` of revisions that a person made, of whom jobs.edit is the tool: no encoder writes over them. Also
+the `decider` of the decisions that say so, and the `outcome` of segments that stand for what was added."""
+
 REJECTIONS_SCHEMA = pa.schema(
     [
         ("rejection_id", pa.string()),
@@ -220,8 +224,8 @@ DECISIONS_SCHEMA = pa.schema(
 """Update decisions, the ledger of consolidation. Key: `decision_id`, a hash of what was asked (texts and
 dates of target and sources) and of the decider's fingerprint (`decider`): no decision is asked for twice.
 `model` and `prompt` (a fingerprint) say what that decider was, null where no model was asked.
-`action`: update | delete | ignore | unite. `outcome`: applied | refused (a guard said no, `reason` says
-which) | failed."""
+`action`: update | delete | ignore | unite; of an edit by hand see schemas.edit. `outcome`: applied |
+refused (a guard said no, `reason` says which) | failed."""
 
 RUNS_SCHEMA = pa.schema(
     [

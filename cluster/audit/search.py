@@ -6,6 +6,7 @@ them, whose decider says what a newer memory replaces.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from cluster.backfill.gates import repeated
 from cluster.consolidate.candidates import comparable_starts, similar_pairs
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import UNITE, Decide, Question, Verdict, fold
+from cluster.consolidate.pins import pinned
 from cluster.consolidate.plan import Settings, compared, dates_of, memory_of, ordered, pairs_of, vectors_of
 from cluster.consolidate.without_model import WITHOUT_MODEL
 from cluster.store.sql import in_lists
@@ -42,7 +44,7 @@ def audit(
     store: Store, users: Sequence[str], settings: Settings, kinds: Sequence[Kind], decide: Decide
 ) -> tuple[list[Finding], int]:
     """Findings of these kinds among the active memories of some users, sorted by user; how many memories
-    there are."""
+    there are. What is pinned by hand is found as well, but not to be closed."""
     records = pa.concat_tables(
         store.rows("records", _COLUMNS, f"{where} AND active", settings.as_of)
         for where in in_lists("user_id", list(users))
@@ -56,6 +58,8 @@ def audit(
     if {"duplicate", "contradiction"} & set(kinds):
         rest = records.take(pa.array(sorted(standing), pa.int64()))
         found += [one for one in _decided(rest, settings, decide) if one.kind in kinds]
+    pins = set(pinned(store, settings.as_of).to_pylist())
+    found = [replace(one, action="") if one.record_id in pins else one for one in found]
     return sorted(found, key=lambda one: (one.user_id, kinds.index(one.kind), one.record_id)), len(records)
 
 
@@ -187,7 +191,7 @@ def _decided(records: pa.Table, settings: Settings, decide: Callable) -> Iterabl
         top_k=settings.top_k,
         min_similarity=settings.min_similarity,
     )
-    memories = [memory_of(row | {"last_revision": 0}) for row in planned.to_pylist()]
+    memories = [memory_of(row | {"last_revision": 0, "is_pinned": False}) for row in planned.to_pylist()]
     folded = fold(memories, pairs_of(pairs), decide, decider=AUDIT, max_sources=settings.max_sources)
     texts = {memory.record_id: memory.text for memory in memories}
     sources = {

@@ -7,7 +7,8 @@ leaves one; a source that was rewritten speaks with its new text. Every layer is
 
 What holds whatever a decider answers: a memory is closed only where a newer one of the same user is active
 at the end and stands for it. Memories that repeat a statement are united without a decision being asked:
-the newest stays, with the evidence of all.
+the newest stays, with the evidence of all. A pinned memory is neither closed nor rewritten, and nobody is
+asked about it: a decision says that it stays.
 
 The result does not depend on the order in which memories or pairs arrive, nor on how `decide` batches.
 """
@@ -22,6 +23,9 @@ from schemas.identity import joined
 
 UNITE = "unite"
 """Fingerprint of the decider of repeats, which asks nobody."""
+
+PINNED = "pinned"
+"""Fingerprint of the decider of pinned memories, which asks nobody either: they stay."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Memory:
     """The highest revision that the record ever had, where that is not this one."""
     ingested_at: str = ""
     """ISO 8601 in UTC: when the store first heard of the session. Orders sessions of one time, or of none."""
+    is_pinned: bool = False
+    """Whether somebody has pinned it by hand."""
 
     @property
     def order(self) -> tuple[str, str, str, int, str]:
@@ -202,6 +208,9 @@ def fold(
         asked: list[tuple[int, Question]] = []
         for target in layer:
             sources = _final_sources(states, edges[target], max_sources)
+            if states[target].memory.is_pinned:
+                _keep(states, target, sources, folded)
+                continue
             key = states[target].memory.key
             repeated = [number for number, _ in sources if states[number].memory.key == key]
             if repeated:
@@ -270,7 +279,18 @@ def _unite_repeats(states: list[_State], folded: Folded) -> None:
         groups.setdefault((state.memory.comparable, state.memory.key), []).append(number)
     for members in groups.values():
         for number in members[:-1]:
-            _unite(states, number, members[-1], folded)
+            if states[number].memory.is_pinned:
+                _keep(states, number, [(members[-1], 1.0)], folded)
+            else:
+                _unite(states, number, members[-1], folded)
+
+
+def _keep(states: list[_State], target: int, sources: list[tuple[int, float]], folded: Folded) -> None:
+    """Say of a pinned memory that it stays, whatever these say."""
+    shown = tuple(_source(states, target, number, score) for number, score in sources)
+    question = Question(states[target].memory, shown)
+    verdict = Verdict("ignore", reason="it is pinned by hand")
+    folded.decisions.append(decision_row(question, verdict, PINNED))
 
 
 def _unite(states: list[_State], target: int, source: int, folded: Folded) -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 from cluster.consolidate.fold import UNITE
 from cluster.store.sql import in_lists
 from cluster.store.store import Store
-from schemas.store import records_schema
+from schemas.store import BY_HAND, records_schema
 
 LOST = "grounds_lost"
 """`closed_reason` of a rewritten revision whose source is gone."""
@@ -22,13 +22,16 @@ def restorable(
     deleted for it, united with it or rewritten after it returns as a new revision with the content that the
     decision saw, provided that its own segment still stands; it is then compared with everything anew.
 
+    What a person has made of it since stays, and needs no segment to stand on.
+
     With `gone_by` given, only what those runs replaced counts: what an earlier consolidation has looked at is
     settled, also where a rollback has undone what it did.
     """
     names = ["record_id", "revision", "segment_id", "active", "closed_reason", "closed_run_id", "decision_id"]
+    names += ["encoder"]
     applied = "outcome = 'applied' AND action != 'ignore'"
     decisions = store.rows(
-        "decisions", ["decision_id", "target_id", "target_revision", "source_ids"], applied
+        "decisions", ["decision_id", "decider", "target_id", "target_revision", "source_ids"], applied
     ).to_pylist()
     if not decisions:
         return None
@@ -50,8 +53,15 @@ def restorable(
         if row["revision"] >= highest.get(row["record_id"], row)["revision"]:
             highest[row["record_id"]] = row
     wanted: dict[str, int] = {}
+    edited: dict[str, int] = {}
+    for decision in decisions:
+        if decision["decider"] == BY_HAND:
+            target, revision = decision["target_id"], decision["target_revision"]
+            edited[target] = max(revision, edited.get(target, revision))
     for decision in decisions:
         target, last = decision["target_id"], highest.get(decision["target_id"])
+        if decision["target_revision"] < edited.get(target, 0):
+            continue
         if last is None or not gone.intersection(decision["source_ids"]):
             continue
         now = active.get(target)
@@ -67,7 +77,9 @@ def restorable(
         .to_pylist()
     }
     wanted = {
-        target: revision for target, revision in wanted.items() if highest[target]["segment_id"] in standing
+        target: revision
+        for target, revision in wanted.items()
+        if highest[target]["segment_id"] in standing or highest[target]["encoder"] == BY_HAND
     }
     if not wanted:
         return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pyarrow as pa
 
 from cluster.consolidate.fold import UNITE
+from cluster.consolidate.pins import pinned_by
 from cluster.store.errors import StoreError
 from cluster.store.sql import quote
 from cluster.store.store import Store
@@ -71,9 +72,9 @@ MAX_NAMED = 10
 def lives(store: Store, *, where: str, as_of: str | None = None) -> list[dict]:
     """Lives of the memories that have a row for which the SQL condition `where` holds, oldest first.
 
-    A life has `record_id`, `user_id`, `active`, `revisions` (first to last, each with the decision that made
-    it and the evidence turns behind it, text included) and `decisions` (all in which the memory took part,
-    with the texts of the other side). A text that was erased is None.
+    A life has `record_id`, `user_id`, `active`, `is_pinned`, `revisions` (first to last, each with the
+    decision that made it and the evidence turns behind it, text included) and `decisions` (all in which the
+    memory took part, with the texts of the other side). A text that was erased is None.
     """
     ids = set(store.rows("records", ["record_id"], where, as_of).to_pydict().get("record_id", []))
     if not ids:
@@ -126,6 +127,7 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
         "record_id": first["record_id"],
         "user_id": first["user_id"],
         "active": any(row["active"] for row in revisions),
+        "is_pinned": first["record_id"] in pinned_by(decisions),
         "revisions": [
             row
             | {"evidence": evidence(row)}

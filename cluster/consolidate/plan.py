@@ -23,6 +23,7 @@ from cluster.consolidate.candidates import (
     with_ingestion,
 )
 from cluster.consolidate.fold import Memory, Pair
+from cluster.consolidate.pins import pinned
 from cluster.language.claims import statement_key
 from cluster.store.files import Files
 from cluster.store.sql import in_lists
@@ -46,6 +47,7 @@ PLANNED = pa.schema(
         ("tags", pa.list_(pa.string())),
         ("temporal", TEMPORAL),
         ("evidence", pa.list_(EVIDENCE)),
+        ("is_pinned", pa.bool_()),
     ]
 )
 """A memory of the plan: one that repeats another, or stands on either side of a pair."""
@@ -97,6 +99,8 @@ def plan_group(group: UserGroup, *, settings: Settings, files: Files) -> Planned
     )
     highest = _highest_revisions(store, planned, settings)
     planned = planned.append_column("last_revision", pa.array(highest, pa.int32()))
+    is_pinned = pc.is_in(planned.column("record_id"), pinned(store, settings.as_of))
+    planned = planned.append_column("is_pinned", is_pinned)
     files.put_table(f"{group.group_id}/memories.parquet", planned.select(PLANNED.names).cast(PLANNED))
     files.put_table(f"{group.group_id}/pairs.parquet", pairs)
     return PlannedGroup(
@@ -231,6 +235,7 @@ def memory_of(row: dict) -> Memory:
         tags=tuple(row["tags"] or ()),
         temporal=dates_of(row["temporal"]),
         evidence=tuple(sorted((turn["session_id"], turn["turn_index"]) for turn in row["evidence"] or ())),
+        is_pinned=row["is_pinned"],
     )
 
 

@@ -122,7 +122,7 @@ class DecideStage:
             decider=settings.decider,
             max_sources=settings.max_sources,
         )
-        decisions = [row for row in folded.decisions if row["decision_id"] not in ledger.united]
+        decisions = [row for row in folded.decisions if row["decision_id"] not in ledger.unasked]
         stamp = {"decided_at": settings.started_at, "run_id": settings.run_id}
         asked = [row for row in decisions if row["decider"] == settings.decider]
         if profile := self._profile:

@@ -8,7 +8,7 @@ import json
 
 import pyarrow as pa
 
-from cluster.consolidate.fold import UNITE, Verdict
+from cluster.consolidate.fold import PINNED, UNITE, Verdict
 from cluster.consolidate.plan import Settings
 from cluster.runtime.rows import arrow_type
 from cluster.store.files import Files
@@ -24,7 +24,8 @@ class Ledger:
     """Verdicts on the memories of some users. Failed decisions are not among them: they are asked again."""
 
     def __init__(self, store: Store, files: Files, settings: Settings, user_ids: list[str]):
-        self.united: set[str] = set()
+        self.unasked: set[str] = set()
+        """Decisions of which nobody was asked, that stand in the view."""
         self._verdicts: dict[str, Verdict] = staged_verdicts(files, settings.decider)
         names = ["decision_id", "decider", "action", "text", "outcome", "reason", "raw"]
         # The view that is read comes last: only what stands in it is known without a row of its own.
@@ -41,8 +42,8 @@ class Ledger:
                             raw=raw,
                             is_known=run_id == settings.as_of,
                         )
-                    elif row["decider"] == UNITE and run_id == settings.as_of:
-                        self.united.add(row["decision_id"])
+                    elif row["decider"] in (UNITE, PINNED) and run_id == settings.as_of:
+                        self.unasked.add(row["decision_id"])
 
     def get(self, decision_id: str) -> Verdict | None:
         """The verdict, or None where it has to be asked for."""

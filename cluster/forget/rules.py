@@ -338,6 +338,7 @@ def _reopened(rows: dict[str, list[dict]], deleted: list[dict], standing: dict) 
             and standing[key]["closed_reason"] in ("delete", "unite")
         )
         sources = set(row["source_ids"])
-        if closed_by_it and sources <= deleted_ids - newest.keys() and key[0] not in open_ids:
+        # A person needs none to close a memory: it stays closed, whatever else goes.
+        if closed_by_it and sources and sources <= deleted_ids - newest.keys() and key[0] not in open_ids:
             reopened.add(key)
     return reopened

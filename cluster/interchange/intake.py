@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cluster.backfill.redact import redact
 from cluster.forget.forgotten import WITHHELD, Forgotten
 from cluster.interchange.files import BadRow, Read
+from cluster.store.brought import segment_id, session_id
 from schemas.exchange import DATES, Memory, shown_time
 from schemas.identity import joined
 
@@ -108,25 +109,15 @@ def record_id(memory: Memory) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def segment_id(run_id: str, user_id: str) -> str:
-    """Of the segment that stands for what a run has brought of a user."""
-    return hashlib.sha256(joined(IMPORTED, run_id, user_id).encode()).hexdigest()[:32]
-
-
-def session_id(run_id: str) -> str:
-    """Of what names no session."""
-    return f"{IMPORTED}-{run_id}"
-
-
 def record_row(memory: Memory, run_id: str, vector: "np.ndarray") -> dict:
     """A row of `records`, but for what the commit fills in. `vector` float32 [dim]."""
     return {
         "record_id": memory.record_id,
         "revision": 1,
-        "segment_id": segment_id(run_id, memory.user_id),
+        "segment_id": segment_id(IMPORTED, run_id, memory.user_id),
         "user_id": memory.user_id,
         "conversation_id": memory.conversation_id,
-        "session_id": memory.session_id or session_id(run_id),
+        "session_id": memory.session_id or session_id(IMPORTED, run_id),
         "session_time": memory.session_time,
         "memory_type": memory.memory_type,
         "semantic_text": memory.semantic_text,
@@ -138,21 +129,4 @@ def record_row(memory: Memory, run_id: str, vector: "np.ndarray") -> dict:
         "source_role": memory.source_role,
         "encoder": IMPORTED,
         "vector": vector,
-    }
-
-
-def segment_row(user_id: str, num_records: int, run_id: str) -> dict:
-    """A row of `segments`: with it, what replaced a brought memory can be undone as for any other."""
-    counts = dict.fromkeys(("num_calls", "prompt_tokens", "cached_tokens", "output_tokens"), 0)
-    return {
-        "segment_id": segment_id(run_id, user_id),
-        "user_id": user_id,
-        "conversation_id": None,
-        "session_id": session_id(run_id),
-        "session_time": None,
-        **{"first_turn": 0, "last_turn": -1, "start_char": 0, "end_char": 0},
-        "outcome": IMPORTED,
-        "num_records": num_records,
-        **counts,
-        "encoder": IMPORTED,
     }

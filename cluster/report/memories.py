@@ -32,6 +32,8 @@ class Memory:
 
     record_id: str
     is_active: bool
+    is_pinned: bool
+    """By hand."""
     revisions: tuple[Revision, ...]
     decisions: tuple[dict, ...]
 
@@ -83,6 +85,7 @@ def _memory(life: dict, true: dict[tuple[str, int], Period], runs: dict[str, Run
     return Memory(
         record_id=life["record_id"],
         is_active=life["active"],
+        is_pinned=life["is_pinned"],
         revisions=tuple(
             Revision(
                 row=row,

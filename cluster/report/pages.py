@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.backfill.redact import shown_id
+from cluster.report.compare import Comparison
 from cluster.report.memories import Memory, UserPage, days_of, user_page
 from cluster.report.overview import PROJECTED, Overview, ages, overview
 from cluster.report.runs import Night, RunEntry
@@ -22,6 +23,7 @@ from cluster.report.words import count, seconds, size
 from cluster.runtime.shown import harmless
 from cluster.store.files import put_below
 from schemas.archive import who
+from schemas.store import BY_HAND
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 INDEX = "index.html"
+COMPARED = "compare.html"
+HTML = "text/html; charset=utf-8"
 
 NUM_USERS = 50
 """Users that the report names: those who said nothing for longest."""
@@ -57,8 +61,22 @@ def write_report(
         user_pages = [(found.shown_id, path)]
     pages[INDEX] = of_store(overview(uri, now=now), user_pages)
     for path, text in pages.items():
-        put_below(output, path, text.encode(), "text/html; charset=utf-8")
+        put_below(output, path, text.encode(), HTML)
     return sorted(pages)
+
+
+def write_comparison(
+    output: str,
+    found: Comparison,
+    tables: dict[str, list[tuple[str, ...]]],
+    *,
+    now: dt.datetime | None = None,
+) -> list[str]:
+    """Write the page of a comparison; its path. `tables`: `memories`, `work` and, where it was measured,
+    `retrieval`, each with rows of a name and what the first and the second have."""
+    page = of_comparison(found, tables, now or dt.datetime.now(dt.UTC))
+    put_below(output, COMPARED, page.encode(), HTML)
+    return [COMPARED]
 
 
 # --- templates ------------------------------------------------------------------------------------------
@@ -281,6 +299,27 @@ def _remarks(entry: RunEntry) -> str:
     return "; ".join(told)
 
 
+# --- two views ------------------------------------------------------------------------------------------
+
+
+def of_comparison(found: Comparison, tables: dict[str, list[tuple[str, ...]]], now: dt.datetime) -> str:
+    """The page of a comparison."""
+    both, alone = (found.counts[name] for name in ("same", "changed")), ("only_first", "only_second")
+    series = [Series(name, (float(num),) * 2) for name, num in zip(("same", "changed"), both, strict=True)]
+    series.append(Series("only here", tuple(float(found.counts[name]) for name in alone)))
+    title = "Memories of the first and of the second"
+    chart = Chart("kinds", title, ("first", "second"), tuple(series), kind="stacked")
+    return _render(
+        "compare.html.j2",
+        "A comparison of memories",
+        found=found,
+        made_at=now,
+        tables={"retrieval": None} | tables,
+        users=list(found.of_user.items())[:NUM_USERS],
+        chart=chart,
+    )
+
+
 # --- a user ---------------------------------------------------------------------------------------------
 
 
@@ -370,6 +409,12 @@ def _statement(memory: Memory, place: int) -> str:
 
 def _decision(row: dict) -> str:
     """A decision in one sentence: what, to what, because of what, by whom, and whether it was applied."""
+    if row["decider"] == BY_HAND:
+        return (
+            f"by hand: {row['action']} “{_short(row['target']['text'] or '(not kept)')}”, by {row['model']} "
+            f"({row['reason']}) in run {row['run_id']} on {_day(row['decided_at'])}, decision "
+            f"{row['decision_id']}"
+        )
     by = f"{row['model']}, prompt {row['prompt']}" if row["model"] else row["decider"]
     sources = "; ".join(f"“{_short(one['text'] or '(not kept)')}”" for one in row["sources"])
     why = f" ({row['reason']})" if row["reason"] else ""

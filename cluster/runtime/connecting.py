@@ -4,13 +4,13 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from cluster.runtime.config import ClusterConfig
+from cluster.runtime.log import write
 from cluster.runtime.secrets import hide_secrets
 
 START_TIMEOUT_S = 180
@@ -103,7 +103,7 @@ def _start(*, address: str, **options: Any) -> None:
         except (Exception, _TookTooLong) as caught:
             error = caught
             told = hide_secrets(f"{type(error).__name__}: {error}".partition("\n")[0])
-            print(f"[cluster] Ray at {hide_secrets(address)!r}: {told}", file=sys.stderr, flush=True)
+            write(f"[cluster] Ray at {hide_secrets(address)!r}: {told}")
             ray.shutdown()
     remedy = (
         "free memory and CPUs, or give the job its own machine"

@@ -1,10 +1,11 @@
 """Progress on stderr, one line now and then: what is done, how fast, how long it will take."""
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+
+from cluster.runtime.log import write
 
 TICKS_EVERY_S = 10.0
 """Without a result for so long, a line says how far the items in work are."""
@@ -54,7 +55,9 @@ class Progress:
 
     def _print(self, done: int, note: str) -> None:
         self.printed_s = time.monotonic()
-        print(self._line(done, self.printed_s - self.started_s, note), file=sys.stderr, flush=True)
+        elapsed_s = self.printed_s - self.started_s
+        rate = round(done / elapsed_s, 2) if elapsed_s > 0 else None
+        write(self._line(done, elapsed_s, note), done=done, total=self.total, rate=rate)
 
     def _line(self, done: int, elapsed_s: float, note: str) -> str:
         rate = done / elapsed_s if elapsed_s > 0 else 0.0

@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.runtime import hide_in_dump
+from cluster.runtime.log import say
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, files_below, sweep_aside, sync_new
 from cluster.store.heads import Head
@@ -139,10 +140,9 @@ class Writer(Reader):
             # What a first commit has left in `runs` would pass for runs of a store that has lost its heads.
             self.writable("runs", RUNS_SCHEMA)
         self.files.delete([path])
-        print(
+        say(
             f"store {self.uri}: {what} was interrupted in its commit and cannot be finished ({why}); it was "
-            "given up, and nothing of it is seen. Run its job again",
-            flush=True,
+            "given up, and nothing of it is seen. Run its job again"
         )
 
     def _damaged(self, intent: Intent) -> list[str]:

@@ -24,6 +24,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.runtime.log import say
 from cluster.store.exclusion import check_exclusive
 from cluster.store.files import Files, Numbered, json_object
 
@@ -116,7 +117,7 @@ class Lease:
                     raise
                 if now_s - told_s >= _TOLD_S:
                     told_s = now_s
-                    print(f"lease: {held.what}; waiting for it, {end_s - now_s:.0f} s at most", flush=True)
+                    say(f"lease: {held.what}; waiting for it, {end_s - now_s:.0f} s at most")
                 time.sleep(min(end_s - now_s, _LOOK_S))
 
     def _enter(self) -> "Lease":
@@ -168,7 +169,7 @@ class Lease:
                 # What others have seen of this renewal is not younger than its begin.
                 self._renewed_s = begun_s
             except Exception as error:  # a hiccup of the object store; `check` sees whether it lasted
-                print(f"lease: cannot renew ({error}); trying again", flush=True)
+                say(f"lease: cannot renew ({error}); trying again")
 
     def _newest(self) -> tuple[int, bytes | None]:
         return _newest(self._files)
@@ -181,10 +182,9 @@ class Lease:
             # Nobody can ask a process of another host, nor trust its clock: only see whether it renews.
             ttl_s = _ttl_s(holder, self._ttl_s)
             if not self._has_watched:
-                print(
+                say(
                     f"lease: {self._uri} was left by {_name(holder)}; watching for up to {ttl_s:g} s whether "
-                    "it is still renewed",
-                    flush=True,
+                    "it is still renewed"
                 )
             self._has_watched = True
             end_s = time.monotonic() + ttl_s

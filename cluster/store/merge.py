@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from cluster.store.commit import Operations, Writer
 from cluster.store.files import Files
 from cluster.store.runs import run_row, view_versions
-from cluster.store.sql import quote
+from cluster.store.sql import in_lists, quote
 from cluster.store.tables import Table, alone, drop_old_versions, settle, tag
 from schemas.intent import Commit
-from schemas.store import TABLE_KEYS, table_schemas
+from schemas.store import BY_HAND, TABLE_KEYS, table_schemas
 
 
 def commit(
@@ -32,8 +32,9 @@ def commit(
     `inserts` and `replaces` name for each table staged Parquet files (under `_slowwave/staging`).
     Inserted rows are new: the columns of a row's life are filled in here. Replacing rows are complete
     and take the place of the rows that have their key. Active rows of `closed_segments` are closed,
-    unless a new row has their key and takes their place. `dim` is the length of the vectors; turns keep
-    theirs unless `turn_dim` says that they have another.
+    unless a new row has their key and takes their place. What a person made of a memory (BY_HAND) stays: it
+    is not closed with its segment, and an inserted row does not bring back an earlier revision of it. `dim`
+    is the length of the vectors; turns keep theirs unless `turn_dim` says that they have another.
     """
     intent = Commit(
         run=run,
@@ -70,6 +71,9 @@ def _apply_table(store: Writer, table: Table, name: str, schema: pa.Schema, inte
     paths = list(dict.fromkeys(intent.inserts.get(name, []) + intent.replaces.get(name, [])))
     closed = intent.closed_segments if "closed_run_id" in schema.names else []
     new_keys = staged_keys(staging, paths, keys)
+    if name == "records" and (inserted := set(intent.inserts.get(name, []))):
+        held = _held_by_hand(table)
+        new_keys = {key: path for key, path in new_keys.items() if path not in inserted or key[0] not in held}
     old = _closed_rows(table, schema, closed, run) if closed else schema.empty_table()
     old = old.filter(pa.array([row not in new_keys for row in _rows_of(old.select(keys))], pa.bool_()))
     if not (new_keys or old.num_rows):
@@ -107,7 +111,8 @@ def staged_rows(
 ) -> Iterator[pa.RecordBatch]:
     """Staged rows, one file in memory at a time, with the columns that only the run knows filled in.
 
-    With `places`, as `staged_keys` gives them, a key that was staged more than once comes once. `created_at`
+    With `places`, as `staged_keys` gives them, a key that was staged more than once comes once, and one that
+    is not among them does not come. `created_at`
     counts up by a microsecond from row to row: what is staged later, as the archive has it, came in later.
     It begins behind `after`: what a later run brings came in later, whatever the clocks of the two say.
     """
@@ -129,7 +134,7 @@ def staged_rows(
         staged = files.get_table(path)
         if places is not None:
             found = list(_rows_of(staged.select(keys)))
-            last = {row: number for number, row in enumerate(found) if places[row] == path}
+            last = {row: number for number, row in enumerate(found) if places.get(row) == path}
             if len(last) < len(found):
                 staged = staged.take(pa.array(sorted(last.values()), pa.int64()))
         if "created_at" in schema.names and "created_at" not in staged.column_names:
@@ -145,6 +150,18 @@ def staged_rows(
             for field in schema
         ]
         yield from pa.table(columns, schema=schema).to_batches()
+
+
+def _held_by_hand(table: Table) -> set[str]:
+    """Memories whose newest revision a person made."""
+    columns = ["record_id", "revision", "encoder"]
+    edited = table.to_lance().to_table(filter=f"encoder = {quote(BY_HAND)}", columns=columns[:1])
+    newest: dict[str, tuple[int, str]] = {}
+    for where in in_lists("record_id", edited.column("record_id").unique().to_pylist()):
+        rows = table.to_lance().to_table(filter=where, columns=columns)
+        for record_id, *revision in _rows_of(rows.select(columns)):
+            newest[record_id] = max(newest.get(record_id, (0, "")), tuple(revision))
+    return {record_id for record_id, (_, encoder) in newest.items() if encoder == BY_HAND}
 
 
 def _last_created(table: Table) -> dt.datetime | None:
@@ -163,11 +180,14 @@ def _closed_rows(table: Table, schema: pa.Schema, segment_ids: list[str], run: d
     if not segment_ids:
         return schema.empty_table()
     found = []
+    not_by_hand = f" AND encoder != {quote(BY_HAND)}" if "decision_id" in schema.names else ""
     # Filtered in the scan, some at a time: vectors are then read only of rows that are wanted.
     for start in range(0, len(segment_ids), 5_000):
         wanted = ", ".join(map(quote, segment_ids[start : start + 5_000]))
         found.append(
-            table.to_lance().to_table(filter=f"active AND segment_id IN ({wanted})", columns=schema.names)
+            table.to_lance().to_table(
+                filter=f"active AND segment_id IN ({wanted}){not_by_hand}", columns=schema.names
+            )
         )
     rows = pa.concat_tables([schema.empty_table(), *(part.cast(schema) for part in found)])
     changes = {"active": False, "closed_run_id": run["run_id"]}

@@ -24,11 +24,13 @@ import json
 import os
 import re
 import sys
+import time
 import tomllib
 import traceback
 import types
 import typing
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,10 +39,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from cluster.runtime import StorageConfig, hide_secrets, hide_variables
+from cluster.runtime import StorageConfig, hide_secrets, hide_variables, log
 from cluster.runtime.entry_points import EntryPointError
 from cluster.runtime.shown import harmless
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
+from jobs.common.metrics import metrics
 from schemas.manifest import RunStatus
 
 
@@ -89,7 +92,11 @@ def main(
 ) -> None:
     """Parse, run, print the summary as the last line of stdout, exit. `command` and `others` are for jobs
     with several commands, see jobs.common.commands."""
-    config = parse_config(config_class, doc, sys.argv[1:] if argv is None else argv, command, others)
+    started_s = time.monotonic()
+    config, shared = _parse(config_class, doc, sys.argv[1:] if argv is None else argv, command, others)
+    job = _job_name(config_class, command)
+    log.configure(log.LogSettings(shared.log_format, job))
+    metrics.begin(shared.metrics)
     reserve_stdout()
     raise_on_sigterm()
     watcher.run_id = None
@@ -100,8 +107,10 @@ def main(
             summary = _run(run, config, doc)
         finally:
             watcher.done()
+        _measured(job, summary.get("status", RunStatus.DONE), started_s)
         show(json.dumps(summary, default=str))
     except (UsageError, EntryPointError) as error:
+        _measured(job, RunStatus.FAILED, started_s)
         _refuse(str(error))
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
@@ -109,6 +118,14 @@ def main(
         sys.exit(1)
     failed = 3 if summary.get("is_held") else 1
     sys.exit(failed if summary.get("status") in FAILURES else 0)
+
+
+def _measured(job: str, status: str, started_s: float) -> None:
+    """Write the metrics, where that is asked for. That they cannot be is told, and fails no job."""
+    try:
+        metrics.end(job, status, round(time.monotonic() - started_s, 2))
+    except OSError as error:
+        say(f"[metrics] {metrics.path}: not written: {error}")
 
 
 Others = Callable[[], dict[str, type[JobConfig]]]
@@ -189,6 +206,24 @@ def parse_config(
     others: Others | None = None,
 ) -> JobConfig:
     """Build the config from `--config` and options. Exits 2 with one line for each wrong value."""
+    return _parse(config_class, doc, argv, command, others)[0]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every job takes beside its own settings."""
+
+    log_format: log.LogFormat = "text"
+    metrics: Path | None = None
+
+
+def _parse(
+    config_class: type[JobConfig],
+    doc: str,
+    argv: list[str],
+    command: str | None = None,
+    others: Others | None = None,
+) -> tuple[JobConfig, Shared]:
     prog = f"python -m {command or _module_name(config_class)}"
     parser = Parser(prog=prog, usage=f"{prog} [OPTIONS]", description=doc, epilog=ENDING)
     parser.others = others
@@ -197,20 +232,45 @@ def parse_config(
     help = f"read settings from a TOML file; options win over it{shown}"
     parser.add_argument("--config", metavar="FILE.toml", default=default_file, help=help)
     _add_options(parser, parser, config_class)
+    told = parser.add_argument_group("what it tells")
+    help = "lines on stderr: text for people, or json, one object a line (default: text)"
+    told.add_argument("--log-format", choices=log.FORMATS, help=help)
+    help = "when the job ends, write metrics for Prometheus into this file ([metrics] prometheus_file)"
+    told.add_argument("--metrics", metavar="FILE", help=help)
     given = vars(parser.parse_args(argv))
+    options = {name: given.pop(name, None) for name in ("log_format", "metrics")}
     values = {}
     if path := given.pop("config", None):
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             _refuse(f"--config {path}: {error}; it must be a readable TOML file")
+    shared = _shared(options, values)
     for name, value in given.items():
         _override(values, name, value, config_class)
     try:
-        return config_class.model_validate(values)
+        return config_class.model_validate(values), shared
     except ValidationError as error:
         explained = [_explain(config_class, item, others) for item in error.errors()]
         _refuse("\n".join(["wrong settings:", *explained]))
+
+
+def _shared(options: dict[str, Any], values: dict[str, Any]) -> Shared:
+    """What of options and file is for every job; taken out of the file's settings."""
+    log_format = options["log_format"] or values.get("log_format", "text")
+    table = values.get("metrics", {})
+    if log_format not in log.FORMATS:
+        _refuse(f"log_format={log_format!r}: must be one of {', '.join(log.FORMATS)}")
+    if not isinstance(table, dict) or table.keys() - {"prometheus_file"}:
+        _refuse(f"[metrics]: {table!r}: has one setting, prometheus_file; leave others out")
+    path = options["metrics"] or table.get("prometheus_file")
+    values.pop("log_format", None)
+    values.pop("metrics", None)
+    if path is None:
+        return Shared(log_format)
+    if not isinstance(path, str) or not path or "://" in path or not Path(path).absolute().parent.is_dir():
+        _refuse(f"--metrics {path}: must be a file in a local folder that is there; make the folder")
+    return Shared(log_format, Path(path).absolute())
 
 
 ENDING = """A switch that the file turns on is turned off by --no-NAME.
@@ -398,6 +458,11 @@ def _module_name(config_class: type) -> str:
     return name.removesuffix(".__main__")
 
 
+def _job_name(config_class: type, command: str | None) -> str:
+    """As manifests name it: `backfill`, `distill encoder`."""
+    return (command or _module_name(config_class)).removeprefix("jobs.")
+
+
 def say(message: str) -> None:
     """One line of progress on stderr."""
-    print(harmless(hide_secrets(message)), file=sys.stderr, flush=True)
+    log.write(harmless(hide_secrets(message)))

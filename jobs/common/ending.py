@@ -7,6 +7,7 @@ manifest has a *watcher*: a small process in a session of its own, which waits f
 last line in its stead and closes the manifest.
 """
 
+import datetime as dt
 import json
 import signal
 import subprocess
@@ -60,10 +61,15 @@ class Watcher:
         self.run_id = run_id
         if self._stdout is not None and self._process is None:
             command = [sys.executable, "-c", "from jobs.common.ending import watch; watch()"]
+            from cluster.runtime import log
+            from jobs.common.metrics import metrics
+
             # In a session of its own: what ends the job's processes together must not end it too.
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=self._stdout, cwd=ROOT, start_new_session=True
             )
+            path = str(metrics.path) if metrics.path else None
+            self._tell(vars(log.settings()) | {"metrics": path})
         self._tell({"opened": run_id, "home": home})
 
     def closed(self, run_id: str) -> None:
@@ -98,20 +104,34 @@ def watch() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     homes: dict[str, str] = {}
-    last = {}
+    all_homes: dict[str, str] = {}
+    last: dict[str, str] = {}
+    how: dict[str, str | None] = {}
     for line in sys.stdin:
         message = json.loads(line)
         if "done" in message:
             return
-        if "opened" in message:
-            homes[message["opened"]] = message["home"]
+        if "job" in message:
+            how = message
+        elif "opened" in message:
+            homes[message["opened"]] = all_homes[message["opened"]] = message["home"]
             last = {"run_id": message["opened"]}
         else:
             homes.pop(message["closed"], None)
-    print(f"error: {GONE}", file=sys.stderr, flush=True)
+    _say_gone(how)
     print(json.dumps({"status": "failed", "error": GONE, **last}), flush=True)
     for run_id, home in homes.items():
         _close(home, run_id)
+    if path := how.get("metrics"):
+        _measure(Path(path), how["job"] or "", all_homes)
+
+
+def _say_gone(how: dict[str, str | None]) -> None:
+    # Late: a watcher is small as long as it only waits.
+    from cluster.runtime import log
+
+    log.configure(log.LogSettings("json" if how.get("format") == "json" else "text", how.get("job") or ""))
+    log.write(f"error: {GONE}")
 
 
 def _close(home: str, run_id: str) -> None:
@@ -122,3 +142,15 @@ def _close(home: str, run_id: str) -> None:
     runs = Files(home, "runs")
     if manifest := get_run(runs, run_id):
         put_run(runs, manifest.ended(RunStatus.INTERRUPTED, error=GONE))
+
+
+def _measure(path: Path, job: str, homes: dict[str, str]) -> None:
+    """Write the metrics of a job that could not, from the manifests of its runs."""
+    from cluster.store.files import Files
+    from jobs.common.manifest import get_run
+    from jobs.common.metrics import of_job, of_runs, write
+    from schemas.manifest import RunStatus
+
+    found = [get_run(Files(home, "runs"), run_id) for run_id, home in homes.items()]
+    samples = of_job(job, RunStatus.INTERRUPTED, dt.datetime.now(dt.UTC))
+    write(path, [*samples, *of_runs(one for one in found if one)])

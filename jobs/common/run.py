@@ -27,6 +27,7 @@ from cluster.runtime import connect as connect_cluster
 from jobs.common.cli import HeldError, JobConfig, JobError, UsageError, say
 from jobs.common.ending import watcher
 from jobs.common.manifest import put_run, versions_of
+from jobs.common.metrics import metrics
 from schemas.manifest import RunManifest, RunStatus
 from schemas.profile import EmbedderProfile, ModelProfile
 from schemas.training import PROFILE_FILE
@@ -245,6 +246,7 @@ class Run:
         if printed is not None:
             fields["summary"] = {name: value for name, value in printed.items() if name != "status"}
         manifest = self._manifest(status).ended(status, **fields)
+        metrics.ended(manifest)
         self._put(manifest)
         self._is_finished = True
         watcher.closed(self.run_id)

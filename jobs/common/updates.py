@@ -35,7 +35,7 @@ GROUP_MEMORIES = 50_000
 """Memories of the users that one task compares: about 100 MB of vectors with 384 dimensions. One user is
 never divided."""
 
-FEEDING_JOBS = ("backfill", "restore", "import")
+FEEDING_JOBS = ("backfill", "restore", "import", "edit")
 """Jobs whose memories are new to a consolidation. What a rollback brought back is not: it would undo it."""
 
 

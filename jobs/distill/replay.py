@@ -19,6 +19,7 @@ from jobs.distill.stored import decisions, leak_of, leaked, memories, open_store
 from schemas.audit import AUDIT
 from schemas.decision import Decision, InvalidDecision, parse_decision
 from schemas.profile import DeciderProfile
+from schemas.store import BY_HAND
 
 if TYPE_CHECKING:
     from cluster.consolidate.fold import Question
@@ -104,7 +105,7 @@ def refuse(question: "Question", decision: Decision, profile: DeciderProfile) ->
 
 
 def _of_store(config: DeciderSetConfig, leaks: Leaks, found: Candidates) -> Iterator[tuple]:
-    from cluster.consolidate.fold import UNITE, Memory, Question, Source
+    from cluster.consolidate.fold import PINNED, UNITE, Memory, Question, Source
     from cluster.consolidate.plan import dates_of
 
     if not config.store:
@@ -127,9 +128,15 @@ def _of_store(config: DeciderSetConfig, leaks: Leaks, found: Candidates) -> Iter
             evidence=turns,
         )
 
+    unasked = {
+        UNITE: "united_without_a_question",
+        PINNED: "kept_as_pinned",
+        AUDIT: "closed_by_audit",
+        BY_HAND: "edited_by_hand",
+    }
     for row in decisions(store):
-        if row["decider"] in (UNITE, AUDIT):
-            found.left_out["united_without_a_question" if row["decider"] == UNITE else "closed_by_audit"] += 1
+        if reason := unasked.get(row["decider"]):
+            found.left_out[reason] += 1
             continue
         keys = [(row["target_id"], row["target_revision"])]
         keys += zip(row["source_ids"], row["source_revisions"], strict=True)

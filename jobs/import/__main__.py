@@ -208,14 +208,15 @@ def publish(
 ) -> None:
     """Commit what was staged as one run."""
     from cluster.embed.lengths import vector_lengths
-    from cluster.interchange.intake import segment_row
+    from cluster.interchange.intake import IMPORTED
+    from cluster.store.brought import segment_row
     from cluster.store.staging import known_columns
     from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA
 
     inserts: dict[str, list[str]] = {}
     replaces: dict[str, list[str]] = {}
     if paths:
-        rows = [segment_row(user, count, this.run_id) for user, count in sorted(of_user.items())]
+        rows = [segment_row(IMPORTED, user, count, this.run_id) for user, count in sorted(of_user.items())]
         staging.put_table(path := f"{STAGED}/segments.parquet", known_columns(rows, SEGMENTS_SCHEMA))
         inserts = {"segments": [path], "records": paths}
     if rejections:

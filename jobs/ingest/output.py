@@ -16,6 +16,7 @@ from cluster.store.files import paths_below
 from jobs.common.cli import JobError
 from jobs.common.items import Rejection
 from jobs.common.manifest import object_of
+from jobs.common.metrics import metrics
 from jobs.common.place import Place
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 from schemas.manifest import RunManifest, RunStatus, read_manifest
@@ -164,6 +165,7 @@ def publish(place: Place, ingests: dict[str, RunManifest], entry: RunManifest) -
     temporary = place.work / (TEMPORARY + MANIFEST)
     temporary.write_text(json.dumps({"version": 1, "ingests": written}, indent=1) + "\n", "utf-8")
     _rename(place, temporary, MANIFEST)
+    metrics.ended(entry)
 
 
 def read_ingests(archive: Path | str) -> dict[str, RunManifest]:

@@ -28,6 +28,7 @@ from pydantic import Field, field_validator
 from cluster.store.clients import told
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.manifest import text_of
+from jobs.common.metrics import metrics
 from jobs.common.place import Place
 from jobs.sample.world import START, build_world
 from jobs.sample.written import SPLITS, Split, Written, corpus_hash, read_people, read_segments
@@ -102,6 +103,7 @@ def _run(config: SampleConfig, place: Place) -> dict:
         config=config.model_dump(mode="json", exclude={"archive", "storage"}),
         summary=counts,
     )
+    metrics.ended(manifest)
     text = text_of(manifest, indent=2) + "\n"
     _write(place, WORLD, lambda path: path.write_text(text, encoding="utf-8"))
     gold = f"{archive}/{GOLD}"

@@ -109,7 +109,7 @@ FLOORS = (
     ("forget",),
     ("backfill",),
     ("consolidate",),
-    ("memory", "preview", "interchange", "report", "audit"),
+    ("memory", "preview", "edit", "interchange", "report", "audit"),
     ("distill",),
     ("evaluate",),
     ("train",),

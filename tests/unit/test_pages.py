@@ -101,6 +101,10 @@ def jobs_there_are() -> list[str]:
     return found
 
 
+SHARED = {"--help", "--config", "--log-format", "--metrics"}
+"""Options of every job, which stand in the section of what all jobs share."""
+
+
 class Job(typing.NamedTuple):
     """What a job hands to jobs.common.cli.main."""
 
@@ -110,7 +114,7 @@ class Job(typing.NamedTuple):
     def options(self) -> set[str]:
         """Of its plain settings, without the `--no-` of a switch and what stands for another name."""
         names = {action.dest for action in self.parser._actions if "." not in action.dest}
-        return {f"--{name.replace('_', '-')}" for name in names} - {"--help", "--config"}
+        return {f"--{name.replace('_', '-')}" for name in names} - SHARED
 
     def tables(self) -> set[str]:
         """Settings that are tables."""
@@ -283,6 +287,11 @@ def section_of(text: str, title: str) -> str:
 def test_every_job_is_on_the_front_page_and_has_a_section(name):
     assert f"| `{name}` |" in FRONT.read_text("utf-8")
     assert f"python -m {name} " in section_of(JOBS.read_text("utf-8"), name)
+
+
+def test_the_options_of_every_job_stand_in_the_section_of_what_all_share():
+    section = re.search(r"^## What all jobs share\n(.*?)^## ", JOBS.read_text("utf-8"), re.M | re.S)[1]
+    assert not {option for option in SHARED if f"`{option}" not in section}
 
 
 @pytest.mark.parametrize(("name", "command"), all_jobs())

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.common import measuring
 from jobs.common.cli import UsageError, parse_config
 from jobs.common.questions import Question
 from jobs.evaluate import decider, encoder, memories, qa, retrieval
@@ -97,19 +98,19 @@ def asked(kind, *turns, **more):
 
 
 def test_the_first_hit_and_all_evidence_among_five_are_measured():
-    near, far = retrieval.measure(asked("x", 0, 4), Found()), retrieval.measure(asked("x", 0, 5), Found())
+    near, far = measuring.measure(asked("x", 0, 4), Found()), measuring.measure(asked("x", 0, 5), Found())
     assert [row["evidence_turn_recall_at_1"] for row in (near, far)] == [0.5, 0.5]
     assert [row["evidence_all_recall_at_5"] for row in (near, far)] == [1.0, 0.0]
-    assert retrieval.measure(asked("x"), Found())["evidence_all_recall_at_5"] is None
+    assert measuring.measure(asked("x"), Found())["evidence_all_recall_at_5"] is None
 
 
 def test_every_type_of_question_has_its_own_rows():
     rows = [
         {"question_id": kind, "question_type": kind}
-        | {name: retrieval.measure(asked(kind, turn), Found()) for name in retrieval.LISTS}
+        | {name: measuring.measure(asked(kind, turn), Found()) for name in measuring.LISTS}
         for kind, turn in [("before", 0), ("first", 9)]
     ]
-    table = retrieval.table(retrieval.summarise(rows))
+    table = retrieval.table(measuring.summarise(rows))
     shown = {(row["questions"], row["recall@1"], row["all@5"]) for row in table if row["hits"] == "search"}
     assert shown == {("all (2)", 0.5, 0.5), ("before (1)", 1.0, 1.0), ("first (1)", 0.0, 0.0)}
 

@@ -127,7 +127,8 @@ def test_neither_are_they_in_a_life(monkeypatch, capsys, as_json):
     revision = {"revision": 1, "active": True, "memory_type": "fact", "semantic_text": "User has a dog."}
     revision |= NAMED | {"session_time": None, "run_id": "run1", "decision": None, "decision_id": None}
     revision |= {"evidence": [NAMED | {"turn_index": 0, "content": "I have a dog.", "role": "user"}]}
-    life = {"record_id": "r1", "user_id": KEY, "active": True, "revisions": [revision], "decisions": []}
+    life = {"record_id": "r1", "user_id": KEY, "active": True, "is_pinned": False}
+    life |= {"revisions": [revision], "decisions": []}
     monkeypatch.setattr(store_module, "Store", OneRun)
     monkeypatch.setattr("cluster.consolidate.history.lives", lambda store, where, as_of: [life])
     summary = history.run(history.HistoryConfig(store="s", user_id=KEY, as_json=as_json))

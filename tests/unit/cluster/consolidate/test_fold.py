@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cluster.consolidate.attribute_reader import read_attributes
 from cluster.consolidate.attributes import keys
-from cluster.consolidate.fold import Folded, Memory, Pair, Question, Verdict, fold, layers
+from cluster.consolidate.fold import PINNED, UNITE, Folded, Memory, Pair, Question, Verdict, fold, layers
 from cluster.consolidate.rules import Rules
 
 
@@ -64,6 +64,25 @@ def test_equal_timestamps_cannot_delete_both_facts():
     assert closed(folded) == {"a": "delete"}
     with pytest.raises(ValueError, match="newer"):
         run(both, [("a", "b"), ("b", "a")], answers())
+
+
+def test_nobody_is_asked_about_a_pinned_memory_which_stays_and_still_closes_older_ones():
+    told = [memory("old", 1, "User lives in Rome."), memory("pin", 2, "User lives in Lyon.", is_pinned=True)]
+    told.append(memory("new", 3, "User lives in Oslo."))
+    decide = answers(old=DELETE, pin=DELETE)
+    folded = run(told, [("old", "pin"), ("old", "new"), ("pin", "new")], decide)
+    assert closed(folded) == {"old": "delete"} and decide.batches == [["old"]]
+    (kept,) = [row for row in folded.decisions if row["target_id"] == "pin"]
+    assert (kept["decider"], kept["action"], kept["outcome"]) == (PINNED, "ignore", "applied")
+    assert (kept["source_ids"], kept["reason"]) == (["new"], "it is pinned by hand")
+
+
+def test_a_pinned_memory_is_not_united_with_a_newer_repeat_and_others_are():
+    told = [memory(name, day, "User sings.") for day, name in enumerate(("a", "b", "c"), 1)]
+    told[1] = replace(told[1], is_pinned=True)
+    folded = run(told, [], answers())
+    assert closed(folded) == {"a": "unite"} and "b" not in revised(folded)
+    assert {row["target_id"]: row["decider"] for row in folded.decisions} == {"a": UNITE, "b": PINNED}
 
 
 def test_candidates_never_cross_a_user():
