@@ -22,7 +22,7 @@ from pydantic import Field
 
 from cluster.backfill.calibration import Calibration, Turn, Weight, features
 from cluster.models.confidence import Confidence
-from jobs.common.cli import JobConfig, JobError, UsageError, main, say
+from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.gold import as_found, read_gold
 from jobs.common.markdown import render
 from jobs.common.run import absolute, load_profile
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 class CalibrationConfig(JobConfig):
     """Settings of the training of a calibration."""
 
-    train: str
+    train: LocalFolder
     """Archive with a folder `_gold`, to learn from."""
-    tune: str
+    tune: LocalFolder
     """Another one, of other people, to measure on."""
-    output: str
+    output: LocalFolder
     """Folder for calibration.json, a card, and what the encoder wrote."""
     profile: str = "default"
     """The encoder: a name, a TOML file, or the folder of an adapter."""
