@@ -11,6 +11,9 @@ class ArchiveFile:
 
     path: str
     """In the archive, with forward slashes."""
+    known: bytes | None = None
+    """The content that is known: what has just this `identity` need not be read. None where nobody asks what
+    the file's is."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class InspectedFile:
     path: str
     row_groups: tuple[RowGroup, ...] = ()
     bad: tuple[BadRow, ...] = ()
+    identity: bytes = b""
+    """Of its content: another content has another one. Empty where it cannot be told, or nobody asked."""
+    is_known: bool = False
+    """Whether it is the content that was known, and nothing of it was read."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class UnitCut:
     batches: tuple[Batch, ...] = ()
     closed_segments: tuple[str, ...] = ()
     """Ids of segments that the archive no longer has."""
+    rows: bytes = b""
+    """For each row of the unit what its cut gave, see cluster.backfill.watermark.ROW."""
 
 
 @dataclass(frozen=True)

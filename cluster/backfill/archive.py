@@ -17,10 +17,10 @@ from obstore.exceptions import BaseError
 from pyarrow import fs
 
 from cluster.backfill.parquet_pages import BY_DICTIONARY, longest_entry, pages
-from cluster.store.clients import opened, told
+from cluster.store.clients import identity, opened, told
 from cluster.store.errors import StoreError
 from cluster.store.files import local_path, paths_below
-from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
+from schemas.archive import ARCHIVE_SCHEMA, UNKNOWN_TIME, InvalidSession, mend_session
 from schemas.carriers import ArchiveFile, BadRow, InspectedFile, RowGroup
 
 REQUIRED = ("user_id", "session_id", "turns")
@@ -72,10 +72,21 @@ class Unit:
     """Rows of the file whose session stands again, newer, further on in the archive: not read."""
     beyond_limit: frozenset[int] = frozenset()
     """Rows of the file whose session is not among those that were asked for: not read."""
+    done: frozenset[int] = frozenset()
+    """Rows of the file of which the store has all that they would give: they count as read, and are not."""
 
     @property
     def num_rows_read(self) -> int:
         return self.num_rows - len(self.superseded) - len(self.beyond_limit)
+
+    @property
+    def num_rows_left(self) -> int:
+        """Rows that are to be read."""
+        return self.num_rows - len(self.not_read)
+
+    @property
+    def not_read(self) -> frozenset[int]:
+        return self.superseded | self.beyond_limit | self.done
 
     @property
     def unit_id(self) -> str:
@@ -98,13 +109,32 @@ def list_files(archive: str) -> list[str]:
     return sorted(paths)
 
 
-def inspect(file: ArchiveFile, *, archive: str) -> InspectedFile:
-    """Stage: `inspect_file`."""
-    return inspect_file(archive, file.path)
+def inspect(file: ArchiveFile, *, archive: str, secret: bytes = b"") -> InspectedFile:
+    """Stage: `inspect_file`, if the file is not as it is known."""
+    identity = b"" if file.known is None else identity_of(archive, file.path)
+    if identity and identity == file.known:
+        return InspectedFile(file.path, identity=identity, is_known=True)
+    return replace(inspect_file(archive, file.path, secret), identity=identity)
 
 
-def inspect_file(archive: str, path: str) -> InspectedFile:
-    """What a file holds, from its footer and its key columns."""
+def identity_of(archive: str, path: str) -> bytes:
+    """32 bytes that tell one content of a file from every other; b"" where that cannot be told.
+
+    An object store names each content that it was given (ETag). No folder does: size and times are those of
+    the content before, where somebody meant well and copied them, or wrote twice within a tick of the clock.
+    So a local file is read, though nothing of it is unpacked.
+    """
+    try:
+        if local_path(archive) is None:
+            found = identity(archive, path)
+            return hashlib.sha256(found.encode()).digest() if found else b""
+        return hashlib.file_digest(open_file(archive, path), "sha256").digest()
+    except (OSError, pa.ArrowException, BaseError, StoreError):  # `inspect_file` finds it too, and says so
+        return b""
+
+
+def inspect_file(archive: str, path: str, secret: bytes = b"") -> InspectedFile:
+    """What a file holds, from its footer and its key columns. `secret` as in `session_key`."""
     try:
         source = open_file(archive, path)
         file = pq.ParquetFile(source)
@@ -120,7 +150,7 @@ def inspect_file(archive: str, path: str) -> InspectedFile:
         try:
             check_group(source, file.metadata, row_group, ARCHIVE_SCHEMA.names)
             keys = unpacked(source, file.metadata, row_group, ["user_id", "session_id"])
-            groups.append(RowGroup(row_group, first_row, b"".join(map(_keys, keys))))
+            groups.append(RowGroup(row_group, first_row, b"".join(_keys(table, secret) for table in keys)))
         except Exception as error:
             rows = f"{path}:rows {first_row}-{first_row + num_rows - 1}"
             reason = "oversized_rows" if isinstance(error, Oversized) else "unreadable_rows"
@@ -168,11 +198,27 @@ def plan_units(inspected: list[InspectedFile], limit_sessions: int | None = None
     return planned
 
 
-def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
-    """The unit's rows in order: a checked session, or why it is none.
+@dataclass(frozen=True)
+class Row:
+    """A row that was read."""
 
-    Of a row group that is damaged somewhere, the rows before that are read.
-    """
+    number: int
+    """In the file."""
+    found: dict | BadRow
+    """A checked session, or why it is none."""
+    is_settled: bool
+    """Whether it will be read as the same at any later time: not so what could not be read, and a time that
+    the clock has yet to reach."""
+
+
+def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
+    """The unit's rows in order: a checked session, or why it is none."""
+    return (row.found for row in read_rows(archive, unit))
+
+
+def read_rows(archive: str, unit: Unit) -> Iterator[Row]:
+    """The unit's rows in order. Of a row group that is damaged somewhere, the rows before that are read."""
+    not_read = unit.not_read
     first, last = unit.first_row, unit.first_row + unit.num_rows - 1
     tables = _tables(archive, unit)
     while first <= last:
@@ -180,14 +226,18 @@ def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
             table = next(tables, None)
             num_bytes: np.ndarray | list[int] = row_bytes(table) if table is not None else []
         except Exception as error:
-            yield BadRow(f"{unit.path}:rows {first}-{last}", "unreadable_rows", _message(error))
+            bad = BadRow(f"{unit.path}:rows {first}-{last}", "unreadable_rows", _message(error))
+            yield Row(first, bad, is_settled=False)
             return
         if table is None:
             return
         for row_number in range(first, min(first + table.num_rows, last + 1)):
-            if row_number not in unit.superseded and row_number not in unit.beyond_limit:
+            if row_number not in not_read:
                 index = row_number - first
-                yield _read_row(table.slice(index, 1), f"{unit.path}:{row_number}", num_bytes[index])
+                found, is_settled = _read_row(
+                    table.slice(index, 1), f"{unit.path}:{row_number}", num_bytes[index]
+                )
+                yield Row(row_number, found, is_settled)
         first += table.num_rows
 
 
@@ -214,23 +264,24 @@ def unpacked(
         yield pa.Table.from_batches([batch])
 
 
-def _read_row(table: pa.Table, source: str, num_bytes: int) -> dict | BadRow:
-    """The one row of a table."""
+def _read_row(table: pa.Table, source: str, num_bytes: int) -> tuple[dict | BadRow, bool]:
+    """The one row of a table, and whether it `is_settled`."""
     if num_bytes > MAX_ROW_BYTES:
         detail = f"{num_bytes >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}; split the session"
-        return BadRow(source, "oversized_row", detail)
+        return BadRow(source, "oversized_row", detail), False
     try:
         # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
         row = table.to_pylist()[0]
     except UnicodeDecodeError as error:
-        return BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8")
+        return BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8"), False
     except Exception as error:  # a time outside the years 1 to 9999, an unknown time zone, ...
-        return BadRow(source, "unreadable_row", _message(error))
+        return BadRow(source, "unreadable_row", _message(error)), False
     ids = {name: row[name] if isinstance(row[name], str) else None for name in ("user_id", "session_id")}
     try:
-        return check_session(row)
+        session, notes = mend_session(row)
     except InvalidSession as error:
-        return BadRow(source, "invalid_session", str(error), raw=repr(row)[:RAW_CHARS], **ids)
+        return BadRow(source, "invalid_session", str(error), raw=repr(row)[:RAW_CHARS], **ids), False
+    return session, all(note.kind != UNKNOWN_TIME for note in notes)
 
 
 def read_sessions(archive: str) -> Iterator[dict]:
@@ -240,14 +291,15 @@ def read_sessions(archive: str) -> Iterator[dict]:
         yield from (row for row in read_unit(archive, unit) if not isinstance(row, BadRow))
 
 
-def session_key(user_id: object, session_id: object) -> bytes:
-    """16 bytes that tell sessions apart; of anything that is no string, its repr."""
+def session_key(user_id: object, session_id: object, secret: bytes = b"") -> bytes:
+    """16 bytes that tell sessions apart; of anything that is no string, its repr. With a `secret` (up to 64
+    bytes) only who has it can tell of an id whether a key is its."""
     return hashlib.blake2b(
-        f"{user_id!r}\0{session_id!r}".encode("utf-8", "backslashreplace"), digest_size=16
+        f"{user_id!r}\0{session_id!r}".encode("utf-8", "backslashreplace"), digest_size=16, key=secret
     ).digest()
 
 
-def _keys(table: pa.Table) -> bytes:
+def _keys(table: pa.Table, secret: bytes) -> bytes:
     users, sessions = table.column("user_id"), table.column("session_id")
     keys = []
     for index in range(table.num_rows):
@@ -259,7 +311,7 @@ def _keys(table: pa.Table) -> bytes:
             # Rows without a proper key are rejected each for itself: none may supersede another.
             keys.append(os.urandom(16))
         else:
-            keys.append(session_key(user_id, session_id))
+            keys.append(session_key(user_id, session_id, secret))
     return b"".join(keys)
 
 

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cluster.backfill.archive import Unit, read_unit
+import numpy as np
+
+from cluster.backfill.archive import Unit, read_rows
 from cluster.backfill.encoder import skipped
-from cluster.backfill.ledger import Ledger
+from cluster.backfill.ledger import Ledger, digest_of
 from cluster.backfill.redact import Rules, redact, redact_turns
 from cluster.backfill.rows import rejection_row
 from cluster.backfill.segmenter import Offsets, cut_session, tokenizer_offsets
 from cluster.backfill.staged import plan_path
+from cluster.backfill.watermark import ROW
 from cluster.forget.forgotten import WITHHELD, Forgotten
 from cluster.models.sources import tokenizer_folder
 from cluster.store.files import Files
@@ -52,12 +55,15 @@ def cut_unit(
     bad: list[BadRow] = []
     left_out: collections.Counter[str] = collections.Counter()
     num_sessions = num_segments = num_redactions = num_forgotten = 0
-    for row in read_unit(archive, unit):
+    rows = np.zeros(unit.num_rows, ROW)
+    for read in read_rows(archive, unit):
+        row = read.found
         ids: tuple[object, object] = (
             (row.user_id, row.session_id) if isinstance(row, BadRow) else (row["user_id"], row["session_id"])
         )
         if forgotten.has_session(*ids):
             num_forgotten += 1
+            rows[read.number - unit.first_row]["is_forgotten"] = read.is_settled
             continue
         if isinstance(row, BadRow):
             withheld = {"raw": "", "detail": WITHHELD} if forgotten.may_show(*ids, row.raw) else {}
@@ -66,11 +72,17 @@ def cut_unit(
         if leave_out and (reason := leave_out(row)):
             left_out[reason] += 1
             continue
+        num_redacted = redact_session(row, contacts=mask_contacts, rules=redaction_rules)
+        is_forgotten = forgotten.blank_turns(row) > 0
+        segments = cut_session(row, offsets, profile)
+        if read.is_settled:
+            digest = digest_of(segment["segment_id"] for segment in segments)
+            rows[read.number - unit.first_row] = (digest, len(segments), num_redacted, True, is_forgotten)
+        found = compare(row, segments, ledger)
         num_sessions += 1
-        num_redactions += redact_session(row, contacts=mask_contacts, rules=redaction_rules)
-        num_forgotten += forgotten.blank_turns(row) > 0
-        found = compare(row, cut_session(row, offsets, profile), ledger)
-        num_segments += found.num_segments
+        num_segments += len(segments)
+        num_redactions += num_redacted
+        num_forgotten += is_forgotten
         pending += found.to_encode
         closed += found.closed
         # At once: a row group of long sessions is more than a worker should hold.
@@ -93,6 +105,7 @@ def cut_unit(
         rejections=rejections if bad else "",
         batches=tuple(batches),
         closed_segments=tuple(closed),
+        rows=rows.tobytes(),
     )
 
 
@@ -111,7 +124,6 @@ def redact_session(session: dict, *, contacts: bool, rules: Rules) -> int:
 class SessionCut:
     """A session's segments beside what the store knows of it."""
 
-    num_segments: int
     to_encode: list[dict]
     """Rows of SEGMENT_SCHEMA that are not paid for."""
     closed: list[str]
@@ -125,7 +137,7 @@ def compare(session: dict, segments: list[dict], ledger: Ledger) -> SessionCut:
     to_encode = [segment for segment in segments if not known.get(segment["segment_id"], False)]
     # A segment that is known but to be encoded again gives way to its own successor.
     again = [segment["segment_id"] for segment in to_encode if segment["segment_id"] in known]
-    return SessionCut(len(segments), to_encode, [*ledger.gone(user_id, session_id, set(ids)), *again])
+    return SessionCut(to_encode, [*ledger.gone(user_id, session_id, set(ids)), *again])
 
 
 def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> Batch:

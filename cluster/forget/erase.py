@@ -34,7 +34,7 @@ from cluster.forget.proof import Traces, readable, search
 from cluster.forget.rules import Erasure, Subject, erase
 from cluster.store.commit import Operations, Writer
 from cluster.store.errors import StoreError
-from cluster.store.files import HOME, Files
+from cluster.store.files import HOME, WATERMARKS, Files
 from cluster.store.maintenance import settle_runs, tidy
 from cluster.store.runs import run_row, view_versions
 from cluster.store.sql import quote
@@ -368,6 +368,10 @@ def _clean(store: Writer, subject: Subject, name: str, traces: Traces) -> dict:
     _scrub_runs(store, subject, name, needles)
     removed["num_files"] += exports.scrub(store.uri, subject, needles)
     removed["num_files"] += _clean_staging(Files(store.uri, "staging"), subject)
+    # Hashes of sessions, the forgotten ones among them; the next backfill makes them anew.
+    known = (watermarks := Files(store.uri, WATERMARKS)).paths()
+    watermarks.delete(known)
+    removed["num_files"] += len(known)
     removed["num_files"] += _scrub_manifests(Files(store.uri, "runs"), subject, name, needles)
     # Last: everything that was overwritten or deleted so far may have left something in a bucket.
     return removed | {"num_leftovers": leftovers.remove(store.uri)}

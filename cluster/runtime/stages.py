@@ -31,6 +31,7 @@ from cluster.runtime.progress import Progress, report_to
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import ray
 
 MAX_BLOCKS = 4096
 """Tasks of a stage at most: enough for any cluster, few enough for the driver."""
@@ -196,13 +197,22 @@ def _worker(stage: Stage, board: "_Board") -> dict:
         shared, work, name, carriers = ray.put(stage.arguments), stage.work, stage.name, stage.carriers
 
         def step(table: "pa.Table") -> "pa.Table":
-            return _one(functools.partial(work, **ray.get(shared)), name, carriers, board, table)
+            return _one(functools.partial(work, **_shared(shared)), name, carriers, board, table)
 
         step.__name__ = name
         return {"fn": step, "num_cpus": 1}
     # Ray shows operators the name of the class.
     actor = type(stage.name, (_Actor,), {})
     return {"fn": actor, "fn_constructor_args": (stage, board), **_resources(stage)}
+
+
+@functools.lru_cache(maxsize=2)
+def _shared(reference: "ray.ObjectRef") -> Mapping[str, object]:
+    """Arguments of a stage, unpickled once a process and not for each item. Two, as two stages may share a
+    process."""
+    import ray
+
+    return ray.get(reference)
 
 
 class _Actor:

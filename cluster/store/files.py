@@ -25,6 +25,9 @@ from cluster.store.clients import bucket, delete, listed
 HOME = "_slowwave"
 """Folder of a store in which everything lies that is no table."""
 
+WATERMARKS = "watermarks"
+"""Folder under HOME of what is known of archives, see cluster.backfill.watermark. An erasure deletes it."""
+
 ASIDE = "tmp"
 """Folder under HOME in which local files are written before they get their name."""
 

@@ -1,6 +1,7 @@
 """What readers see: the tables as the newest head, or a run that is named, has them."""
 
 import copy
+from collections.abc import Iterator
 from typing import Self
 
 import pyarrow as pa
@@ -18,6 +19,9 @@ of the head that it leads to: nobody deletes or overwrites another writer's."""
 
 INTENTS = Numbered("intent-")
 """Names of intents, each with the number of the head that it leads to."""
+
+READ_AHEAD = 4
+"""Batches that are read while one is being worked on."""
 
 
 class Reader:
@@ -171,6 +175,13 @@ class Reader:
                     schema.field(column), pa.nulls(len(found), schema.field(column).type)
                 )
         return found.select(columns)
+
+    def batches(self, name: str, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Rows of the newest view, some at a time: for who must not have all of them in memory."""
+        table = self.table(name)
+        if table is not None:
+            scanner = table.to_lance().scanner(columns=columns, filter=where, batch_readahead=READ_AHEAD)
+            yield from scanner.to_batches()
 
     def dim(self) -> int | None:
         """Length of the records' vectors; None in an empty store."""

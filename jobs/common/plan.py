@@ -1,5 +1,6 @@
 """Bookkeeping of a backfill: what a run has to do, and what its summary says of it."""
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 from schemas.carriers import Batch, EmbeddedBatch, UnitCut
 
 if TYPE_CHECKING:
+    from cluster.backfill.watermark import Known
     from cluster.store.files import Files
     from cluster.store.store import Store
 
@@ -18,6 +20,8 @@ class Plan:
     num_rows: int = 0
     """Rows that count, and files or row groups that cannot be read."""
     num_superseded: int = 0
+    num_known: int = 0
+    """Of the sessions, those that were not read: they are as they were, and the store has all they gave."""
     num_sessions: int = 0
     num_segments: int = 0
     num_pending: int = 0
@@ -32,6 +36,11 @@ class Plan:
     closed_segments: list[str] = field(default_factory=list)
     rejections: list[dict] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, known: "Known", num_superseded: int) -> "Plan":
+        """With what is known, and need not be cut."""
+        return cls(num_superseded=num_superseded, num_known=known.num_sessions, **dataclasses.asdict(known))
+
     def add(self, result: UnitCut, staging: "Files") -> None:
         for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten"):
             setattr(self, name, getattr(self, name) + getattr(result, name))
@@ -45,6 +54,8 @@ class Plan:
 
     def reject(self, rows: list[dict], store: "Store") -> None:
         """Rows of REJECTIONS_SCHEMA, of which those that the store has already are only counted."""
+        if not rows:
+            return
         known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", []))
         self.known_rejections += sum(row["rejection_id"] in known for row in rows)
         self.rejections += [row for row in rows if row["rejection_id"] not in known]
@@ -54,6 +65,7 @@ class Plan:
         return {
             "num_sessions": self.num_sessions,
             "num_sessions_superseded": self.num_superseded,
+            "num_sessions_known": self.num_known,
             "num_segments": self.num_segments,
             "num_segments_closed": len(self.closed_segments),
             "num_segments_other_language": self.num_other_language,

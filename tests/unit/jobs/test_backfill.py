@@ -1,14 +1,29 @@
-"""What a backfill says when it ends without memories."""
+"""What a backfill says when it ends without memories, and what it reads of an archive that it knows.
+Tokenizer, encoder and embedder are scripted."""
 
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.backfill import cut_stage, embed_stage, encode_stage
+from cluster.store.files import WATERMARKS, Files
+from jobs import backfill
 from jobs.backfill import BackfillConfig, check_plan, check_rejected, run
 from jobs.common.cli import JobError, UsageError
 from jobs.common.plan import Plan
+from jobs.forget import ForgetConfig
+from jobs.forget import run as forget
 from schemas.archive import ARCHIVE_SCHEMA
+from tests.unit.cluster.backfill.scripted import (
+    EMBEDDER,
+    PROFILE,
+    ScriptedEmbedder,
+    ScriptedEncoder,
+    session,
+    word_offsets,
+)
 
 
 def rejection(number: int, detail: str) -> dict:
@@ -39,3 +54,39 @@ def test_an_archive_without_sessions_is_reported_as_empty(capsys):
     config = SimpleNamespace(archive="archive", max_rejected_fraction=0.05, max_input_tokens=None)
     check_plan(config, Plan(), None)
     assert "archive: the archive is empty, no file of it has a session" in capsys.readouterr().err
+
+
+def test_a_night_reads_what_is_new_and_a_forgetting_deletes_what_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(backfill, "choose_encoder", lambda *given: PROFILE)
+    monkeypatch.setattr(backfill, "choose_embedder", lambda *given: EMBEDDER)
+    monkeypatch.setattr(backfill, "check_engine", lambda profile: None)
+    monkeypatch.setattr(cut_stage, "segment_offsets", lambda profile: word_offsets)
+    monkeypatch.setattr(encode_stage, "Encoder", ScriptedEncoder().load)
+    monkeypatch.setattr(embed_stage, "Embedder", ScriptedEmbedder().load)
+    store, read = str(tmp_path / "store"), []
+    monkeypatch.setattr(
+        cut_stage, "redact_session", lambda row, **how: read.append(row["session_id"]) or REDACT(row, **how)
+    )
+
+    def night(*rows: dict) -> tuple[str, int, int, list[str]]:
+        read.clear()
+        if rows:
+            path = archive / f"{rows[0]['session_id']}.parquet"
+            pq.write_table(pa.Table.from_pylist(list(rows), schema=ARCHIVE_SCHEMA), path)
+        summary = run(BackfillConfig(archive=str(archive), store=store, local=True))
+        names = ("status", "num_sessions", "num_sessions_known")
+        return *(summary[name] for name in names), list(read)
+
+    (archive := tmp_path / "archive").mkdir()
+    assert night(session(0), session(1)) == ("done", 2, 0, ["session0", "session1"])
+    assert night() == ("unchanged", 2, 2, [])
+    assert night(session(2)) == ("done", 3, 2, ["session2"])
+    assert night() == ("unchanged", 3, 3, [])
+    assert Files(store, WATERMARKS).paths() and not Files(store, "staging").paths()
+    forget(ForgetConfig(store=store, session_id="session1"))
+    assert not Files(store, WATERMARKS).paths()
+    assert night() == ("unchanged", 2, 0, ["session0", "session2"])
+    assert night() == ("unchanged", 2, 2, [])
+
+
+REDACT = cut_stage.redact_session

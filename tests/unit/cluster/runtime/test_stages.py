@@ -1,6 +1,8 @@
 """Stages in this process: what they are given, in which order results come, what is printed meanwhile."""
 
+import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -48,6 +50,15 @@ def local():
 
 
 NUMBERS = [Number(value) for value in range(4)]
+
+
+def test_what_all_items_share_is_unpickled_once_a_process_and_not_for_each_item(monkeypatch):
+    asked = []
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda key: asked.append(key) or {"of": key}))
+    runtime._shared.cache_clear()
+    found = [runtime._shared(key) for key in ("a", "b", "a", "b")]
+    runtime._shared.cache_clear()
+    assert asked == ["a", "b"] and found[0] is found[2] and found[1] == {"of": "b"}
 
 
 def test_a_stage_says_by_its_annotations_what_travels():
