@@ -177,7 +177,17 @@ class EncoderProfile(AskedProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = AskedProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
-    ADDED = frozenset({"gates", "dates", "min_confidence", "calibrated", "languages", "second_look"})
+    ADDED = frozenset(
+        {
+            "gates",
+            "dates",
+            "min_confidence",
+            "calibrated",
+            "languages",
+            "second_look",
+            "second_look_min_records",
+        }
+    )
 
     system_prompt: str | None = None
     """Text of the system message."""
@@ -231,6 +241,9 @@ class EncoderProfile(AskedProfile):
     second_look: bool = False
     """Whether what users state of themselves, and no record of the answer has half the words of, is then
     asked about, sentence by sentence: a small model tells one thing of a message and stops. For English."""
+    second_look_min_records: int = Field(0, ge=0, le=1)
+    """Records that an answer of the second look must have. With 1 the model speaks of every such sentence,
+    also of a turn that is one sentence, and `min_confidence` judges what it says."""
     max_splits: int = Field(2, ge=0, le=6)
     """How often a segment whose answer was cut is halved before what still fails is rejected."""
 

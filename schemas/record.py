@@ -73,7 +73,10 @@ class EncodedRecord(BaseModel):
 
 
 def answer_model(
-    num_turns: int, limits: RecordLimits, fields: tuple[str, ...] = RECORD_FIELDS
+    num_turns: int,
+    limits: RecordLimits,
+    fields: tuple[str, ...] = RECORD_FIELDS,
+    min_records: int = 0,
 ) -> type[BaseModel]:
     """The pydantic model of one answer to a segment of `num_turns` current turns.
 
@@ -99,14 +102,21 @@ def answer_model(
     }
     required: dict[str, Any] = {name: (types[name], ...) for name in fields}
     record = create_model("Record", **required)
+    # Without a least number where it is 0: the schema is then what it always was.
+    bounds = {"min_length": min_records} if min_records else {}
     return create_model(
-        "Answer", records=(Annotated[list[record], Field(max_length=limits.max_records)], ...)
+        "Answer", records=(Annotated[list[record], Field(max_length=limits.max_records, **bounds)], ...)
     )
 
 
-def answer_schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...] = RECORD_FIELDS) -> str:
+def answer_schema(
+    num_turns: int,
+    limits: RecordLimits,
+    fields: tuple[str, ...] = RECORD_FIELDS,
+    min_records: int = 0,
+) -> str:
     """The JSON schema of `answer_model`, as a string: Arrow would unify nested dicts of different rows."""
-    schema = answer_model(num_turns, limits, fields).model_json_schema()
+    schema = answer_model(num_turns, limits, fields, min_records).model_json_schema()
     return json.dumps(_without_titles(schema), separators=(",", ":"))
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from cluster.backfill.calibration import Calibration, Rater
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
 from cluster.language.dates import resolve
+from cluster.language.statements import sentences
 from cluster.language.words import words
 from cluster.models.confidence import Confidence, confidences
 from cluster.models.engine import Generate, Reply, Request, make_engine
@@ -137,7 +138,9 @@ def encode(
                 pieces += _halve_or_reject(piece, "prompt_too_long", "", encodings[piece.owner], profile)
             else:
                 asked.append(piece)
-                requests.append(Request(asks, _schema(len(piece.current), profile.limits, profile.fields)))
+                least = profile.second_look_min_records if piece.is_second_look else 0
+                schema = _schema(len(piece.current), profile.limits, profile.fields, least)
+                requests.append(Request(asks, schema))
         # A segment is counted once, however often it is asked about.
         with report_to(None) if is_asked_again else contextlib.nullcontext():
             replies = generate(requests) if requests else []
@@ -198,7 +201,7 @@ def _read(
         smaller = _halve_or_reject(piece, "text_at_bound", reply.text, encoding, profile)
         records = [] if smaller else [r for r in records if not _at_bound(r, profile)]
     if profile.second_look and not smaller:
-        return records, _untold(piece, records)
+        return records, _untold(piece, records, profile)
     return records, smaller
 
 
@@ -210,20 +213,23 @@ def _complete_records(reply: Reply, piece: _Piece, profile: EncoderProfile) -> l
     return [record for record in records if not _at_bound(record, profile)]
 
 
-def _untold(piece: _Piece, records: list[EncodedRecord]) -> list[_Piece]:
+def _untold(piece: _Piece, records: list[EncodedRecord], profile: EncoderProfile) -> list[_Piece]:
     """The sentences of users in which they state something that no record tells, each alone."""
     texts = [record.semantic_text for record in records]
+    # Asked the same in the same way, the model would say the same of a turn of one sentence.
+    least = 1 if profile.second_look_min_records else 2
     return [
         _Piece(piece.owner, [], [part | {"text": sentence}], is_second_look=True)
         for part in piece.current
         if part["role"] == "user"
+        if len(sentences(part["text"])) >= least
         for sentence in untold(part["text"], texts)
     ]
 
 
 @functools.lru_cache(maxsize=256)
-def _schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...]) -> str:
-    return answer_schema(num_turns, limits, fields)
+def _schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...], min_records: int) -> str:
+    return answer_schema(num_turns, limits, fields, min_records)
 
 
 def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 from cluster.language.content import NEGATION, WORD, content_words, stem, stems
 from cluster.language.identify import other_language
 from cluster.language.numbers import NUMBER, are_spoken_known, is_known_number, numbers_of
-from cluster.language.statements import OF_SELF, sentences, statements
+from cluster.language.statements import OF_SELF, statements
 
 _OF_TIME = (  # noqa: SIM905
     "monday tuesday wednesday thursday friday saturday sunday january february march april may june july"
@@ -128,10 +128,7 @@ def repeated(records: list[tuple[str, set[int]]]) -> set[int]:
 
 
 def untold(text: str, records: Iterable[str]) -> list[str]:
-    """What a user's turn states of him, sentence by sentence, and no record has half the words of. Nothing of
-    a turn of one sentence, which was asked about as it is."""
-    if len(sentences(text)) < 2:
-        return []
+    """What a user's turn states of him, sentence by sentence, and no record has half the words of."""
     told = [stems([record]) for record in records]
     wanted = ((sentence, content_words(sentence)) for sentence in statements(text))
     return [

@@ -100,6 +100,7 @@ CHANGES = {
     "dates": "resolve",
     "min_confidence": 0.0,
     "second_look": True,
+    "second_look_min_records": 1,
     "repetition_penalty": 1.5,
     "engine": "transformers",
     "structured_backend": "guidance",

@@ -55,6 +55,8 @@ class Script:
         self.rounds: list[list[tuple[str, ...]]] = []
         self.contexts: list[tuple[str, ...]] = []
         self.times = []
+        self.least: list[int] = []
+        """Records that the answers of the last round must have."""
         self.profile = PROFILE
 
     def prompt(self, context, current, session_time):
@@ -66,9 +68,10 @@ class Script:
         texts = [request.prompt[0] for request in requests]
         self.contexts += [context for context, _ in texts]
         self.rounds.append([current for _, current in texts])
-        for request in requests:
+        self.least = [json.loads(one.schema)["properties"]["records"].get("minItems", 0) for one in requests]
+        for request, least in zip(requests, self.least, strict=True):
             num_turns = len(request.prompt[0][1])
-            assert request.schema == answer_schema(num_turns, self.profile.limits, self.profile.fields)
+            assert request.schema == answer_schema(num_turns, self.profile.limits, self.profile.fields, least)
         return [self.reply(current) for _, current in texts]
 
     def reply(self, current):
@@ -265,6 +268,17 @@ def test_a_turn_of_one_sentence_has_no_second_look():
     script = Script()
     script.encode(a_segment("I live in Oslo, which has 1.5 million people."), profile=CAREFUL)
     assert len(script.rounds) == 1
+
+
+def test_a_second_look_that_must_speak_is_asked_of_every_sentence_that_no_record_tells():
+    """Also of a turn of one sentence; of what no user states nothing is asked."""
+    must_speak = CAREFUL.model_copy(update={"second_look_min_records": 1})
+    script = Script({("My name is Anna.",): answer()})
+    script.encode(a_segment("My name is Anna."), profile=must_speak)
+    assert script.rounds == [[("My name is Anna.",)], [("My name is Anna.",)]] and script.least == [1]
+    script.rounds.clear()
+    script.encode(a_segment("Thanks!"), profile=must_speak)
+    assert script.rounds == [[("Thanks!",)]] and script.least == [0]
 
 
 # --- halving a single turn ------------------------------------------------------------------------------
