@@ -239,7 +239,8 @@ def test_a_module_or_an_option_in_the_text_of_a_page_is_there(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_config_file_on_a_page_is_read(page, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "a token")
+    for name in ("HF_TOKEN", "BACKUP_KEY_ID", "BACKUP_SECRET"):
+        monkeypatch.setenv(name, "a token")
     for language, block in blocks(page.read_text("utf-8")):
         if language != "toml":
             continue

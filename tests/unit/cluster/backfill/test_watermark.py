@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -277,17 +276,14 @@ def test_another_content_of_the_same_size_and_times_is_another_identity(place):
 
 def test_in_a_bucket_the_identity_is_of_its_etag_and_nothing_is_read(place, monkeypatch):
     place.write("a.parquet", [session(0)])
-    with serving() as environment:
-        bucket = new_bucket(environment, is_versioned=False)
-        endpoint = environment["AWS_ENDPOINT"].removeprefix("http://").replace(":", "%3A")
-        keys = f"{environment['AWS_ACCESS_KEY_ID']}:{environment['AWS_SECRET_ACCESS_KEY']}"
-        archive = f"s3://{keys}@{bucket}?scheme=http&endpoint_override={endpoint}&region=us-east-1"
-        system, root = pa.fs.FileSystem.from_uri(archive)
+    with serving() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        archive = f"s3://{new_bucket(environment, is_versioned=False)}"
         found = []
         for rows in ([session(0)], [session(1)], [session(0)]):
             place.write("a.parquet", rows)
-            with system.open_output_stream(f"{root}/a.parquet") as stream:
-                stream.write((place.archive / "a.parquet").read_bytes())
+            put_below(archive, "a.parquet", (place.archive / "a.parquet").read_bytes())
             monkeypatch.setattr("hashlib.file_digest", lambda *file: pytest.fail("it is read"))
             found.append(inspect(ArchiveFile("a.parquet", b""), archive=archive).identity)
         assert found[0] == found[2] != found[1] and all(found)

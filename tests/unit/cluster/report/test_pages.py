@@ -16,6 +16,7 @@ from cluster.report.memories import UserPage, user_page
 from cluster.report.overview import Overview, ages, money, overview
 from cluster.report.runs import nights_of, runs_of
 from cluster.runtime.shown import harmless
+from cluster.store import files
 from cluster.store.errors import StoreError
 from cluster.store.files import everything
 from cluster.store.store import Store
@@ -198,9 +199,9 @@ def test_the_projection_is_of_nights_alone(nights):
 def test_a_report_goes_into_a_bucket_as_a_page_of_html(nights, monkeypatch):
     put = {}
     monkeypatch.setattr(
-        pages.obstore, "put", lambda store, path, data, attributes: put.update({path: attributes})
+        files.obstore, "put", lambda store, path, data, attributes: put.update({path: attributes})
     )
-    monkeypatch.setattr(pages, "from_url", lambda url: url)
+    monkeypatch.setattr(files, "bucket", lambda url: url)
     pages.write_report(nights.uri, "s3://bucket/report", now=NOW)
     assert put == {"index.html": {"Content-Type": "text/html; charset=utf-8"}}
 

@@ -196,7 +196,7 @@ def test_the_environment_sets_nothing(monkeypatch):
 def test_an_unknown_key_is_named_with_the_known_ones(tmp_path, capsys):
     path = a_toml(tmp_path, 'archive = "x"\nnum_week = 7\n')
     message = refused(capsys, "--config", path)
-    assert "num_week=7: no such setting; known settings: archive, num_weeks, share," in message
+    assert "num_week=7: no such setting; known settings: storage, archive, num_weeks, share," in message
 
 
 def test_an_unknown_key_of_a_table_is_named_with_the_table_s_own(tmp_path, capsys):

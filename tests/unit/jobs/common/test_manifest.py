@@ -28,8 +28,8 @@ class Config(JobConfig):
 
 
 def test_a_run_of_a_store_leaves_one(tmp_path):
-    profiles = {"decider": {"name": "d"}}
-    with Run("small", Config(store=str(tmp_path)), encoder="e", embedder="m", profiles=profiles) as this:
+    profiles, config = {"decider": {"name": "d"}}, Config(store=str(tmp_path))
+    with Run("small", config, encoder="e", embedder="m", profiles=profiles) as this:
         this.counts |= {"num_rows": 3, "decider": "4f2a"}
         with this.stage("count"):
             pass
@@ -38,7 +38,7 @@ def test_a_run_of_a_store_leaves_one(tmp_path):
     assert (found.run_id, found.job, found.status) == (this.run_id, "small", RunStatus.DONE)
     assert found.finished_at >= found.started_at == this.started_at
     assert found.summary == {"num_rows": 3, "decider": "4f2a", "store": str(tmp_path)}
-    assert (found.profiles, found.config) == (profiles, {"store": str(tmp_path)})
+    assert (found.profiles, found.config) == (profiles, config.model_dump(mode="json"))
     assert found.stages == printed["stages"] and "ray" in found.packages
     # What the release before had at the top is there: a profile wins over a count.
     assert found.model_extra == {"num_rows": 3, "decider": {"name": "d"}, "store": str(tmp_path)}
