@@ -22,7 +22,7 @@ from cluster.backfill.staged import plan_path
 from cluster.backfill.watermark import Watermark, cut_fingerprint, session_secret
 from cluster.forget.forgotten import Forgotten
 from cluster.runtime import ClusterConfig, connect
-from cluster.store.files import WATERMARKS, Files
+from cluster.store.files import WATERMARKS, Files, put_below
 from cluster.store.maintenance import rollback_marks
 from jobs import backfill
 from jobs.backfill import BackfillConfig
