@@ -103,10 +103,8 @@ def answer_model(
     required: dict[str, Any] = {name: (types[name], ...) for name in fields}
     record = create_model("Record", **required)
     # Without a least number where it is 0: the schema is then what it always was.
-    bounds = {"min_length": min_records} if min_records else {}
-    return create_model(
-        "Answer", records=(Annotated[list[record], Field(max_length=limits.max_records, **bounds)], ...)
-    )
+    several = Field(min_length=min_records or None, max_length=limits.max_records)
+    return create_model("Answer", records=(Annotated[list[record], several], ...))
 
 
 def answer_schema(
