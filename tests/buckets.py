@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import boto3
 import botocore.client
+import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
@@ -34,6 +35,15 @@ def serving() -> Iterator[dict[str, str]]:
         yield ENVIRONMENT | {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def found_by(environment: dict[str, str]) -> Iterator[None]:
+    """This process and what it starts find the server while the context lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield
 
 
 def client(environment: dict[str, str]):

@@ -56,8 +56,8 @@ def lance_options(uri: str) -> dict[str, str]:
     retry = {
         "client_max_retries": MAX_RETRIES,
         "client_retry_timeout": round(max_outage().total_seconds() + 0.5),
+        "download_retry_count": 10,
     }
-    retry |= {"download_retry_count": 10}
     found = {name: str(value) for name, value in retry.items()}
     return found | ({f"aws_{name}": value for name, value in _s3().items()} if _is_s3(uri) else {})
 

@@ -14,14 +14,13 @@ from jobs.ingest import run as ingest
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as sample
 from jobs.train.config import EncoderTraining
+from tests.buckets import found_by
 from tests.s3_server import serving_fake
 
 
 @pytest.fixture(scope="module")
 def server():
-    with serving_fake() as found, pytest.MonkeyPatch.context() as patch:
-        for name, value in found.environment.items():
-            patch.setenv(name, value)
+    with serving_fake() as found, found_by(found.environment):
         yield found
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from cluster.evaluate.memories import Found, denies, holds_keys, score
+from jobs.common.gold import as_found
 from jobs.sample.__main__ import SampleConfig, run
 from jobs.sample.written import CORPUS, SPLITS, read_people, read_segments
 from schemas.archive import check_session
@@ -34,17 +35,7 @@ def test_every_memory_rests_on_turns_and_holds_its_own_keys(split):
 
 def test_gold_measured_against_itself_is_perfect():
     rows = [row for row in CORPUS_OF["tune"].memories if row["language"] == "en"]
-    memories = [
-        Found(
-            id=row["memory_id"],
-            user_id=row["user_id"],
-            text=row["semantic_text"],
-            turns=frozenset((row["session_id"], turn) for turn in row["evidence_turns"]),
-            keys=tuple(map(tuple, row["keys"])),
-            is_must=row["is_must"],
-        )
-        for row in rows
-    ]
+    memories = [as_found(row) for row in rows]
     board = score(memories, memories)
     assert (board["recall"], board["precision"]) == (1.0, 1.0)
     assert board["num_negations_lost"] == board["num_numbers_lost"] == 0

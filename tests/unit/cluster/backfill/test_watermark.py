@@ -29,7 +29,7 @@ from jobs.backfill import BackfillConfig
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.carriers import ArchiveFile
 from schemas.store import SEGMENTS_SCHEMA
-from tests.buckets import new_bucket, serving
+from tests.buckets import found_by, new_bucket, serving
 from tests.unit.cluster.backfill.scripted import PROFILE, session, turn, word_offsets
 
 SCHEMA = pa.schema([pa.field(field.name, field.type) for field in ARCHIVE_SCHEMA])
@@ -276,9 +276,7 @@ def test_another_content_of_the_same_size_and_times_is_another_identity(place):
 
 def test_in_a_bucket_the_identity_is_of_its_etag_and_nothing_is_read(place, monkeypatch):
     place.write("a.parquet", [session(0)])
-    with serving() as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    with serving() as environment, found_by(environment):
         archive = f"s3://{new_bucket(environment, is_versioned=False)}"
         found = []
         for rows in ([session(0)], [session(1)], [session(0)]):

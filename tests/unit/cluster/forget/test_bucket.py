@@ -7,16 +7,14 @@ from cluster.store.files import Files
 from cluster.store.store import Store
 from jobs.forget import ForgetConfig
 from jobs.forget import run as forget_job
-from tests.buckets import all_versions, new_bucket, serving
+from tests.buckets import all_versions, found_by, new_bucket, serving
 from tests.e2e.operations.stores import ANN, LYON, MOON, SECRET, texts
 from tests.unit.cluster.store.test_store import commit
 
 
 @pytest.fixture(scope="module")
 def environment():
-    with serving() as found, pytest.MonkeyPatch.context() as patch:
-        for name, value in found.items():
-            patch.setenv(name, value)
+    with serving() as found, found_by(found):
         yield found
 
 

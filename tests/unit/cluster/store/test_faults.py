@@ -8,6 +8,7 @@ from cluster.store.attempts import Attempts
 from cluster.store.files import Files
 from cluster.store.lease import Lease
 from cluster.store.store import Store
+from tests.buckets import found_by
 from tests.e2e.operations.stores import LYON, MOON, OSLO
 from tests.faults import cut_answers, cut_now_and_then, lost_answers, outage
 from tests.s3_server import serving_fake
@@ -24,9 +25,7 @@ pytestmark = pytest.mark.parametrize("fault", FAULTS)
 
 @pytest.fixture(scope="module")
 def server():
-    with serving_fake() as found, pytest.MonkeyPatch.context() as patch:
-        for name, value in found.environment.items():
-            patch.setenv(name, value)
+    with serving_fake() as found, found_by(found.environment):
         yield found
 
 
