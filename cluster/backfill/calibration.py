@@ -18,9 +18,13 @@ from typing import Protocol
 from cluster.language.content import NEGATION, WORD, content_words, stem, stems
 from cluster.language.statements import OF_SELF, sentences, statements
 from cluster.models.confidence import Confidence
+from cluster.models.odds import log_odds, probability_of
 
 FILE = "calibration.json"
 """In the folder of a calibration."""
+
+LEAST = 1e-3
+"""No token is taken to be surer than this leaves room for."""
 
 _OF_SELF = re.compile(rf"\b(?:{OF_SELF})\b", re.IGNORECASE)
 _HEDGES = re.compile(
@@ -57,8 +61,8 @@ def features(text: str, evidence: list[Turn], confidence: Confidence) -> dict[st
     verb = tokens[1] if text.startswith("User ") and len(tokens) > 1 else ""
     owned = _OWNED.match(text)
     return {
-        "mean_probability": _log_odds(confidence.mean),
-        "least_probability": _log_odds(confidence.least),
+        "mean_probability": log_odds(confidence.mean, LEAST),
+        "least_probability": log_odds(confidence.least, LEAST),
         "length": math.log(1 + len(tokens)),
         "content_words": len(wanted),
         "untold_words": len(wanted - told),
@@ -94,11 +98,6 @@ def features(text: str, evidence: list[Turn], confidence: Confidence) -> dict[st
 
 def _tokens(text: str) -> list[str]:
     return [word.casefold() for word in WORD.findall(text)]
-
-
-def _log_odds(probability: float, least: float = 1e-3) -> float:
-    inner = min(max(probability, least), 1 - least)
-    return math.log(inner / (1 - inner))
 
 
 def _longest_run(tokens: list[str], told: list[str]) -> int:
@@ -163,4 +162,4 @@ class Calibration:
         score = self.bias + sum(
             one.weight * (found[name] - one.mean) / one.scale for name, one in self.weights.items()
         )
-        return round(1 / (1 + math.exp(-score)), 3)
+        return round(probability_of(score), 3)

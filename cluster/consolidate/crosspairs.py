@@ -5,7 +5,6 @@ share only in meaning (see cluster.models.cross_encoder): a softmax over the lab
 
 import functools
 import importlib.metadata
-import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from cluster.consolidate.pairs import (
 )
 from cluster.models.cross_encoder import BASE, WEIGHTS_FILE, CrossEncoder
 from cluster.models.fingerprint import source_fingerprint
+from cluster.models.odds import log_odds, probability_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,13 +111,7 @@ def mixed(read: dict[str, float], worded: dict[str, float], weight: float) -> di
     """Scores of both models as one: the sum of their log-odds, the pair model's times `weight`."""
     sums = {fate: log_odds(read[fate]) + weight * log_odds(worded[fate]) for fate in read}
     # The last digits depend on what else was in a batch: four are kept.
-    return {fate: round(1 / (1 + math.exp(-one)), 4) for fate, one in sums.items()}
-
-
-def log_odds(probability: float, least: float = 1e-6) -> float:
-    """ln(p / (1 - p)), p held within [least, 1 - least]."""
-    inner = min(max(probability, least), 1 - least)
-    return math.log(inner / (1 - inner))
+    return {fate: round(probability_of(one), 4) for fate, one in sums.items()}
 
 
 @functools.cache
