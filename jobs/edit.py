@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from jobs.common.choice import choose_embedder
+from jobs.common.choice import embedder_of
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.run import Run, WriterConfig, absolute, writing
@@ -178,14 +178,7 @@ def embed(config: EditConfig, store: "Store", texts: list[str]) -> list:
     """Vectors float32 [len(texts), dim] of the embedder that wrote the store."""
     from cluster.embed.embedder import Embedder
 
-    last, profile = store.run(), choose_embedder(config.embedder, store)
-    assert last is not None
-    if last.embedder != profile.fingerprint:
-        raise JobError(
-            f"--embedder {config.embedder} ({profile.fingerprint}): the store's vectors are of embedder "
-            f"{last.embedder}; leave the option out, or change them with jobs.reembed"
-        )
-    return list(Embedder(profile).embed(texts))
+    return list(Embedder(embedder_of(config.embedder, store)).embed(texts))
 
 
 if __name__ == "__main__":

@@ -106,6 +106,17 @@ def choose_embedder(name: str | None, store: "Store | None") -> EmbedderProfile:
     )
 
 
+def embedder_of(name: str | None, store: "Store") -> EmbedderProfile:
+    """`choose_embedder` for a job that adds vectors to those of a store. JobError for another embedder."""
+    last, profile = store.run(), choose_embedder(name, store)
+    if last and last.embedder != profile.fingerprint:
+        raise JobError(
+            f"--embedder {name} ({profile.fingerprint}): the store's vectors are of embedder "
+            f"{last.embedder}; leave the option out, or change them with jobs.reembed"
+        )
+    return profile
+
+
 def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, DeciderProfile | None]:
     """One of WITHOUT_MODEL and None, or `model` and its profile, resolved."""
     from cluster.models.sources import resolve_decider

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from cluster.runtime.entry_points import EXCHANGE_FORMATS, names
-from jobs.common.choice import choose_embedder, choose_encoder
+from jobs.common.choice import choose_encoder, embedder_of
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.run import Run, WriterConfig, absolute, load_profile, writing
@@ -110,12 +110,7 @@ def bring(config: ImportConfig, store: "Store", lease: "Lease") -> dict:
     from cluster.store.files import Files
     from schemas.exchange import BadMemory
 
-    last, profile = store.run(), choose_embedder(config.embedder, store)
-    if last and last.embedder != profile.fingerprint:
-        raise JobError(
-            f"--embedder {config.embedder} ({profile.fingerprint}): the store's vectors are of embedder "
-            f"{last.embedder}; leave the option out, or change them with jobs.reembed"
-        )
+    last, profile = store.run(), embedder_of(config.embedder, store)
     # A new store gets the encoder that its first backfill would have given it.
     encoder = last.encoder if last else choose_encoder(None, store).fingerprint
     profiles = {"embedder": profile.model_dump(mode="json")}

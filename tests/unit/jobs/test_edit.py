@@ -11,6 +11,7 @@ from cluster.embed import embedder
 from cluster.models.sources import resolve_embedder
 from cluster.store.store import Store
 from jobs import audit, edit, forget, history, rollback
+from jobs.common import choice
 from jobs.common.cli import JobError, UsageError, parse_config
 from jobs.common.run import writing
 from jobs.common.updates import UpdateConfig, consolidate
@@ -39,7 +40,7 @@ class Scripted:
 @pytest.fixture(autouse=True)
 def models(monkeypatch):
     monkeypatch.setattr(embedder, "Embedder", Scripted)
-    monkeypatch.setattr(edit, "choose_embedder", lambda name, store: PROFILE)
+    monkeypatch.setattr(choice, "choose_embedder", lambda name, store: PROFILE)
     made = {"embedder": PROFILE.fingerprint, "embedder_profile": PROFILE.model_dump_json()}
     row = test_store.run_row
     monkeypatch.setattr(test_store, "run_row", lambda run_id: row(run_id) | made)

@@ -18,6 +18,7 @@ from cluster.memory import Memories
 from cluster.models.sources import resolve_embedder
 from cluster.store.maintenance import rollback
 from cluster.store.store import Store
+from jobs.common import choice
 from jobs.common.cli import JobError, UsageError
 from jobs.common.run import writing
 from jobs.common.updates import FEEDING_JOBS, UpdateConfig, consolidate
@@ -51,7 +52,7 @@ class Scripted:
 def models(monkeypatch):
     monkeypatch.setattr(embedder, "Embedder", Scripted)
     monkeypatch.setattr(questions, "Embedder", Scripted)
-    monkeypatch.setattr(job, "choose_embedder", lambda name, store: PROFILE)
+    monkeypatch.setattr(choice, "choose_embedder", lambda name, store: PROFILE)
     monkeypatch.setattr(job, "choose_encoder", lambda name, store: SimpleNamespace(fingerprint="encoder-1"))
 
 
