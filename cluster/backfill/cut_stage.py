@@ -3,7 +3,7 @@
 import collections
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -151,6 +151,12 @@ def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> Ba
         num_tokens=sum(s["num_tokens"] for s, one in zip(batch, unasked, strict=True) if one is None),
         num_other_language=sum(bool(one and one.refusals) for one in unasked),
     )
+
+
+def cut_sessions(sessions: Iterable[dict], profile: EncoderProfile) -> list[dict]:
+    """Rows of SEGMENT_SCHEMA of sessions as they stand: nothing is redacted, and none is known."""
+    offsets = segment_offsets(profile)
+    return [segment for session in sessions for segment in cut_session(session, offsets, profile)]
 
 
 def segment_offsets(profile: EncoderProfile) -> Offsets:

@@ -147,17 +147,11 @@ def memories_of(archive: str, languages: tuple[str, ...], option: str) -> Memori
 def encode(encoder: "Encoder", archive: str, memories: Memories) -> list[Written]:
     """What the encoder writes of these people, and no gate refuses."""
     from cluster.backfill.archive import read_sessions
-    from cluster.backfill.cut_stage import segment_offsets
-    from cluster.backfill.segmenter import cut_session
+    from cluster.backfill.cut_stage import cut_sessions
     from cluster.evaluate.memories import matches
 
-    offsets = segment_offsets(encoder.profile)
-    segments = [
-        segment
-        for session in read_sessions(absolute(archive))
-        if session["user_id"] in memories
-        for segment in cut_session(session, offsets, encoder.profile)
-    ]
+    sessions = (one for one in read_sessions(absolute(archive)) if one["user_id"] in memories)
+    segments = cut_sessions(sessions, encoder.profile)
     say(f"[calibration] {archive}: {len(segments)} segments of {len(memories)} people are encoded")
     encoder.calibration = numbering = _Numbering()
     found = []

@@ -102,6 +102,7 @@ def dates(args) -> None:
 
 
 def languages(args) -> None:
+    from cluster.backfill.cut_stage import cut_sessions
     from cluster.backfill.encoder import skipped
     from cluster.models.sources import resolve_encoder
     from jobs.common.run import load_profile
@@ -112,7 +113,7 @@ def languages(args) -> None:
     found = people(args)
     writes = {memory["user_id"]: memory["language"] for memory in found.memories}
     sessions = found.sessions + (read_segments().sessions if args.singles else [])
-    segments = [one for one in cut(profile, sessions) if profile.asks_about(one)]
+    segments = [one for one in cut_sessions(sessions, profile) if profile.asks_about(one)]
     skipped(segments[0], profile)  # loads what tells languages apart
     started_s = time.process_time()
     unread = [bool(skipped(segment, profile)) for segment in segments]
@@ -154,7 +155,9 @@ def load(args):
 
 def encode(encoder, sessions: list[dict]) -> list[tuple[dict, object]]:
     """Segments of the sessions with their encodings; prints what they cost."""
-    segments = cut(encoder.profile, sessions)
+    from cluster.backfill.cut_stage import cut_sessions
+
+    segments = cut_sessions(sessions, encoder.profile)
     started_s = time.monotonic()
     encodings = encoder.encode(segments)
     seconds = time.monotonic() - started_s
@@ -166,14 +169,6 @@ def encode(encoder, sessions: list[dict]) -> list[tuple[dict, object]]:
         f"{outcomes['split']} split, {outcomes['partial'] + outcomes['rejected']} with a rejection"
     )
     return list(zip(segments, encodings, strict=True))
-
-
-def cut(profile, sessions: list[dict]) -> list[dict]:
-    from cluster.backfill.cut_stage import segment_offsets
-    from cluster.backfill.segmenter import cut_session
-
-    offsets = segment_offsets(profile)
-    return [segment for session in sessions for segment in cut_session(session, offsets, profile)]
 
 
 def bounds(args) -> list[float]:
