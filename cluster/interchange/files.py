@@ -142,16 +142,27 @@ def read_user(folder: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
+@contextlib.contextmanager
+def old_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """A SQLite database, to be read alone."""
+    place = f"file:{quote(str(path.absolute()))}?mode=ro"
+    with contextlib.closing(sqlite3.connect(place, uri=True)) as database:
+        yield database
+
+
 def read_table(path: Path, table: str, what: str) -> Iterator[tuple[str, dict]]:
     """(place, row) of each row of a table of a SQLite database. BadMemory where it is none of `what`."""
-    place = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        with contextlib.closing(sqlite3.connect(place, uri=True)) as database:
+        with old_database(path) as database:
             database.row_factory = sqlite3.Row
             for number, row in enumerate(database.execute(f"SELECT * FROM {table} ORDER BY rowid"), 1):
                 yield f"{path.name}: row {number}", dict(row)
     except sqlite3.Error as error:
         raise BadMemory(f"{path}: is no database of {what} ({error}); check --from") from None
+
+
+OPENS_JSON = re.compile(r"\s*(?:\{|\[\s*[{\]])")
+"""How a file of JSON begins. A copied list may begin with a day in brackets."""
 
 
 @contextlib.contextmanager

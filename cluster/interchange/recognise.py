@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from cluster.interchange import cogx, hindsight, langgraph, letta, lychee, mem0, saved, tables
+from cluster.interchange.files import OPENS_JSON, old_database
 
 HEAD_BYTES = 1 << 18
 """Bytes of a file that are looked at."""
@@ -45,7 +45,7 @@ def look(path: Path) -> Look:
         with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             return Look(path, "zip", frozenset(archive.namelist()))
     text = head.decode("utf-8-sig", errors="replace").lstrip()
-    if not re.match(r"\{|\[\s*[{\]]", text):
+    if not OPENS_JSON.match(text):
         return Look(path, "text")
     line, _, rest = text.partition("\n")
     with contextlib.suppress(ValueError, RecursionError):
@@ -58,8 +58,7 @@ def look(path: Path) -> Look:
 
 
 def _tables(path: Path) -> frozenset[str]:
-    place = f"file:{quote(str(path.absolute()))}?mode=ro"
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(place, uri=True)) as database:
+    with contextlib.suppress(sqlite3.Error), old_database(path) as database:
         found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         return frozenset(name for (name,) in found)
     return frozenset()

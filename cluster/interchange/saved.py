@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cluster.interchange.files import BadRow, Read, read_array, read_row
+from cluster.interchange.files import OPENS_JSON, BadRow, Read, read_array, read_row
 from cluster.interchange.markdown import statements
 from schemas.exchange import BadMemory
 
@@ -63,8 +63,7 @@ def is_json(path: Path) -> bool:
     if path.is_dir() or zipfile.is_zipfile(path):
         return True
     with open(path, encoding="utf-8-sig", errors="replace") as file:
-        # A copied list may begin with a day in brackets.
-        return re.match(r"\s*(\{|\[\s*[{\]])", file.read(1 << 12)) is not None
+        return OPENS_JSON.match(file.read(1 << 12)) is not None
 
 
 def is_claude(whole: object) -> bool:
