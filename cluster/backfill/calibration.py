@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.language.content import NEGATION, WORD, content_words, stem, stems
+from cluster.language.people import RELATIONS
 from cluster.language.statements import OF_SELF, sentences, statements
 from cluster.models.confidence import Confidence
 from cluster.models.odds import log_odds, probability_of
@@ -32,10 +33,6 @@ _HEDGES = re.compile(
 )
 _TO_ASSISTANT = re.compile(r"\b(?:you|your|u)\b", re.IGNORECASE)
 _OPENS_WITH_SELF = re.compile(r"\W*(?:i|i['’]m|im|i['’]ve|my|we)\b", re.IGNORECASE)
-_OF_OTHERS = frozenset(
-    """sister brother mother father wife husband partner son daughter friend boss colleague neighbour cousin
-    uncle aunt niece nephew girlfriend boyfriend flatmate landlord doctor""".split()  # noqa: SIM905
-)
 _OWNED = re.compile(
     r"User's ((?:[\w-]+ ){0,2}?[\w-]+) (?:is|are|was|were|has|had|have|will|can|does|did|lives?|works?|wants?"
     r"|likes?|plans?|got|needs?)\b"
@@ -57,7 +54,7 @@ def features(text: str, evidence: list[Turn], confidence: Confidence) -> dict[st
     in_best = content_words(best)
     pairs, told_pairs = list(itertools.pairwise(tokens)), set(itertools.pairwise(told_tokens))
     names = [word for word in WORD.findall(text)[1:] if word[0].isupper() and word != "User"]
-    relations = [word for word in tokens if word in _OF_OTHERS]
+    relations = [word for word in tokens if word in RELATIONS]
     verb = tokens[1] if text.startswith("User ") and len(tokens) > 1 else ""
     owned = _OWNED.match(text)
     return {

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from itertools import product
 
+from cluster.language.people import RELATIONS
+
 _TOKEN = re.compile(r"\d{4}-\d{2}-\d{2}|\d+(?:[.,:/-]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]+")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}$")
@@ -20,16 +22,6 @@ _STOP = frozenset(
     which there very also
     user users user's about into up out off over than then so because since until while after before per one
     on each every some any all own too only just s t""".split()  # noqa: SIM905 - a list of words
-)
-
-_PEOPLE = frozenset(
-    """mother father mum mom dad parents brother sister siblings son daughter child children kids baby wife
-    husband spouse partner boyfriend girlfriend fiance fiancee ex ex-wife ex-husband uncle aunt cousin nephew
-    niece grandmother grandfather grandma grandpa gran grandparents grandson granddaughter grandchild
-    grandchildren mother-in-law father-in-law brother-in-law sister-in-law parents-in-law stepson stepdaughter
-    stepfather stepmother friend friends flatmate roommate neighbour neighbor colleague boss manager landlord
-    landlady tenant twin godson goddaughter classmate teacher trainer employee apprentice assistant
-    therapist doctor dentist babysitter cleaner family in-laws client customer""".split()  # noqa: SIM905
 )
 
 _CUES = {
@@ -140,7 +132,7 @@ def _subject(tokens: list[str]) -> tuple[str, set[str]]:
     if first in ("User's", "User’s"):
         words = [re.sub(r"['’]s?$", "", token) for token in tokens[1:5]]
         for number, word in enumerate(words[:3]):
-            if word.casefold() in _PEOPLE:
+            if word.casefold() in RELATIONS:
                 after = words[number + 1 : number + 2]
                 return "person", {word.casefold(), *(name for name in after if name[0].isupper())}
         return "thing", {stem(word.casefold()) for word in words[:2]}

@@ -17,6 +17,7 @@ from cluster.backfill.cut_stage import cut_unit
 from cluster.backfill.encoder import skipped
 from cluster.backfill.ledger import Ledger
 from cluster.backfill.staged import plan_path
+from cluster.distill.derivable import derivable
 from cluster.distill.extractor import asking
 from cluster.distill.verifier import Refusal, states_something, verify
 from cluster.language.content import share_told
@@ -154,8 +155,9 @@ class CheckStage:
     def _example(self, segment: dict, answer: dict) -> dict:
         if self._is_gold:
             # People who wrote it down have checked it; the rules would refuse much that they resolved.
-            found = _records(answer)
-            return self._row(segment, "records" if found else "empty", found, [])
+            records, not_shown = derivable_records(_records(answer), segment)
+            refused = [Refusal(text, "not_shown", "a name or number stands elsewhere") for text in not_shown]
+            return self._row(segment, "records" if records else "empty", records, refused)
         verdict, records, refused = examine(
             segment, answer["text"], answer["complete"], answer["refusal"], self._profile
         )
@@ -196,11 +198,21 @@ def _records(answer: dict) -> list[EncodedRecord]:
     return [EncodedRecord.model_validate(item) for item in json.loads(answer["text"])["records"]]
 
 
+def derivable_records(records: list[EncodedRecord], segment: dict) -> tuple[list[EncodedRecord], list[str]]:
+    """Records as a segment tells them, and the texts of those that it cannot tell."""
+    shown = [part["text"] for part in segment["context"] + segment["current"]]
+    found = [(record, derivable(record, shown)) for record in records]
+    return [known for _, known in found if known], [
+        record.semantic_text for record, known in found if not known
+    ]
+
+
 def sentences_alone(
     segment: dict, records: list[EncodedRecord]
 ) -> Iterator[tuple[dict, list[EncodedRecord]]]:
     """Each sentence in which a user states something, as an encoder's second look asks about it, with the
-    records that it tells. A sentence that tells a record in part teaches nothing, and is left out."""
+    records that it tells. A sentence that tells a record in part teaches nothing, and is left out, as is one
+    that tells a record without its names and numbers."""
     for index, part in enumerate(segment["current"]):
         if part["role"] != "user" or len(sentences(part["text"])) < 2:
             continue
@@ -214,7 +226,10 @@ def sentences_alone(
                 for record, share in zip(resting, shares, strict=True)
                 if share >= TOLD
             ]
-            yield segment | {"context": [], "current": [part | {"text": sentence}]}, told
+            one = segment | {"context": [], "current": [part | {"text": sentence}]}
+            told, not_shown = derivable_records(told, one)
+            if not not_shown:
+                yield one, told
 
 
 TOLD, TOLD_IN_PART = 0.6, 0.34

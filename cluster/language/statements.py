@@ -7,8 +7,9 @@ OF_SELF = r"i|i['’](?:m|ve|d|ll)|im|ive|my|mine|me|myself|we|we['’](?:re|ve|
 
 _SELF = re.compile(rf"\b(?:{OF_SELF})\b", re.IGNORECASE)
 
-# A point before a digit ends no sentence.
-_SENTENCE = re.compile(r"(?:[^.!?\n]|\.(?=\d))+[.!?]*")
+# A point ends no sentence before a digit, after a title, nor in "a.m." where a small letter follows.
+_POINT_WITHIN = r"\b(?:mrs?|ms|dr|prof|st|vs|approx|no(?=\. ?\d))\.|\b[a-z]\.(?= ?(?-i:[a-z\d]))|\.(?=\d)"
+_SENTENCE = re.compile(rf"(?:{_POINT_WITHIN}|[^.!?\n])+[.!?]*", re.IGNORECASE)
 _LETTER = re.compile(r"\w")
 _ASKS = re.compile(
     r"^\W*(?:(?:so|and|also|ok(?:ay)?|thanks?(?: you)?|please|hi|hello|hey)\W+)*"

@@ -9,6 +9,15 @@ def test_a_sentence_ends_at_its_mark_or_its_line_and_not_within_a_number():
     assert sentences("It is 1.5 km!! Really?\nNo\n\n ...ok.") == ["It is 1.5 km!!", "Really?", "No", "ok."]
 
 
+def test_a_point_of_a_title_or_of_an_hour_ends_no_sentence():
+    said = "My teacher is Mrs. Abara. I start at 4 a.m. tomorrow. I moved to St. Ives at 5 p.m."
+    assert sentences(said) == [
+        "My teacher is Mrs. Abara.",
+        "I start at 4 a.m. tomorrow.",
+        "I moved to St. Ives at 5 p.m.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
