@@ -3,6 +3,7 @@
 from cluster.runtime.config import ClusterConfig, PoolConfig
 from cluster.runtime.connecting import ClusterError, connect, is_local, num_cores
 from cluster.runtime.progress import Progress, duration, report_to, tick
+from cluster.runtime.resources import num_gpus_within_reach
 from cluster.runtime.secrets import HIDDEN, hide_in_dump, hide_secrets, hide_variables
 from cluster.runtime.stages import Stage, StageError, run_stage
 from cluster.runtime.storage import StorageConfig
@@ -23,6 +24,7 @@ __all__ = [
     "hide_variables",
     "is_local",
     "num_cores",
+    "num_gpus_within_reach",
     "report_to",
     "run_stage",
     "tick",

@@ -16,7 +16,8 @@ class PoolConfig(BaseModel):
     num_cpus: float = Field(1.0, ge=0)
     """Logical CPUs per actor: a reservation, not a limit."""
     num_gpus: float | None = Field(None, ge=0)
-    """GPUs per actor. Not given: 1 for the encoder where the cluster has GPUs, else 0."""
+    """GPUs per actor. Not given: 1 for the encoder where the cluster has GPUs or its autoscaler may
+    bring some up, else 0."""
     num_threads: int | None = Field(None, ge=1)
     """Threads per actor. Not given, and without a GPU: all cores that the submitting process may use."""
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from cluster.runtime.config import PoolConfig
 from cluster.runtime.connecting import is_local, num_cores
 from cluster.runtime.progress import Progress, report_to
+from cluster.runtime.resources import Waiting, num_gpus_within_reach
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -246,13 +247,12 @@ def _numbered(table: "pa.Table", numbers: Sequence[int]) -> "pa.Table":
 
 
 def _resources(stage: Stage) -> dict:
-    import ray
     from ray.data import ActorPoolStrategy
 
     pool = stage.pool or PoolConfig()
     num_gpus = pool.num_gpus
     if num_gpus is None:
-        num_gpus = 1.0 if stage.wants_gpu and ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+        num_gpus = 1.0 if stage.wants_gpu and num_gpus_within_reach() >= 1 else 0.0
     options = {
         "compute": ActorPoolStrategy(min_size=pool.min_size, max_size=max(pool.min_size, pool.max_size)),
         "num_cpus": pool.num_cpus,
@@ -311,6 +311,7 @@ class _Board:
     def _follow(self, progress: Progress, is_over: threading.Event) -> None:
         from ray.experimental import internal_kv
 
+        waiting = Waiting(progress.label)
         while not is_over.wait(POLL_S):
             # It only tells how far the work is; a cluster that does not answer is found out elsewhere.
             with contextlib.suppress(Exception):
@@ -318,6 +319,7 @@ class _Board:
                 counts = {key: internal_kv._internal_kv_get(key) for key in keys}
                 noted = {int(key.rpartition(b"/")[2]): int(count) for key, count in counts.items() if count}
                 progress.in_work(noted)
+                waiting.look()
 
     def _key(self, number: str) -> bytes:
         return f"slowwave/{self.run}/{number}".encode()

@@ -25,7 +25,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cluster.runtime import hide_secrets, num_cores
+from cluster.runtime import hide_secrets, num_cores, num_gpus_within_reach
 from cluster.train.settings import TrainingError, last_checkpoint
 from jobs.common.cli import JobError, UsageError, say
 from jobs.common.commands import commands_of
@@ -157,7 +157,7 @@ def train(config: TrainConfig, worker: Callable[[dict], None]) -> None:
     pool, output = config.workers, Path(config.output)
     num_gpus = pool.num_gpus
     if num_gpus is None:
-        num_gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= pool.num_workers else 0.0
+        num_gpus = 1.0 if num_gpus_within_reach() >= pool.num_workers else 0.0
     threads = pool.num_threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or num_cores()
     bookkeeping = output / "ray_train"
     trainer = TorchTrainer(

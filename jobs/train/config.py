@@ -23,7 +23,7 @@ class Workers(BaseModel):
     num_cpus: float = Field(1.0, gt=0)
     """Logical CPUs of a worker: a reservation, not a limit."""
     num_gpus: float | None = Field(None, ge=0)
-    """GPUs of a worker. Not given: 1 where the cluster has as many GPUs as workers, else 0."""
+    """GPUs of a worker. Not given: 1 where the cluster has, or can get, as many GPUs as workers, else 0."""
     num_threads: int | None = Field(None, ge=1)
     """Threads of a worker without a GPU. Not given: OMP_NUM_THREADS, else all cores of this machine."""
     max_failures: int = Field(2, ge=0)
