@@ -19,6 +19,7 @@ from typing import Any
 from cluster.backfill.calibration import Calibration, Rater
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
 from cluster.language.dates import resolve
+from cluster.language.people import as_told
 from cluster.language.statements import sentences
 from cluster.language.words import words
 from cluster.models.confidence import Confidence, confidences
@@ -157,9 +158,10 @@ def encode(
                 records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
             sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
             for record in records:
-                confidence = _confidence(
-                    record, piece.current, sure.get(record.semantic_text), profile, calibration
-                )
+                known = sure.get(record.semantic_text)
+                if "invented" in profile.gates:
+                    record = _as_told(record, piece, profile)
+                confidence = _confidence(record, piece.current, known, profile, calibration)
                 one = _Told(record, piece.current, confidence)
                 if reason := _refusal(one, piece.context, profile):
                     encoding.refusals.append(_refused(reason, one, profile))
@@ -234,6 +236,12 @@ def _schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...], min_r
 
 def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
     return len(record.semantic_text) >= profile.limits.max_text_chars
+
+
+def _as_told(record: EncodedRecord, piece: _Piece, profile: EncoderProfile) -> EncodedRecord:
+    """The record without a guess of who a named person is."""
+    shown = [profile.shown(part["text"]) for part in piece.context + piece.current]
+    return record.model_copy(update={"semantic_text": as_told(record.semantic_text, shown)})
 
 
 def _confidence(

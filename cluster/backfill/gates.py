@@ -8,7 +8,8 @@ words.
 | gate            | refuses a record                                                                  |
 |-----------------|-----------------------------------------------------------------------------------|
 | `invented`      | with a name or number that stands nowhere in what the model was shown, in no way  |
-|                 | of writing it ("eleven fifty" is 1,150, "sept" September)                         |
+|                 | of writing it ("eleven fifty" is 1,150, "sept" September), or with a relation     |
+|                 | that nobody tells ("User's wife")                                                 |
 | `unsupported`   | of whose content words few stand there                                            |
 | `negation_lost` | that says what its evidence denies, or denies what it says                        |
 | `not_speech`    | of what is quoted, pasted, played or imagined                                     |
@@ -26,6 +27,7 @@ from collections.abc import Iterable
 from cluster.language.content import NEGATION, WORD, content_words, stem, stems
 from cluster.language.identify import other_language
 from cluster.language.numbers import NUMBER, are_spoken_known, is_known_number, numbers_of
+from cluster.language.people import untold_relations
 from cluster.language.statements import OF_SELF, statements
 
 _OF_TIME = (  # noqa: SIM905
@@ -142,7 +144,7 @@ def _invented(text: str, evidence: list[str], shown: list[str]) -> bool:
     known = numbers_of(shown)
     if any(not is_known_number(number, known) for number in NUMBER.findall(text)):
         return True
-    if not are_spoken_known(text, known):
+    if not are_spoken_known(text, known) or untold_relations(text, shown):
         return True
     # Where every noun has a capital, it tells no name.
     if len(_GERMAN.findall(text)) > 1:
