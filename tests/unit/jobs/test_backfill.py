@@ -11,8 +11,8 @@ from cluster.backfill import cut_stage, embed_stage, encode_stage
 from cluster.store.files import WATERMARKS, Files
 from jobs import backfill
 from jobs.backfill import BackfillConfig, check_plan, check_rejected, run
+from jobs.backfill.plan import Plan
 from jobs.common.cli import JobError, UsageError
-from jobs.common.plan import Plan
 from jobs.forget import ForgetConfig
 from jobs.forget import run as forget
 from schemas.archive import ARCHIVE_SCHEMA

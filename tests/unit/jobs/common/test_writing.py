@@ -10,8 +10,8 @@ from tests.unit.test_pages import ROOT, job_of, jobs_there_are
 
 def source_of(job: str) -> str:
     place = ROOT / job.replace(".", "/")
-    path = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
-    return path.read_text("utf-8")
+    paths = [place / "__init__.py", place / "__main__.py"] if place.is_dir() else [place.with_suffix(".py")]
+    return "".join(path.read_text("utf-8") for path in paths)
 
 
 WRITERS = [job for job in jobs_there_are() if "writing(" in source_of(job)]

@@ -5,9 +5,9 @@ import pytest
 from cluster.backfill.rows import segment_rejections
 from cluster.store.files import Files
 from cluster.store.store import Store
-from jobs import backfill
+from jobs.backfill import BackfillConfig, encoding
+from jobs.backfill.plan import MAX_GIVEN_BACK, SPENT, Plan, Workers, staged_tables
 from jobs.common.cli import JobError
-from jobs.common.plan import MAX_GIVEN_BACK, SPENT, Plan, Workers, staged_tables
 from jobs.common.run import load_profile
 from schemas.carriers import Batch, EmbeddedBatch, UnitCut
 from schemas.profile import EncoderProfile
@@ -72,12 +72,12 @@ def run_passes(tmp_path, monkeypatch, pass_):
         given.append([batch.batch_id for batch in batches])
         yield from pass_(len(given), batches)
 
-    monkeypatch.setattr(backfill, "encoding_pass", encoding_pass)
-    config = backfill.BackfillConfig(archive="a", store=str(tmp_path / "store"))
+    monkeypatch.setattr(encoding, "encoding_pass", encoding_pass)
+    config = BackfillConfig(archive="a", store=str(tmp_path / "store"))
     profile = load_profile("encoders", "default", EncoderProfile).model_copy(update={"base_hash": "0"})
     plan = Plan(batches=BATCHES, num_pending=len(BATCHES))
     try:
-        return given, backfill.encode_and_embed(config, profile, None, plan)
+        return given, encoding.encode_and_embed(config, profile, None, plan)
     except JobError as error:
         return given, str(error)
 

@@ -1,0 +1,7 @@
+"""Backfill: a conversation archive becomes a versioned memory store."""
+
+import jobs.backfill
+from jobs.common.cli import main
+
+if __name__ == "__main__":
+    main(jobs.backfill.BackfillConfig, jobs.backfill.run, jobs.backfill.__doc__)

@@ -1,0 +1,76 @@
+"""What ends a backfill before it publishes anything: another encoder, too many bad rows, too many tokens."""
+
+from typing import TYPE_CHECKING
+
+from jobs.backfill.config import BackfillConfig
+from jobs.backfill.plan import Plan
+from jobs.common.cli import JobError, say
+from jobs.common.run import Run
+from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.store import REJECTIONS_SCHEMA
+
+if TYPE_CHECKING:
+    from cluster.store.store import Store
+
+NUM_REASONS = 3
+"""Reasons that are shown when a run fails on rejections."""
+
+
+def check_compatible(
+    config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, store: "Store"
+) -> None:
+    """A store has one embedder; another encoder needs an explicit word."""
+    last = store.run()
+    if last is None:
+        return
+    if last.embedder != embedder.fingerprint:
+        raise JobError(
+            f"--embedder {config.embedder} ({embedder.fingerprint}): the store's vectors are of embedder "
+            f"{last.embedder}, and a store never mixes two; use that embedder, or another --store"
+        )
+    if last.encoder != encoder.fingerprint and config.on_encoder_change == "fail":
+        raise JobError(
+            f"--profile {config.profile} ({encoder.fingerprint}): the store was written by encoder "
+            f"{last.encoder}; pass --on-encoder-change keep (encode only what is new) or reencode "
+            "(encode everything again)"
+        )
+
+
+def check_plan(config: BackfillConfig, plan: Plan, this: Run) -> None:
+    """Before anything is paid: too many bad rows, or more tokens than allowed."""
+    if plan.num_rows == 0:
+        say(f"[cut] {config.archive}: the archive is empty, no file of it has a session")
+    num_bad = len(plan.rejections) + plan.known_rejections
+    check_rejected(config, this, "sessions", num_bad, plan.num_rows, plan.rejections)
+    if config.max_input_tokens and plan.num_tokens > config.max_input_tokens:
+        raise JobError(
+            f"max_input_tokens={config.max_input_tokens}: {plan.num_pending} segments with {plan.num_tokens} "
+            "tokens are to be encoded; raise the cap, or take fewer with --limit-sessions"
+        )
+
+
+def check_rejected(
+    config: BackfillConfig,
+    this: Run,
+    what: str,
+    num_rejected: int,
+    num_all: int,
+    rows: list[dict] | None = None,
+) -> None:
+    """Fail when more than the allowed share is rejected; the rejections are kept where the message says."""
+    from cluster.store.files import Files
+
+    if num_all == 0 or num_rejected / num_all <= config.max_rejected_fraction:
+        return
+    kept = "in the staged batches"
+    if rows:
+        runs = Files(config.store, "runs")
+        runs.put_rows(f"{this.run_id}-rejections.parquet", rows, REJECTIONS_SCHEMA)
+        kept = f"{config.store}/_slowwave/runs/{this.run_id}-rejections.parquet"
+    first = dict.fromkeys(f"{row['reason']}: {row['detail']}" for row in rows or ())
+    reasons = "".join(f"\n  {reason}" for reason in list(first)[:NUM_REASONS])
+    raise JobError(
+        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} "
+        f"were rejected (kept {kept}); nothing was published. Mend the input, or raise the limit: "
+        f"what was encoded is not paid again{reasons}"
+    )

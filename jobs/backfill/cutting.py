@@ -1,0 +1,138 @@
+"""Archive -> staged batches of segments: what is known is not read, and what is paid for is not cut again."""
+
+from typing import TYPE_CHECKING
+
+from cluster.runtime import Progress, Stage, run_stage
+from jobs.backfill.config import BackfillConfig
+from jobs.backfill.plan import Plan
+from jobs.common.cli import say
+from schemas.carriers import ArchiveFile, InspectedFile, UnitCut
+from schemas.profile import EncoderProfile
+
+if TYPE_CHECKING:
+    from cluster.backfill.watermark import Watermark
+    from cluster.forget.forgotten import Forgotten
+    from cluster.store.store import Store
+
+
+def read_watermark(config: BackfillConfig, encoder: EncoderProfile, forgotten: "Forgotten") -> "Watermark":
+    """What is known of the archive from earlier nights that cut it as this one does."""
+    from cluster.backfill.redact import compiled
+    from cluster.backfill.watermark import Watermark, cut_fingerprint
+
+    fingerprint = cut_fingerprint(
+        encoder,
+        forgotten,
+        mask_contacts=config.mask_contacts,
+        redaction_rules=compiled(config.redaction_rules),
+    )
+    return Watermark.read(config.store, config.archive, fingerprint)
+
+
+def inspect(
+    config: BackfillConfig, files: list[str], watermark: "Watermark", forgotten: "Forgotten"
+) -> list[InspectedFile]:
+    """Footers and keys of the archive's files, of those that are known from the watermark."""
+    return watermark.filled(inspect_files(config, watermark.to_inspect(files), forgotten))
+
+
+def inspect_files(
+    config: BackfillConfig, files: list[ArchiveFile], forgotten: "Forgotten"
+) -> list[InspectedFile]:
+    from cluster.backfill.archive import inspect
+    from cluster.backfill.watermark import session_secret
+
+    stage = Stage(inspect, {"archive": config.archive, "secret": session_secret(forgotten)})
+    return list(run_stage(files, stage))
+
+
+def cut(
+    config: BackfillConfig,
+    encoder: EncoderProfile,
+    store: "Store",
+    found: list[InspectedFile],
+    watermark: "Watermark",
+    forgotten: "Forgotten",
+) -> Plan:
+    """Sessions -> segments that are not paid for yet, staged as batches. What the watermark knows, and the
+    store has all of, is not read."""
+    from cluster.backfill.archive import plan_units
+    from cluster.backfill.cut_stage import cut_unit
+    from cluster.backfill.ledger import COLUMNS, Ledger
+    from cluster.backfill.redact import compiled
+    from cluster.backfill.rows import rejection_row
+    from cluster.backfill.watermark import session_secret
+    from cluster.store.files import Files
+
+    staging, units = Files(config.store, "staging"), plan_units(found, config.limit_sessions)
+    ledger = Ledger.of(
+        store.batches("segments", COLUMNS, where="active"),
+        encoder=encoder.fingerprint if config.on_encoder_change == "reencode" else None,
+        retry_rejected=config.retry_rejected,
+        include_rolled_back=config.include_rolled_back,
+        secret=session_secret(forgotten),
+    )
+    rules = compiled(config.redaction_rules)
+    left, known = watermark.left(units, found, ledger)
+    plan = Plan.of(known, num_superseded=sum(len(unit.superseded) for unit in units))
+    num_unreadable = sum(len(file.bad) for file in found)
+    plan.num_rows = sum(unit.num_rows_read for unit in units) + num_unreadable
+    plan.rejections = [rejection_row(bad, rules) for file in found for bad in file.bad]
+    if plan.num_known:
+        say(f"[cut] {plan.num_known:,} of {plan.num_rows:,} sessions are as they were")
+    stage = Stage(
+        cut_unit,
+        {
+            "archive": config.archive,
+            "profile": encoder,
+            "ledger": ledger,
+            "batch_size": config.encoder_pool.batch_size,
+            "files": staging,
+            "forgotten": forgotten,
+            "mask_contacts": config.mask_contacts,
+            "redaction_rules": rules,
+        },
+    )
+    num_to_encode, cuts = 0, {}
+
+    def note(result: UnitCut) -> str:
+        nonlocal num_to_encode
+        num_to_encode += sum(batch.num_segments for batch in result.batches)
+        return f"{num_to_encode:,} segments to encode"
+
+    results = run_stage(
+        left,
+        stage,
+        progress=Progress("cut", "sessions", sum(unit.num_rows_left for unit in left)),
+        count=lambda result: result.num_sessions + result.num_rejections,
+        note=note,
+        # What is committed in the archive's order is known to have come in so.
+        in_order=True,
+    )
+    for unit, result in zip(left, results, strict=True):
+        plan.add(result, staging)
+        cuts[unit.path, unit.row_group] = result.rows
+    rejected, plan.rejections = plan.rejections, []
+    plan.reject(rejected, store)
+    remember(config, found, watermark, cuts, forgotten)
+    return plan
+
+
+def remember(
+    config: BackfillConfig,
+    found: list[InspectedFile],
+    watermark: "Watermark",
+    cuts: dict[tuple[str, int], bytes],
+    forgotten: "Forgotten",
+) -> None:
+    """Keep what is known of the archive now, for the next night."""
+    now = watermark.with_cuts(found, cuts)
+    if now.files == watermark.files:
+        return
+    # Of a file that was written anew meanwhile nobody knows which content was read.
+    paths = {path for path, _ in cuts} | {file.path for file in found if not file.is_known}
+    read = [ArchiveFile(path, now.files[path].identity) for path in sorted(paths & now.files.keys())]
+    again = inspect_files(config, read, forgotten)
+    kept = now.without(file.path for file in again if not file.is_known)
+    # Whoever asks what another encoder would cost has not said that it is to be the store's.
+    kept.save(config.store, is_only=not config.dry_run)
