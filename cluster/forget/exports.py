@@ -11,18 +11,23 @@ import dataclasses
 import datetime as dt
 import hashlib
 import hmac
+import json
 import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from cluster.forget.forgotten import BLANK
+from cluster.forget.proof import Traces
 from cluster.forget.rules import Subject
+from cluster.store.commit import Writer
 from cluster.store.errors import StoreError
 from cluster.store.files import Files
 from cluster.store.reading import Reader
+from schemas.intent import Forget
 
 FOLDER = "exports"
 
@@ -201,3 +206,53 @@ def tombstone(one: Exported, run_id: str, folder: str | None, lines: list[dict])
     """A tombstone as an intent has it: which export, where the file goes, what is in it."""
     path = f"{folder}/{one.export}-{run_id}.jsonl" if folder else f"{one.output}{TOMBSTONES}/{run_id}.jsonl"
     return {"export": one.export, "format": one.format, "path": path, "lines": lines}
+
+
+# --- tombstones ---------------------------------------------------------------------------------------
+
+
+def bury(store: Writer, intent: Forget, traces: Traces) -> list[dict]:
+    """Write the tombstones, whatever of them is written already; what the receipt says of them.
+
+    The list of exports is scrubbed later, so that what is noted here is not asked of it again.
+    """
+    files, path = Files(store.uri, "receipts"), f"{intent.run['run_id']}.json"
+    if (begun := files.get_json(path)) is not None:
+        return begun.get("tombstones", [])
+    subject, run_id, known = traces.subject, intent.run["run_id"], intent.found.get("exports", ())
+    buried = list(intent.found.get("tombstones", ()))
+    for one in exports(store.uri):
+        # It went out while the forgetting began, or was asked for without tombstones.
+        if one.export not in known and one.as_of != run_id and one.has(subject.user_id):
+            ids = intent.found.get("records", ())
+            if lines := plain_lines(subject, ids):
+                buried.append(tombstone(one, run_id, None, lines))
+    for one in buried:
+        _write_tombstone(store, one)
+    noted = [
+        {
+            "export": one["export"],
+            "format": one["format"],
+            "path": without_id(subject, without(traces.needles(), one["path"])),
+            "num_lines": len(one["lines"]),
+        }
+        for one in buried
+    ]
+    if noted:
+        begin = {"run_id": run_id, "kind": subject.kind, "subject": intent.shown, "tombstones": noted}
+        files.put_json(path, begin)
+    return noted
+
+
+def _write_tombstone(store: Writer, one: dict) -> None:
+    try:
+        path = Path(one["path"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in one["lines"])
+        path.write_text("".join(lines), "utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"store {store.uri}: what was exported as {one['export']} needs a tombstone in {one['path']}, "
+            f"which cannot be written ({error.strerror}); make that folder writable, and run any job that "
+            "writes this store"
+        ) from None

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from cluster.forget.erase import _clean_staging
 from cluster.forget.rules import Subject
+from cluster.forget.scrub import clean_staging
 from cluster.store.files import Files
 from cluster.store.staging import Sealed
 
@@ -16,7 +16,7 @@ def test_what_was_staged_with_somebody_who_is_erased_is_made_again(tmp_path):
         sealed.put(key, {"turns": table})
     files.put("reembed/e/cut.parquet", b"PAR1 of ann, cut off")
     files.put("attempts/run/batch", b"")
-    assert _clean_staging(files, Subject("ann")) == 3
+    assert clean_staging(files, Subject("ann")) == 3
     assert [key for key in ("both", "bob", "ann") if sealed.find(key)] == ["bob"]
     tables = [files.get_table(path) for path in files.paths() if path.endswith(".parquet")]
     assert [table.column("user_id").to_pylist() for table in tables] == [["bob"], ["bob"]]
