@@ -52,8 +52,8 @@ class Edits:
     """Whole rows of `records` as they are to stand, but for what the commit fills in of new memories."""
     decisions: list[dict] = field(default_factory=list)
     """Rows of DECISIONS_SCHEMA."""
-    _ids: dict[str, str] = field(default_factory=dict)
     _revisions: dict[str, dict[int, dict]] = field(default_factory=dict)
+    """Of each memory that was named, by its whole id, as the edits until now leave them."""
     _pinned: set[str] = field(default_factory=set)
     _said: dict[str, dict[str, str]] = field(default_factory=dict)
     """User -> statement -> memory that says so, of users who get memories."""
@@ -61,14 +61,7 @@ class Edits:
     def load(self, edits: Sequence[Edit]) -> None:
         """Read what the store has of the memories and users that these name."""
         self._pinned = set(pinned(self.store).to_pylist())
-        given = sorted({edit.memory_id for edit in edits if edit.memory_id})
-        self._ids = {name: name for name in self._known(given)}
-        ids = sorted(set(self._ids))
-        dim = self.store.dim()
-        assert dim is not None, "a store with a run has vectors"
-        for where in in_lists("record_id", ids):
-            for row in self.store.rows("records", records_schema(dim).names, where).to_pylist():
-                self._revisions.setdefault(row["record_id"], {})[row["revision"]] = row
+        self._read({edit.memory_id for edit in edits if edit.memory_id})
         columns = ["record_id", "user_id", "semantic_text", "memory_type", "temporal"]
         for where in in_lists("user_id", sorted({edit.user_id for edit in edits if edit.user_id})):
             for row in self.store.rows("records", columns, f"active AND {where}").to_pylist():
@@ -98,30 +91,28 @@ class Edits:
             return
         self._replace(edit, row, change, actions)
 
-    def _known(self, given: Iterable[str]) -> set[str]:
-        return {
-            name
-            for where in in_lists("record_id", list(given))
-            for name in self.store.rows("records", ["record_id"], where).column("record_id").to_pylist()
-        }
+    def _read(self, ids: Iterable[str]) -> None:
+        """Read all revisions of memories, by their whole ids; what is no such id is of none."""
+        dim = self.store.dim()
+        assert dim is not None, "a store with a run has vectors"
+        for where in in_lists("record_id", sorted(ids)):
+            for row in self.store.rows("records", records_schema(dim).names, where).to_pylist():
+                self._revisions.setdefault(row["record_id"], {})[row["revision"]] = row
 
     def _of(self, given: str) -> dict[int, dict]:
         """Revisions of the memory that somebody names."""
+        if given in self._revisions:
+            return self._revisions[given]
         try:
-            name = self._ids.get(given) or memory_id(self.store, given)
+            name = memory_id(self.store, given)
         except StoreError as error:
             raise BadMemory(str(error)) from None
         if name is None:
             raise BadMemory(
                 f"memory_id={given!r}: no memory of this store; jobs.query and jobs.history show their ids"
             )
-        self._ids[given] = name
         if name not in self._revisions:
-            dim = self.store.dim()
-            assert dim is not None, "it has this memory"
-            (where,) = in_lists("record_id", [name])
-            rows = self.store.rows("records", records_schema(dim).names, where).to_pylist()
-            self._revisions[name] = {row["revision"]: row for row in rows}
+            self._read([name])
         return self._revisions[name]
 
     # --- a memory that is there -----------------------------------------------------------------------
