@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from jobs.common.choice import embedder_of
-from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.cli import UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
+from jobs.common.rejected import check_rejected
 from jobs.common.run import Run, WriterConfig, absolute, writing
 from schemas.edit import Edit, EditKeys, read_edit
 from schemas.exchange import BadMemory
@@ -99,7 +100,14 @@ def edit(config: EditConfig, store: "Store", lease: "Lease") -> dict:
         edits = Edits(store, this.run_id, this.started_at)
         bad = take(edits, list(lines(config)), forgotten)
         this.counts = {name: edits.counts[name] for name in COUNTS}
-        check_rejected(config, this.counts, bad)
+        check_rejected(
+            config.max_rejected_fraction,
+            this.counts["num_rejections"],
+            this.counts["num_edits"],
+            "edits cannot be done",
+            bad,
+            remedy="Mend them, or raise the limit",
+        )
         if not edits.rows:
             return this.finish("unchanged") | {"rejected": bad}
         vectors = []
@@ -161,17 +169,6 @@ def take(edits: "Edits", found: list[Line], forgotten: "Forgotten") -> list[str]
             say(f"[edit] {bad[-1]}")
     edits.counts["num_rejections"], edits.counts["num_edits"] = len(bad), len(found)
     return bad[:NUM_SHOWN]
-
-
-def check_rejected(config: EditConfig, counts: dict[str, int], bad: list[str]) -> None:
-    """JobError when more than the allowed share cannot be done; nothing has been published."""
-    num_edits, num_bad = counts["num_edits"], counts["num_rejections"]
-    if num_bad > config.max_rejected_fraction * num_edits:
-        raise JobError(
-            f"max_rejected_fraction={config.max_rejected_fraction}: {num_bad} of {num_edits} edits cannot be "
-            "done; nothing was published. Mend them, or raise the limit"
-            + "".join(f"\n  {one}" for one in bad)
-        )
 
 
 def embed(config: EditConfig, store: "Store", texts: list[str]) -> list:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from cluster.runtime import Progress, Stage, run_stage
-from jobs.common.cli import JobError, main
+from jobs.common.cli import main
+from jobs.common.rejected import check_rejected
 from jobs.common.run import Run, StagesConfig, WriterConfig, connect, load_profile, writing
 from jobs.common.turns import TurnsPool, all_users, counts_of, paths_of, read_users, rejection_rows
 from schemas.carriers import EmbeddedSlice, TableSlice, UsersRead
@@ -109,11 +110,13 @@ def read(config: ReembedConfig, profile: EmbedderProfile, store: "Store", this: 
     this.counts |= (counts := counts_of(found))
     this.counts["num_rows_embedded"] += counts["num_turns_embedded"]
     rejected = rejection_rows(found)
-    if len(rejected) > config.max_rejected_fraction * len(users):
-        raise JobError(
-            f"max_rejected_fraction={config.max_rejected_fraction}: the turns of {len(rejected)} of "
-            f"{len(users)} users cannot be embedded, as {rejected[0]['detail']!r}; nothing was published"
-        )
+    check_rejected(
+        config.max_rejected_fraction,
+        len(rejected),
+        len(users),
+        "users have turns that cannot be embedded",
+        [row["detail"] for row in rejected],
+    )
     return found
 
 

@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING
 from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import Plan
 from jobs.common.cli import JobError, say
+from jobs.common.rejected import check_rejected as fail_on_rejections
 from jobs.common.run import Run
 from schemas.profile import EmbedderProfile, EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
 
 if TYPE_CHECKING:
     from cluster.store.store import Store
-
-NUM_REASONS = 3
-"""Reasons that are shown when a run fails on rejections."""
 
 
 def check_compatible(
@@ -58,19 +56,22 @@ def check_rejected(
     rows: list[dict] | None = None,
 ) -> None:
     """Fail when more than the allowed share is rejected; the rejections are kept where the message says."""
-    from cluster.store.files import Files
 
-    if num_all == 0 or num_rejected / num_all <= config.max_rejected_fraction:
-        return
-    kept = "in the staged batches"
-    if rows:
-        runs = Files(config.store, "runs")
-        runs.put_rows(f"{this.run_id}-rejections.parquet", rows, REJECTIONS_SCHEMA)
-        kept = f"{config.store}/_slowwave/runs/{this.run_id}-rejections.parquet"
-    first = dict.fromkeys(f"{row['reason']}: {row['detail']}" for row in rows or ())
-    reasons = "".join(f"\n  {reason}" for reason in list(first)[:NUM_REASONS])
-    raise JobError(
-        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_all} {what} "
-        f"were rejected (kept {kept}); nothing was published. Mend the input, or raise the limit: "
-        f"what was encoded is not paid again{reasons}"
+    def keep() -> str:
+        from cluster.store.files import Files
+
+        if not rows:
+            return "in the staged batches"
+        path = f"{this.run_id}-rejections.parquet"
+        Files(config.store, "runs").put_rows(path, rows, REJECTIONS_SCHEMA)
+        return f"{config.store}/_slowwave/runs/{path}"
+
+    fail_on_rejections(
+        config.max_rejected_fraction,
+        num_rejected,
+        num_all,
+        f"{what} were rejected",
+        [f"{row['reason']}: {row['detail']}" for row in rows or ()],
+        keep=keep,
+        remedy="Mend the input, or raise the limit: what was encoded is not paid again",
     )

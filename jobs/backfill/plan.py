@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jobs.common.rejected import new_rejections
 from schemas.carriers import Batch, EmbeddedBatch, UnitCut
 
 if TYPE_CHECKING:
@@ -54,11 +55,9 @@ class Plan:
 
     def reject(self, rows: list[dict], store: "Store") -> None:
         """Rows of REJECTIONS_SCHEMA, of which those that the store has already are only counted."""
-        if not rows:
-            return
-        known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", []))
-        self.known_rejections += sum(row["rejection_id"] in known for row in rows)
-        self.rejections += [row for row in rows if row["rejection_id"] not in known]
+        new = new_rejections(rows, store)
+        self.known_rejections += len(rows) - len(new)
+        self.rejections += new
 
     def counts(self) -> dict:
         """For the summary."""

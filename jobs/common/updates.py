@@ -14,6 +14,7 @@ from jobs.common.choice import WITHOUT_MODEL, choose_decider
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.endpoints import paying, workers
 from jobs.common.pools import EnginePool
+from jobs.common.rejected import too_many
 from jobs.common.run import Run, StagesConfig, WriterConfig, check_engine, connect
 from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.endpoint import EndpointConfig
@@ -136,8 +137,9 @@ def consolidate(config: UpdateConfig, store: "Store", lease: "Lease") -> dict:
                 f"{num_failed} of {this.counts['num_decisions']} decisions failed (table `decisions`, "
                 "outcome `failed`, with the reason); the next run asks for them again"
             )
-            if num_failed > config.max_failed_fraction * this.counts["num_decisions"]:
-                say(f"max_failed_fraction={config.max_failed_fraction}: more than that failed")
+            limit, num_all = config.max_failed_fraction, this.counts["num_decisions"]
+            if told := too_many("max_failed_fraction", limit, num_failed, num_all, "decisions failed"):
+                say(told)
                 return this.finish("failed")
         return this.finish("done" if changed else "unchanged")
 

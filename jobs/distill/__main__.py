@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from jobs.common.cli import HeldError, JobError, UsageError, say
 from jobs.common.commands import commands_of
+from jobs.common.rejected import too_many
 from jobs.common.run import Run, absolute, connect, load_profile
 from jobs.distill.config import (
     TASKS,
@@ -255,11 +256,9 @@ def outcome(config: EncoderSetConfig, done: Sequence[CheckedPart], found: "Candi
         return "failed", f"{error}. What was answered before is kept"
     for role in ("teach", "judge"):
         num_failed, num_asked = counts.get(f"num_{role}_failed", 0), counts.get(f"num_{role}_asked", 0)
-        if num_failed > config.max_failed_fraction * num_asked:
-            return "failed", (
-                f"max_failed_fraction={config.max_failed_fraction}: {num_failed} of {num_asked} requests got "
-                "no answer. What was answered is kept: run again to ask for the others"
-            )
+        limit, what = config.max_failed_fraction, "requests got no answer"
+        if told := too_many("max_failed_fraction", limit, num_failed, num_asked, what):
+            return "failed", f"{told}. What was answered is kept: run again to ask for the others"
     return ("stopped" if left(done, found) else "done"), ""
 
 

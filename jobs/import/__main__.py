@@ -23,13 +23,13 @@ from pydantic import Field
 
 from cluster.runtime.entry_points import EXCHANGE_FORMATS, names
 from jobs.common.choice import choose_encoder, embedder_of
-from jobs.common.cli import JobError, UsageError, main, say
+from jobs.common.cli import UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
+from jobs.common.rejected import check_rejected, new_rejections
 from jobs.common.run import Run, WriterConfig, absolute, load_profile, writing
 from schemas.profile import EmbedderProfile
 
 if TYPE_CHECKING:
-    from cluster.interchange.intake import Intake
     from cluster.store.files import Files
     from cluster.store.lease import Lease
     from cluster.store.store import Store
@@ -126,15 +126,21 @@ def bring(config: ImportConfig, store: "Store", lease: "Lease") -> dict:
                 paths, of_user, dim = embed(intake.new(rows), profile, this.run_id, staging)
             except BadMemory as error:
                 raise UsageError(f"--input {error}") from None
-        new_rejections = unknown(intake.rejections, store)
+        unknown = new_rejections(intake.rejections, store)
         this.counts = {name: intake.counts[name] for name in COUNTS}
         this.counts |= {"num_records": sum(of_user.values()), "num_users": len(of_user)}
-        check_rejected(config, intake)
-        if not (paths or new_rejections):
+        check_rejected(
+            config.max_rejected_fraction,
+            this.counts["num_rejections"],
+            this.counts["num_rows"],
+            "rows were rejected",
+            [f"{row['source']}: {row['detail']}" for row in intake.rejections],
+        )
+        if not (paths or unknown):
             return this.finish("unchanged")
         lease.check()
         with this.stage("publish"):
-            publish(this, store, staging, profile, paths, of_user, new_rejections, dim)
+            publish(this, store, staging, profile, paths, of_user, unknown, dim)
         staging.delete(staging.paths(STAGED))
         return this.finish("done")
 
@@ -167,28 +173,6 @@ def embed(
         of_user.update(memory.user_id for memory in batch)
         say(f"[embed] {sum(of_user.values())} memories")
     return paths, of_user, embedder.dim if embedder else None
-
-
-def unknown(rejections: list[dict], store: "Store") -> list[dict]:
-    """Rejections that the store has not, each once."""
-    if not rejections:
-        return []
-    known = set(store.rows("rejections", ["rejection_id"]).to_pydict().get("rejection_id", ()))
-    rows = {row["rejection_id"]: row for row in rejections}
-    return [row for name, row in rows.items() if name not in known]
-
-
-def check_rejected(config: ImportConfig, intake: "Intake") -> None:
-    """JobError when more than the allowed share was rejected; nothing has been published."""
-    num_rows, num_rejected = intake.counts["num_rows"], intake.counts["num_rejections"]
-    if num_rejected <= config.max_rejected_fraction * num_rows:
-        return
-    reasons = dict.fromkeys(f"{row['source']}: {row['detail']}" for row in intake.rejections)
-    raise JobError(
-        f"max_rejected_fraction={config.max_rejected_fraction}: {num_rejected} of {num_rows} rows were "
-        "rejected; nothing was published. Mend the input, or raise the limit"
-        + "".join(f"\n  {reason}" for reason in list(reasons)[:5])
-    )
 
 
 def publish(

@@ -33,6 +33,7 @@ from cluster.store.clients import told
 from jobs.common.cli import JobConfig, JobError, UsageError, say
 from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
 from jobs.common.place import Place
+from jobs.common.rejected import rejected
 from jobs.ingest.files import InputFile, digest_of, find_files
 from jobs.ingest.format import Format, Origin, Row
 from jobs.ingest.formats import AUTO, FORMATS
@@ -225,14 +226,10 @@ def _ingest(config: IngestConfig, files: list[InputFile], place: Place, check: C
         for file in files:
             file.check_unchanged()
     rejections.publish()
-    num_seen = counts["num_seen"]
-    rejected_fraction = counts["num_rejections"] / num_seen if num_seen else 0.0
-    if rejected_fraction > config.max_rejected_fraction:
-        error = (
-            f"max_rejected_fraction={config.max_rejected_fraction}: {counts['num_rejections']} of {num_seen} "
-            f"{'turns' if format.is_rows else 'sessions'} were rejected; nothing was published; read "
-            f"{rejections.path}, then mend the input or raise the limit"
-        )
+    num_bad, num_seen = counts["num_rejections"], counts["num_seen"]
+    what = "turns were rejected" if format.is_rows else "sessions were rejected"
+    limit = config.max_rejected_fraction
+    if error := rejected(limit, num_bad, num_seen, what, keep=lambda: f"in {rejections.path}"):
         say(f"error: {error}")
         for reason in reasons:
             say(f"  {reason}")
