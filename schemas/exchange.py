@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, get_args
 
 import pyarrow as pa
 
-from schemas.record import MEMORY_TYPES, SOURCE_ROLES, cleaned
+from schemas.record import SOURCE_ROLES, cleaned, is_type_name
 from schemas.store import EVIDENCE, TEMPORAL, TIME
 
 Change = Literal["added", "changed", "closed"]
@@ -98,7 +98,8 @@ class BadMemory(ValueError):
 def memory_of(row: dict, *, user_id: str | None = None) -> Memory:
     """A row with columns of EXCHANGE_SCHEMA as a memory; those that are missing are unknown.
 
-    `user_id` is whose it is where the row does not say. A type or role that records do not have is unknown.
+    `user_id` is whose it is where the row does not say. A type that is no name of one, or a
+    role that records do not have, is unknown.
     BadMemory for a row without a user or a text, and for values of a wrong kind.
     """
     user = _text(row, "user_id") or user_id or ""
@@ -114,13 +115,14 @@ def memory_of(row: dict, *, user_id: str | None = None) -> Memory:
     if not isinstance(temporal, dict):
         raise BadMemory(f"temporal={temporal!r}: must be an object with {DATES}")
     revision, record_id = row.get("revision") or 1, _text(row, "record_id")
+    kind = row.get("memory_type")
     if record_id and not (len(record_id) <= MAX_ID_CHARS and record_id.isprintable()):
         raise BadMemory(f"record_id={record_id[:60]!r}: must be at most {MAX_ID_CHARS} printable characters")
     return Memory(
         user_id=user,
         semantic_text=text,
         record_id=record_id,
-        memory_type=_one_of(row, "memory_type", MEMORY_TYPES, "fact"),
+        memory_type=kind if is_type_name(kind) else "fact",
         entities=_texts(row, "entities"),
         t_ref=day_of(temporal.get("t_ref")),
         t_valid_from=day_of(temporal.get("t_valid_from")),

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from schemas.archive import spoken
 from schemas.decision import DecisionLimits
 from schemas.endpoint import EndpointConfig
-from schemas.record import RECORD_FIELDS, RecordField, RecordLimits
+from schemas.record import MEMORY_TYPES, RECORD_FIELDS, RecordField, RecordLimits, TypeName
 
 
 class _Frozen(BaseModel):
@@ -186,6 +186,7 @@ class EncoderProfile(AskedProfile):
             "languages",
             "second_look",
             "second_look_min_records",
+            "memory_types",
         }
     )
 
@@ -210,6 +211,9 @@ class EncoderProfile(AskedProfile):
 
     fields: tuple[RecordField, ...] = RECORD_FIELDS
     """Keys of a record that the model writes, in this order. The runtime fills in the others."""
+    memory_types: tuple[TypeName, ...] = Field(MEMORY_TYPES, min_length=1)
+    """Types that a record may have, of your own too: the answer is held to them, and the prompt must say what
+    they mean. `event` alone means something to the store: what happens on its day, and is over then."""
     limits: RecordLimits = RecordLimits()
     max_turns: int = Field(4, ge=1, le=32)
     """Current turns per segment."""
@@ -261,6 +265,8 @@ class EncoderProfile(AskedProfile):
         for name in ("semantic_text", "memory_type", "evidence_turns"):
             if name not in self.fields:
                 raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
+        if len(set(self.memory_types)) < len(self.memory_types):
+            raise ValueError(f"memory_types={list(self.memory_types)}: has one twice; name each once")
         if self.min_confidence is not None and self.engine != "vllm":
             raise ValueError(
                 f"min_confidence={self.min_confidence}: engine {self.engine!r} tells no probabilities; "

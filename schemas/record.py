@@ -7,7 +7,9 @@ and the JSON is cut.
 
 import datetime as dt
 import json
-from typing import Annotated, Any, Literal, get_args
+import re
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -31,8 +33,20 @@ RecordField = Literal[
     "source_role",
 ]
 MEMORY_TYPES: tuple[MemoryType, ...] = get_args(MemoryType)
+"""Types that ship; an encoder's profile may name others in their place, in `memory_types`. To the store one
+alone means something, `event`: what happens on its day, and is over then."""
 SOURCE_ROLES: tuple[SourceRole, ...] = get_args(SourceRole)
 RECORD_FIELDS: tuple[RecordField, ...] = get_args(RecordField)
+
+TYPE_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
+TypeName = Annotated[str, Field(pattern=TYPE_PATTERN)]
+"""What a type of memories may be called: it stands in tables, prompts, and names of files."""
+
+
+def is_type_name(value: object) -> TypeGuard[str]:
+    """Whether a type of memories may be called so."""
+    return isinstance(value, str) and re.fullmatch(TYPE_PATTERN, value) is not None
+
 
 DATE_PATTERN = r"^(\d{4}-\d{2}-\d{2})?$"
 
@@ -63,7 +77,7 @@ class Temporal(BaseModel):
 class EncodedRecord(BaseModel):
     """One record as the encoder gives it. `evidence_turns` counts the segment's current turns from 0."""
 
-    memory_type: MemoryType
+    memory_type: TypeName
     semantic_text: str
     entities: list[str] = []
     temporal: Temporal = Temporal()
@@ -77,11 +91,13 @@ def answer_model(
     limits: RecordLimits,
     fields: tuple[str, ...] = RECORD_FIELDS,
     min_records: int = 0,
+    types: tuple[str, ...] = MEMORY_TYPES,
 ) -> type[BaseModel]:
     """The pydantic model of one answer to a segment of `num_turns` current turns.
 
     `fields` chooses and orders the keys that the model must write; the others keep their defaults. Evidence
-    indexes outside the segment do not validate, and cannot be decoded under the schema made from this.
+    indexes outside the segment, and types that are not among `types`, do not validate, and cannot be decoded
+    under the schema made from this.
     """
     text = Annotated[str, Field(min_length=1, max_length=limits.max_text_chars)]
     item = Annotated[str, Field(min_length=1, max_length=limits.max_item_chars)]
@@ -89,8 +105,8 @@ def answer_model(
     date = Annotated[str, Field(pattern=DATE_PATTERN)]
     # A Literal of the indexes rather than ge/le: every structured-output backend supports an enum.
     turn = Literal[tuple(range(num_turns))]  # type: ignore[valid-type]  # known at run time alone
-    types: dict[str, Any] = {
-        "memory_type": MemoryType,
+    kinds: dict[str, Any] = {
+        "memory_type": Literal[types],
         "semantic_text": text,
         "entities": items,
         "temporal": create_model(
@@ -100,7 +116,7 @@ def answer_model(
         "evidence_turns": Annotated[list[turn], Field(min_length=1, max_length=num_turns)],  # type: ignore[valid-type]
         "source_role": SourceRole,
     }
-    required: dict[str, Any] = {name: (types[name], ...) for name in fields}
+    required: dict[str, Any] = {name: (kinds[name], ...) for name in fields}
     record = create_model("Record", **required)
     # Without a least number where it is 0: the schema is then what it always was.
     several = Field(min_length=min_records or None, max_length=limits.max_records)
@@ -112,9 +128,10 @@ def answer_schema(
     limits: RecordLimits,
     fields: tuple[str, ...] = RECORD_FIELDS,
     min_records: int = 0,
+    types: tuple[str, ...] = MEMORY_TYPES,
 ) -> str:
     """The JSON schema of `answer_model`, as a string: Arrow would unify nested dicts of different rows."""
-    schema = answer_model(num_turns, limits, fields, min_records).model_json_schema()
+    schema = answer_model(num_turns, limits, fields, min_records, types).model_json_schema()
     return json.dumps(_without_titles(schema), separators=(",", ":"))
 
 
@@ -142,22 +159,26 @@ class InvalidAnswer(ValueError):
         self.records = records
 
 
-def parse_answer(text: str, num_turns: int) -> list[EncodedRecord]:
+def parse_answer(
+    text: str, num_turns: int, types: Collection[str] | None = MEMORY_TYPES
+) -> list[EncodedRecord]:
     """Read a complete answer, or raise InvalidAnswer with the complete records before the break.
+
+    `types` are those that a record may have; None: any.
 
     Never returns an empty list for a broken answer: "no memories" is only what `{"records": []}` says.
     """
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also integers too long for Python
-        raise InvalidAnswer(f"not JSON: {error}", salvage(text, num_turns)) from None
+        raise InvalidAnswer(f"not JSON: {error}", salvage(text, num_turns, types)) from None
     items = answer.get("records") if isinstance(answer, dict) else None
     if not isinstance(items, list):
-        raise InvalidAnswer("no list under the key 'records'", salvage(text, num_turns))
+        raise InvalidAnswer("no list under the key 'records'", salvage(text, num_turns, types))
     records, problem = [], None
     for item in items:
         try:
-            records.append(read_record(item, num_turns))
+            records.append(read_record(item, num_turns, types))
         except ValueError as error:
             problem = problem or str(error)
     if problem:
@@ -165,7 +186,7 @@ def parse_answer(text: str, num_turns: int) -> list[EncodedRecord]:
     return records
 
 
-def salvage(text: str, num_turns: int) -> list[EncodedRecord]:
+def salvage(text: str, num_turns: int, types: Collection[str] | None = MEMORY_TYPES) -> list[EncodedRecord]:
     """The complete, valid records in a text that was cut, or that has prose around its JSON."""
     records: list[EncodedRecord] = []
     decoder = json.JSONDecoder()
@@ -173,7 +194,7 @@ def salvage(text: str, num_turns: int) -> list[EncodedRecord]:
     while position >= 0:
         try:
             item, end = decoder.raw_decode(text, position)
-            records.append(read_record(item, num_turns))
+            records.append(read_record(item, num_turns, types))
         except (ValueError, RecursionError):
             # A cut or invalid record, a brace in prose, or the object around the records: look inside.
             end = position + 1
@@ -181,13 +202,15 @@ def salvage(text: str, num_turns: int) -> list[EncodedRecord]:
     return records
 
 
-def read_record(item: object, num_turns: int) -> EncodedRecord:
+def read_record(item: object, num_turns: int, types: Collection[str] | None = MEMORY_TYPES) -> EncodedRecord:
     """Validate one record; ValueError says what is wrong. An impossible date becomes empty, not a guess."""
     try:
         record = EncodedRecord.model_validate(item)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if problem := type_problem(record, types):
+        raise ValueError(problem)
     text = cleaned(record.semantic_text)
     if not text:
         raise ValueError("semantic_text: empty")
@@ -203,6 +226,13 @@ def read_record(item: object, num_turns: int) -> EncodedRecord:
             "temporal": Temporal(**{key: _valid_date(value) for key, value in record.temporal}),
         }
     )
+
+
+def type_problem(record: EncodedRecord, types: Collection[str] | None) -> str:
+    """What is wrong with a record's type; empty where it is among `types`, or these are None: any."""
+    if types is None or record.memory_type in types:
+        return ""
+    return f"memory_type={record.memory_type!r}: must be one of {', '.join(types)}"
 
 
 def cleaned(text: str) -> str:

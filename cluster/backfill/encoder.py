@@ -140,7 +140,9 @@ def encode(
             else:
                 asked.append(piece)
                 least = profile.second_look_min_records if piece.is_second_look else 0
-                schema = _schema(len(piece.current), profile.limits, profile.fields, least)
+                schema = _schema(
+                    len(piece.current), profile.limits, profile.fields, least, profile.memory_types
+                )
                 requests.append(Request(asks, schema))
         # A segment is counted once, however often it is asked about.
         with report_to(None) if is_asked_again else contextlib.nullcontext():
@@ -191,7 +193,7 @@ def _read(
         return [], _halve_or_reject(piece, reason, told, encoding, profile)
     smaller: list[_Piece] = []
     try:
-        records = parse_answer(reply.text, len(piece.current))
+        records = parse_answer(reply.text, len(piece.current), profile.memory_types)
     except InvalidAnswer as error:
         reason = "invalid_answer" if reply.complete else "cut_answer"
         if not (reply.repeats and error.records):
@@ -209,7 +211,7 @@ def _read(
 
 def _complete_records(reply: Reply, piece: _Piece, profile: EncoderProfile) -> list[EncodedRecord]:
     try:
-        records = parse_answer(reply.text, len(piece.current))
+        records = parse_answer(reply.text, len(piece.current), profile.memory_types)
     except InvalidAnswer as error:
         records = error.records
     return [record for record in records if not _at_bound(record, profile)]
@@ -230,8 +232,10 @@ def _untold(piece: _Piece, records: list[EncodedRecord], profile: EncoderProfile
 
 
 @functools.lru_cache(maxsize=256)
-def _schema(num_turns: int, limits: RecordLimits, fields: tuple[str, ...], min_records: int) -> str:
-    return answer_schema(num_turns, limits, fields, min_records)
+def _schema(
+    num_turns: int, limits: RecordLimits, fields: tuple[str, ...], min_records: int, types: tuple[str, ...]
+) -> str:
+    return answer_schema(num_turns, limits, fields, min_records, types)
 
 
 def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:

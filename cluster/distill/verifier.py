@@ -34,7 +34,7 @@ from cluster.language.claims import statement_key
 from cluster.language.numbers import NUMBER
 from cluster.language.statements import statements
 from schemas.profile import EncoderProfile
-from schemas.record import DATE_PATTERN, EncodedRecord, RecordLimits
+from schemas.record import DATE_PATTERN, EncodedRecord, RecordLimits, type_problem
 
 _PRONOUNS = frozenset(
     """he she it they this that these those his her hers its their theirs him them there here i we you my our
@@ -90,6 +90,8 @@ def verify(
         except ValidationError as error:
             first = error.errors()[0]
             reason, detail = "invalid_record", f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        if record and (detail := type_problem(record, profile.memory_types)):
+            reason, record = "invalid_record", None
         for name, rule in RULES.items():
             if record is None:
                 break

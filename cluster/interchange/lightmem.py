@@ -16,6 +16,7 @@ from cluster.interchange.export import Export
 from cluster.interchange.files import BadRow, Read, line_of, name_of_user, read_lines, read_row
 from cluster.interchange.mem0 import identify as uuid_of
 from schemas.exchange import Memory, known_fields, shown_time, with_known_fields
+from schemas.record import MEMORY_TYPES
 
 ENDING = ".jsonl"
 
@@ -83,7 +84,8 @@ def _memory(place: str, point: dict, user_id: str | None) -> Memory | BadRow:
         "updated_at": metadata.get("updated_at"),
         "semantic_text": payload.get("memory"),
         "session_time": payload.get("time_stamp") or payload.get("float_time_stamp"),
-        "memory_type": payload.get("category"),
+        # Its own categories are other words.
+        "memory_type": category if (category := payload.get("category")) in MEMORY_TYPES else None,
         "tags": list(_words(payload)),
         "source_role": payload.get("speaker_name"),
     }

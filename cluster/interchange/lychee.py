@@ -31,6 +31,7 @@ from cluster.interchange.files import (
 )
 from cluster.store.tables import connect
 from schemas.exchange import DATES, BadMemory, Memory, shown_time
+from schemas.record import MEMORY_TYPES
 
 RECORDS, VECTORS = "compact_memory.db", "compact_vector"
 
@@ -111,7 +112,7 @@ class _Vectors:
     def add(self, memory: Memory, vector: list[float]) -> None:
         # It searches both; ours is of the text alone, and a kind in front changes little.
         both = {"vector": vector, "normalized_vector": vector}
-        names = {"record_id": identify(memory), "memory_type": memory.memory_type}
+        names = {"record_id": identify(memory), "memory_type": _type_of(memory)}
         self._rows.append(names | both | {"expired": False})
         if len(self._rows) == BATCH:
             self.flush()
@@ -127,13 +128,18 @@ class _Vectors:
         self._rows = []
 
 
+def _type_of(memory: Memory) -> str:
+    """Its types are those that ship here; of any other a memory is a fact."""
+    return memory.memory_type if memory.memory_type in MEMORY_TYPES else "fact"
+
+
 def _row(memory: Memory) -> tuple:
     turns = [turn for session, turn in memory.evidence if session == memory.session_id]
     values = {
         "record_id": identify(memory),
-        "memory_type": memory.memory_type,
+        "memory_type": _type_of(memory),
         "semantic_text": memory.semantic_text,
-        "normalized_text": f"{memory.memory_type}: {memory.semantic_text}",
+        "normalized_text": f"{_type_of(memory)}: {memory.semantic_text}",
         "entities": _json(list(memory.entities)),
         "temporal": _json({name: getattr(memory, name) for name in DATES}),
         "tags": _json(list(memory.tags)),

@@ -238,7 +238,8 @@ def answer_is_valid(task: str, text: str, num_turns: int) -> bool:
     """Whether a text is a whole, readable answer of a task."""
     try:
         if task == "encoder":
-            parse_answer(text, num_turns)
+            # Which types there are, the examples say.
+            parse_answer(text, num_turns, types=None)
         elif task == "decider":
             parse_decision(text)
         return bool(text.strip())

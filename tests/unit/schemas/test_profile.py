@@ -1,5 +1,9 @@
 """What a profile refuses, and what its fingerprint sees."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -11,7 +15,7 @@ from schemas.profile import (
     Example,
     PromptInWheel,
 )
-from schemas.record import RECORD_FIELDS, RecordLimits
+from schemas.record import MEMORY_TYPES, RECORD_FIELDS, RecordLimits
 
 WHEEL = PromptInWheel(package="p", version="1", path="p.py", constant="P", sha256="0" * 64)
 
@@ -43,6 +47,9 @@ def changed(**values) -> EncoderProfile:
         ),
         ({"fields": ["memory_type", "evidence_turns"]}, "fields lacks 'semantic_text'"),
         ({"fields": [*RECORD_FIELDS, "confidence"]}, "fields"),
+        ({"memory_types": []}, "memory_types"),
+        ({"memory_types": ["fact", "My type"]}, "memory_types.1"),
+        ({"memory_types": ["fact", "fact"]}, "memory_types=.*has one twice"),
         ({"max_turns": 0}, "max_turns"),
         ({"limits": {"max_records": 0}}, "max_records"),
         ({"temperature": 0.7}, "temperature"),
@@ -90,6 +97,7 @@ CHANGES = {
     "no_previous": "-",
     "session_date_template": "{date}",
     "fields": RECORD_FIELDS[::-1],
+    "memory_types": ("fact", "recipe"),
     "limits": RecordLimits(max_items=3),
     "max_turns": 5,
     "max_current_tokens": 100,
@@ -143,6 +151,21 @@ def test_settings_of_later_releases_change_no_fingerprint_until_they_are_used():
 def test_a_profile_that_names_no_language_keeps_its_fingerprint():
     assert changed(languages=()).fingerprint == PROFILE.fingerprint
     assert changed(languages=("en",)).fingerprint != changed(languages=("de",)).fingerprint
+
+
+def test_the_types_that_ship_written_out_are_no_other_encoder():
+    assert changed(memory_types=MEMORY_TYPES).fingerprint == PROFILE.fingerprint
+    assert changed(memory_types=MEMORY_TYPES[:-1]).fingerprint != PROFILE.fingerprint
+
+
+def test_the_page_s_profile_with_types_of_its_own_is_one():
+    page = (Path(__file__).parents[3] / "cluster" / "profiles" / "README.md").read_text("utf-8")
+    (example,) = [
+        block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "memory_types" in block
+    ]
+    changes = tomllib.loads(example)
+    assert changed(**changes).memory_types == ("fact", "event", "allergy")
+    assert "allergy" in changes["system_prompt"]
 
 
 def test_a_language_is_named_by_a_code_that_is_told_apart():

@@ -16,6 +16,7 @@ from schemas.record import (
     RecordLimits,
     answer_model,
     answer_schema,
+    is_type_name,
     parse_answer,
     read_record,
     salvage,
@@ -100,6 +101,30 @@ def test_schema_forbids_what_is_out_of_bounds(change):
 def test_schema_bounds_the_answer(answer):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(answer, json.loads(answer_schema(NUM_TURNS, LIMITS)))
+
+
+@pytest.mark.parametrize("types", [("fact", "recipe"), ("recipe",)])
+def test_a_profile_s_own_types_are_what_a_decoder_may_write_and_what_is_read(types):
+    schema = json.loads(answer_schema(NUM_TURNS, LIMITS, types=types))
+    recipe = a_record(memory_type="recipe")
+    jsonschema.validate({"records": [recipe]}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"records": [a_record(memory_type="event")]}, schema)
+    text = json.dumps({"records": [recipe, a_record(memory_type="event")]})
+    with pytest.raises(InvalidAnswer, match=r"memory_type='event': must be one of .*recipe") as caught:
+        parse_answer(text, NUM_TURNS, types)
+    assert [record.memory_type for record in caught.value.records] == ["recipe"]
+    assert [record.memory_type for record in salvage(text[:-2], NUM_TURNS, types)] == ["recipe"]
+    assert [record.memory_type for record in parse_answer(text, NUM_TURNS, None)] == ["recipe", "event"]
+    with pytest.raises(InvalidAnswer):
+        parse_answer(text, NUM_TURNS)
+
+
+@pytest.mark.parametrize("name", ["", "Fact", "a b", "a/b", "1a", "a" * 33, "a\n", None, 1])
+def test_a_type_has_a_name_for_tables_prompts_and_files(name):
+    assert is_type_name("failure_pattern") and not is_type_name(name)
+    with pytest.raises(ValueError, match="memory_type"):
+        read_record(a_record(memory_type=name), 1, types=None)
 
 
 @pytest.mark.parametrize("num_turns", [1, 2, 32])

@@ -71,7 +71,8 @@ class Script:
         self.least = [json.loads(one.schema)["properties"]["records"].get("minItems", 0) for one in requests]
         for request, least in zip(requests, self.least, strict=True):
             num_turns = len(request.prompt[0][1])
-            assert request.schema == answer_schema(num_turns, self.profile.limits, self.profile.fields, least)
+            own = (self.profile.limits, self.profile.fields, least, self.profile.memory_types)
+            assert request.schema == answer_schema(num_turns, *own)
         return [self.reply(current) for _, current in texts]
 
     def reply(self, current):
@@ -103,6 +104,14 @@ def test_a_complete_answer_is_one_call():
 def test_no_memories_is_an_answer_and_no_rejection():
     [encoding] = Script().encode(a_segment("hi"))
     assert (encoding.outcome, encoding.records, encoding.rejections) == ("complete", [], [])
+
+
+def test_records_have_the_types_of_the_profile_and_no_others():
+    profile = PROFILE.model_copy(update={"memory_types": ("fact", "allergy"), "max_splits": 0})
+    both = [said("Must not eat nuts.", memory_type="allergy"), said("Met Tom.", memory_type="event")]
+    [encoding] = Script(default=answer(*both)).encode(a_segment("nuts"), profile=profile)
+    assert [record["memory_type"] for record in encoding.records] == ["allergy"]
+    assert [rejection["reason"] for rejection in encoding.rejections] == ["invalid_answer"]
 
 
 def test_no_segments_is_no_call():

@@ -65,6 +65,15 @@ def test_what_is_right_passes(candidate):
     assert reason(candidate) == ""
 
 
+def test_types_are_those_of_the_student_s_profile():
+    profile = PROFILE.model_copy(update={"memory_types": ("home",)})
+    kept, refused = verify(SEGMENT, [record(memory_type="home"), record("User's key is fine.")], profile)
+    assert [one.memory_type for one in kept] == ["home"]
+    assert [(one.reason, one.detail) for one in refused] == [
+        ("invalid_record", "memory_type='fact': must be one of home")
+    ]
+
+
 @pytest.mark.parametrize(
     ("expected", "candidate"),
     [

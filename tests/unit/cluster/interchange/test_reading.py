@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,27 @@ def file(tmp_path, name, content):
     (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
+
+
+# --- types of memories ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [("jsonl", "recipe"), ("mem0", "recipe"), ("lychee", "fact")])
+def test_a_type_of_one_s_own_goes_out_and_comes_back_or_is_a_fact_where_the_receiver_has_types(
+    tmp_path, name, kind
+):
+    WRITERS[name].write(tmp_path, Listed([replace(TEA, memory_type="recipe")]))
+    assert [memory.memory_type for memory in read(name, tmp_path)] == [kind]
+
+
+def test_what_is_no_name_of_a_type_is_a_fact_and_categories_of_others_are_no_types(tmp_path):
+    rows = [{"semantic_text": "tea", "memory_type": kind} for kind in ("Recipes for tea", None, 7)]
+    lines = file(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert [memory.memory_type for memory in read("jsonl", lines)] == ["fact"] * 3
+    points = [{"memory": "tea", "category": kind} for kind in ("drinks", "preference")]
+    lines = file(tmp_path, "points.jsonl", "".join(json.dumps(point) + "\n" for point in points))
+    found = read("lightmem", lines)
+    assert [memory.memory_type for memory in found] == ["fact", "preference"]
 
 
 # --- Markdown -------------------------------------------------------------------------------------------
