@@ -3,12 +3,13 @@
     rules   cluster.distill.extractor: deterministic, free, no model
     gold    memories that people wrote down for these sessions
     vllm    a profile on this cluster's actors, through the encoder, halving included
-    openai  a profile's prompt, sent to an OpenAI-compatible endpoint
+    openai  a profile's prompt, sent to an OpenAI-compatible endpoint, halving included
 
 What costs goes through the ledger of cluster.models.paid_answers. Every teacher answers in the profile's
 own terms: evidence counts the segment's current turns from 0.
 """
 
+import datetime as dt
 import functools
 import hashlib
 import json
@@ -18,20 +19,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
+from cluster.backfill.encoder import Encoder, Encoding, encode
 from cluster.backfill.staged import plan_path
 from cluster.distill.extractor import extract
 from cluster.language.words import words
-from cluster.models.endpoint import Ask, Budget, Endpoint, EndpointConfig, EndpointError
+from cluster.models.endpoint import TOO_LONG, Ask, Endpoint, EndpointConfig, EndpointError
+from cluster.models.engine import Reply, Request
 from cluster.models.fingerprint import source_fingerprint
-from cluster.models.paid_answers import Answer, Responses
-from cluster.models.prompt import PromptBuilder
+from cluster.models.paid_answers import Answer, Responses, request_key
+from cluster.models.prompt import Chat, PromptBuilder
 from cluster.store.files import Files
 from schemas.carriers import Part, TaughtPart
 from schemas.profile import EncoderProfile
 from schemas.record import RECORD_FIELDS, answer_schema
 
 if TYPE_CHECKING:
-    from cluster.backfill.encoder import Encoder
+    from transformers import PreTrainedTokenizerBase
 
 TAUGHT_SCHEMA = pa.schema(
     [
@@ -134,13 +137,7 @@ class VllmTeacher:
     def __init__(self, profile: EncoderProfile, responses: Responses, engine: dict):
         self.counts = {"num_asked": 0}
         self._responses = responses
-        self._load = functools.cache(functools.partial(self._encoder, profile, engine))
-
-    @staticmethod
-    def _encoder(profile: EncoderProfile, engine: dict) -> "Encoder":
-        from cluster.backfill.encoder import Encoder
-
-        return Encoder(profile, **engine)
+        self._load = functools.cache(functools.partial(Encoder, profile, **engine))
 
     def teach(self, segments: list[dict]) -> list[Answer]:
         answers = {s["segment_id"]: self._responses.get(s["segment_id"]) for s in segments}
@@ -148,12 +145,7 @@ class VllmTeacher:
         # Loading waits for work: a run that was answered before never loads a model.
         self.counts["num_asked"] += len(missing)
         for segment, encoding in zip(missing, self._load().encode(missing) if missing else [], strict=True):
-            answer = Answer(
-                text=json.dumps({"records": local_records(segment, encoding.records)}, ensure_ascii=False),
-                complete=not encoding.rejections,
-                prompt_tokens=encoding.prompt_tokens,
-                output_tokens=encoding.output_tokens,
-            )
+            answer = _answer(segment, encoding)
             self._responses.put(segment["segment_id"], answer)
             answers[segment["segment_id"]] = answer
         found = [answers[segment["segment_id"]] for segment in segments]
@@ -172,31 +164,141 @@ def local_records(segment: dict, records: list[dict]) -> list[dict]:
     ]
 
 
+class _LeftOpen(Exception):
+    """A cap or a failure left one of the halves without an answer."""
+
+
 class OpenAITeacher:
-    """An endpoint, asked with a profile's prompt and held to its schema."""
+    """An endpoint, asked with a profile's prompt and held to its schema.
 
-    def __init__(self, profile: EncoderProfile, config: EndpointConfig, responses: Responses, budget: Budget):
-        from transformers import AutoTokenizer
+    What it finds too long, or answers no further than its token limit, is halved as the encoder does it
+    (`max_splits`), and asked about again. It is asked for what the user said: dates, names and gates are the
+    student's runtime's and the verifier's, and a second look is for small models.
+    """
 
-        from cluster.models.sources import tokenizer_folder
+    def __init__(
+        self,
+        profile: EncoderProfile,
+        endpoint: Endpoint,
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
+    ):
+        """The tokenizer says what must not stand in a prompt's data; the endpoint renders the chat."""
+        self._profile, self._endpoint = profile, endpoint
+        self._prompt = PromptBuilder(profile, tokenizer)
+        self._plain = profile.model_copy(update=_PLAIN)
+        self._num_of_halves = 0
 
-        self._profile = profile
-        # The base's tokenizer says what must not stand in a prompt's data; the endpoint renders the chat.
-        self._prompt = PromptBuilder(profile, AutoTokenizer.from_pretrained(tokenizer_folder(profile)))
-        self._endpoint = Endpoint(config, responses, budget)
-        self.counts = self._endpoint.counts
+    @property
+    def counts(self) -> dict[str, int]:
+        """Those of the endpoint; requests about halves are counted apart from those about segments."""
+        counts = dict(self._endpoint.counts)
+        return counts | {
+            "num_asked": counts["num_asked"] - self._num_of_halves,
+            "num_halves_asked": self._num_of_halves,
+        }
 
     def teach(self, segments: list[dict]) -> list[Answer | None]:
-        return self._endpoint.ask([self._ask(segment) for segment in segments])
+        answers = self._endpoint.ask([self._ask(segment) for segment in segments])
+        too_long = [
+            (place, segments[place], answer)
+            for place, answer in enumerate(answers)
+            if answer and (_is_too_long(answer) or not (answer.complete or answer.refusal))
+        ]
+        for (place, *_), answer in zip(too_long, self._in_halves(too_long), strict=True):
+            answers[place] = answer
+        return answers
+
+    def _in_halves(self, too_long: list[tuple[int, dict, Answer]]) -> list[Answer | None]:
+        """Answers put together of those to halves; the old one where a half has none that is whole."""
+        known = [_reply(answer) for *_, answer in too_long]
+        # By no name: a record then tells of "User", as in the answers to whole segments.
+        segments = [
+            segment | {"current": [part | {"speaker": None} for part in segment["current"]]}
+            for _, segment, _ in too_long
+        ]
+
+        def generate(requests: list[Request]) -> list[Reply]:
+            nonlocal known
+            # The first round asks about whole segments, whose answers are known.
+            replies, known = known or self._ask_more(requests), []
+            return replies
+
+        if not too_long:
+            return []
+        try:
+            encodings = encode(segments, generate, self._chat, self._plain)
+        except _LeftOpen:
+            return [None] * len(too_long)
+        return [
+            old if encoding.rejections else _answer(segment, encoding)
+            for (_, segment, old), encoding in zip(too_long, encodings, strict=True)
+        ]
+
+    def _ask_more(self, requests: list[Request]) -> list[Reply]:
+        num_before = self._endpoint.counts["num_asked"]
+        asks = []
+        for request in requests:
+            assert isinstance(request.prompt, Chat) and request.schema
+            schema, max_tokens = json.loads(request.schema), self._profile.max_tokens
+            key = request_key(request.prompt.messages, schema, max_tokens)
+            asks.append(Ask(key, request.prompt.messages, schema, max_tokens))
+        answers = self._endpoint.ask(asks)
+        self._num_of_halves += self._endpoint.counts["num_asked"] - num_before
+        found = [_reply(answer) for answer in answers if answer]
+        if len(found) < len(answers):
+            raise _LeftOpen
+        return found
+
+    def _chat(self, context: list[dict], current: list[dict], session_time: dt.datetime | None) -> Chat:
+        return Chat(self._prompt.messages(context, current, session_time))
 
     def _ask(self, segment: dict) -> Ask:
         profile, current = self._profile, segment["current"]
+        schema = answer_schema(len(current), profile.limits, profile.fields, types=profile.memory_types)
         return Ask(
             key=segment["segment_id"],
             messages=self._prompt.messages(segment["context"], current, segment["session_time"]),
-            schema=json.loads(answer_schema(len(current), profile.limits, profile.fields)),
+            schema=json.loads(schema),
             max_tokens=profile.max_tokens,
         )
+
+
+_PLAIN = {
+    "required_role": None,
+    "languages": (),
+    "evidence_by": "model",
+    "gates": (),
+    "min_confidence": None,
+    "dates": "model",
+    "second_look": False,
+}
+"""Settings with which `encode` asks, halves and reads, and does nothing else."""
+
+
+def _is_too_long(answer: Answer) -> bool:
+    return bool(answer.refusal and not answer.prompt_tokens and TOO_LONG.search(answer.refusal))
+
+
+def _reply(answer: Answer) -> Reply:
+    reason = "prompt_too_long" if _is_too_long(answer) else "refused"
+    return Reply(
+        text=answer.text,
+        complete=answer.complete,
+        prompt_tokens=answer.prompt_tokens,
+        cached_tokens=0,
+        output_tokens=answer.output_tokens,
+        refusal=f"{reason}: {answer.refusal}" if answer.refusal else "",
+    )
+
+
+def _answer(segment: dict, encoding: Encoding) -> Answer:
+    """What the encoder made of a segment, as an answer to it."""
+    return Answer(
+        text=json.dumps({"records": local_records(segment, encoding.records)}, ensure_ascii=False),
+        complete=not encoding.rejections,
+        prompt_tokens=encoding.prompt_tokens,
+        output_tokens=encoding.output_tokens,
+    )
 
 
 def fingerprint(kind: str, profile: EncoderProfile, endpoint: EndpointConfig) -> str:

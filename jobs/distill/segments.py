@@ -151,7 +151,9 @@ def make_teacher(config: EncoderSetConfig, profile: EncoderProfile) -> "Teacher"
         fingerprint,
         read_gold,
     )
+    from cluster.models.endpoint import Endpoint
     from cluster.models.paid_answers import Responses
+    from cluster.models.sources import tokenizer_folder
 
     if config.teacher == "rules":
         return RulesTeacher(profile)
@@ -162,7 +164,10 @@ def make_teacher(config: EncoderSetConfig, profile: EncoderProfile) -> "Teacher"
     responses = Responses(ledger(config), "teacher", key)
     if config.teacher == "vllm":
         return VllmTeacher(profile, responses, config.teacher_pool.engine)
-    return OpenAITeacher(profile, config.teacher_endpoint, responses, budget(config))
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
+    return OpenAITeacher(profile, Endpoint(config.teacher_endpoint, responses, budget(config)), tokenizer)
 
 
 def make_judge(config: EncoderSetConfig, profile: JudgeProfile) -> "Judge":
