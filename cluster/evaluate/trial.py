@@ -33,6 +33,7 @@ from cluster.distill.extractor import extract
 from cluster.distill.verifier import RULES, Evidence, states_something, verify
 from cluster.language.grammar import read
 from cluster.language.words import words
+from cluster.models.endpoint import CapReached
 from schemas.judge import WEIGHTS, Scores
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
@@ -136,7 +137,10 @@ class Trial:
 
 
 class Judging:
-    """Actor: answers -> their scores. `make` makes a cluster.distill.judge.Judge where it works."""
+    """Actor: answers -> their scores. `make` makes a cluster.distill.judge.Judge where it works.
+
+    CapReached where the judge may not be asked any more: means over the others would say nothing.
+    """
 
     def __init__(self, make: Callable[[], "Judge"]):
         self._make = make
@@ -146,6 +150,8 @@ class Judging:
         judge = self._judge = self._judge or self._make()
         segments = [{"current": current} for current in batch.current]
         found = judge.score(list(zip(segments, batch.records, strict=True)))
+        if judge.counts.get("num_capped"):
+            raise CapReached("max_cost: no further answer of the judge fits")
         return JudgedAnswers(tuple(map(_answer_scores, found)))
 
 

@@ -29,7 +29,8 @@ class ModelsConfig(StagesConfig):
     endpoint: EndpointConfig = EndpointConfig()
     """Goes over the table of that name of profiles whose model is behind an endpoint."""
     max_cost: float | None = Field(None, ge=0)
-    """What one such model may cost, in the currency of its prices, earlier runs into this report included."""
+    """What one such model, a judge too, may cost in the currency of its prices, earlier runs into this report
+    included."""
     pool: ModelPool = ModelPool()
 
 

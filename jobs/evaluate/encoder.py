@@ -82,6 +82,11 @@ class Config(ModelsConfig):
             raise ValueError(
                 "judge openai needs base_url and model: set them in table [judge_endpoint] of --config"
             )
+        if self.judge == "openai" and self.max_cost is not None and not self.judge_endpoint.has_prices:
+            raise ValueError(
+                f"max_cost={self.max_cost}: it caps no judge without prices; set prompt_price and "
+                "output_price in the table [judge_endpoint]"
+            )
         return self
 
 
@@ -94,7 +99,9 @@ def run(config: Config) -> dict:
     started_s = time.monotonic()
     folder = check_folder(config.report)
     variants = load_variants("encoders", config.profiles, EncoderProfile)
-    variants = all_at_endpoint(variants, config.endpoint, config.max_cost)
+    # Where no profile asks an endpoint, the cap is the judge's alone.
+    asks = config.judge != "openai" or any(profile.engine == "openai" for profile in variants.values())
+    variants = all_at_endpoint(variants, config.endpoint, config.max_cost if asks else None)
     try:
         profiles = {name: resolve_encoder(profile) for name, profile in variants.items()}
         evidence = evidence_of(config)

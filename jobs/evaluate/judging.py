@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, dict]) -> list[dict]:
     """Rows of trial.assess with the judge's scores; None, and out of all means, where it gave none.
 
-    `config` has `judge`, `judge_profile`, `judge_endpoint`, `pool` and `report`. JobError when an endpoint is
-    gone: what it answered lies in the report folder, and is not asked for again.
+    JobError when an endpoint is gone, or `max_cost` is reached: what it answered lies in the report folder,
+    and is not asked for again.
     """
     from cluster.evaluate.trial import AnswersToJudge, Judging
     from cluster.models.sources import resolve_decider
@@ -34,10 +34,17 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
         current = tuple(segments[row["segment_id"]]["current"] for row in some)
         batches.append(AnswersToJudge(current, tuple(list(row["records"]) for row in some)))
     make = functools.partial(
-        make_judge, config.judge, profile, config.judge_endpoint, absolute(config.report), config.pool.engine
+        make_judge,
+        config.judge,
+        profile,
+        config.judge_endpoint,
+        absolute(config.report),
+        config.pool.engine,
+        config.max_cost,
     )
-    # An endpoint needs no GPU.
-    pool = config.pool if config.judge == "vllm" else config.pool.model_copy(update={"num_gpus": 0})
+    # One actor keeps the cap of an endpoint, which needs no GPU.
+    alone = {"min_size": 1, "max_size": 1, "num_gpus": 0.0}
+    pool = config.pool if config.judge == "vllm" else config.pool.model_copy(update=alone)
     results = run_stage(
         batches,
         Stage(Judging, {"make": make}, pool, wants_gpu=True),
@@ -48,7 +55,10 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
     try:
         answers = [answer for judged in results for answer in judged.answers]
     except StageError as error:
-        raise JobError(f"judge {config.judge}: {error}") from error
+        raise JobError(
+            f"judge {config.judge}: {error}; what was answered is kept in {config.report}: mend it, or raise "
+            "max_cost, and run the same command again"
+        ) from error
     by_id = {row["segment_id"]: answer.scores for row, answer in zip(asked, answers, strict=True)}
     if without := [answer.reason for answer in answers if answer.scores is None]:
         say(f"[judge {label}] {len(without)} of {len(answers)} segments have no scores, as: {without[0]}")
@@ -56,9 +66,14 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
 
 
 def make_judge(
-    kind: str, profile: JudgeProfile, endpoint: EndpointConfig, report: str, engine: dict
+    kind: str,
+    profile: JudgeProfile,
+    endpoint: EndpointConfig,
+    report: str,
+    engine: dict,
+    max_cost: float | None = None,
 ) -> "Judge":
-    """The judge, made where it works; its answers are kept in the report folder."""
+    """The judge, made where it works; its answers are kept in the report folder, and count for the cap."""
     from cluster.distill.judge import Judge, fingerprint
     from cluster.models.endpoint import Budget, Endpoint
     from cluster.models.local_model import LocalModel
@@ -68,4 +83,5 @@ def make_judge(
     responses = Responses(Files(report, "judge"), "judge", fingerprint(kind, profile, endpoint))
     if kind == "vllm":
         return Judge(profile, LocalModel(profile, scores_schema(), responses, engine))
-    return Judge(profile, Endpoint(endpoint, responses, Budget()))
+    budget = Budget(max_cost=max_cost, cost=endpoint.cost(*responses.spent))
+    return Judge(profile, Endpoint(endpoint, responses, budget))

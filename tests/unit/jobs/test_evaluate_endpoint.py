@@ -7,8 +7,10 @@ import pytest
 from cluster.models.sources import resolve_answerer
 from jobs.common.cli import JobError, UsageError
 from jobs.common.endpoints import all_at_endpoint
+from jobs.common.run import connect
 from jobs.evaluate import decider, encoder
 from jobs.evaluate.answers import ModelsConfig, ask_model, cost_of
+from jobs.evaluate.judging import judge_rows
 from jobs.evaluate.variants import load_variants
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
@@ -73,6 +75,40 @@ def test_an_answerer_behind_an_endpoint_is_paid_once_and_stops_at_its_cap(tmp_pa
         assert [reply["text"] for reply in replies] == ["A", "B", "C"] and per_s
         assert set(server.paid.values()) == {1} and len(server.paid) == 3
     assert cost_of(profile, replies) == pytest.approx(3 * COST)
+
+
+def judging(report, server: served.Endpoint, **settings) -> encoder.Config:
+    given = {"archive": "archive", "profiles": ["default"], "report": str(report), "local": True}
+    return encoder.Config(**given, judge="openai", judge_endpoint=there(server), **settings)
+
+
+def test_a_judge_behind_an_endpoint_is_paid_once_and_stops_at_its_cap(tmp_path):
+    names = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
+    scores = dict.fromkeys(names, 5)
+    segments = {
+        f"s{i}": {"current": [{"turn_index": 0, "role": "user", "speaker": None, "text": f"I am {i}."}]}
+        for i in range(20)
+    }
+    record = {name: "" for name in ("memory_type", "source_role")} | {"semantic_text": "User is here."}
+    record |= {"entities": [], "tags": [], "evidence_turns": [0]}
+    record["temporal"] = dict.fromkeys(("t_ref", "t_valid_from", "t_valid_to"), "")
+    rows = [{"segment_id": name, "scores": scores, "records": [record]} for name in segments]
+    with served.Endpoint(lambda messages: json.dumps(scores | {"remark": ""})) as server:
+        config = judging(tmp_path, server, max_cost=2.0)
+        connect(config.runs_on)
+        with pytest.raises(JobError, match=r"judge openai: .*no further answer of the judge fits.*max_cost"):
+            judge_rows(config, "default", rows, segments)
+        assert 0 < len(server.paid) < len(rows)
+        judged = judge_rows(judging(tmp_path, server, max_cost=100.0), "default", rows, segments)
+        assert [row["scores"] for row in judged] == [dict.fromkeys(names, 5.0)] * len(rows)
+        assert set(server.paid.values()) == {1} and len(server.paid) == len(rows)
+
+
+def test_a_cap_on_a_judge_without_prices_is_refused(tmp_path):
+    given = {"archive": "a", "profiles": ["default"], "report": str(tmp_path), "judge": "openai"}
+    there = EndpointConfig(base_url="http://here/v1", model="m")
+    with pytest.raises(ValueError, match=r"max_cost=1.0: it caps no judge without prices"):
+        encoder.Config(**given, judge_endpoint=there, max_cost=1.0)
 
 
 def test_of_a_question_that_is_too_long_the_first_candidate_that_fits_is_asked(tmp_path):
