@@ -5,7 +5,7 @@ PYTHON ?= python3
 DATA ?= data
 BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
-.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-s3 test-together test-forget test-rollback test-interchange bench bench-consolidate recipe kuberay-keys lint clean
+.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-s3 test-together test-nodes test-forget test-rollback test-interchange bench bench-consolidate recipe kuberay-keys lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -66,6 +66,10 @@ test-s3: setup
 # Two jobs on one store: the second is told who holds it.
 test-together: setup
 	$(BIN)/python -m pytest tests/e2e/test_kills.py tests/e2e/operations -k "second or during or waits"
+
+# Clusters of several nodes: one is lost in each stage, one comes, the driver and the head are killed.
+test-nodes: setup
+	$(BIN)/python -m pytest tests/e2e/test_nodes.py -m "not gpu"
 
 # Forget, then search every file of the store, decoded, for what was erased.
 test-forget: setup

@@ -1,7 +1,9 @@
-"""What a cluster has, what it can grow to, and which workers wait for a place on it."""
+"""What a cluster has, what it can grow to, which nodes are gone, and what waits for a place."""
 
+import sys
 import time
 from collections import Counter
+from types import ModuleType
 
 from cluster.runtime.log import write
 
@@ -24,40 +26,83 @@ def num_gpus_within_reach() -> float:
     return max(up, float(most.get("GPU", 0)))
 
 
-class Waiting:
-    """Says which workers of this job wait for a place, `every_s` seconds after the last one was seen to, and
-    again as long as they do."""
+def this_node() -> str:
+    """Id of the cluster's node that this process runs on; empty outside a cluster."""
+    ray = _ray()
+    return ray.get_runtime_context().get_node_id() if ray else ""
 
-    def __init__(self, label: str, every_s: float = WAITS_EVERY_S):
-        self._label, self._every_s = label, every_s
+
+def dead_nodes() -> frozenset[str]:
+    """Ids of the cluster's nodes that are gone."""
+    ray = _ray()
+    return frozenset(node["NodeID"] for node in ray.nodes() if not node["Alive"]) if ray else frozenset()
+
+
+def _ray() -> ModuleType | None:
+    """Ray where this process is of a cluster; who is, has it imported."""
+    ray = sys.modules.get("ray")
+    return ray if ray and ray.is_initialized() else None
+
+
+class Waiting:
+    """Says what of this job waits for a place: WAITS_EVERY_S after that was first seen, and again as long as
+    it is so. `label` names the stage, `tasks` the function that it runs in tasks, if it does."""
+
+    def __init__(self, label: str, tasks: str = ""):
+        self._label, self._tasks = label, tasks
         self._since_s: float | None = None
 
-    def look(self) -> None:
+    def look(self, num_in_work: int) -> None:
+        """`num_in_work`: items that some worker has begun and not done."""
         waiting = _waiting_workers()
+        # The cluster does not say whose a task is that waits. Where one of this job works, others are next.
+        if self._tasks and not num_in_work and (num_tasks := _waiting_tasks()):
+            waiting[f"tasks of {self._tasks}"] = num_tasks
         now_s = time.monotonic()
         if not waiting:
             self._since_s = None
         elif self._since_s is None:
             self._since_s = now_s
-        elif now_s - self._since_s >= self._every_s:
+        elif now_s - self._since_s >= WAITS_EVERY_S:
             self._since_s = now_s
-            workers = ", ".join(f"{count} of {name}" for name, count in sorted(waiting.items()))
+            told = ", ".join(f"{count} {name}" for name, count in sorted(waiting.items()))
             write(
-                f"[{self._label}] waits for a place on the cluster: {workers}; free are {_free()}. A worker "
-                "takes `num_cpus` and `num_gpus` of its pool on one node",
-                waiting=sum(waiting.values()),
+                f"[{self._label}] waits for a place on the cluster: {told}; free are {_free()}. A worker "
+                "takes `num_cpus` and `num_gpus` of its pool on one node, a task 1 CPU",
+                waiting=waiting.total(),
             )
 
 
 def _waiting_workers() -> Counter[str]:
-    """Classes of this job's actors that no node has taken yet -> their number."""
+    """`of STAGE` -> actors of this job that no node has taken yet, or no other after theirs was lost."""
     import ray
     from ray._private.state import actors
 
     job = ray.get_runtime_context().job_id
-    found = actors(job_id=job, actor_state_name="PENDING_CREATION").values()
+    found = [
+        one
+        for state in ("PENDING_CREATION", "RESTARTING")
+        for one in actors(job_id=job, actor_state_name=state).values()
+    ]
     # One that has a node is starting there; without one the id is empty, or nothing but f.
-    return Counter(one["ActorClassName"] for one in found if set(one["Address"]["NodeID"]) <= {"f"})
+    return Counter(
+        f"of {_stage(one['ActorClassName'])}" for one in found if set(one["Address"]["NodeID"]) <= {"f"}
+    )
+
+
+def _stage(actor: str) -> str:
+    """`MapWorker(MapBatches(EncodeStage))`, as Ray Data calls its actors -> `EncodeStage`."""
+    return actor.rpartition("(")[2].rstrip(")")
+
+
+def _waiting_tasks() -> int:
+    """Tasks that take 1 CPU, as those of every stage do, and wait for it, whoever's they are."""
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    demands = get_cluster_status(ray.get_runtime_context().gcs_address).resource_demands
+    asked = [one for demand in demands.ray_task_actor_demand for one in demand.bundles_by_count]
+    return sum(one.count for one in asked if one.bundle == {"CPU": 1.0})
 
 
 def _free() -> str:

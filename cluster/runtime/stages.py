@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from cluster.runtime.config import PoolConfig
 from cluster.runtime.connecting import is_local, num_cores
 from cluster.runtime.progress import Progress, report_to
-from cluster.runtime.resources import Waiting, num_gpus_within_reach
+from cluster.runtime.resources import Waiting, dead_nodes, num_gpus_within_reach, this_node
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -180,7 +180,7 @@ def _run_on_ray(
             **_worker(stage, board), batch_size=1, batch_format="pyarrow", zero_copy_batch=True
         )
     try:
-        with board.followed_by(progress) if progress else contextlib.nullcontext():
+        with board.followed_by(progress, _waiting(stages, progress)):
             # Without a look ahead: it would keep each result back until there is another.
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield from zip(table.column(NUMBER).to_pylist(), of_table(gives, table), strict=True)
@@ -188,6 +188,11 @@ def _run_on_ray(
         # The error of the worker is in the text alone.
         told = re.search(r"StageError: (.+)", str(error)) or re.search(r"(.+)\s*$", str(error))
         raise StageError(told[1] if told else type(error).__name__) from error
+
+
+def _waiting(stages: Sequence[Stage], progress: Progress | None) -> Waiting:
+    tasks = [stage.name for stage in stages if not stage.is_loaded]
+    return Waiting(progress.label if progress else stages[0].name, *tasks[:1])
 
 
 def _worker(stage: Stage, board: "_Board") -> dict:
@@ -270,7 +275,8 @@ POLL_S = 2.0
 
 @dataclass(frozen=True)
 class _Board:
-    """Where workers note how many units of the item in work are done: a few keys in Ray's own store."""
+    """Where workers note which items are in work, on which node, and how many units of them are done: a few
+    keys in Ray's own store."""
 
     run: str
 
@@ -279,27 +285,30 @@ class _Board:
         """Ticks meanwhile are of item `number`."""
         from ray.experimental import internal_kv
 
-        key, done, noted_s = self._key(str(number)), 0, time.monotonic()
+        key, node, done, noted_s = self._key(str(number)), this_node(), 0, time.monotonic()
+
+        def note() -> None:
+            internal_kv._internal_kv_put(key, f"{node} {done}", overwrite=True)
 
         def report(count: int) -> None:
             nonlocal done, noted_s
             done += count
             if time.monotonic() - noted_s >= POLL_S:
-                internal_kv._internal_kv_put(key, str(done), overwrite=True)
+                note()
                 noted_s = time.monotonic()
 
+        note()
         try:
             with report_to(report):
                 yield
         finally:
-            if done:
-                internal_kv._internal_kv_del(key)
+            internal_kv._internal_kv_del(key)
 
     @contextlib.contextmanager
-    def followed_by(self, progress: Progress) -> Iterator[None]:
+    def followed_by(self, progress: Progress | None, waiting: Waiting) -> Iterator[None]:
         """Show meanwhile what workers note."""
         is_over = threading.Event()
-        thread = threading.Thread(target=self._follow, args=(progress, is_over), daemon=True)
+        thread = threading.Thread(target=self._follow, args=(progress, waiting, is_over), daemon=True)
         thread.start()
         try:
             yield
@@ -308,18 +317,28 @@ class _Board:
             # A cluster that is gone keeps it waiting.
             thread.join(POLL_S)
 
-    def _follow(self, progress: Progress, is_over: threading.Event) -> None:
-        from ray.experimental import internal_kv
-
-        waiting = Waiting(progress.label)
+    def _follow(self, progress: Progress | None, waiting: Waiting, is_over: threading.Event) -> None:
         while not is_over.wait(POLL_S):
             # It only tells how far the work is; a cluster that does not answer is found out elsewhere.
             with contextlib.suppress(Exception):
-                keys = internal_kv._internal_kv_list(self._key(""))
-                counts = {key: internal_kv._internal_kv_get(key) for key in keys}
-                noted = {int(key.rpartition(b"/")[2]): int(count) for key, count in counts.items() if count}
-                progress.in_work(noted)
-                waiting.look()
+                counts = self._counts()
+                if progress:
+                    progress.in_work(counts)
+                waiting.look(len(counts))
+
+    def _counts(self) -> dict[int, int]:
+        """Items in work -> units of them that are done. What a lost node had in work is not."""
+        from ray.experimental import internal_kv
+
+        keys = internal_kv._internal_kv_list(self._key(""))
+        notes = {key: internal_kv._internal_kv_get(key) for key in keys}
+        found = {key: note.decode().split(" ") for key, note in notes.items() if note}
+        lost = dead_nodes() if found else ()
+        return {
+            int(key.rpartition(b"/")[2]): int(count)
+            for key, (node, count) in found.items()
+            if node not in lost
+        }
 
     def _key(self, number: str) -> bytes:
         return f"slowwave/{self.run}/{number}".encode()

@@ -11,11 +11,10 @@ Where a worker is what is broken, its processes die at every part. So a part tha
 
 import contextlib
 import functools
-import sys
 import uuid
 from collections.abc import Callable, Iterator
-from types import ModuleType
 
+from cluster.runtime.resources import dead_nodes, this_node
 from cluster.store.files import Files
 
 MAX_DEATHS = 3
@@ -25,24 +24,6 @@ done between, before the worker is."""
 
 class WorkerSick(Exception):
     """This worker cannot do the work, whoever else can. The message says how that showed."""
-
-
-def this_node() -> str:
-    """Id of the cluster's node that this process runs on; empty outside a cluster."""
-    ray = _ray()
-    return ray.get_runtime_context().get_node_id() if ray else ""
-
-
-def dead_nodes() -> frozenset[str]:
-    """Ids of the cluster's nodes that are gone."""
-    ray = _ray()
-    return frozenset(node["NodeID"] for node in ray.nodes() if not node["Alive"]) if ray else frozenset()
-
-
-def _ray() -> ModuleType | None:
-    """Ray where this process is of a cluster; who is, has it imported."""
-    ray = sys.modules.get("ray")
-    return ray if ray and ray.is_initialized() else None
 
 
 class Attempts:

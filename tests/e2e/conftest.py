@@ -4,15 +4,10 @@ All jobs share one Ray cluster, because starting one for each would take most of
 environment of a job that starts its own, as on a laptop.
 """
 
-import contextlib
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from tests.nodes import Cluster
 
 ROOT = Path(__file__).parents[2]
 LOCAL = {"RAY_ADDRESS": ""}
@@ -89,51 +86,11 @@ def cores():
 
 @pytest.fixture(scope="session", autouse=True)
 def cluster(cores):
-    """`ray start --head` on free ports, in the environment of all jobs, stopped at the end.
-
-    It has a folder of its own: a submitted job looks for its cluster there, and in the common folder stands
-    the one that was started last.
-    """
-    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
-    # A submitted job is a child of the head and finds `python` by its PATH.
-    env = {"RAY_AUTH_MODE": "disabled", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    # Ray's workers would have niceness 15, and starve beside tests that work in their own process.
-    env["RAY_worker_niceness"] = "0"
-    command = ["ray", "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--num-cpus", "4"]
-    # Short, because the paths of sockets may have 107 characters.
-    folder = tempfile.mkdtemp(prefix="ray-")
-    command += ["--temp-dir", folder]
-    command += [f"--{name}={port}" for name, port in ports.items()]
-    head = subprocess.Popen(
-        command,
-        env=os.environ | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    said = ""
-    while "Ray runtime started" not in said:
-        line = head.stdout.readline()
-        assert line, said
-        said += line
-    addresses = {
-        "RAY_ADDRESS": f"127.0.0.1:{ports['port']}",
-        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{ports['dashboard-port']}",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (env | addresses).items():
+    """One node with 4 CPUs, in the environment of all jobs, killed at the end."""
+    with Cluster("--num-cpus", "4") as one, pytest.MonkeyPatch.context() as patch:
+        for name, value in one.env.items():
             patch.setenv(name, value)
         yield
-    # Asked to end, it would take half a minute.
-    os.killpg(head.pid, signal.SIGKILL)
-    head.communicate()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -162,3 +162,28 @@ def test_threads_of_a_pool_are_told_to_what_is_loaded_later(monkeypatch):
     list(run_stage(NUMBERS[:1], Stage(Sees, {}, PoolConfig())))
     list(run_stage(NUMBERS[:1], Stage(Sees, {}, PoolConfig(num_threads=2))))
     assert seen == ["9", "2"]
+
+
+def test_what_a_lost_node_had_in_work_is_in_work_no_longer(monkeypatch):
+    from ray.experimental import internal_kv
+
+    notes: dict[bytes, bytes] = {}
+
+    def put(key: bytes, value: str, overwrite: bool) -> None:
+        notes[key] = value.encode()
+
+    monkeypatch.setattr(internal_kv, "_internal_kv_put", put)
+    monkeypatch.setattr(internal_kv, "_internal_kv_get", notes.get)
+    monkeypatch.setattr(internal_kv, "_internal_kv_del", notes.pop)
+    monkeypatch.setattr(internal_kv, "_internal_kv_list", lambda prefix: list(notes))
+    monkeypatch.setattr(runtime, "POLL_S", 0.0)
+    board, seen = runtime._Board("run"), []
+    for lost in (frozenset(), frozenset({"a"})):
+        monkeypatch.setattr(runtime, "dead_nodes", lambda lost=lost: lost)
+        monkeypatch.setattr(runtime, "this_node", lambda: "a")
+        with board.reporting(7):
+            tick(3)
+            monkeypatch.setattr(runtime, "this_node", lambda: "b")
+            with board.reporting(8):
+                seen.append(board._counts())
+    assert seen == [{7: 3, 8: 0}, {8: 0}] and not notes
