@@ -74,6 +74,9 @@ class EncoderPool(EnginePool):
 
     batch_size: int = Field(64, ge=1)
     """Segments per batch: what one call of an actor encodes, and what a crash can cost."""
+    in_flight: int = Field(2, ge=1)
+    """Batches that an actor has in work at a time, so that vLLM does not wait for the last answers of one
+    before it begins the next. With other engines, and without Ray, it is one."""
 
 
 class BackfillConfig(ForgetKeyConfig, WriterConfig, StagesConfig):
@@ -426,6 +429,13 @@ def encode_and_embed(
     return sorted(done, key=lambda result: places[result.batch_id])
 
 
+def in_flight(config: BackfillConfig, encoder: EncoderProfile) -> int:
+    """Batches that an encoder actor has in work at a time."""
+    from cluster.models.engine import SHARED
+
+    return config.encoder_pool.in_flight if encoder.engine in SHARED and not is_local() else 1
+
+
 def encoding_pass(
     config: BackfillConfig,
     encoder: EncoderProfile,
@@ -459,7 +469,7 @@ def encoding_pass(
 
     return run_stage(
         batches,
-        Stage(EncodeStage, encode, pool, wants_gpu=True),
+        Stage(EncodeStage, encode, pool, wants_gpu=True, in_flight=in_flight(config, encoder)),
         Stage(EmbedStage, embed, config.embedder_pool),
         progress=progress,
         count=lambda result: 0 if result.failure else result.num_segments,
