@@ -113,6 +113,8 @@ class EncodedBatch:
     output_tokens: int = 0
     encode_load_s: float = 0.0
     encode_s: float = 0.0
+    """Its share of the worker's seconds, loading left out: of each second that several batches were in work,
+    an equal part."""
 
 
 @dataclass(frozen=True)

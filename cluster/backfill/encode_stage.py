@@ -1,9 +1,11 @@
 """The encoding of batches: answers are staged as they come, and whatever fails or dies is told apart."""
 
+import contextlib
 import functools
 import time
 import traceback
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pyarrow as pa
 from cluster.backfill.encoder import OTHER_LANGUAGE, Encoder, Encoding, skipped
 from cluster.backfill.staged import answers, encoded_folder, plan_path
 from cluster.models.endpoint import CapReached
+from cluster.runtime.sharing import SharedLock, SharedSeconds
 from cluster.store.attempts import Attempts, WorkerSick
 from cluster.store.files import Files
 from cluster.store.staging import put_as_content
@@ -36,6 +39,16 @@ class EncodedRows:
     """Those that were not staged before."""
 
 
+@dataclass
+class _Work:
+    """A batch in work."""
+
+    batch_id: str
+    attempts: Attempts
+    load_s: float = 0.0
+    """What the encoder took to load, where it was loaded for this batch."""
+
+
 class EncodeStage:
     """Actor: plan/BATCH -> encoded/ENCODER/BATCH/, one file of answers.
 
@@ -43,6 +56,10 @@ class EncodeStage:
     A worker that cannot encode gives the batch back: the result's `failure` says why. First it waits
     `patience_s`, twice as long each time, so that others get the next batches. Where a cap is reached, the
     result `is_stopped` and `failure` says so.
+
+    Where the engine is one of SHARED, several threads may call it, each with a batch of its own. Whole
+    batches are encoded side by side. Whatever may be to blame for a death afterwards (a segment of a batch
+    that failed or killed its process, the run's probe, loading) is in the process alone.
     """
 
     def __init__(
@@ -57,26 +74,29 @@ class EncodeStage:
         self._files, self._attempt, self._paid = files, attempt, paid
         self._folder = functools.partial(encoded_folder, profile.fingerprint)
         self._encoder: Encoder | None = None
-        self._load_s = 0.0
+        self._sides, self._seconds = SharedLock(), SharedSeconds()
         self._skipped = functools.partial(skipped, profile=profile)
         self._load = functools.partial(Encoder, profile, **engine)
         self._cap_reached = ""
         self._worker, self._patience_s, self._num_given_back = uuid.uuid4().hex, patience_s, 0
 
     def __call__(self, batch: Batch) -> EncodedBatch:
-        started_s, self._load_s, failure = time.monotonic(), 0.0, self._cap_reached
-        done = EncodedRows()
+        work = _Work(batch.batch_id, Attempts(self._files, self._attempt, batch.batch_id))
+        begun_s = self._seconds.begin()
+        # Behind a cap nothing is begun, and what is in flight comes to its end.
+        done, failure, is_stopped, is_sick = EncodedRows(), self._cap_reached, bool(self._cap_reached), False
         try:
-            # Behind a cap nothing is begun, and what is in flight comes to its end.
-            if not self._cap_reached:
-                done = self._encoded(batch.batch_id)
+            if not is_stopped:
+                done = self._encoded(work)
             self._num_given_back = 0
         except CapReached as cap:
             failure = self._cap_reached = str(cap)
+            is_stopped = True
         except WorkerSick as sick:
-            failure = str(sick)
-            # Whatever is wrong with it, a new one may be well.
-            self._encoder = None
+            failure, is_sick = str(sick), True
+        finally:
+            encode_s = self._seconds.end(begun_s)
+        if is_sick:
             time.sleep(min(self._patience_s * 2**self._num_given_back, MAX_WAIT_S))
             self._num_given_back += 1
         outcomes = [row["outcome"] for row in done.rows]
@@ -85,7 +105,7 @@ class EncodeStage:
             batch_id=batch.batch_id,
             encoded=done.path,
             failure=failure,
-            is_stopped=bool(self._cap_reached),
+            is_stopped=is_stopped,
             worker=self._worker,
             num_segments=len(done.rows),
             num_segments_encoded=len(done.paid_now),
@@ -97,16 +117,16 @@ class EncodeStage:
                 for refusal in row.get("refusals") or []
             ),
             **{name: sum(row[name] for row in done.paid_now) for name in counted},
-            encode_load_s=self._load_s,
-            encode_s=time.monotonic() - started_s - self._load_s,
+            encode_load_s=work.load_s,
+            encode_s=encode_s,
         )
 
-    def _encoded(self, batch_id: str) -> EncodedRows:
-        folder = self._folder(batch_id)
-        plan = self._files.get_table(plan_path(batch_id)).to_pylist()
+    def _encoded(self, work: _Work) -> EncodedRows:
+        folder = self._folder(work.batch_id)
+        plan = self._files.get_table(plan_path(work.batch_id)).to_pylist()
         rows = self._staged([segment["segment_id"] for segment in plan], self._files.paths(folder))
         missing = [segment for segment in plan if segment["segment_id"] not in rows]
-        for segment, encoding in self._encode(batch_id, missing):
+        for segment, encoding in self._encode(work, missing):
             rows[segment["segment_id"]] = encoded_row(segment, encoding)
         ordered = [rows[segment["segment_id"]] for segment in plan]
         table = pa.Table.from_pylist(ordered, schema=encoded_schema())
@@ -124,50 +144,90 @@ class EncodeStage:
             found |= {key: row for key, row in answers(self._files, path).items() if key in wanted}
         return found
 
-    def _encode(self, batch_id: str, segments: list[dict]) -> list[tuple[dict, Encoding]]:
+    def _encode(self, work: _Work, segments: list[dict]) -> list[tuple[dict, Encoding]]:
         """Encode as one batch; where that fails, or killed this actor before, find out who is to blame."""
         found = [(segment, self._skipped(segment)) for segment in segments]
         unasked = [(segment, encoding) for segment, encoding in found if encoding]
         asked = [segment for segment, encoding in found if not encoding]
         if not asked:
             return unasked
-        attempts = Attempts(self._files, self._attempt, batch_id)
         # Loading waits for work: a run with nothing to encode never loads a model.
-        encoder = self._loaded(attempts)
-        if attempts.first():
-            try:
-                encodings = encoder.encode(asked)
-                attempts.offer_probe(batch_id)
-                return unasked + list(zip(asked, encodings, strict=True))
-            except (CapReached, WorkerSick):
-                attempts.give_back()
-                raise
-            except Exception as error:
-                print(f"encoder: batch {batch_id} failed ({error}); going on segment by segment", flush=True)
+        encodings = self._encode_whole(work, asked)
+        if encodings is not None:
+            return unasked + list(zip(asked, encodings, strict=True))
         try:
-            return unasked + self._encode_each(batch_id, asked, encoder, attempts)
+            with self._alone(work) as encoder:
+                return unasked + self._encode_each(work, asked, encoder)
         except (CapReached, WorkerSick):
-            attempts.give_back()
+            work.attempts.give_back()
             raise
 
-    def _loaded(self, attempts: Attempts) -> Encoder:
-        if self._encoder is None:
-            with attempts.alone(f"load-{attempts.node}") as is_harmless:
-                if not is_harmless:
-                    raise WorkerSick("its processes died while they loaded the encoder")
-                try:
-                    self._encoder = self._load()
-                except Exception as error:
-                    traceback.print_exc()
-                    detail = f"{type(error).__name__}: {error}"
-                    raise WorkerSick(f"it cannot load the encoder: {detail}") from error
-            self._load_s = self._encoder.load_s
-        return self._encoder
+    def _encode_whole(self, work: _Work, segments: list[dict]) -> list[Encoding] | None:
+        """Beside other batches. None where that fails, or was tried before."""
+        with self._together(work) as encoder:
+            # Not before: who waits here while the process dies has not been tried.
+            if not work.attempts.first():
+                return None
+            try:
+                encodings = encoder.encode(segments)
+                work.attempts.offer_probe(work.batch_id)
+                return encodings
+            except (CapReached, WorkerSick):
+                work.attempts.give_back()
+                raise
+            except Exception as error:
+                name = f"batch {work.batch_id}"
+                print(f"encoder: {name} failed ({error}); going on segment by segment", flush=True)
+                return None
+
+    @contextlib.contextmanager
+    def _together(self, work: _Work) -> Iterator[Encoder]:
+        """The encoder, which others may use meanwhile."""
+        while True:
+            with self._sides.together(), self._dropped_if_sick():
+                if self._encoder is not None:
+                    yield self._encoder
+                    return
+            with self._alone(work):
+                pass
+
+    @contextlib.contextmanager
+    def _alone(self, work: _Work) -> Iterator[Encoder]:
+        """The encoder, with no other batch in work; it is loaded where there is none."""
+        with self._sides.alone(), self._dropped_if_sick():
+            if self._encoder is None:
+                self._encoder = self._loaded(work)
+            yield self._encoder
+
+    @contextlib.contextmanager
+    def _dropped_if_sick(self) -> Iterator[None]:
+        try:
+            yield
+        except WorkerSick:
+            # Whatever is wrong with it, a new one may be well.
+            self._encoder = None
+            raise
+
+    def _loaded(self, work: _Work) -> Encoder:
+        attempts = work.attempts
+        with attempts.alone(f"load-{attempts.node}") as is_harmless:
+            if not is_harmless:
+                raise WorkerSick("its processes died while they loaded the encoder")
+            try:
+                with self._seconds.stopped():
+                    encoder = self._load()
+            except Exception as error:
+                traceback.print_exc()
+                detail = f"{type(error).__name__}: {error}"
+                raise WorkerSick(f"it cannot load the encoder: {detail}") from error
+        work.load_s += encoder.load_s
+        return encoder
 
     def _encode_each(
-        self, batch_id: str, segments: list[dict], encoder: Encoder, attempts: Attempts
+        self, work: _Work, segments: list[dict], encoder: Encoder
     ) -> list[tuple[dict, Encoding]]:
         """Encode one by one, each answer staged at once: the next segment may kill this process."""
+        attempts = work.attempts
         is_well, encodings, errors = self._passes_probe(encoder, attempts), [], []
         # First those at which nobody died, which tell whether the worker is well.
         for segment in sorted(segments, key=lambda one: attempts.num_deaths(one["segment_id"])):
@@ -188,11 +248,11 @@ class EncodeStage:
             attempts.done()
             encodings.append((segment, encoding))
             table = pa.Table.from_pylist([encoded_row(segment, encoding)], schema=encoded_schema())
-            put_as_content(self._files, f"{self._folder(batch_id)}/one", table)
+            put_as_content(self._files, f"{self._folder(work.batch_id)}/one", table)
         if len(errors) == len(segments) > 1 and not is_well:
             # Rather than reject everybody's data.
             raise WorkerSick(
-                f"all {len(errors)} segments of batch {batch_id} failed, the last with {errors[-1]}"
+                f"all {len(errors)} segments of batch {work.batch_id} failed, the last with {errors[-1]}"
             )
         return encodings
 

@@ -6,18 +6,18 @@
     openai        OpenAIEngine: an OpenAI-compatible endpoint, with a ledger of paid answers
 
 All have `generate(requests) -> replies`, in order, and `tokenizer`, by which `cluster.models.prompt` makes
-their prompts: None where the engine takes chat messages.
+their prompts: None where the engine takes chat messages. SHARED names those that several threads may ask at
+a time.
 """
 
 import contextlib
 import functools
-import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.models.confidence import Token, pieces
 from cluster.models.endpoint import (
@@ -32,9 +32,13 @@ from cluster.models.endpoint import (
 from cluster.models.paid_answers import Answer, Responses, request_key
 from cluster.models.prompt import Chat, Prompt
 from cluster.models.sources import adapter_folder, base_folder
+from cluster.models.stepping import Stepper
 from cluster.runtime import tick
 from cluster.store.files import Files
 from schemas.profile import AskedProfile, EncoderProfile, ModelProfile
+
+if TYPE_CHECKING:
+    from vllm import LLM
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,12 @@ def make_engine(profile: AskedProfile, **options: Any) -> Engine:
     return engines[profile.engine](profile, **options)
 
 
+SHARED = frozenset({"vllm"})
+"""Engines that several threads may ask at a time, and that answer faster so. `openai` sends as many requests
+side by side as its endpoint takes, with one budget in one event loop; `transformers` takes one after the
+other."""
+
+
 REPETITION = {"min_pattern_size": 12, "max_pattern_size": 120, "min_count": 2}
 """Tokens that come twice in a row: a record or two again, or a few words over and over. No true answer has
 them; a small model that has begun does not stop before its last token. vLLM ends such an answer where the
@@ -94,6 +104,8 @@ profile has the gate `repeated`, which would refuse what comes twice."""
 
 class VllmEngine:
     """vLLM in this process. On a CPU `kv_cache_gib` bounds the cache; on a GPU `gpu_memory` is a share.
+
+    Several threads may ask at a time: all that they ask is decoded side by side.
 
     Where an encoder's profile sets `min_confidence` replies have their `tokens`. vLLM masks what the
     grammar forbids before it takes the logarithms, and applies a repetition penalty after: they are of the
@@ -117,13 +129,18 @@ class VllmEngine:
         import torch
         from vllm import LLM, SamplingParams
         from vllm.lora.request import LoRARequest
-        from vllm.sampling_params import RepetitionDetectionParams, StructuredOutputsParams
+        from vllm.sampling_params import (
+            RepetitionDetectionParams,
+            RequestOutputKind,
+            StructuredOutputsParams,
+        )
 
         on_gpu = torch.cuda.is_available()
         backend = profile.structured_backend
         per_request = profile.adapter is not None and profile.adapter_mode == "per_request"
         options = {"gpu_memory_utilization": gpu_memory} if on_gpu else {"enforce_eager": True}
-        self.llm = LLM(
+        load = functools.partial(
+            LLM,
             str(base_folder(profile)),
             dtype=profile.dtype,
             max_model_len=profile.max_model_len,
@@ -141,13 +158,13 @@ class VllmEngine:
             **({"max_lora_rank": _lora_rank(profile)} if per_request else {}),
             **options,
         )
-        self.tokenizer = self.llm.get_tokenizer()
-        self._lora = LoRARequest("adapter", 1, str(adapter_folder(profile))) if per_request else None
         self._measures = getattr(profile, "min_confidence", None) is not None
         # Of a token's rank, which comes with its log-probability, vLLM compiles the count. On a CPU nothing
         # else is compiled, and this would need a C++ compiler.
         eager = functools.partial(torch.compiler.set_stance, "force_eager")
-        self._stance = eager if self._measures and not on_gpu else contextlib.nullcontext
+        self._stepper = Stepper(load, eager if self._measures and not on_gpu else contextlib.nullcontext)
+        self.tokenizer = self.llm.get_tokenizer()
+        self._lora = LoRARequest("adapter", 1, str(adapter_folder(profile))) if per_request else None
         # 0: the chosen tokens alone.
         asked = {"logprobs": 0, "flat_logprobs": True} if self._measures else {}
         if "repeated" in getattr(profile, "gates", ()):
@@ -160,19 +177,30 @@ class VllmEngine:
                 max_tokens=profile.max_tokens,
                 repetition_penalty=profile.repetition_penalty,
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
                 **asked,
             )
 
         self._params = params
 
+    @property
+    def llm(self) -> "LLM":
+        """What may be asked directly, while nobody else asks."""
+        return self._stepper.llm
+
     def generate(self, requests: list[Request]) -> list[Reply]:
-        with self._stance():
-            outputs = self.llm.generate(
-                [{"prompt_token_ids": request.prompt} for request in requests],
-                [self._params(request.schema) for request in requests],
-                lora_request=self._lora,
-                use_tqdm=_ticking,
-            )
+        from vllm.inputs import tokens_input
+
+        outputs = self._stepper.answers(
+            [
+                {
+                    "prompt": tokens_input(request.prompt),
+                    "params": self._params(request.schema),
+                    "lora_request": self._lora,
+                }
+                for request in requests
+            ]
+        )
         return [
             Reply(
                 text=output.outputs[0].text,
@@ -193,21 +221,6 @@ class VllmEngine:
         # One position after the other; the chosen token's is the first of each.
         logprobs = [answer.logprobs.logprobs[index] for index in answer.logprobs.start_indices]
         return list(zip(found, logprobs, strict=True))
-
-
-def _ticking(items: Iterable | None = None, **options: Any) -> Any:
-    """In place of the progress bar of vLLM: shows nothing, and counts each answer in that of the job."""
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        monitor_interval = 0
-
-        def update(self, n: int = 1) -> bool | None:
-            tick(n)
-            return super().update(n)
-
-    # Asked for with items where vLLM reads prompts, without where it has answered one.
-    return Bar(**options | {"file": io.StringIO()}) if items is None else items
 
 
 def _lora_rank(profile: ModelProfile) -> int:

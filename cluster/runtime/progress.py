@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from cluster.runtime.log import write
 
@@ -83,21 +84,21 @@ def duration(seconds: float) -> str:
 
 # --- where the work is done -----------------------------------------------------------------------------
 
-_report: Callable[[int], None] | None = None
+_report: ContextVar[Callable[[int], None] | None] = ContextVar("report", default=None)
+"""Of a thread, because a worker may have several items in work, each in a thread of its own."""
 
 
 def tick(count: int = 1) -> None:
     """`count` more units of the item in work are done. Called by whatever takes long over one item."""
-    if _report is not None:
-        _report(count)
+    if report := _report.get():
+        report(count)
 
 
 @contextlib.contextmanager
 def report_to(report: Callable[[int], None] | None) -> Iterator[None]:
-    """Where ticks of this process go meanwhile."""
-    global _report
-    before, _report = _report, report
+    """Where ticks of this thread go meanwhile."""
+    token = _report.set(report)
     try:
         yield
     finally:
-        _report = before
+        _report.reset(token)

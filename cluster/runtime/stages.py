@@ -58,6 +58,9 @@ class Stage:
     """Workers of a class; a function runs in as many tasks as there is room for."""
     wants_gpu: bool = False
     """Whether each worker takes a GPU where the cluster has some and the pool does not say."""
+    in_flight: int = 1
+    """Items that each worker of a class has in work at a time on a cluster. With more than one, several
+    threads call the instance side by side. In this process it is one."""
 
     @property
     def name(self) -> str:
@@ -259,7 +262,12 @@ def _resources(stage: Stage) -> dict:
     if num_gpus is None:
         num_gpus = 1.0 if stage.wants_gpu and num_gpus_within_reach() >= 1 else 0.0
     options = {
-        "compute": ActorPoolStrategy(min_size=pool.min_size, max_size=max(pool.min_size, pool.max_size)),
+        "compute": ActorPoolStrategy(
+            min_size=pool.min_size,
+            max_size=max(pool.min_size, pool.max_size),
+            max_concurrent_calls_per_actor=stage.in_flight,
+            enable_true_multi_threading=stage.in_flight > 1,
+        ),
         "num_cpus": pool.num_cpus,
     }
     if num_gpus:

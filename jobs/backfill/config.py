@@ -20,6 +20,9 @@ class EncoderPool(EnginePool):
 
     batch_size: int = Field(64, ge=1)
     """Segments per batch: what one call of an actor encodes, and what a crash can cost."""
+    in_flight: int = Field(2, ge=1)
+    """Batches that an actor has in work at a time, so that vLLM does not wait for the last answers of one
+    before it begins the next. With other engines, and without Ray, it is one."""
 
 
 class BackfillConfig(ForgetKeyConfig, WriterConfig, StagesConfig):

@@ -78,6 +78,13 @@ def encode_and_embed(
     return sorted(done, key=lambda result: places[result.batch_id])
 
 
+def in_flight(config: BackfillConfig, encoder: EncoderProfile) -> int:
+    """Batches that an encoder actor has in work at a time."""
+    from cluster.models.engine import SHARED
+
+    return config.encoder_pool.in_flight if encoder.engine in SHARED and not is_local() else 1
+
+
 def encoding_pass(
     config: BackfillConfig,
     encoder: EncoderProfile,
@@ -111,7 +118,7 @@ def encoding_pass(
 
     return run_stage(
         batches,
-        Stage(EncodeStage, encode, pool, wants_gpu=True),
+        Stage(EncodeStage, encode, pool, wants_gpu=True, in_flight=in_flight(config, encoder)),
         Stage(EmbedStage, embed, config.embedder_pool),
         progress=progress,
         count=lambda result: 0 if result.failure else result.num_segments,

@@ -126,7 +126,11 @@ def batch_counts(done: list[EmbeddedBatch]) -> dict:
 
 
 def encode_times(done: list[EmbeddedBatch]) -> dict:
-    """Outcomes and actor seconds of the encode stage, for the summary."""
+    """Outcomes and actor seconds of the encode stage, for the summary.
+
+    Of several batches that an actor has in work at a time each has its share of the seconds: the sums are
+    the time in which the actors had work, however many batches they had.
+    """
     counts = [
         "num_calls",
         "num_complete",

@@ -1,12 +1,16 @@
 """Encoder throughput: our pipeline against the raw engine and against the model card's recipe.
 
     python -m tests.benchmarks.bench_encoder --archive DIR [--num-segments 32] [--recipe 4]
+    python -m tests.benchmarks.bench_encoder --archive DIR --num-segments 512 --in-flight 1 2 3 --recipe 0
     python -m tests.benchmarks.bench_encoder --archive DIR --backends
 
-Three parts, each in a process of its own, one after the other on the same segments and prompts:
-  raw       vLLM's generate on all prompts in one call, no Ray: the limit
-  pipeline  jobs.backfill through Ray Data, one batch
-  recipe    transformers + peft + outlines, one segment at a time (on the first `--recipe` segments)
+Parts, each in a process of its own, one after the other on the same segments and prompts:
+  raw          vLLM on all prompts in one call, no Ray: the limit
+  whole        the encode stage of jobs.backfill in an actor of Ray Data, all segments as one batch
+  pipeline N   the same in batches of `--batch-size`, N of them in work at a time
+  recipe       transformers + peft + outlines, one segment at a time (on the first `--recipe` segments)
+Seconds are from the first request to the last answer, without start-up and embedding. The raw engine answers
+each prompt once; so does the pipeline here, but with `--rounds`, which leaves it halves and second looks.
 Tokens are prompt + output. Loading, imports and start-up are shown apart. The floor is what the machine's
 matrix products need for the same tokens (FLOPs of prefill and decode over a measured GEMM rate).
 `--backends` measures vLLM's structured-output backends instead, on the same prompts.
@@ -50,23 +54,23 @@ def resolved(name: str, **changes):
 def part_raw(options) -> dict:
     changes = {"structured_backend": options.backend} if options.backend else {}
     profile = resolved(options.profile, **changes)
-    encoder, replies, result = _ask_engine(options.archive, profile, options.num_segments)
-    return result | {"floor": _floor(encoder, replies)}
+    encoder, replies, result = _ask_engine(options, profile, options.num_segments)
+    return result | {"floor": _floor(encoder, replies, options.max_num_seqs)}
 
 
 def part_recipe(options) -> dict:
-    return _ask_engine(options.archive, resolved(options.profile, engine="transformers"), options.recipe)[2]
+    return _ask_engine(options, resolved(options.profile, engine="transformers"), options.recipe)[2]
 
 
-def _ask_engine(archive: str, profile, num_segments: int) -> tuple:
+def _ask_engine(options, profile, num_segments: int) -> tuple:
     """(encoder, replies, result) of one call to the profile's engine, without Ray."""
     from cluster.backfill.encoder import Encoder
     from cluster.models.engine import Request
     from schemas.record import answer_schema
 
-    segments = segments_of(archive, profile, num_segments)
+    segments = segments_of(options.archive, profile, num_segments)
     started_s = time.monotonic()
-    encoder = Encoder(profile, max_num_seqs=num_segments)
+    encoder = Encoder(profile, max_num_seqs=options.max_num_seqs)
     load_s = time.monotonic() - started_s
     requests = [
         Request(
@@ -83,54 +87,85 @@ def _ask_engine(archive: str, profile, num_segments: int) -> tuple:
 def part_pipeline(options) -> dict:
     """The same segments through the job's own encode stage, in a Ray Data actor."""
     from cluster.backfill.encode_stage import EncodeStage
+    from cluster.backfill.encoder import Encoder
     from cluster.backfill.staged import plan_path
     from cluster.runtime import ClusterConfig, PoolConfig, Stage, connect, run_stage
     from cluster.store.files import Files
-    from schemas.carriers import Batch
+    from schemas.carriers import Batch, EncodedBatch
     from schemas.store import SEGMENT_SCHEMA
 
-    # No halving here: the raw engine answers each prompt once, and so must we.
-    profile = resolved(options.profile, max_splits=0)
+    class TimedStage(EncodeStage):
+        """Notes when its engine was asked first and answered last."""
+
+        def __init__(self, **arguments):
+            super().__init__(**arguments)
+            load, files, asked_s = self._load, arguments["files"], []
+
+            def timed() -> Encoder:
+                engine = (encoder := load()).engine
+                generate = engine.generate
+
+                def answered(requests):
+                    asked_s.append(time.monotonic())
+                    replies = generate(requests)
+                    files.put_json("bench/asked", {"seconds": time.monotonic() - asked_s[0]})
+                    return replies
+
+                engine.generate = answered
+                return encoder
+
+            self._load = timed
+
+        def __call__(self, batch: Batch) -> EncodedBatch:
+            return super().__call__(batch)
+
+    once = {} if options.rounds else {"max_splits": 0, "second_look": False}
+    profile = resolved(options.profile, **once)
     segments = segments_of(options.archive, profile, options.num_segments)
+    (in_flight,) = options.in_flight
     with tempfile.TemporaryDirectory() as store:
-        files = Files(store, "staging")
-        files.put_rows(plan_path("one"), segments, SEGMENT_SCHEMA)
+        files, batches = Files(store, "staging"), []
+        for start in range(0, len(segments), options.batch_size):
+            part = segments[start : start + options.batch_size]
+            batches.append(Batch(f"batch{start}", len(part), 0))
+            files.put_rows(plan_path(batches[-1].batch_id), part, SEGMENT_SCHEMA)
         started_s = time.monotonic()
         connect(ClusterConfig())
-        engine = {"max_num_seqs": options.num_segments}
+        engine = {"max_num_seqs": options.max_num_seqs}
         arguments = {"profile": profile, "files": files, "attempt": "bench", "paid": {}, "engine": engine}
-        batch = Batch("one", len(segments), 0)
-        (done,) = run_stage([batch], Stage(EncodeStage, arguments, PoolConfig()))
+        stage = Stage(TimedStage, arguments, PoolConfig(), in_flight=in_flight)
+        done = list(run_stage(batches, stage))
         wall_s = time.monotonic() - started_s
-    seconds = done.encode_s
-    tokens = done.prompt_tokens + done.output_tokens
+        if failures := [result.failure for result in done if result.failure]:
+            sys.exit(failures[0])
+        seconds = files.get_json("bench/asked")["seconds"]
+    counted = ("prompt_tokens", "cached_tokens", "output_tokens", "num_segments", "num_calls")
+    counts = {name: sum(getattr(result, name) for result in done) for name in counted}
+    return counts | _speeds(counts["prompt_tokens"], counts["output_tokens"], seconds, wall_s - seconds)
+
+
+def _speeds(prompt_tokens: int, output_tokens: int, seconds: float, startup_s: float) -> dict:
     return {
         "seconds": seconds,
-        "tokens_per_s": tokens / seconds,
-        "prompt_tokens": done.prompt_tokens,
-        "cached_tokens": done.cached_tokens,
-        "output_tokens": done.output_tokens,
-        "num_segments": done.num_segments,
-        "startup_s": wall_s - seconds,
+        "tokens_per_s": (prompt_tokens + output_tokens) / seconds,
+        "output_tokens_per_s": output_tokens / seconds,
+        "startup_s": startup_s,
     }
 
 
 def _result(replies, seconds: float, load_s: float) -> dict:
     prompt, cached = sum(r.prompt_tokens for r in replies), sum(r.cached_tokens for r in replies)
     output = sum(r.output_tokens for r in replies)
-    return {
-        "seconds": seconds,
-        "tokens_per_s": (prompt + output) / seconds,
+    return _speeds(prompt, output, seconds, load_s) | {
         "prompt_tokens": prompt,
         "cached_tokens": cached,
         "output_tokens": output,
         "num_segments": len(replies),
         "num_complete": sum(r.complete for r in replies),
-        "startup_s": load_s,
     }
 
 
-def _floor(encoder, replies) -> dict:
+def _floor(encoder, replies, max_num_seqs: int) -> dict:
     """Seconds that the matrix products alone need: 2 FLOPs a weight a token, at this machine's GEMM rate.
 
     Prefill at the rate of a large product; decode at the rate of a product with one row a sequence.
@@ -143,11 +178,12 @@ def _floor(encoder, replies) -> dict:
     weights = layers * (2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * inner)
     head = config.vocab_size * hidden
     dtype = getattr(torch, encoder.profile.dtype)
-    rate = {rows: _gemm_rate(rows, hidden, inner, dtype) for rows in (512, len(replies))}
+    num_rows = min(len(replies), max_num_seqs)
+    rate = {rows: _gemm_rate(rows, hidden, inner, dtype) for rows in (512, num_rows)}
     prefill_tokens = sum(r.prompt_tokens - r.cached_tokens for r in replies)
     output_tokens = sum(r.output_tokens for r in replies)
     prefill_s = 2 * weights * prefill_tokens / rate[512]
-    decode_s = 2 * (weights + head) * output_tokens / rate[len(replies)]
+    decode_s = 2 * (weights + head) * output_tokens / rate[num_rows]
     return {
         "gflop_prefill": 2e-9 * weights * prefill_tokens,
         "gflop_decode": 2e-9 * (weights + head) * output_tokens,
@@ -186,6 +222,10 @@ def main() -> None:
     parser.add_argument("--archive", required=True)
     parser.add_argument("--profile", default="default")
     parser.add_argument("--num-segments", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=64, help="segments of a batch of the pipeline")
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 2], help="batches in work at a time")
+    parser.add_argument("--max-num-seqs", type=int, default=64, help="prompts that vLLM decodes side by side")
+    parser.add_argument("--rounds", action="store_true", help="with halves and second looks")
     parser.add_argument("--recipe", type=int, default=4, help="segments for the recipe; 0 leaves it out")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--backends", action="store_true", help="compare xgrammar, guidance and outlines")
@@ -205,19 +245,30 @@ def main() -> None:
                 f"{result['seconds']:8.1f} {result['tokens_per_s']:9.0f} {result['output_tokens']:14}"
             )
         return
+    whole_part = ("pipeline", "--batch-size", str(options.num_segments), "--in-flight", "1")
+    parts: dict[str, tuple[str, ...]] = {"raw": ("raw",), "whole": whole_part}
+    if options.num_segments > options.batch_size:
+        parts |= {f"pipeline {n}": ("pipeline", "--in-flight", str(n)) for n in options.in_flight}
+    if options.recipe:
+        parts["recipe"] = ("recipe",)
     results: dict[str, list[dict]] = {}
     for _ in range(options.repeats):
-        for part in ("raw", "pipeline", *(["recipe"] if options.recipe else [])):
-            results.setdefault(part, []).append(run_part(part))
-    raw = sorted(results["raw"], key=lambda r: r["tokens_per_s"])[len(results["raw"]) // 2]
-    print("part      segments  seconds  tokens/s  of raw  per segment  start-up s")
-    for part, runs in results.items():
-        result = sorted(runs, key=lambda r: r["tokens_per_s"])[len(runs) // 2]
-        per_segment = result["seconds"] / result["num_segments"]
-        share = result["tokens_per_s"] / raw["tokens_per_s"]
+        for name, part in parts.items():
+            results.setdefault(name, []).append(run_part(*part))
+    middle = {
+        name: sorted(runs, key=lambda run: run["tokens_per_s"])[len(runs) // 2]
+        for name, runs in results.items()
+    }
+    raw, whole = middle["raw"], middle["whole"]
+    print("part        segments  seconds  tokens/s  of raw  output/s  of raw  of whole  a segment  start-up")
+    for name, result in middle.items():
+        output_per_s = result["output_tokens_per_s"]
         print(
-            f"{part:9} {result['num_segments']:8} {result['seconds']:8.1f} {result['tokens_per_s']:9.0f} "
-            f"{share:7.2f} {per_segment:10.2f} s {result['startup_s']:10.1f}"
+            f"{name:11} {result['num_segments']:8} {result['seconds']:8.1f} {result['tokens_per_s']:9.0f} "
+            f"{result['tokens_per_s'] / raw['tokens_per_s']:7.2f} {output_per_s:9.0f} "
+            f"{output_per_s / raw['output_tokens_per_s']:7.2f} "
+            f"{output_per_s / whole['output_tokens_per_s']:9.2f} "
+            f"{result['seconds'] / result['num_segments']:8.2f} s {result['startup_s']:7.1f} s"
         )
     floor = raw["floor"]
     print(

@@ -1,17 +1,25 @@
 """The encoding of batches: nothing is paid for twice, and who is to blame for a death is found out."""
 
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from cluster.backfill import encode_stage
 from cluster.backfill.embed_stage import EmbedStage
 from cluster.backfill.encode_stage import EncodeStage
 from cluster.backfill.staged import plan_path, segments_paid
+from cluster.models.endpoint import CapReached
+from cluster.runtime.sharing import SharedLock
 from cluster.store.attempts import MAX_DEATHS
 from tests.dying import Killed
 from tests.unit.cluster.backfill.scripted import (
     EMBEDDER,
     ENCODER,
     PROFILE,
+    ScriptedEncoder,
     actor,
     cut,
     encoded,
@@ -223,6 +231,156 @@ def test_a_worker_that_dies_loading_accuses_no_segment(tmp_path, files, encoder,
         with pytest.raises(Killed):
             actor(files)(result.batches[0])
     assert "while they loaded" in actor(files)(result.batches[0]).failure
+
+
+# --- several batches in work --------------------------------------------------------------------------------
+
+TIMEOUT_S = 300
+"""For what never comes; nothing here takes a second."""
+
+
+class SharedEncoder(ScriptedEncoder):
+    """Several threads ask it at a time. Batches wait until `num_batches` are in work; with a `log`, the
+    process dies at a poisoned segment, whatever its other threads are at."""
+
+    def __init__(self, num_batches=2, log=None, **script):
+        super().__init__(**script)
+        self.all_in_work, self.counting = threading.Barrier(num_batches), threading.Lock()
+        self.log, self.num_in_work, self.noted = log, 0, []
+
+    def encode(self, segments):
+        ids = [segment["segment_id"] for segment in segments]
+        self.come(len(ids))
+        if len(ids) > 1:
+            self.all_in_work.wait(TIMEOUT_S)
+        if self.log and self.poison & set(ids):
+            os._exit(9)
+        if self.log and self.poison and len(ids) > 1:
+            threading.Event().wait()  # it dies with the other
+        try:
+            return super().encode(segments)
+        finally:
+            with self.counting:
+                self.num_in_work -= 1
+
+    def come(self, num_segments):
+        """Note how many are asked about, and how many ask."""
+        with self.counting:
+            self.num_in_work += 1
+            self.noted.append((num_segments, self.num_in_work))
+            if self.log:
+                with self.log.open("a") as log:
+                    log.write(f"{num_segments} {self.num_in_work}\n")
+
+
+def side_by_side(stage, batches):
+    """Their results, each batch in a thread of its own."""
+    with ThreadPoolExecutor(len(batches)) as threads:
+        return list(threads.map(stage, batches, timeout=TIMEOUT_S))
+
+
+def test_batches_of_one_worker_are_encoded_side_by_side(files, two, monkeypatch):
+    encoder = SharedEncoder()
+    monkeypatch.setattr(encode_stage, "Encoder", encoder.load)
+    results = side_by_side(actor(files), two)
+    assert sorted(encoder.calls) == sorted(segment_ids(files, batch) for batch in two)
+    assert [set(outcomes(files, batch).values()) for batch in two] == [{"complete"}] * 2
+    assert [result.batch_id for result in results] == [batch.batch_id for batch in two]
+    assert (encoder.num_loads, sorted(result.encode_load_s for result in results)) == (1, [0.0, 0.5])
+
+
+def test_what_may_be_to_blame_is_tried_alone(files, two, monkeypatch):
+    """A batch fails beside another: its segments, and the probe, are tried when nobody else is in work."""
+    first, second = two
+    ids = segment_ids(files, first)
+    encoder = SharedEncoder(poison={ids[0]})
+    monkeypatch.setattr(encode_stage, "Encoder", encoder.load)
+    side_by_side(actor(files), two)
+    assert outcomes(files, first) == {ids[0]: ["encoder_error"], ids[1]: "complete"}
+    assert set(outcomes(files, second).values()) == {"complete"}
+    assert encoder.noted == [(2, 1), (2, 2), (1, 1), (1, 1), (1, 1)]
+
+
+def test_of_two_batches_in_work_when_the_process_dies_only_who_kills_it_is_accused(
+    files, two, tmp_path, monkeypatch
+):
+    """Real processes, which die with all that they are at; Ray starts another with the same batches."""
+    first, second = two
+    ids, log = segment_ids(files, first), tmp_path / "log"
+    encoder = SharedEncoder(poison={ids[0]}, log=log)
+    monkeypatch.setattr(encode_stage, "Encoder", encoder.load)
+    processes = multiprocessing.get_context("fork")
+
+    def code_of_a_process():
+        process = processes.Process(target=side_by_side, args=(actor(files), two))
+        process.start()
+        process.join(TIMEOUT_S)
+        return process.exitcode
+
+    assert [code_of_a_process() for _ in range(1 + MAX_DEATHS)] == [9] * (1 + MAX_DEATHS)
+    marked = [path.rpartition("/")[0] for path in files.paths("attempts/attempt1") if "/parts/" in path]
+    assert marked == [f"attempts/attempt1/{first.batch_id}/parts/{ids[0]}"] * MAX_DEATHS
+    assert code_of_a_process() == 0
+    assert outcomes(files, first) == {ids[0]: ["encoder_crashed"], ids[1]: "complete"}
+    assert set(outcomes(files, second).values()) == {"complete"}
+    noted = log.read_text().splitlines()
+    assert noted[:2] == ["2 1", "2 2"], "whole batches once, side by side"
+    assert set(noted[2:]) == {"1 1"}, "then one segment after the other, with nothing beside it"
+
+
+def test_a_batch_that_waits_while_another_is_tried_alone_has_not_been_tried(files, two, monkeypatch):
+    """If the process dies now, it is encoded as a whole afterwards."""
+    first, second = two
+    waits, tried = threading.Event(), []
+
+    class Lock(SharedLock):
+        def together(self):
+            if threading.current_thread().name == "second":
+                waits.set()
+            return super().together()
+
+    class Encoder(ScriptedEncoder):
+        def encode(self, segments):
+            if len(segments) == 1 and not waits.is_set():
+                thread.start()
+                assert waits.wait(TIMEOUT_S)
+                tried.append(files.exists(f"attempts/attempt1/{second.batch_id}/whole"))
+            return super().encode(segments)
+
+    monkeypatch.setattr(encode_stage, "SharedLock", Lock)
+    encoder = Encoder(poison={segment_ids(files, first)[0]})
+    monkeypatch.setattr(encode_stage, "Encoder", encoder.load)
+    stage = actor(files)
+    thread = threading.Thread(target=stage, args=(second,), name="second")
+    stage(first)
+    thread.join(TIMEOUT_S)
+    assert tried == [False]
+    assert segment_ids(files, second) in encoder.calls, "as a whole"
+
+
+def test_a_cap_that_one_batch_reaches_leaves_what_the_other_has_done(files, two, monkeypatch):
+    reached = threading.Event()
+
+    class Encoder(SharedEncoder):
+        def encode(self, segments):
+            found = super().encode(segments)
+            if segments[0]["segment_id"] == segment_ids(files, two[0])[0]:
+                raise CapReached("max_cost: 5 are spent")
+            assert reached.wait(TIMEOUT_S)
+            return found
+
+    monkeypatch.setattr(encode_stage, "Encoder", Encoder().load)
+    stage = actor(files)
+
+    def work(batch):
+        result = stage(batch)
+        reached.set()
+        return result
+
+    capped, done = side_by_side(work, two)
+    assert (capped.is_stopped, capped.failure) == (True, "max_cost: 5 are spent")
+    assert (done.is_stopped, done.failure, done.num_complete) == (False, "", 2)
+    assert stage(two[0]).is_stopped, "behind the cap nothing is begun"
 
 
 # --- what was paid before ----------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ import time
 
 import pytest
 
-from cluster.models.engine import _ticking
 from cluster.runtime import Progress, duration
-from cluster.runtime.progress import report_to
 
 
 def test_progress_prints_at_most_every_so_often_and_at_the_end(capsys, monkeypatch):
@@ -30,23 +28,6 @@ def test_progress_prints_at_most_every_so_often_and_at_the_end(capsys, monkeypat
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
-
-
-def test_each_answer_of_vllm_counts_and_its_own_bar_is_not_shown(capsys):
-    """What vLLM does with the bar that it is given, see its _run_engine."""
-    counted = []
-    assert _ticking(["prompt"], desc="Rendering prompts") == ["prompt"]
-    with report_to(counted.append):
-        bar = _ticking(total=2, desc="Processed prompts", dynamic_ncols=True, postfix="est. speed")
-        assert bar.format_dict["elapsed"] > 0
-        bar.postfix = "speed"
-        bar.update(1)
-        bar.update(1)
-        assert bar.n == 2
-        bar.refresh()
-        bar.close()
-    assert counted == [1, 1]
-    assert capsys.readouterr() == ("", "")
 
 
 def test_a_line_says_how_far_the_items_in_work_are(capsys, monkeypatch):
