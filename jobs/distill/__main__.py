@@ -254,7 +254,8 @@ def outcome(config: EncoderSetConfig, done: Sequence[CheckedPart], found: "Candi
     if error := next((part.error for part in done if part.error), ""):
         return "failed", f"{error}. What was answered before is kept"
     for role in ("teach", "judge"):
-        num_failed, num_asked = counts.get(f"num_{role}_failed", 0), counts.get(f"num_{role}_asked", 0)
+        num_failed = counts.get(f"num_{role}_failed", 0)
+        num_asked = counts.get(f"num_{role}_asked", 0) + counts.get(f"num_{role}_resumed", 0)
         if num_failed > config.max_failed_fraction * num_asked:
             return "failed", (
                 f"max_failed_fraction={config.max_failed_fraction}: {num_failed} of {num_asked} requests got "
