@@ -38,6 +38,19 @@ class EndpointConfig(BaseModel):
     """Price of a million prompt tokens, in any currency."""
     output_price: float = Field(0.0, ge=0)
     """Price of a million answer tokens, in the same currency."""
+    batch: bool = False
+    """Ask through the endpoint's batch API: files of requests, answered within a day, for less money. Of a
+    teacher and a judge alone."""
+    batch_price_factor: float = Field(0.5, ge=0)
+    """What an answer costs in a batch, as a part of these prices."""
+    batch_window: str = "24h"
+    """Within which time the provider is to answer a batch, as its API spells it."""
+    batch_max_requests: int = Field(10_000, ge=1)
+    """Requests of one batch; providers take 50,000 at most."""
+    batch_poll_s: float = Field(60.0, gt=0)
+    """How often is asked how far the batches are."""
+    batch_timeout_s: float = Field(90_000.0, gt=0)
+    """How long a run waits for batches. They go on without it, and the next run waits for them again."""
 
     def __hash__(self) -> int:
         # A table has none of its own, and profiles are keys of caches.
@@ -59,5 +72,6 @@ class EndpointConfig(BaseModel):
     def has_prices(self) -> bool:
         return bool(self.prompt_price or self.output_price)
 
-    def cost(self, prompt_tokens: int, output_tokens: int) -> float:
-        return (prompt_tokens * self.prompt_price + output_tokens * self.output_price) / 1e6
+    def cost(self, prompt_tokens: int, output_tokens: int, *, in_batch: bool = False) -> float:
+        price = prompt_tokens * self.prompt_price + output_tokens * self.output_price
+        return price * (self.batch_price_factor if in_batch else 1.0) / 1e6

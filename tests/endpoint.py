@@ -1,5 +1,6 @@
-"""An OpenAI-compatible endpoint on loopback that counts what it is paid for."""
+"""An OpenAI-compatible endpoint on loopback that counts what it is paid for, with its batch API."""
 
+import email
 import json
 import re
 import threading
@@ -7,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 TURN = re.compile(r"^\[(\d+)\] (\w+): (.*?)(?=^\[\d+\] \w+: |^</)", re.MULTILINE | re.DOTALL)
 
@@ -23,6 +25,190 @@ class Odd:
     has_usage: bool = True
 
 
+@dataclass
+class Faults:
+    """What goes wrong with batches. Numbers count down: so many of the next ones."""
+
+    num_busy: int = 0
+    """Requests to the batch API that get status 429, and do nothing."""
+    num_lost_uploads: int = 0
+    """Files that are stored, and answered with status 500."""
+    num_lost_creates: int = 0
+    """Batches that are created, and answered with status 500."""
+    num_late_creates: int = 0
+    """The same, but they are created only after the next request, if their file is still there then."""
+    num_failed: int = 0
+    """Batches that fail, for `failure`."""
+    failure: tuple[str, str] = ("invalid_request", "the model is not known")
+    num_expired: int = 0
+    """Batches that expire when half of them is answered."""
+    num_missing: int = 0
+    """Requests that are in neither file of their batch, and not paid."""
+    no_lists: bool = False
+    """Nothing is listed: status 404."""
+    no_batches: bool = False
+    """There is no batch API: status 404."""
+    queue: int | None = None
+    """Batches that may be open beside each other; others fail with `token_limit_exceeded`."""
+
+    def happens(self, name: str) -> bool:
+        number = getattr(self, name)
+        setattr(self, name, max(0, number - 1))
+        return number > 0
+
+
+class Batches:
+    """Files and batches in OpenAI's format. A batch has an equal share of its requests done with each of
+    `num_looks` looks at it."""
+
+    def __init__(self, answer, faults: Faults, num_looks: int):
+        self._answer, self.faults, self.num_looks = answer, faults, num_looks
+        self.files: dict[str, dict] = {}
+        self.batches: dict[str, dict] = {}
+        self.num_created = self.num_looked = self.num_read = 0
+        self.was_deleted: set[str] = set()
+        self._left: dict[str, list[dict]] = {}
+        self._lines: dict[str, tuple[list, list]] = {}
+        self._late: list[dict] = []
+        self._lock = threading.Lock()
+
+    def handle(self, method: str, path: str, headers, body: bytes) -> tuple[int, bytes]:
+        with self._lock:
+            if self.faults.no_batches:
+                return _refused(404, "not found")
+            if self.faults.happens("num_busy"):
+                return _refused(429, "too many requests")
+            late, self._late = self._late, []
+            url = urlsplit(path)
+            match [method, *url.path.removeprefix("/v1/").split("/")]:
+                case ["POST", "files"]:
+                    said = self._upload(headers, body)
+                case ["GET", "files"]:
+                    said = self._listed(self.files, parse_qs(url.query))
+                case ["GET", "files", file_id, "content"]:
+                    self.num_read += 1
+                    found = self.files.get(file_id)
+                    said = (200, found["content"]) if found else _refused(404, "no such file")
+                case ["DELETE", "files", file_id]:
+                    found = self.files.pop(file_id, None)
+                    self.was_deleted.add(file_id)
+                    deleted = {"id": file_id, "object": "file", "deleted": True}
+                    said = _said(deleted) if found else _refused(404, "no such file")
+                case ["POST", "batches"]:
+                    said = self._create(json.loads(body))
+                case ["GET", "batches"]:
+                    said = self._listed(self.batches, parse_qs(url.query))
+                case ["GET", "batches", batch_id]:
+                    self.num_looked += 1
+                    said = self._looked(batch_id)
+                case ["POST", "batches", batch_id, "cancel"]:
+                    self.batches[batch_id]["status"] = "cancelling"
+                    said = _said(self.batches[batch_id])
+                case _:
+                    said = _refused(404, "no such route")
+            for request in late:
+                self._create(request)
+            return said
+
+    def cancel(self) -> None:
+        """Somebody cancels all batches, in the provider's own pages."""
+        for batch in self.batches.values():
+            batch["status"] = "cancelling"
+
+    def _upload(self, headers, body: bytes) -> tuple[int, bytes]:
+        head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
+        parts = email.message_from_bytes(head + body).get_payload()
+        (part,) = (part for part in parts if part.get_filename())
+        file = self._store(part.get_filename(), part.get_payload(decode=True))
+        return _refused(500, "oh") if self.faults.happens("num_lost_uploads") else _said(file)
+
+    def _store(self, name: str, content: bytes, purpose: str = "batch") -> dict:
+        file = {
+            "id": f"file-{len(self.files) + len(self.was_deleted)}",
+            "object": "file",
+            "created_at": int(time.time()),
+        }
+        file |= {"filename": name, "bytes": len(content), "purpose": purpose, "status": "processed"}
+        self.files[file["id"]] = file | {"content": content}
+        return file
+
+    def _create(self, request: dict) -> tuple[int, bytes]:
+        if self.faults.happens("num_late_creates"):
+            self._late.append(request)
+            return _refused(500, "oh")
+        file = self.files.get(request["input_file_id"])
+        if file is None:
+            return _refused(400, "no such file")
+        self.num_created += 1
+        lines = [json.loads(line) for line in file["content"].splitlines()]
+        batch = {"id": f"batch-{self.num_created}", "object": "batch", "created_at": int(time.time())}
+        batch |= request | {"status": "in_progress", "output_file_id": None, "error_file_id": None}
+        batch["request_counts"] = {"total": len(lines), "completed": 0, "failed": 0}
+        num_open = sum(other["status"] == "in_progress" for other in self.batches.values())
+        is_over = self.faults.queue is not None and num_open >= self.faults.queue
+        if is_over or self.faults.happens("num_failed"):
+            failure = ("token_limit_exceeded", "too much is enqueued") if is_over else self.faults.failure
+            error = dict(zip(("code", "message"), failure, strict=True))
+            batch |= {"status": "failed", "errors": {"object": "list", "data": [error]}}
+        self.batches[batch["id"]] = batch
+        self._left[batch["id"]], self._lines[batch["id"]] = lines, ([], [])
+        return _refused(500, "oh") if self.faults.happens("num_lost_creates") else _said(batch)
+
+    def _looked(self, batch_id: str) -> tuple[int, bytes]:
+        batch = self.batches.get(batch_id)
+        if batch is None:
+            return _refused(404, "no such batch")
+        left, (answers, errors) = self._left[batch_id], self._lines[batch_id]
+        total = batch["request_counts"]["total"]
+        if batch["status"] == "cancelling":
+            self._end(batch, "cancelled")
+        elif batch["status"] == "in_progress":
+            for _ in range(min(len(left), -(-total // self.num_looks))):
+                line = left.pop(0)
+                if self.faults.happens("num_missing"):
+                    continue
+                status, said = self._answer(line["custom_id"], line["body"])
+                response = {"status_code": status, "request_id": "r", "body": json.loads(said)}
+                done = {"id": "l", "custom_id": line["custom_id"], "response": response, "error": None}
+                (answers if status == 200 else errors).append(done)
+                if len(left) <= total // 2 and self.faults.happens("num_expired"):
+                    self._end(batch, "expired")
+                    break
+            batch["request_counts"]["completed"] = len(answers)
+            if not left and batch["status"] == "in_progress":
+                self._end(batch, "completed")
+        return _said(batch)
+
+    def _end(self, batch: dict, status: str) -> None:
+        batch["status"] = status
+        answers, errors = self._lines[batch["id"]]
+        for line in self._left[batch["id"]]:
+            error = {"code": f"batch_{status}", "message": f"the batch is {status}"}
+            errors.append({"id": "l", "custom_id": line["custom_id"], "response": None, "error": error})
+        for name, lines in (("output", answers), ("error", errors)):
+            if lines:
+                content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+                file = self._store(f"{batch['id']}_{name}.jsonl", content, "batch_output")
+                batch[f"{name}_file_id"] = file["id"]
+
+    def _listed(self, found: dict[str, dict], query: dict) -> tuple[int, bytes]:
+        if self.faults.no_lists:
+            return _refused(404, "nothing is listed")
+        names = list(reversed(found))
+        names = names[names.index(query["after"][0]) + 1 :] if "after" in query else names
+        # Pages are short, so that there are some.
+        page = [{name: one for name, one in found[name].items() if name != "content"} for name in names[:2]]
+        return _said({"object": "list", "data": page, "has_more": len(names) > 2})
+
+
+def _said(value: dict) -> tuple[int, bytes]:
+    return 200, json.dumps({name: one for name, one in value.items() if name != "content"}).encode()
+
+
+def _refused(status: int, message: str) -> tuple[int, bytes]:
+    return status, json.dumps({"error": {"message": message}}).encode()
+
+
 def table(base_url: str, **settings) -> dict:
     """A table [endpoint] that asks there, one request at a time and each once."""
     return {"base_url": base_url, "model": "m", "max_retries": 0, "concurrency": 1} | settings
@@ -36,9 +222,22 @@ class Endpoint:
     or not. With `knows_keys` a repeated key gets the first answer again and costs nothing, as at servers that
     honour the header; `num_repeated` counts such requests. The first `num_refused` requests get status
     `refusal`, with Retry-After.
+
+    `batches` is its batch API. An answer in a batch is paid when it is made, whoever fetches it.
     """
 
-    def __init__(self, reply, *, latency_s=0.0, knows_keys=False, num_refused=0, refusal=429):
+    def __init__(
+        self,
+        reply,
+        *,
+        latency_s=0.0,
+        knows_keys=False,
+        num_refused=0,
+        refusal=429,
+        faults: Faults | None = None,
+        num_looks: int = 2,
+    ):
+        self.batches = Batches(self.answer, faults or Faults(), num_looks)
         self.reply, self.latency_s, self.knows_keys = reply, latency_s, knows_keys
         self.num_refused, self.refusal = num_refused, refusal
         self.paid: Counter[str] = Counter()
@@ -57,9 +256,17 @@ class Endpoint:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 endpoint.authorizations.add(self.headers.get("Authorization"))
-                status, answer = endpoint.answer(self.headers.get("Idempotency-Key"), body)
+                if self.path.endswith("/chat/completions"):
+                    said = endpoint.answer(self.headers.get("Idempotency-Key"), json.loads(body))
+                else:
+                    said = endpoint.batches.handle(self.command, self.path, self.headers, body)
+                self.say(*said)
+
+            do_GET = do_DELETE = do_POST
+
+            def say(self, status, answer):
                 try:
                     self.send_response(status)
                     if status == 429:

@@ -1,12 +1,12 @@
 """The judge: scores records on four dimensions, by a model on this cluster or behind an endpoint.
 
-judge = Judge(profile, Endpoint(...))            # or LocalModel(profile, scores_schema(), ...)
+judge = Judge(profile, BatchEndpoint(...))       # or LocalModel(profile, scores_schema(), ...)
 judge.score([(segment, records), ...]) -> [Scores, "why there are none", or None where it was not asked]
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -90,6 +90,36 @@ class JudgeStage:
         self._judge: Judge | None = None
 
     def __call__(self, part: CheckedPart) -> JudgedPart:
+        return self.together([part])[0]
+
+    def together(self, parts: Sequence[CheckedPart]) -> list[JudgedPart]:
+        """The same of several parts, about whose records the judge is asked in one call. What was asked and
+        what became of it stands with the first."""
+        if self._judge is None:
+            self._judge = self._make()
+        answers = [self._answers(part) for part in parts]
+        asked = [answer for some in answers for answer in some]
+        before, error = dict(self._judge.counts), ""
+        try:
+            scores = self._judge.score(asked)
+        except EndpointError as failure:
+            scores, error = [None] * len(asked), str(failure)
+        counts = {name: count - before.get(name, 0) for name, count in self._judge.counts.items()}
+        scores_of = dict(zip((segment["segment_id"] for segment, _ in asked), scores, strict=True))
+        judged: list[JudgedPart] = []
+        for part, some in zip(parts, answers, strict=True):
+            rows = [
+                {"segment_id": segment["segment_id"], **self._judged(found)}
+                for segment, _ in some
+                if (found := scores_of[segment["segment_id"]]) is not None
+            ]
+            self._files.put_rows(path := f"judged/{part.part_id}.parquet", rows, JUDGED_SCHEMA)
+            known = vars(part) | {"error": part.error or error}
+            judged.append(JudgedPart(**known, judged=path, judge_counts={} if judged else counts))
+        return judged
+
+    def _answers(self, part: CheckedPart) -> list[tuple[dict, list[dict]]]:
+        """Segments of a part with records that the verifier accepted, and these."""
         columns = ["segment_id", "verdict", "records"]
         checked = self._files.get_table(part.checked, columns=columns).to_pylist()
         records = {
@@ -98,24 +128,7 @@ class JudgeStage:
             if found["verdict"] == "records"
         }
         plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
-        asked = [segment for segment in plan if segment["segment_id"] in records]
-        if self._judge is None:
-            self._judge = self._make()
-        before, error = dict(self._judge.counts), ""
-        try:
-            found = self._judge.score([(segment, records[segment["segment_id"]]) for segment in asked])
-        except EndpointError as failure:
-            found, error = [None] * len(asked), str(failure)
-        rows = [
-            {"segment_id": segment["segment_id"], **self._judged(scores)}
-            for segment, scores in zip(asked, found, strict=True)
-            if scores is not None
-        ]
-        path = f"judged/{part.part_id}.parquet"
-        self._files.put_rows(path, rows, JUDGED_SCHEMA)
-        counts = {name: count - before.get(name, 0) for name, count in self._judge.counts.items()}
-        known = vars(part) | {"error": part.error or error}
-        return JudgedPart(**known, judged=path, judge_counts=counts)
+        return [(segment, records[name]) for segment in plan if (name := segment["segment_id"]) in records]
 
     def _judged(self, scores: Scores | str) -> dict:
         if isinstance(scores, str):

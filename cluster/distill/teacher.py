@@ -322,23 +322,43 @@ class TeachStage:
         self._teacher: Teacher | None = None
 
     def __call__(self, part: Part) -> TaughtPart:
+        return self.together([part])[0]
+
+    def together(self, parts: Sequence[Part]) -> list[TaughtPart]:
+        """The same of several parts, about whose segments the teacher is asked in one call. What was asked
+        and what became of it stands with the first."""
         teacher = self._teacher = self._teacher or self._make()
-        wanted = set(part.segment_ids)
-        plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
-        segments = [segment for segment in plan if segment["segment_id"] in wanted]
+        segments = [self._segments(part) for part in parts]
+        asked = [segment for some in segments for segment in some]
         answers: Sequence[Answer | None]
         before, error = dict(teacher.counts), ""
         try:
-            answers = teacher.teach(segments)
+            answers = teacher.teach(asked)
         except EndpointError as failure:
-            answers, error = [None] * len(segments), str(failure)
-        rows = [
-            {"segment_id": segment["segment_id"], **vars(answer)}
-            for segment, answer in zip(segments, answers, strict=True)
-            if answer is not None
-        ]
-        self._files.put_rows(path := taught_path(part.part_id), rows, TAUGHT_SCHEMA)
+            answers, error = [None] * len(asked), str(failure)
         counts = {name: count - before.get(name, 0) for name, count in teacher.counts.items()}
-        return TaughtPart(
-            **vars(part), taught=path, num_left=len(segments) - len(rows), teach_counts=counts, error=error
-        )
+        answer_of = dict(zip((segment["segment_id"] for segment in asked), answers, strict=True))
+        taught: list[TaughtPart] = []
+        for part, some in zip(parts, segments, strict=True):
+            rows = [
+                {"segment_id": segment["segment_id"], **vars(answer)}
+                for segment in some
+                if (answer := answer_of[segment["segment_id"]]) is not None
+            ]
+            self._files.put_rows(path := taught_path(part.part_id), rows, TAUGHT_SCHEMA)
+            taught.append(
+                TaughtPart(
+                    **vars(part),
+                    taught=path,
+                    num_left=len(some) - len(rows),
+                    teach_counts={} if taught else counts,
+                    error=error,
+                )
+            )
+        return taught
+
+    def _segments(self, part: Part) -> list[dict]:
+        """The segments of a part, as they are staged."""
+        wanted = set(part.segment_ids)
+        plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
+        return [segment for segment in plan if segment["segment_id"] in wanted]

@@ -19,6 +19,7 @@ from schemas.endpoint import EndpointConfig
 if TYPE_CHECKING:
     import httpx
     from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletion
 
 CHARS_A_TOKEN = 3
 """For reserving a prompt's price before it is known; English has about four."""
@@ -75,6 +76,18 @@ class Budget:
             self.max_cost is None or self.cost + self.reserved_cost + cost <= self.max_cost + 1e-12
         )
 
+    def take(self, tokens: int, cost: float) -> None:
+        """Reserve what a request may cost at most."""
+        self.reserved_tokens += tokens
+        self.reserved_cost += cost
+
+    def give_back(self, reserved: tuple[int, float], spent: tuple[int, float]) -> None:
+        """Count what was spent in the place of what was reserved for it."""
+        self.reserved_tokens -= reserved[0]
+        self.reserved_cost -= reserved[1]
+        self.tokens += spent[0]
+        self.cost += spent[1]
+
     async def reserve(self, tokens: int, cost: float) -> bool:
         """Wait until the request fits beside those in flight; False when it will not."""
         async with self.changed:
@@ -82,17 +95,13 @@ class Budget:
                 if not self.in_flight:
                     return False
                 await self.changed.wait()
-            self.reserved_tokens += tokens
-            self.reserved_cost += cost
+            self.take(tokens, cost)
             self.in_flight += 1
             return True
 
     async def settle(self, reserved: tuple[int, float], spent: tuple[int, float]) -> None:
         async with self.changed:
-            self.reserved_tokens -= reserved[0]
-            self.reserved_cost -= reserved[1]
-            self.tokens += spent[0]
-            self.cost += spent[1]
+            self.give_back(reserved, spent)
             self.in_flight -= 1
             self.changed.notify_all()
 
@@ -135,11 +144,15 @@ class Endpoint:
         answers = [self.responses.get(ask.key) for ask in asks]
         # Two who ask the same are asked for once.
         missing = {ask.key: ask for ask, answer in zip(asks, answers, strict=True) if answer is None}
-        found = asyncio.run(self._ask_all(list(missing.values()))) if missing else {}
+        found = self.found(list(missing.values()))
         return [
             found.get(ask.key) if answer is None else answer
             for ask, answer in zip(asks, answers, strict=True)
         ]
+
+    def found(self, asks: list[Ask]) -> dict[str, Answer | None]:
+        """Answers by key to what the ledger does not know."""
+        return asyncio.run(self._ask_all(asks)) if asks else {}
 
     async def _ask_all(self, asks: list[Ask]) -> dict[str, Answer | None]:
         import openai
@@ -172,7 +185,10 @@ class Endpoint:
             return dict(task.result() for task in tasks)
 
     async def _count(self, response: "httpx.Response") -> None:
-        if response.status_code == 429 or response.status_code >= 500:
+        self.count_refusal(response.status_code)
+
+    def count_refusal(self, status: int) -> None:
+        if status == 429 or status >= 500:
             self.counts["num_retried"] += 1
 
     async def _ask(self, client: "AsyncOpenAI", ask: Ask) -> Answer | None:
@@ -180,8 +196,7 @@ class Endpoint:
 
         if self._failures_in_a_row >= MAX_FAILURES:
             raise EndpointError(self.last_error)
-        most = (estimated_tokens(ask.messages), ask.max_tokens)
-        reserved = (sum(most), self.config.cost(*most))
+        reserved = self.at_most(ask)
         if not await self.budget.reserve(*reserved):
             self.counts["num_capped"] += 1
             return None
@@ -197,7 +212,7 @@ class Endpoint:
             return answer
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             # Costs nothing and is not kept: another setting may mend it.
-            if not is_about_request(refusal := _short(error)):
+            if not is_about_request(refusal := short(error)):
                 self._fail(error)
             self.responses.not_answered(ask.key)
             return Answer("", refusal=refusal)
@@ -205,7 +220,7 @@ class Endpoint:
             self.responses.not_answered(ask.key)
             self._failures_in_a_row = MAX_FAILURES
             self.last_error = (
-                f"{self.config.base_url}, model {self.config.model!r}: {_short(error)}; check base_url, "
+                f"{self.config.base_url}, model {self.config.model!r}: {short(error)}; check base_url, "
                 f"model and the key in {self.config.api_key_env}; workers of a running cluster have it where "
                 "pass_env of [cluster] names it"
             )
@@ -221,42 +236,49 @@ class Endpoint:
         finally:
             await self.budget.settle(reserved, (sum(spent), self.config.cost(*spent)))
 
+    def at_most(self, ask: Ask, *, in_batch: bool = False) -> tuple[int, float]:
+        """Tokens and money that a request may cost."""
+        most = (estimated_tokens(ask.messages), ask.max_tokens)
+        return sum(most), self.config.cost(*most, in_batch=in_batch)
+
     def _fail(self, error: Exception) -> None:
         self._failures_in_a_row += 1
         count = min(self._failures_in_a_row, MAX_FAILURES)
         self.last_error = (
-            f"{self.config.base_url}: {count} requests in a row failed, the last with {_short(error)}; mend "
+            f"{self.config.base_url}: {count} requests in a row failed, the last with {short(error)}; mend "
             "it and run again"
         )
 
     async def _send(self, client: "AsyncOpenAI", ask: Ask) -> Answer:
-        options: dict[str, object] = {self.config.token_limit_field: ask.max_tokens}
-        if ask.schema and self.config.response_format != "none":
-            options["response_format"] = self._format(ask.schema)
+        # A server that knows such keys charges a repeated request once.
         done = await client.chat.completions.create(
-            model=self.config.model,
-            messages=ask.messages,
-            temperature=self.config.temperature,
+            **self.request(ask),
             extra_body=self.config.extra_body or None,
-            # A server that knows such keys charges a repeated request once.
             extra_headers={"Idempotency-Key": ask.key},
-            **options,
         )
-        if not getattr(done, "choices", None):
+        answer = read_completion(done, estimated_tokens(ask.messages))
+        if answer is None:
             self.responses.not_answered(ask.key)
-            raise EndpointError(
-                f"{self.config.base_url}: it answers, but not with a chat completion; check base_url, which "
-                "often ends in /v1"
-            )
-        choice, usage = done.choices[0], done.usage
-        text = choice.message.content or ""
-        return Answer(
-            text=text,
-            complete=choice.finish_reason != "length",
-            # A cap holds at servers too that do not say what they count.
-            prompt_tokens=usage.prompt_tokens if usage else estimated_tokens(ask.messages),
-            output_tokens=usage.completion_tokens if usage else len(text) // CHARS_A_TOKEN + 1,
-            refusal=choice.message.refusal or "",
+            raise EndpointError(self.not_a_completion)
+        return answer
+
+    def request(self, ask: Ask) -> dict[str, Any]:
+        """What is sent, without the fields that only this endpoint knows."""
+        sent: dict[str, Any] = {
+            "model": self.config.model,
+            "messages": ask.messages,
+            "temperature": self.config.temperature,
+            self.config.token_limit_field: ask.max_tokens,
+        }
+        if ask.schema and self.config.response_format != "none":
+            sent["response_format"] = self._format(ask.schema)
+        return sent
+
+    @property
+    def not_a_completion(self) -> str:
+        return (
+            f"{self.config.base_url}: it answers, but not with a chat completion; check base_url, which "
+            "often ends in /v1"
         )
 
     def _format(self, schema: dict) -> dict:
@@ -267,6 +289,22 @@ class Endpoint:
             "type": "json_schema",
             "json_schema": {"name": "answer", "schema": schema, "strict": True},
         }
+
+
+def read_completion(done: "ChatCompletion", prompt_tokens: int) -> Answer | None:
+    """The answer in what came; None where that is no chat completion. `prompt_tokens` is believed where the
+    server does not say what it counts, so that a cap holds there, too."""
+    if not getattr(done, "choices", None):
+        return None
+    choice, usage = done.choices[0], done.usage
+    text = choice.message.content or ""
+    return Answer(
+        text=text,
+        complete=choice.finish_reason != "length",
+        prompt_tokens=usage.prompt_tokens if usage else prompt_tokens,
+        output_tokens=usage.completion_tokens if usage else len(text) // CHARS_A_TOKEN + 1,
+        refusal=choice.message.refusal or "",
+    )
 
 
 BOUNDS = frozenset(
@@ -297,5 +335,5 @@ def estimated_tokens(messages: list[dict]) -> int:
     return sum(len(message["content"]) for message in messages) // CHARS_A_TOKEN
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

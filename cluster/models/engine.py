@@ -299,7 +299,7 @@ class OpenAIEngine:
         assert config is not None
         self._has_answered = responses.num_answers > 0
         # What killed runs have paid counts: this one goes on from their answers.
-        budget = Budget(max_cost=max_cost, cost=config.cost(*responses.spent))
+        budget = Budget(max_cost=max_cost, cost=responses.cost(config))
         self._endpoint = Endpoint(config, responses, budget)
         self._max_tokens = profile.max_tokens
 

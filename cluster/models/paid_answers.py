@@ -5,6 +5,9 @@ answer is there, `answers/.../KEY-PROMPT-OUTPUT.json`, whose name holds the toke
 what was spent. A request that was asked and has no answer was in flight when its run was killed: it is *in
 doubt*, the server may have answered and charged it. Nothing that a client can do tells the two apart; what is
 in doubt is bounded by the requests in flight, counted, and asked again under the same idempotency key.
+
+Answers out of a provider's batch (cluster.models.batches) have another price. They lie beside the others, as
+`KEY-PROMPT-OUTPUT-batch.json`.
 """
 
 import hashlib
@@ -12,6 +15,10 @@ import json
 from dataclasses import asdict, dataclass
 
 from cluster.store.files import Files
+from schemas.endpoint import EndpointConfig
+
+IN_BATCH = "batch"
+"""Marks the name of an answer that came in a batch."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,14 @@ def request_key(*parts: object) -> str:
 class Responses:
     """Answers of one model in one role (`teacher`, `judge`), of an output folder.
 
-    `spent` holds the tokens of all answers of the role, those of other models and prompts included.
+    `spent` holds the tokens of all answers of the role, those of other models and prompts included;
+    `spent_in_batches` those of them that came in batches.
     """
 
     def __init__(self, files: Files, role: str, fingerprint: str):
-        self._files, self._role = files, role
+        self.files, self.role, self.fingerprint = files, role, fingerprint
         self._asked, self._answered = f"asked/{role}/{fingerprint}", f"answers/{role}/{fingerprint}"
-        self.spent = (0, 0)
+        self.spent = self.spent_in_batches = (0, 0)
         self._paths: dict[str, str] = {}
         self.refresh()
         asked = {path.rpartition("/")[2] for path in files.paths(self._asked)}
@@ -54,31 +62,43 @@ class Responses:
 
     def refresh(self) -> None:
         """List the ledger again: workers of a killed run may have kept an answer meanwhile."""
-        prompt_tokens = output_tokens = 0
-        for path in self._files.paths(f"answers/{self._role}"):
+        direct, in_batches = [0, 0], [0, 0]
+        for path in self.files.paths(f"answers/{self.role}"):
             folder, _, name = path.rpartition("/")
             key, *tokens = name.removesuffix(".json").split("-")
-            prompt_tokens, output_tokens = prompt_tokens + int(tokens[0]), output_tokens + int(tokens[1])
+            spent = in_batches if tokens[2:] == [IN_BATCH] else direct
+            spent[0], spent[1] = spent[0] + int(tokens[0]), spent[1] + int(tokens[1])
             if folder == self._answered:
                 self._paths[key] = path
-        self.spent = (prompt_tokens, output_tokens)
+        self.spent = (direct[0] + in_batches[0], direct[1] + in_batches[1])
+        self.spent_in_batches = (in_batches[0], in_batches[1])
+
+    def cost(self, config: EndpointConfig) -> float:
+        """What all answers of the role cost, at this endpoint's prices."""
+        in_batches = self.spent_in_batches
+        direct = (self.spent[0] - in_batches[0], self.spent[1] - in_batches[1])
+        return config.cost(*direct) + config.cost(*in_batches, in_batch=True)
+
+    def has(self, key: str) -> bool:
+        return key in self._paths
 
     def get(self, key: str) -> Answer | None:
         path = self._paths.get(key)
-        found = self._files.get_json(path) if path else None
+        found = self.files.get_json(path) if path else None
         return Answer(**found) if found else None
 
     def asking(self, key: str) -> None:
         """Note that the request is about to be sent."""
-        self._files.put(f"{self._asked}/{key}", b"")
+        self.files.put(f"{self._asked}/{key}", b"")
 
-    def put(self, key: str, answer: Answer) -> None:
+    def put(self, key: str, answer: Answer, *, in_batch: bool = False) -> None:
         """Keep the answer; when this returns, it is paid for the last time."""
-        path = f"{self._answered}/{key}-{answer.prompt_tokens}-{answer.output_tokens}.json"
-        self._files.put_json(path, asdict(answer))
+        tokens = f"{answer.prompt_tokens}-{answer.output_tokens}" + (f"-{IN_BATCH}" if in_batch else "")
+        path = f"{self._answered}/{key}-{tokens}.json"
+        self.files.put_json(path, asdict(answer))
         self._paths[key] = path
         self.not_answered(key)
 
     def not_answered(self, key: str) -> None:
         """The request ended, so it is no longer in doubt."""
-        self._files.delete([f"{self._asked}/{key}"])
+        self.files.delete([f"{self._asked}/{key}"])

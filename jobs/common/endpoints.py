@@ -36,6 +36,11 @@ def at_endpoint(profile: Asked, given: EndpointConfig, max_cost: float | None) -
                 f"{name}='': profile {profile.name!r} asks a model behind an endpoint; set {name} in the "
                 "table [endpoint] of --config or of the profile"
             )
+    if endpoint.batch:
+        raise UsageError(
+            f"batch=true: profile {profile.name!r} works while it is asked, and a batch is answered within a "
+            "day; leave it out of [endpoint]. [teacher_endpoint] and [judge_endpoint] take it"
+        )
     if max_cost is not None and not endpoint.has_prices:
         raise UsageError(
             f"max_cost={max_cost}: it caps nothing without prices; set prompt_price and output_price in the "
@@ -81,6 +86,6 @@ def paying(this: Run, profile: AskedProfile | None, store: str, role: str) -> It
     try:
         yield
     finally:
-        spent = Responses(files, role, profile.fingerprint).spent
-        this.counts |= dict(zip(("prompt_tokens", "output_tokens"), spent, strict=True))
-        this.counts["cost"] = round(profile.endpoint.cost(*spent), 6)
+        responses = Responses(files, role, profile.fingerprint)
+        this.counts |= dict(zip(("prompt_tokens", "output_tokens"), responses.spent, strict=True))
+        this.counts["cost"] = round(responses.cost(profile.endpoint), 6)

@@ -255,7 +255,8 @@ def outcome(config: EncoderSetConfig, done: Sequence[CheckedPart], found: "Candi
     if error := next((part.error for part in done if part.error), ""):
         return "failed", f"{error}. What was answered before is kept"
     for role in ("teach", "judge"):
-        num_failed, num_asked = counts.get(f"num_{role}_failed", 0), counts.get(f"num_{role}_asked", 0)
+        num_failed = counts.get(f"num_{role}_failed", 0)
+        num_asked = counts.get(f"num_{role}_asked", 0) + counts.get(f"num_{role}_resumed", 0)
         limit, what = config.max_failed_fraction, "requests got no answer"
         if told := too_many("max_failed_fraction", limit, num_failed, num_asked, what):
             return "failed", f"{told}. What was answered is kept: run again to ask for the others"

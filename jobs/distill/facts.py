@@ -110,13 +110,13 @@ def paraphrased(
     config: FactSetConfig, asked: list[tuple], found: Candidates
 ) -> "Iterator[tuple[Fact, tuple[str, str], list[str]]]":
     """(fact, (question, answer)) -> the same with phrasings by the endpoint; what is left open is counted."""
-    from cluster.models.endpoint import Endpoint
+    from cluster.models.batches import BatchEndpoint
     from cluster.models.paid_answers import Responses
     from jobs.distill.paraphrase import phrasings
     from jobs.distill.segments import budget, ledger
 
     responses = Responses(ledger(config), "teacher", config.teacher_endpoint.fingerprint)
-    endpoint = Endpoint(config.teacher_endpoint, responses, budget(config))
+    endpoint = BatchEndpoint(config.teacher_endpoint, responses, budget(config))
     replies = phrasings(endpoint, [pair for _, pair in asked], config.num_questions)
     for (fact, pair), others in zip(asked, replies, strict=True):
         if others is None:

@@ -105,6 +105,9 @@ def teach(
     teaching = Stage(TeachStage, {"files": files, "make": make}, **model_pool(config, "teacher"))
     is_gold = config.teacher == "gold"
     checking = Stage(CheckStage, {"profile": student, "files": files, "is_gold": is_gold}, config.check_pool)
+    if config.teacher == "openai" and config.teacher_endpoint.batch:
+        # A batch takes hours and wants all requests. It needs no worker: this process waits for it.
+        return _through("check", TeachStage(files, make).together(plan.parts), checking)
     return _through("teach", plan.parts, teaching, checking)
 
 
@@ -116,11 +119,10 @@ def judge(
 
     if config.judge == "vllm":
         check_engine(profile)
-    arguments = {
-        "files": files,
-        "min_score": config.min_score,
-        "make": functools.partial(make_judge, config, profile),
-    }
+    make = functools.partial(make_judge, config, profile)
+    if config.judge == "openai" and config.judge_endpoint.batch:
+        return JudgeStage(files, config.min_score, make).together(parts)
+    arguments = {"files": files, "min_score": config.min_score, "make": make}
     return _through("judge", parts, Stage(JudgeStage, arguments, **model_pool(config, "judge")))
 
 
@@ -151,7 +153,7 @@ def make_teacher(config: EncoderSetConfig, profile: EncoderProfile) -> "Teacher"
         fingerprint,
         read_gold,
     )
-    from cluster.models.endpoint import Endpoint
+    from cluster.models.batches import BatchEndpoint
     from cluster.models.paid_answers import Responses
     from cluster.models.sources import tokenizer_folder
 
@@ -167,13 +169,15 @@ def make_teacher(config: EncoderSetConfig, profile: EncoderProfile) -> "Teacher"
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(profile))
-    return OpenAITeacher(profile, Endpoint(config.teacher_endpoint, responses, budget(config)), tokenizer)
+    return OpenAITeacher(
+        profile, BatchEndpoint(config.teacher_endpoint, responses, budget(config)), tokenizer
+    )
 
 
 def make_judge(config: EncoderSetConfig, profile: JudgeProfile) -> "Judge":
     """The judge, made where it works."""
     from cluster.distill.judge import Judge, fingerprint
-    from cluster.models.endpoint import Endpoint
+    from cluster.models.batches import BatchEndpoint
     from cluster.models.local_model import LocalModel
     from cluster.models.paid_answers import Responses
 
@@ -181,7 +185,7 @@ def make_judge(config: EncoderSetConfig, profile: JudgeProfile) -> "Judge":
     responses = Responses(ledger(config), "judge", key)
     if config.judge == "vllm":
         return Judge(profile, LocalModel(profile, scores_schema(), responses, config.judge_pool.engine))
-    return Judge(profile, Endpoint(config.judge_endpoint, responses, budget(config)))
+    return Judge(profile, BatchEndpoint(config.judge_endpoint, responses, budget(config)))
 
 
 def ledger(config: DistillConfig) -> "Files":
@@ -199,9 +203,10 @@ def spent(config: DistillConfig) -> dict:
     cost = 0.0
     for role in ("teacher", "judge"):
         if (kind := getattr(config, role, None)) in ("vllm", "openai"):
-            tokens = Responses(ledger(config), role, "").spent
+            responses = Responses(ledger(config), role, "")
+            tokens = responses.spent
             counts |= {f"{role}_prompt_tokens": tokens[0], f"{role}_output_tokens": tokens[1]}
-            cost += getattr(config, f"{role}_endpoint").cost(*tokens) if kind == "openai" else 0.0
+            cost += responses.cost(getattr(config, f"{role}_endpoint")) if kind == "openai" else 0.0
     return counts | {"cost": round(cost, 6)}
 
 

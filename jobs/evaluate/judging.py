@@ -20,6 +20,7 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
     and is not asked for again.
     """
     from cluster.evaluate.trial import AnswersToJudge, Judging
+    from cluster.models.endpoint import EndpointError
     from cluster.models.sources import resolve_decider
 
     profile = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))
@@ -28,7 +29,9 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
         return rows
     if config.judge == "vllm":
         check_engine(profile)
-    size, batches = config.pool.batch_size, []
+    # A provider's batch wants all requests, and no worker: this process waits for it.
+    in_batch = config.judge == "openai" and config.judge_endpoint.batch
+    size, batches = len(asked) if in_batch else config.pool.batch_size, []
     for start in range(0, len(asked), size):
         some = asked[start : start + size]
         current = tuple(segments[row["segment_id"]]["current"] for row in some)
@@ -45,16 +48,20 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
     # One actor keeps the cap of an endpoint, which needs no GPU.
     alone = {"min_size": 1, "max_size": 1, "num_gpus": 0.0}
     pool = config.pool if config.judge == "vllm" else config.pool.model_copy(update=alone)
-    results = run_stage(
-        batches,
-        Stage(Judging, {"make": make}, pool, wants_gpu=True),
-        progress=Progress(f"judge {label}", "segments", len(asked)),
-        count=lambda judged: len(judged.answers),
-        in_order=True,
+    results = (
+        map(Judging(make), batches)
+        if in_batch
+        else run_stage(
+            batches,
+            Stage(Judging, {"make": make}, pool, wants_gpu=True),
+            progress=Progress(f"judge {label}", "segments", len(asked)),
+            count=lambda judged: len(judged.answers),
+            in_order=True,
+        )
     )
     try:
         answers = [answer for judged in results for answer in judged.answers]
-    except StageError as error:
+    except (StageError, EndpointError) as error:
         raise JobError(
             f"judge {config.judge}: {error}; what was answered is kept in {config.report}: mend it, or raise "
             "max_cost, and run the same command again"
@@ -75,7 +82,8 @@ def make_judge(
 ) -> "Judge":
     """The judge, made where it works; its answers are kept in the report folder, and count for the cap."""
     from cluster.distill.judge import Judge, fingerprint
-    from cluster.models.endpoint import Budget, Endpoint
+    from cluster.models.batches import BatchEndpoint
+    from cluster.models.endpoint import Budget
     from cluster.models.local_model import LocalModel
     from cluster.models.paid_answers import Responses
     from cluster.store.files import Files
@@ -83,5 +91,5 @@ def make_judge(
     responses = Responses(Files(report, "judge"), "judge", fingerprint(kind, profile, endpoint))
     if kind == "vllm":
         return Judge(profile, LocalModel(profile, scores_schema(), responses, engine))
-    budget = Budget(max_cost=max_cost, cost=endpoint.cost(*responses.spent))
-    return Judge(profile, Endpoint(endpoint, responses, budget))
+    budget = Budget(max_cost=max_cost, cost=responses.cost(endpoint))
+    return Judge(profile, BatchEndpoint(endpoint, responses, budget))

@@ -25,6 +25,7 @@ from jobs.backfill import BackfillConfig
 from jobs.common import cli
 from jobs.common.commands import Commands
 from jobs.distill.__main__ import COMMANDS as DISTILL
+from jobs.distill.config import EncoderSetConfig
 from jobs.evaluate.__main__ import COMMANDS as EVALUATE
 from jobs.train.__main__ import COMMANDS as TRAIN
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
@@ -245,8 +246,12 @@ def test_a_config_file_on_a_page_is_read(page, monkeypatch):
         if language != "toml":
             continue
         settings, problems = tomllib.loads(block), []
-        for kind in (BackfillConfig, EncoderProfile, EmbedderProfile, DeciderProfile):
-            places = {"archive": "a", "store": "s"} if kind is BackfillConfig else {}
+        needed = {
+            BackfillConfig: {"archive": "a", "store": "s"},
+            EncoderSetConfig: {"archive": "a", "output": "o"},
+        }
+        for kind in (BackfillConfig, EncoderSetConfig, EncoderProfile, EmbedderProfile, DeciderProfile):
+            places = needed.get(kind, {})
             try:
                 kind.model_validate(settings | places)
                 break

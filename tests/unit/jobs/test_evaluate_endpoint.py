@@ -49,6 +49,34 @@ def test_an_encoder_behind_an_endpoint_stands_in_the_leaderboard_with_what_it_co
     assert "| cost |" in (tmp_path / "report" / "report.md").read_text()
 
 
+def test_the_judge_of_encoders_is_asked_in_one_batch(tmp_path):
+    scores = dict.fromkeys(("atomicity", "self_containedness", "entity_coverage", "evidence_alignment"), 4)
+
+    def reply(messages):
+        if "<RECORDS>" in messages[-1]["content"]:
+            return json.dumps({"remark": "", **scores})
+        return served.by_rules(messages, "<CURRENT>")
+
+    make_sample(SampleConfig(archive=tmp_path / "archive", num_users=1, num_weeks=1))
+    with served.Endpoint(reply) as server:
+        settings = {"archive": str(tmp_path / "archive"), "report": str(tmp_path / "report"), "local": True}
+        settings |= {"profiles": ["openai"], "endpoint": there(server), "max_sessions": 3, "num_alone": 1}
+        settings |= {"judge": "openai", "pool": {"batch_size": 1}}
+        in_batches = served.table(server.base_url, batch=True, batch_poll_s=0.01)
+        done = encoder.run(encoder.Config(**settings, judge_endpoint=in_batches))
+        assert server.batches.num_created == 1 and not server.batches.files
+        (batch,) = server.batches.batches.values()
+    (board,) = done["leaderboard"]
+    assert (board["atomicity"], done["scores_by"]) == (4.0, "openai")
+    assert batch["request_counts"]["total"] > 1
+
+
+def test_what_works_while_it_is_asked_takes_no_batches():
+    variants = load_variants("answerers", ["openai"], AnswererProfile)
+    with pytest.raises(UsageError, match=r"batch=true: profile 'openai' works while it is asked"):
+        all_at_endpoint(variants, EndpointConfig(base_url="http://a/v1", model="m", batch=True), None)
+
+
 def test_a_decider_behind_an_endpoint_is_measured_on_pairs(tmp_path):
     pairs = tmp_path / "pairs.jsonl"
     pair = {"older": "User lives in Oslo.", "newer": "User lives in Bergen.", "older_should": "delete"}

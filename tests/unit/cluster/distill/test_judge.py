@@ -3,9 +3,12 @@
 import json
 import types
 
+import pyarrow as pa
 import pytest
 
+from cluster.backfill.staged import plan_path
 from cluster.distill.judge import Judge, JudgeStage
+from cluster.models.batches import BatchEndpoint
 from cluster.models.endpoint import Budget, Endpoint, EndpointConfig
 from cluster.models.paid_answers import Responses
 from cluster.models.sources import resolve_decider
@@ -137,3 +140,27 @@ def test_what_scores_too_low_or_not_at_all_is_refused_with_its_scores(profile, t
     assert "below 4.0" in written["bad"]["detail"]
     assert json.loads(written["bad"]["scores"])["atomicity"] == 0
     assert row.judge_counts["num_asked"] == 3
+
+
+def test_parts_that_are_judged_together_are_one_batch_and_keep_their_rows_apart(profile, tmp_path):
+    files = Files(str(tmp_path), "staging")
+    parts = []
+    for name in "ab":
+        rows = [segment(f"{name}{i}", f"I am {name}{i}.") for i in range(2)]
+        checked = [
+            {"segment_id": row["segment_id"], "verdict": "records", "records": '[{"semantic_text": "x"}]'}
+            for row in rows
+        ]
+        files.put_table(plan_path(f"plan-{name}"), pa.Table.from_pylist(rows))
+        files.put_table(f"checked/{name}.parquet", pa.Table.from_pylist(checked))
+        known = {"taught": "", "num_left": 0, "teach_counts": {}, "error": "", "num_to_judge": 2}
+        parts.append(CheckedPart(name, f"plan-{name}", (), checked=f"checked/{name}.parquet", **known))
+    with served.Endpoint(lambda messages: json.dumps(GOOD | {"remark": ""})) as server:
+        config = EndpointConfig(**served.table(server.base_url, batch=True, batch_poll_s=0.01))
+        responses = Responses(Files(str(tmp_path), "ledger"), "judge", "f")
+        stage = JudgeStage(files, 4.0, lambda: Judge(profile, BatchEndpoint(config, responses, Budget())))
+        first, second = stage.together(parts)
+        assert server.batches.num_created == 1
+    judged = [files.get_table(part.judged).column("segment_id").to_pylist() for part in (first, second)]
+    assert judged == [["a0", "a1"], ["b0", "b1"]]
+    assert (first.judge_counts["num_asked"], second.judge_counts) == (4, {})
