@@ -163,9 +163,9 @@ def test_the_page_s_profile_with_types_of_its_own_is_one():
     (example,) = [
         block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "memory_types" in block
     ]
-    changes = tomllib.loads(example)
-    assert changed(**changes).memory_types == ("fact", "event", "allergy")
-    assert "allergy" in changes["system_prompt"]
+    profile = EncoderProfile.model_validate(tomllib.loads(example))
+    assert profile.memory_types == ("fact", "event", "allergy")
+    assert "allergy" in profile.system_prompt
 
 
 def test_a_language_is_named_by_a_code_that_is_told_apart():
