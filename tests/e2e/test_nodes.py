@@ -24,6 +24,8 @@ from tests import endpoint as served
 from tests.e2e.conftest import ROOT, Done, finish, here, rows, start, wait_until
 from tests.nodes import Cluster, Node
 
+pytestmark = pytest.mark.slow
+
 CONCURRENCY = 2
 """Requests in flight: what a kill may have paid twice."""
 
