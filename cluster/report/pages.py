@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from cluster.report.memories import Memory, UserPage, days_of, user_page
 from cluster.report.overview import PROJECTED, Overview, ages, overview
 from cluster.report.runs import Night, RunEntry
 from cluster.report.svg import Chart, Series, Span, draw, newest, timeline
-from cluster.report.words import count, seconds, size
+from cluster.report.words import cell, count, seconds, size
 from cluster.runtime.shown import harmless
 from cluster.store.files import put_below
 from schemas.archive import who
@@ -100,6 +101,7 @@ def _environment() -> "Environment":
     )
     found.filters |= {
         "anchor": anchor,
+        "cell": cell,
         "count": count,
         "day": _day,
         "decision": _decision,
@@ -318,6 +320,33 @@ def of_comparison(found: Comparison, tables: dict[str, list[tuple[str, ...]]], n
         users=list(found.of_user.items())[:NUM_USERS],
         chart=chart,
     )
+
+
+# --- measures -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a job has measured, as the page of it tells it."""
+
+    title: str
+    charts: tuple[Chart, ...]
+    caption: str
+    """Of the table."""
+    rows: tuple[dict, ...] = ()
+    """Of the table, all with the same keys, the first of which names a row."""
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: str = ""
+    """What the numbers are."""
+
+    def is_number(self, name: str) -> bool:
+        """Whether a column of the table has numbers alone."""
+        return all(row[name] is None or isinstance(row[name], int | float) for row in self.rows)
+
+
+def of_measures(found: Measured, now: dt.datetime | None) -> str:
+    """The page of what was measured. `now`: None where the same measures must give the same bytes."""
+    return _render("measured.html.j2", found.title, found=found, made_at=now)
 
 
 # --- a user ---------------------------------------------------------------------------------------------
