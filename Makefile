@@ -5,7 +5,7 @@ PYTHON ?= python3
 DATA ?= data
 BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
-.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-s3 test-together test-nodes test-forget test-rollback test-interchange bench bench-consolidate recipe kuberay-keys lint clean
+.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-s3 test-together test-nodes test-forget test-rollback test-interchange test-browser screenshots bench bench-consolidate recipe kuberay-keys lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -84,6 +84,17 @@ test-rollback: setup
 test-interchange: setup
 	$(BIN)/python -m tests.interchange.environments
 	$(if $(LIGHTMEM),SLOWWAVE_LIGHTMEM=$(abspath $(LIGHTMEM))) $(BIN)/python -m pytest tests/interchange -m interchange
+
+# The pages in a real browser: Chromium of Debian's packages (100 MB).
+BROWSER := command -v chromium chromium-browser google-chrome >/dev/null || apt-get install -y --no-install-recommends chromium
+test-browser: setup
+	@$(BROWSER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
+
+# The pictures of jobs/README.md.
+screenshots: setup
+	@$(BROWSER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.browser.screenshots --output jobs/pictures
 
 bench: setup sample
 	$(BIN)/python -m tests.benchmarks.bench_encoder --archive $(DATA)/sample

@@ -15,12 +15,12 @@ needs no Ray. It is how one tries another encoder, embedder or decider on a samp
 import dataclasses
 from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from cluster.runtime.shown import one_line
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
 from jobs.common.measuring import LISTS, score_view, short, summarise
-from jobs.common.questions import Question, read_questions
+from jobs.common.questions import Question, QuestionFiles, read_questions
 from jobs.common.run import absolute
 
 if TYPE_CHECKING:
@@ -46,15 +46,10 @@ class CompareConfig(JobConfig):
     """Look at the second store as this run left it."""
     user_id: tuple[str, ...] = ()
     """Only the memories of these users, which are shown. Not given: of all, in counts."""
-    questions: tuple[str, ...] = ()
+    questions: QuestionFiles = ()
     """Files with questions and their evidence, as jobs.evaluate retrieval reads them."""
     output: str | None = None
     """Folder or object-store URI for `compare.html`."""
-
-    @field_validator("questions", mode="before")
-    @classmethod
-    def _one_file_is_a_list(cls, questions: object) -> object:
-        return [questions] if isinstance(questions, str) else questions
 
     @model_validator(mode="after")
     def _check(self) -> Self:

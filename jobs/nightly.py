@@ -21,6 +21,8 @@ from cluster.runtime import hide_secrets
 from jobs.backfill import BackfillConfig, consolidation_of
 from jobs.backfill import run as backfill
 from jobs.common.cli import FAILURES, JobError, UsageError, held, main, say
+from jobs.common.measuring import quality_of
+from jobs.common.questions import QuestionFiles, read_questions
 from jobs.common.run import absolute
 from jobs.compact import CompactConfig
 from jobs.compact import run as compact
@@ -37,6 +39,8 @@ class NightlyConfig(BackfillConfig):
     """How many of the newest views stay, as in jobs.compact. Not given: all."""
     report: str | None = None
     """At the end, however it is, write the pages of jobs.report into this folder or object-store URI."""
+    report_questions: QuestionFiles = ()
+    """Files with questions and their evidence, for the quality that the report shows."""
 
 
 def run(config: NightlyConfig) -> dict:
@@ -101,8 +105,14 @@ def reported(config: NightlyConfig) -> str | None:
     from cluster.report.pages import write_report
 
     assert config.report is not None, "it is asked for"
+    store, quality = absolute(config.store), None
     try:
-        pages = write_report(absolute(config.store), absolute(config.report))
+        if questions := [one for path in config.report_questions for one in read_questions(path)]:
+            quality = quality_of(store, questions)
+    except Exception as error:
+        say(f"[report] quality: not measured: {error}")
+    try:
+        pages = write_report(store, absolute(config.report), quality=quality)
     except Exception as error:
         say(f"[report] {config.report}: not written: {error}")
         return None

@@ -192,6 +192,14 @@ def sizes_of(store: Store) -> dict[str, int]:
 # --- what a night changed ---------------------------------------------------------------------------------
 
 
+def view_before(night: Night, entries: Sequence[RunEntry]) -> RunEntry | None:
+    """The run whose view the night found. None where it published nothing, or that view is not kept."""
+    published = [entry for entry in entries if entry.is_published]
+    own = [entry for entry in night.runs if entry.is_published]
+    place = published.index(own[0]) if own else 0
+    return published[place - 1] if place and published[place - 1].has_view else None
+
+
 def changes(store: Store, night: Night, entries: Sequence[RunEntry]) -> dict[str, int] | None:
     """Kind of change, see cluster.consolidate.history.diff, -> how many memories: what the view after the
     night has over that before it. None where a view that is needed is not kept, or is none.
@@ -200,13 +208,8 @@ def changes(store: Store, night: Night, entries: Sequence[RunEntry]) -> dict[str
     """
     from cluster.consolidate.history import CHANGES, CLOSING, COMPARED, diff
 
-    published = [entry for entry in entries if entry.is_published]
-    own = [entry for entry in night.runs if entry.is_published]
-    if not own:
-        return None
-    place = published.index(own[0])
-    before, after = (published[place - 1] if place else None), own[-1]
-    if before is None or not (before.has_view and after.has_view):
+    before, own = view_before(night, entries), [entry for entry in night.runs if entry.is_published]
+    if before is None or not (after := own[-1]).has_view:
         return None
     ids = ", ".join(quote(entry.run_id) for entry in own)
     touched = store.rows(

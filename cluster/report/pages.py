@@ -10,6 +10,7 @@ import datetime as dt
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from cluster.backfill.redact import shown_id
 from cluster.report.compare import Comparison
 from cluster.report.memories import Memory, UserPage, days_of, user_page
 from cluster.report.overview import PROJECTED, Overview, ages, overview
+from cluster.report.quality import Quality
 from cluster.report.runs import Night, RunEntry
 from cluster.report.svg import Chart, Series, Span, draw, newest, timeline
-from cluster.report.words import count, seconds, size
+from cluster.report.words import cell, count, digits, seconds, size
 from cluster.runtime.shown import harmless
 from cluster.store.files import put_below
 from schemas.archive import who
@@ -46,9 +48,15 @@ MAX_LABEL = 26
 
 
 def write_report(
-    uri: str, output: str, user_id: str | None = None, *, now: dt.datetime | None = None
+    uri: str,
+    output: str,
+    user_id: str | None = None,
+    quality: Quality | None = None,
+    *,
+    now: dt.datetime | None = None,
 ) -> list[str]:
-    """Write the report of a store into a folder or bucket; the paths of its pages, relative to it.
+    """Write the report of a store into a folder or bucket; the paths of its pages, relative to it. `quality`
+    is what somebody measured with known questions.
 
     StoreError where there is no store, or nothing of the user. Pages of an earlier report stay until they are
     written again.
@@ -59,7 +67,7 @@ def write_report(
         path = f"user-{hashlib.sha256(user_id.encode()).hexdigest()[:12]}.html"
         pages[path] = of_user(found)
         user_pages = [(found.shown_id, path)]
-    pages[INDEX] = of_store(overview(uri, now=now), user_pages)
+    pages[INDEX] = of_store(overview(uri, now=now), user_pages, quality)
     for path, text in pages.items():
         put_below(output, path, text.encode(), HTML)
     return sorted(pages)
@@ -100,6 +108,7 @@ def _environment() -> "Environment":
     )
     found.filters |= {
         "anchor": anchor,
+        "cell": cell,
         "count": count,
         "day": _day,
         "decision": _decision,
@@ -143,8 +152,12 @@ def _hash(text: str) -> str:
 # --- the report -----------------------------------------------------------------------------------------
 
 
-def of_store(found: Overview, user_pages: Sequence[tuple[str, str]] = ()) -> str:
+def of_store(
+    found: Overview, user_pages: Sequence[tuple[str, str]] = (), quality: Quality | None = None
+) -> str:
     """The report of a store. `user_pages`: (shown id, path) of pages that lie beside it."""
+    nights = [night for night in found.nights if night.job == "night"]
+    counts = [_night_counts(night) for night in nights[-1:-3:-1]]
     oldest = dt.datetime.min.replace(tzinfo=dt.UTC)
     stalest = sorted(found.users, key=lambda user: (user.last_said or oldest, user.user_id))[:NUM_USERS]
     stages = [
@@ -158,7 +171,9 @@ def of_store(found: Overview, user_pages: Sequence[tuple[str, str]] = ()) -> str
         overview=found,
         made_at=found.made_at,
         user_pages=user_pages,
-        night_counts=_night_counts(found.last) if found.last else [],
+        night_counts=[(rows[0][0], [value for _, value in rows]) for rows in zip(*counts, strict=True)],
+        quality=quality,
+        quality_chart=_quality_chart(quality) if quality else None,
         num_projected=PROJECTED,
         charts=_charts(found),
         stages=stages,
@@ -182,6 +197,18 @@ def _night_counts(night: Night) -> list[tuple[str, int]]:
         ("rejections", night.total("num_rejections")),
         ("secrets redacted", night.total("num_redactions")),
     ]
+
+
+def _quality_chart(quality: Quality) -> Chart:
+    views = [("before the last night", quality.before), ("now", quality.now)]
+    series = [
+        Series(f"{name}, {count(view.num_questions)} questions", tuple(view.measures.values()))
+        for name, view in views
+        if view is not None
+    ]
+    title = "What the store's search finds of the turns that answer known questions, means"
+    names = tuple(quality.now.measures)
+    return Chart("quality-chart", title, names, tuple(series), digits, "rows", "Measure", top=1)
 
 
 def _charts(found: Overview) -> dict[str, list[Chart]]:
@@ -318,6 +345,33 @@ def of_comparison(found: Comparison, tables: dict[str, list[tuple[str, ...]]], n
         users=list(found.of_user.items())[:NUM_USERS],
         chart=chart,
     )
+
+
+# --- measures -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a job has measured, as the page of it tells it."""
+
+    title: str
+    charts: tuple[Chart, ...]
+    caption: str
+    """Of the table."""
+    rows: tuple[dict, ...] = ()
+    """Of the table, all with the same keys, the first of which names a row."""
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: str = ""
+    """What the numbers are."""
+
+    def is_number(self, name: str) -> bool:
+        """Whether a column of the table has numbers alone."""
+        return all(row[name] is None or isinstance(row[name], int | float) for row in self.rows)
+
+
+def of_measures(found: Measured, now: dt.datetime | None) -> str:
+    """The page of what was measured. `now`: None where the same measures must give the same bytes."""
+    return _render("measured.html.j2", found.title, found=found, made_at=now)
 
 
 # --- a user ---------------------------------------------------------------------------------------------

@@ -1,18 +1,19 @@
 """Charts as inline SVG, without a script and without a style of their own: classes take their colours from
 the page, so that they follow its light and dark.
 
-A chart holds its axis labels, shows a zero as a line on the axis and what is not known as nothing. What it
-shows stands in a table beside it too (see templates/macros.html.j2), so that nothing is told by colour alone.
+A chart holds its axis labels, shows a zero as a line on the axis and what is not known as nothing, or, in
+rows, as a dash. What it shows stands in a table beside it too (see templates/macros.html.j2), so that nothing
+is told by colour alone.
 """
 
 import math
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from cluster.report.words import count
+from cluster.report.words import count, digits
 from cluster.runtime.shown import one_line
 
 WIDTH = 720
@@ -24,6 +25,18 @@ ROW = 22
 TOP = 14
 MAX_BARS = 60
 """Columns of one chart: more would be thinner than a line."""
+
+MAX_POINTS = 50
+"""Points of one line that are marked: more would hide the line."""
+
+MAX_CURVE = 300
+"""Points of one line of a long training that are drawn."""
+
+COLOURS = 5
+"""Colours of series, see page.css. More series than these are told apart by their names, in rows."""
+
+BAR = 14
+"""Height of a bar in a row."""
 
 ZERO = 2
 """Height of the bar of a zero."""
@@ -44,16 +57,29 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Columns of bars, or points with lines. `id` is unique on its page."""
+    """Columns of bars, points with lines, or rows of bars. `id` is unique on its page."""
 
     id: str
     title: str
     columns: tuple[str, ...]
-    """What stands under each: a line, or two with a line break between them."""
+    """What stands under each: a line, or two with a line break between them. Of rows, what stands above each
+    group of them."""
     series: tuple[Series, ...]
     show: Show = count
     kind: str = "bars"
-    """bars: beside one another; stacked: on one another; lines."""
+    """bars: beside one another; stacked: on one another; lines; rows: one under another, each named, so that
+    there may be any number of series, with names of any length."""
+    of: str = "When"
+    """What a column is, as the head of the table."""
+    places: tuple[float, ...] | None = None
+    """Of lines: where each column lies on an axis of numbers from 0 on, rising. None: side by side."""
+    top: float = 0
+    """The axis of values reaches at least so far."""
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """Names of the colours, where more than one is to be told apart."""
+        return tuple(one.name for one in self.series) if self.kind != "rows" and len(self.series) > 1 else ()
 
     @property
     def table(self) -> list[tuple[str, list[str]]]:
@@ -69,6 +95,22 @@ def newest(columns: Sequence[str], *series: Series) -> tuple[tuple[str, ...], tu
     """The last MAX_BARS columns, with their values."""
     kept = tuple(Series(one.name, one.values[-MAX_BARS:]) for one in series)
     return tuple(columns[-MAX_BARS:]), kept
+
+
+def curves(
+    name: str, title: str, lines: Mapping[str, Sequence[tuple[float, float]]], *, of: str, top: float = 0
+) -> Chart:
+    """A chart of lines over an axis of numbers. `lines`: name -> points, in rising order. What is no number
+    is left out, and of more than MAX_CURVE points of a line every second, every third, ... stays."""
+    kept = {}
+    for line, points in lines.items():
+        known = [(place, value) for place, value in points if math.isfinite(value)]
+        every = math.ceil(len(known) / MAX_CURVE) or 1
+        # From the last one back: where it ended is what one looks for.
+        kept[line] = dict(known[::-1][::every])
+    places = sorted({place for points in kept.values() for place in points})
+    series = tuple(Series(line, tuple(map(points.get, places))) for line, points in kept.items())
+    return Chart(name, title, tuple(map(count, places)), series, digits, "lines", of, tuple(places), top)
 
 
 def text_width(text: str) -> float:
@@ -92,7 +134,9 @@ def draw(chart: Chart) -> Markup:
     stacked = chart.kind == "stacked"
     known = [[one or 0 for one in row] for row in zip(*(s.values for s in chart.series), strict=True)]
     highest = max((sum(row) if stacked else max(row, default=0) for row in known), default=0)
-    ticks = steps(highest, 1 if chart.show is count else 0)
+    ticks = steps(max(highest, chart.top), 1 if chart.show is count else 0)
+    if chart.kind == "rows":
+        return _rows(chart, ticks)
     left = 12 + max(text_width(chart.show(tick)) for tick in ticks)
     lines = [column.split("\n") for column in chart.columns]
     bottom = TOP + PLOT
@@ -103,10 +147,17 @@ def draw(chart: Chart) -> Markup:
         return bottom - value / ticks[-1] * PLOT
 
     marks = [_tick(left, y(tick), chart.show(tick)) for tick in ticks]
-    draw_series = _lines if chart.kind == "lines" else _bars
-    marks += draw_series(chart, left, wide, y)
-    marks += _column_labels(lines, left, wide, bottom)
-    return _svg(chart.id, chart.title, height, marks)
+    if chart.places is None:
+        middles = [left + wide * (place + 0.5) for place in range(len(chart.columns))]
+        labels = _column_labels(lines, left, wide, bottom)
+    else:
+        numbers = steps(chart.places[-1] if chart.places else 0, 1)
+        scale = (WIDTH - left - 24) / numbers[-1]
+        middles = [left + 6 + place * scale for place in chart.places]
+        labels = _number_labels(numbers, left + 6, scale, bottom)
+        height = bottom + 24
+    marks += _lines(chart, middles, y) if chart.kind == "lines" else _bars(chart, left, wide, y)
+    return _svg(chart.id, chart.title, height, marks + labels)
 
 
 def _bars(chart: Chart, left: float, wide: float, y: Callable[[float], float]) -> list[Markup]:
@@ -136,17 +187,17 @@ def _bars(chart: Chart, left: float, wide: float, y: Callable[[float], float]) -
     return marks
 
 
-def _lines(chart: Chart, left: float, wide: float, y: Callable[[float], float]) -> list[Markup]:
+def _lines(chart: Chart, middles: Sequence[float], y: Callable[[float], float]) -> list[Markup]:
     marks = []
     for number, series in enumerate(chart.series):
         places = [
-            (left + wide * (place + 0.5), y(value), place)
+            (middles[place], y(value), place)
             for place, value in enumerate(series.values)
             if value is not None
         ]
         path = " ".join(f"{x:.1f},{top:.1f}" for x, top, _ in places)
         marks.append(Markup('<polyline class="l{}" points="{}"/>').format(number, path))
-        for x, top, place in places:
+        for x, top, place in places if len(places) <= MAX_POINTS else ():
             said = _said(chart, place, chart.columns[place], number)
             marks.append(
                 Markup(
@@ -154,6 +205,48 @@ def _lines(chart: Chart, left: float, wide: float, y: Callable[[float], float]) 
                 ).format(number, x, top, said)
             )
     return marks
+
+
+def _rows(chart: Chart, ticks: list[float]) -> Markup:
+    """A group of bars for each column, below its name; each bar between the series' name and its value."""
+    left = 12 + max((text_width(series.name) for series in chart.series), default=0)
+    left = min(left, WIDTH * 0.45)
+    right = WIDTH - 18 - max((text_width(value) for _, row in chart.table for value in row), default=0)
+    scale = (right - left) / ticks[-1]
+    group = ROW + (BAR + 4) * len(chart.series) + 6
+    bottom = TOP + group * len(chart.columns)
+    line = Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>')
+    marks = [line.format(left + tick * scale, TOP, bottom) for tick in ticks]
+    text = Markup('<text class="{}" text-anchor="{}" x="{:.1f}" y="{:.1f}">{}</text>')
+    for place, column in enumerate(chart.columns):
+        y = TOP + group * place + ROW - 6
+        marks.append(text.format("head", "start", 6, y, _shortened(column, (WIDTH - 12) / 1.1)))
+        for number, series in enumerate(chart.series):
+            y = TOP + group * place + ROW + (BAR + 4) * number
+            value = series.values[place]
+            marks.append(text.format("axis", "end", left - 6, y + 11, _shortened(series.name, left - 12)))
+            if value is None:
+                marks.append(text.format("axis", "start", left + 4, y + 11, "–"))
+                continue
+            wide = max(value * scale, ZERO)
+            kind = f"s{number % COLOURS}" if value else "zero"
+            bar = Markup(
+                '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}"><title>{}</title></rect>'
+            )
+            marks.append(bar.format(kind, left, y, wide, BAR, _said(chart, place, column, number)))
+            marks.append(text.format("axis", "start", left + wide + 4, y + 11, chart.show(value)))
+    labels = _number_labels(ticks, left, scale, bottom, chart.show)
+    return _svg(chart.id, chart.title, bottom + 24, marks + labels)
+
+
+def _shortened(text: str, width: float) -> str:
+    """The text, or dots and as much of its end as there is room for: names of one folder differ there."""
+    text = one_line(text)
+    if text_width(text) <= width:
+        return text
+    while text_width("…" + text) > width:
+        text = text[1:]
+    return "…" + text
 
 
 def _said(chart: Chart, place: int, column: str, number: int) -> str:
@@ -184,6 +277,21 @@ def _column_labels(lines: list[list[str]], left: float, wide: float, bottom: flo
                     x, bottom + 14 * (number + 1) + 2, one_line(line)
                 )
             )
+    return marks
+
+
+def _number_labels(
+    numbers: list[float], left: float, scale: float, bottom: float, show: Show = count
+) -> list[Markup]:
+    """As many numbers of a horizontal axis as there is room for, from its left end on."""
+    widest = max(text_width(show(one)) for one in numbers) + 8
+    every = max(1, math.ceil(widest / max((numbers[1] - numbers[0]) * scale, 1)))
+    marks = []
+    for number in numbers[::every]:
+        half = text_width(show(number)) / 2
+        x = min(max(left + number * scale, half + 1), WIDTH - half - 1)
+        text = Markup('<text class="axis" text-anchor="middle" x="{:.1f}" y="{:.1f}">{}</text>')
+        marks.append(text.format(x, bottom + 16, show(number)))
     return marks
 
 

@@ -1,6 +1,15 @@
 """Numbers for people."""
 
 
+def cell(value: object) -> str:
+    """A value of a table: a fraction with three digits, a dash for what is not known."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return str(value)
+
+
 def size(num_bytes: int) -> str:
     """A number of bytes with its unit: 999 B, 1.2 MB."""
     value = float(num_bytes)
@@ -14,6 +23,11 @@ def size(num_bytes: int) -> str:
 def count(value: float) -> str:
     """A count: whole, with separators; a fraction with at most three digits."""
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def digits(value: float) -> str:
+    """A measure: 0.937, 4.13, 5e-05. As a count is written, but a chart's axis of it may have fractions."""
+    return count(value)
 
 
 def seconds(value: float | None) -> str:

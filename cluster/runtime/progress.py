@@ -1,4 +1,4 @@
-"""Progress on stderr, one line now and then: what is done, how fast, how long it will take."""
+"""Progress on stderr, one line now and then, or a bar on a terminal: what is done, how fast, what is left."""
 
 import contextlib
 import threading
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+from cluster.runtime.live import PER_S, view
 from cluster.runtime.log import write
 
 TICKS_EVERY_S = 10.0
@@ -13,7 +14,7 @@ TICKS_EVERY_S = 10.0
 
 
 class Progress:
-    """Counts on stderr, at most once every `every_s` seconds; with a total, also the time left."""
+    """Counts on stderr, lines at most once every `every_s` seconds; with a total, also the time left."""
 
     def __init__(self, label: str, unit: str, total: int | None = None, every_s: float = 2.0):
         self.label, self.unit, self.total, self.every_s = label, unit, total, every_s
@@ -26,7 +27,7 @@ class Progress:
         """Count `count` more units done; `note` is shown behind the counts."""
         with self._lock:
             self.done += count
-            if self._elapsed_s() >= self.every_s or self.done == self.total:
+            if self._is_due(self.every_s) or self.done == self.total:
                 self._print(self.done, note)
 
     def arrived(self, number: int, count: int, note: str = "") -> None:
@@ -48,19 +49,24 @@ class Progress:
 
     def _print_in_work(self) -> None:
         done = self.done + sum(self._in_work.values())
-        if self._elapsed_s() >= TICKS_EVERY_S and done > self.done:
+        if self._is_due(TICKS_EVERY_S) and done > self.done:
             self._print(done if self.total is None else min(done, self.total), "")
 
-    def _elapsed_s(self) -> float:
-        return time.monotonic() - self.printed_s
+    def _is_due(self, every_s: float) -> bool:
+        """Whether the last line is so old; bars move at once, but not faster than one can see."""
+        return time.monotonic() - self.printed_s >= (every_s if view() is None else 1 / PER_S)
 
     def _print(self, done: int, note: str) -> None:
         self.printed_s = time.monotonic()
         elapsed_s = self.printed_s - self.started_s
         rate = round(done / elapsed_s, 2) if elapsed_s > 0 else None
-        write(self._line(done, elapsed_s, note), done=done, total=self.total, rate=rate)
+        told = self._told(done, elapsed_s, note)
+        if live := view():
+            live.show(self, self.label, told, done, self.total)
+        else:
+            write(f"[{self.label}] {told}", done=done, total=self.total, rate=rate)
 
-    def _line(self, done: int, elapsed_s: float, note: str) -> str:
+    def _told(self, done: int, elapsed_s: float, note: str) -> str:
         rate = done / elapsed_s if elapsed_s > 0 else 0.0
         of_total = f" of {self.total:,}" if self.total is not None else ""
         left = (
@@ -69,7 +75,7 @@ class Progress:
             else ""
         )
         note = f", {note}" if note else ""
-        return f"[{self.label}] {done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{note}"
+        return f"{done:,}{of_total} {self.unit}, {rate:.1f}/s{left}{note}"
 
 
 def duration(seconds: float) -> str:

@@ -39,7 +39,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from cluster.runtime import StorageConfig, hide_secrets, hide_variables, log
+from cluster.runtime import StorageConfig, hide_secrets, hide_variables, live, log
 from cluster.runtime.entry_points import EntryPointError
 from cluster.runtime.shown import harmless
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
@@ -99,6 +99,8 @@ def main(
     metrics.begin(shared.metrics)
     reserve_stdout()
     raise_on_sigterm()
+    if shared.log_format == "text":
+        live.begin()
     watcher.run_id = None
     if _own_stdout:
         watcher.speak_on(_own_stdout.fileno())
@@ -107,10 +109,10 @@ def main(
             summary = _run(run, config, doc)
         finally:
             watcher.done()
-        _measured(job, summary.get("status", RunStatus.DONE), started_s)
+        metrics.end(job, summary.get("status", RunStatus.DONE), since(started_s))
         show(json.dumps(summary, default=str))
     except (UsageError, EntryPointError) as error:
-        _measured(job, RunStatus.FAILED, started_s)
+        metrics.end(job, RunStatus.FAILED, since(started_s))
         _refuse(str(error))
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; Python must not complain again when it flushes at the end.
@@ -120,12 +122,9 @@ def main(
     sys.exit(failed if summary.get("status") in FAILURES else 0)
 
 
-def _measured(job: str, status: str, started_s: float) -> None:
-    """Write the metrics, where that is asked for. That they cannot be is told, and fails no job."""
-    try:
-        metrics.end(job, status, round(time.monotonic() - started_s, 2))
-    except OSError as error:
-        say(f"[metrics] {metrics.path}: not written: {error}")
+def since(started_s: float) -> float:
+    """Seconds since then."""
+    return round(time.monotonic() - started_s, 2)
 
 
 Others = Callable[[], dict[str, type[JobConfig]]]
@@ -140,7 +139,11 @@ def _run(run: Callable[..., dict], config: JobConfig, doc: str) -> dict:
     # Here, before anything is read: processes that the job starts, such as its watcher, inherit it.
     os.environ.update(config.storage.environment())
     try:
-        return run(config)
+        try:
+            return run(config)
+        finally:
+            # Here, so that what is said of its end stands below.
+            live.end()
     except (UsageError, EntryPointError, BrokenPipeError):
         raise
     except KeyboardInterrupt as caught:
@@ -194,6 +197,7 @@ def _answers() -> typing.TextIO:
 
 def show(text: str) -> None:
     """One or more lines of what the user asked for, on stdout."""
+    live.pause()
     # What somebody said in a chat, with its URLs, was redacted when it was stored.
     print(harmless(hide_variables(text)), file=_answers(), flush=True)
 

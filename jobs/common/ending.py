@@ -122,14 +122,16 @@ def watch() -> None:
     print(json.dumps({"status": "failed", "error": GONE, **last}), flush=True)
     for run_id, home in homes.items():
         _close(home, run_id)
-    if path := how.get("metrics"):
-        _measure(Path(path), how["job"] or "", all_homes)
+    if "job" in how:
+        _measure(how.get("metrics"), how["job"] or "", all_homes)
 
 
 def _say_gone(how: dict[str, str | None]) -> None:
     # Late: a watcher is small as long as it only waits.
-    from cluster.runtime import log
+    from cluster.runtime import live, log
 
+    if sys.stderr.isatty():
+        sys.stderr.write(live.SHOW_CURSOR)
     log.configure(log.LogSettings("json" if how.get("format") == "json" else "text", how.get("job") or ""))
     log.write(f"error: {GONE}")
 
@@ -144,13 +146,17 @@ def _close(home: str, run_id: str) -> None:
         put_run(runs, manifest.ended(RunStatus.INTERRUPTED, error=GONE))
 
 
-def _measure(path: Path, job: str, homes: dict[str, str]) -> None:
-    """Write the metrics of a job that could not, from the manifests of its runs."""
+def _measure(path: str | None, job: str, homes: dict[str, str]) -> None:
+    """Tell the metrics of a job that could not, from the manifests of its runs."""
+    from jobs.common.telemetry import is_configured
+
+    if path is None and not is_configured():
+        return
     from cluster.store.files import Files
     from jobs.common.manifest import get_run
-    from jobs.common.metrics import of_job, of_runs, write
+    from jobs.common.metrics import of_job, of_runs, tell
     from schemas.manifest import RunStatus
 
     found = [get_run(Files(home, "runs"), run_id) for run_id, home in homes.items()]
     samples = of_job(job, RunStatus.INTERRUPTED, dt.datetime.now(dt.UTC))
-    write(path, [*samples, *of_runs(one for one in found if one)])
+    tell(Path(path) if path else None, [*samples, *of_runs(one for one in found if one)])

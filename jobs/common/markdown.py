@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from cluster.report.words import cell
+
 
 def render(template: str, **values: object) -> str:
     """A template, named by its path in `jobs/`, filled; jinja2.UndefinedError for a value that is missing.
@@ -23,13 +25,9 @@ def render(template: str, **values: object) -> str:
 def table(rows: list[dict]) -> str:
     """Rows, all with the same keys, as a Markdown table; fractions with three digits, None as a dash."""
     names = list(rows[0])
-    lines = [names, ["---"] * len(names), *([_shown(row[name]) for name in names] for row in rows)]
+    lines = [names, ["---"] * len(names), *([_escaped(cell(row[name])) for name in names] for row in rows)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

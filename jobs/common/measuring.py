@@ -12,6 +12,7 @@ from jobs.common.run import question_embedder
 
 if TYPE_CHECKING:
     from cluster.evaluate.haystack import Ranked
+    from cluster.report.quality import Quality
     from cluster.store.ranking import Rerank
     from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
@@ -106,6 +107,42 @@ def summarise(rows: list[dict]) -> dict:
         **asked.select(means).row(0, named=True),
         "by_type": {part.pop("question_type"): part for part in by_type},
     }
+
+
+SHOWN = {
+    **{f"evidence_turn_recall_at_{k}": f"recall@{k}" for k in CUTS},
+    "evidence_all_recall_at_5": "all evidence in 5",
+    "mrr": "MRR",
+}
+"""What the report shows of a list: measure -> its name there."""
+
+
+def quality_of(uri: str, questions: list[Question]) -> "Quality":
+    """What the store's search finds now, and found before the last night. StoreError, JobError."""
+    from cluster.report.contents import view_before
+    from cluster.report.quality import Found, Quality
+    from cluster.report.runs import nights_of, runs_of
+    from cluster.store.store import Store
+
+    store = Store(uri).snapshot()
+
+    def found(run_id: str | None) -> Found:
+        view = store.run(run_id)
+        assert view is not None, "a store that exists has a run"
+        means = summarise(score_view(store, view, questions))
+        measures = {name: means["search"][key] for key, name in SHOWN.items()}
+        return Found(view.run_id, means["num_questions_with_evidence"], measures)
+
+    now, entries = found(None), runs_of(store)
+    night = next((one for one in reversed(nights_of(entries)) if one.job == "night"), None)
+    earlier = view_before(night, entries) if night else None
+    before = None
+    if earlier is not None:
+        try:
+            before = found(earlier.run_id)
+        except JobError as error:
+            say(f"[retrieval] before the last night: {error}")
+    return Quality(now, before)
 
 
 def short(measures: dict, name: str) -> dict:

@@ -1,16 +1,20 @@
-"""Metrics of a job and of its runs, as a text file that Prometheus reads through a node exporter.
+"""Metrics of a job and of its runs, as a text file that Prometheus reads through a node exporter, and to a
+collector of OpenTelemetry (see jobs.common.telemetry).
 
-The file is written whole and renamed, once, when the job ends, however it ends. It has the job, as its last
-line tells of it, and each run that left a manifest. No metric has a user, a memory or a path in it.
+Both have them once, when the job ends, however it ends; the file is written whole and renamed. They tell of
+the job, as its last line does, and of each run that left a manifest. No metric has a user, a memory or a path
+in it.
 """
 
 import datetime as dt
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.runtime import hide_secrets, log
+from jobs.common.telemetry import Sample, is_configured, send
 from schemas.manifest import RunManifest
 
 TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens", "input_tokens")
@@ -29,16 +33,13 @@ HELP = {
 }
 """Metric -> what it says. All are gauges: a run's counts stand until the next one's."""
 
-Sample = tuple[str, dict[str, str], float]
-"""Metric, labels, value."""
-
 
 class Metrics:
     """What this process will tell, see `write`."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
-        """Where; nothing is written without it."""
+        """Of the file; none is written without it."""
         self._runs: dict[str, RunManifest] = {}
 
     def begin(self, path: Path | None) -> None:
@@ -50,10 +51,9 @@ class Metrics:
         self._runs[manifest.run_id or ""] = manifest
 
     def end(self, job: str, status: str, seconds: float) -> None:
-        """Write the file. OSError where that cannot be."""
-        if self.path is not None:
-            finished = dt.datetime.now(dt.UTC)
-            write(self.path, [*of_job(job, status, finished, seconds), *of_runs(self._runs.values())])
+        """Tell, wherever that is asked for."""
+        finished = dt.datetime.now(dt.UTC)
+        tell(self.path, [*of_job(job, status, finished, seconds), *of_runs(self._runs.values())])
 
 
 metrics = Metrics()
@@ -93,6 +93,21 @@ def of_runs(manifests: Iterable[RunManifest]) -> Iterator[Sample]:
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def tell(path: Path | None, samples: Sequence[Sample]) -> None:
+    """Write the file, where there is to be one, and send the samples, where the environment asks for that.
+    What cannot be is told, and fails no job."""
+    if path is not None:
+        try:
+            write(path, samples)
+        except OSError as error:
+            log.write(hide_secrets(f"[metrics] {path}: not written: {error}"))
+    if is_configured():
+        try:
+            send(samples, HELP)
+        except Exception as error:  # of a package that sends in its own ways
+            log.write(hide_secrets(f"[metrics] OpenTelemetry: not sent: {error}"))
 
 
 def write(path: Path, samples: Iterable[Sample]) -> None:

@@ -10,8 +10,10 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from dateutil import parser
+from pydantic import BeforeValidator
 
 from jobs.common.cli import UsageError
 from jobs.common.dialogues import (
@@ -52,6 +54,14 @@ class Question:
     """The day that it asks about, where it asks for what was true then."""
     stale: tuple[str, ...] = ()
     """Wrong answers that were right once."""
+
+
+def _as_list(files: object) -> object:
+    return [files] if isinstance(files, str) else files
+
+
+QuestionFiles = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+"""Files with questions, as a setting: a list, or one name."""
 
 
 def read_questions(path: str, format: str | None = None, *, option: str = "--questions") -> list[Question]:

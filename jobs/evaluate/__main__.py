@@ -7,7 +7,8 @@
     python -m jobs.evaluate decider --pairs FILE --report DIR
     python -m jobs.evaluate qa --store URI --questions FILE --profiles default --report DIR
 
-Every command writes report.json, report.md and a picture into the report folder; `COMMAND --help` teaches it.
+Every command writes report.json, report.md and report.html, a page with charts, into the report folder;
+`COMMAND --help` teaches it.
 """
 
 import functools

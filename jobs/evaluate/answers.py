@@ -25,7 +25,7 @@ class ModelsConfig(StagesConfig):
     """Base of the config of a command that compares models."""
 
     report: LocalFolder
-    """Folder for report.json, report.md and report.png."""
+    """Folder for report.json, report.md and report.html."""
     endpoint: EndpointConfig = EndpointConfig()
     """Goes over the table of that name of profiles whose model is behind an endpoint."""
     max_cost: float | None = Field(None, ge=0)

@@ -26,19 +26,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from cluster.report.svg import Chart
 from jobs.common.choice import WITHOUT_MODEL, check_there, default_embedder
 from jobs.common.cli import JobError, UsageError
 from jobs.common.endpoints import all_at_endpoint
 from jobs.common.run import connect, recorded
 from jobs.evaluate.answers import ModelsConfig, ask_model
-from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
+from jobs.evaluate.report import bars, check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.decision import ACTIONS, Decision, InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EmbedderProfile
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from cluster.consolidate.fold import Question
     from cluster.consolidate.without_model import Decider
 
@@ -100,9 +99,7 @@ def run_set(config: Config) -> dict:
         confusion[name] = count_pairs(examples, decisions)
     report = {"num_questions": len(questions), "deciders": boards, "confusion": confusion}
     definitions = __doc__[__doc__.index("  accuracy") :]
-    write_report(
-        folder, config, rounded(report), "Deciders", boards, definitions, lambda figure: draw(figure, boards)
-    )
+    write_report(folder, config, rounded(report), "Deciders", boards, definitions, charts(boards))
     seconds = round(time.monotonic() - started_s, 2)
     return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
 
@@ -147,7 +144,7 @@ def run_pairs(config: Config) -> dict:
         "Deciders on pairs",
         boards,
         definitions,
-        lambda figure: draw(figure, boards, ("keep", "delete", "unite")),
+        charts(boards, ("keep", "delete", "unite")),
     )
     seconds = round(time.monotonic() - started_s, 2)
     return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
@@ -320,6 +317,6 @@ def count_pairs(examples: list[dict], decisions: list) -> dict[str, dict[str, in
 MEASURES = ("accuracy", *ACTIONS, "stability", "invention_rate")
 
 
-def draw(figure: "Figure", boards: list[dict], names: tuple[str, ...] = MEASURES) -> None:
-    """These measures of each decider, side by side."""
-    draw_bars(figure, boards, names, label="decider", title="Deciders")
+def charts(boards: list[dict], names: tuple[str, ...] = MEASURES) -> list[Chart]:
+    """These measures of each decider."""
+    return [bars("measures", "Deciders", boards, names, label="decider")]

@@ -24,15 +24,14 @@ of its keys. The first four look at what the encoder wrote (first revisions), th
 import time
 from typing import TYPE_CHECKING
 
+from cluster.report.svg import Chart
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError
 from jobs.common.gold import as_found, read_gold
 from jobs.common.items import read_all_items
 from jobs.common.run import absolute
-from jobs.evaluate.report import check_folder, draw_bars, rounded, write_report
+from jobs.evaluate.report import bars, check_folder, rounded, write_report
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from cluster.evaluate.memories import Found
 
 COLUMNS = ["record_id", "revision", "user_id", "semantic_text", "entities", "temporal", "evidence", "active"]
@@ -48,7 +47,7 @@ class Config(JobConfig):
     memories: str | None = None
     """Or a file with another system's memories."""
     report: LocalFolder
-    """Folder for report.json, report.md and report.png."""
+    """Folder for report.json, report.md and report.html."""
     as_of: str | None = None
     """Look at the store as this run left it."""
 
@@ -73,9 +72,7 @@ def run(config: Config) -> dict:
         for name, board in report.items()
     ]
     definitions = __doc__[__doc__.index("  recall") :]
-    write_report(
-        folder, config, details, "Memories", boards, definitions, lambda figure: draw(figure, boards)
-    )
+    write_report(folder, config, details, "Memories", boards, definitions, charts(boards))
     seconds = round(time.monotonic() - started_s, 2)
     return {"status": "done", "boards": rounded(boards), "report": str(folder), "seconds": seconds}
 
@@ -187,6 +184,6 @@ def _record(row: dict) -> "Found":
 MEASURES = ("recall", "precision", "current_active", "outdated_active", "entity_coverage", "dates_resolved")
 
 
-def draw(figure: "Figure", boards: list[dict]) -> None:
+def charts(boards: list[dict]) -> list[Chart]:
     """Shares by language."""
-    draw_bars(figure, boards, MEASURES, label="language", title="Memories")
+    return [bars("measures", "Memories by language", boards, MEASURES, label="language")]

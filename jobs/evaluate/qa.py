@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from cluster.report.svg import Chart
 from cluster.runtime import Progress
 from jobs.common.cli import JobError
 from jobs.common.endpoints import all_at_endpoint
 from jobs.common.questions import Question, read_questions
 from jobs.common.run import absolute, connect, load_profile, question_embedder, recorded
 from jobs.evaluate.answers import ModelsConfig, ask_model, cost_of
-from jobs.evaluate.report import check_folder, rounded, write_report
+from jobs.evaluate.report import bars, check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.archive import who
 from schemas.profile import AnswererProfile
 
 if TYPE_CHECKING:
     import polars as pl
-    from matplotlib.figure import Figure
 
     from cluster.evaluate.qa import Fact
 
@@ -117,7 +117,7 @@ def run(config: Config) -> dict:
     report = {"num_questions": len(questions), "answerers": boards, "by_type": by_type(answers)}
     definitions = __doc__[__doc__.index("A profile is") :]
     details = rounded(report | {"answers": answers})
-    write_report(folder, config, details, "Answers", boards, definitions, lambda figure: draw(figure, boards))
+    write_report(folder, config, details, "Answers", boards, definitions, charts(boards))
     seconds = round(time.monotonic() - started_s, 2)
     return {"status": "done", **rounded(report), "report": str(folder), "seconds": seconds}
 
@@ -236,17 +236,7 @@ def _frame(answers: "list[dict] | pl.DataFrame") -> "pl.DataFrame":
     return pl.DataFrame(answers, dict.fromkeys(GROUPS, pl.String) | dict.fromkeys(MEASURES, pl.Float64))
 
 
-def draw(figure: "Figure", boards: list[dict]) -> None:
-    """Exact match and F1 of each profile, retrieval off and on."""
-    axes = figure.subplots()
-    labels = [f"{row['profile']}\nretrieval {row['retrieval']}" for row in boards]
-    for number, name in enumerate(("exact", "f1")):
-        axes.bar(
-            [place + 0.4 * number for place in range(len(boards))],
-            [row[name] for row in boards],
-            0.4,
-            label=name,
-        )
-    axes.set_xticks([place + 0.2 for place in range(len(boards))], labels, fontsize=8)
-    axes.set(ylim=(0, 1), title="Answers")
-    axes.legend()
+def charts(boards: list[dict]) -> list[Chart]:
+    """Measures of each profile, retrieval off and on."""
+    named = [row | {"name": f"{row['profile']}, retrieval {row['retrieval']}"} for row in boards]
+    return [bars("measures", "Answers", named, MEASURES, label="name")]

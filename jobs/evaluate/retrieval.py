@@ -21,18 +21,17 @@ an earlier run of the same store, for example the one before a consolidation: it
 """
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
+from cluster.report.svg import Chart, Series, curves
+from cluster.report.words import digits
 from jobs.common.cli import JobConfig, JobError, LocalFolder
 from jobs.common.measuring import CURVE, CUTS, LISTS, score_view, short, summarise
 from jobs.common.questions import read_questions
 from jobs.common.run import absolute, recorded, reranker_of
 from jobs.evaluate.report import check_folder, rounded, write_report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class Config(JobConfig):
@@ -44,7 +43,7 @@ class Config(JobConfig):
     """Files with questions and their evidence: LongMemEval, LoCoMo, REALTALK, probing_questions.json of BEAM,
     or questions.jsonl of jobs.sample."""
     report: LocalFolder
-    """Folder for report.json, report.md and report.png."""
+    """Folder for report.json, report.md and report.html."""
     format: Literal["longmemeval", "locomo", "realtalk", "beam", "sample"] | None = None
     """What the questions are. Not given: told from their fields."""
     as_of: str | None = None
@@ -89,9 +88,7 @@ def run(config: Config) -> dict:
         raise JobError(str(error)) from error
     details = rounded(report | {"per_question": rows})
     definitions = __doc__[__doc__.index("A question is") :]
-    write_report(
-        folder, config, details, "Retrieval", table(report), definitions, lambda figure: draw(figure, report)
-    )
+    write_report(folder, config, details, "Retrieval", table(report), definitions, charts(report))
     counts = ("as_of", "num_questions", "num_questions_with_evidence", "num_questions_without_rows")
     summary = {name: report[name] for name in counts} | {name: short(report[name], name) for name in LISTS}
     if earlier:
@@ -122,19 +119,17 @@ def table(report: dict) -> list[dict]:
     ]
 
 
-def draw(figure: "Figure", report: dict) -> None:
+def charts(report: dict) -> list[Chart]:
     """Recall over k, and by question type."""
-    curves, bars = figure.subplots(1, 2)
-    types = list(report["by_type"])
-    for number, name in enumerate(LISTS):
-        curves.plot(
-            CURVE, [report[name][f"evidence_turn_recall_at_{k}"] for k in CURVE], marker=".", label=name
-        )
-        heights = [report["by_type"][kind][name]["evidence_turn_recall_at_10"] or 0 for kind in types]
-        bars.barh([place + 0.2 * number for place in range(len(types))], heights, height=0.2, label=name)
-    curves.set(xlabel="k", ylabel="evidence-turn recall@k", ylim=(0, 1), title="All questions")
-    curves.legend()
-    curves.grid(alpha=0.3)
-    bars.set(xlabel="evidence-turn recall@10", xlim=(0, 1), title="By question type")
-    bars.set_yticks([place + 0.3 for place in range(len(types))], types)
-    bars.invert_yaxis()
+    recall = "evidence_turn_recall_at_{}".format
+    lines = {
+        name: [(k, value) for k in CURVE if (value := report[name][recall(k)]) is not None] for name in LISTS
+    }
+    by_type = report["by_type"]
+    of_type = [Series(name, tuple(by_type[kind][name][recall(10)] for kind in by_type)) for name in LISTS]
+    names = tuple(f"{kind} ({part['num_questions']})" for kind, part in by_type.items())
+    by_ten = "Share of the evidence turns among the first 10 hits, by question type"
+    return [
+        curves("recall", "Share of the evidence turns among the first k hits", lines, of="k", top=1),
+        Chart("types", by_ten, names, tuple(of_type), digits, "rows", "Type of question", top=1),
+    ]

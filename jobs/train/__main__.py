@@ -10,8 +10,8 @@ names it too. `COMMAND --help` shows its options.
 
 Reads the folder that jobs.distill writes. Only answers are learned. Run the same command again after a crash:
 it goes on from the last checkpoint, and a finished training is not repeated. Leaves in the output folder
-`adapter/` (PEFT weights, card, profile with the prompt), `metrics.jsonl`, `curves.png` and `manifest.json`;
-of the task evolvable `model/`, for cluster.evolvable.embedder, instead of an adapter.
+`adapter/` (PEFT weights, card, `training.html` with the curves, profile with the prompt), `metrics.jsonl` and
+`manifest.json`; of the task evolvable `model/`, for cluster.evolvable.embedder, instead of an adapter.
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from jobs.common.commands import commands_of
 from jobs.common.manifest import read_file, text_of, versions_of
 from jobs.common.run import absolute, connect, recorded
 from jobs.train import adapter, evolvable
+from jobs.train.cards import PAGE, Curves
 from jobs.train.config import PLACES, TASKS, EvolvableTraining, TrainConfig
 from schemas.manifest import RunManifest, RunStatus
 
@@ -92,14 +93,16 @@ def run(config: TrainConfig) -> dict:
         packages=versions_of(PACKAGES),
         summary=counted,
     )
-    draw_curves(metrics, output / "curves.png", product.CURVES)
-    leave(manifest, product.card(manifest.as_json()), output, folder)
+    found = manifest.as_json()
+    page = training_page(found, product.CURVES, product.scores(found), metrics)
+    leave(manifest, product.card(found), page, output, folder)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return summary(manifest)
 
 
-def leave(manifest: RunManifest, card: str, output: Path, folder: Path) -> None:
-    """Put the card beside the weights, then the manifest: where that is, the training is done."""
+def leave(manifest: RunManifest, card: str, page: str, output: Path, folder: Path) -> None:
+    """Put card and page beside the weights, then the manifest: where that is, the training is done."""
+    (folder / PAGE).write_text(page, encoding="utf-8")
     (folder / "README.md").write_text(hide_secrets(card))
     (output / "manifest.json").write_text(text_of(manifest, indent=2))
 
@@ -234,23 +237,30 @@ def read_metrics(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def draw_curves(metrics: list[dict], path: Path, curves: tuple) -> None:
-    """Losses, measures and learning rate over steps, as a PNG."""
-    from matplotlib.figure import Figure
+def training_page(manifest: dict, lines: Curves, scores: list[dict], metrics: list[dict]) -> str:
+    """The page that the card leads to: losses, measures and learning rate over steps. It tells no time: it
+    lies in the adapter's folder, and what lies there decides which adapter it is."""
+    from cluster.report.pages import Measured, of_measures
+    from cluster.report.svg import curves
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (title, lines) in zip(figure.subplots(2, 2).flat, curves, strict=True):
-        for key, label in lines:
-            points = [(entry["step"], entry[key]) for entry in metrics if key in entry]
-            marker = "o" if len(points) < 50 else ""
-            axes.plot(
-                *zip(*points, strict=True) if points else ([], []), marker=marker, markersize=3, label=label
-            )
-        axes.set_title(title)
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, dpi=100)
+    charts = []
+    for number, (title, of_chart) in enumerate(lines, 1):
+        points = {
+            label: [(entry["step"], entry[key]) for entry in metrics if key in entry]
+            for key, label in of_chart
+        }
+        charts.append(curves(f"curve-{number}", title, points, of="Step"))
+    facts = (
+        ("Task", manifest["task"]),
+        ("Base", hide_secrets(f"{manifest['config']['base']} ({manifest['base_hash']})")),
+        ("Data", f"{manifest['num_examples']} examples, {manifest['num_validation']} for validation"),
+        (
+            "Steps",
+            f"{manifest['num_steps']}; what it had learned after step {manifest['best_step']} was kept",
+        ),
+    )
+    page = Measured("How the training went", tuple(charts), "On validation", tuple(scores), facts)
+    return of_measures(page, None)
 
 
 HELP = {

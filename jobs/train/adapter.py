@@ -9,14 +9,14 @@ from pathlib import Path
 
 from jobs.common.cli import UsageError
 from jobs.common.markdown import render
-from jobs.train.cards import front_matter
+from jobs.train.cards import PAGE, Curves, front_matter
 from jobs.train.config import TrainConfig
 from schemas.training import PROFILE_FILE
 
 NAME = "adapter"
 """Of the folder in the output, and of its key in the summary."""
 
-CURVES = (
+CURVES: Curves = (
     ("loss", (("loss", "training"), ("eval_loss", "validation"))),
     ("token accuracy", (("mean_token_accuracy", "training"), ("eval_mean_token_accuracy", "validation"))),
     (
@@ -29,7 +29,6 @@ CURVES = (
     ),
     ("learning rate", (("learning_rate", "learning rate"),)),
 )
-"""Title of a picture's part and its lines: key in metrics.jsonl, label."""
 
 
 def worker() -> Callable[[dict], None]:
@@ -103,20 +102,25 @@ def measured(metrics: list[dict], result: dict) -> dict[str, float]:
     }
 
 
+def scores(manifest: dict) -> list[dict]:
+    """What was measured on validation, as rows of a table."""
+    return [
+        {"measure": name.removeprefix("validation_").replace("_", " "), "value": value}
+        for name, value in manifest.items()
+        if name.startswith("validation_")
+    ]
+
+
 def card(manifest: dict) -> str:
     """The adapter's README, with the front matter that model hubs read."""
     config, task = manifest["config"], manifest["task"]
-    scores = {
-        name.removeprefix("validation_").replace("_", " "): value
-        for name, value in manifest.items()
-        if name.startswith("validation_")
-    }
     return render(
         "train/adapter.md.j2",
         **manifest,
         front_matter=front_matter(
             config, library_name="peft", tags=["lora", "slowwave", task], pipeline_tag="text-generation"
         ),
-        scores=scores,
+        scores=scores(manifest),
+        page=PAGE,
         num_answers=min(config["recipe"]["num_answers"], manifest["num_validation"]),
     )

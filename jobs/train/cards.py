@@ -1,5 +1,11 @@
 """What the cards of adapters and of evolvable models share."""
 
+PAGE = "training.html"
+"""Beside the card, which names it: the curves of the training."""
+
+Curves = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+"""Title of a chart and its lines: key in metrics.jsonl, label."""
+
 
 def front_matter(config: dict, **more: object) -> str:
     """What model hubs read of a card, as YAML: the licence, the base where a hub has it, and more fields of

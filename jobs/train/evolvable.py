@@ -7,7 +7,7 @@ from cluster.train.settings import EvolvableSettings, TrainingError
 from jobs.common.cli import UsageError
 from jobs.common.markdown import render
 from jobs.common.run import absolute
-from jobs.train.cards import front_matter
+from jobs.train.cards import PAGE, Curves, front_matter
 from jobs.train.config import EvolvableTraining, TrainConfig
 from schemas.evolvable import EvolvableShape
 from schemas.training import hash_rows
@@ -16,7 +16,7 @@ NAME = "model"
 
 MEASURES = {"recall_at_10": "recall@10", "recall_at_5": "recall@5", "mrr": "MRR"}
 
-CURVES = (
+CURVES: Curves = (
     ("contrastive loss", (("contrastive_loss", "training"), ("eval_contrastive_loss", "validation"))),
     ("language-model loss", (("lm_loss", "training"), ("eval_lm_loss", "validation"))),
     ("recall@10", (("recall_at_10", "training"), ("eval_recall_at_10", "validation"))),
@@ -103,6 +103,22 @@ def measured(metrics: list[dict], result: dict) -> dict:
     return found
 
 
+def scores(manifest: dict) -> list[dict]:
+    """What was measured on validation, as rows of a table."""
+    evaluations = {
+        "at the start": manifest["at_start"],
+        "whitened": manifest.get("whitened"),
+        "trained": manifest["trained"],
+        "trained, read with an empty queue": manifest["without_queue"],
+        f"{manifest['config']['evolvable']['baseline']}, static": manifest.get("baseline"),
+    }
+    return [
+        {"": name} | {shown: values[measure] for measure, shown in MEASURES.items()}
+        for name, values in evaluations.items()
+        if values
+    ]
+
+
 def card(manifest: dict) -> str:
     """The model's README, with the front matter that model hubs read."""
     config = manifest["config"]
@@ -110,22 +126,12 @@ def card(manifest: dict) -> str:
     start = f"last projection fitted to {settings.whiten} conversations" if settings.whiten else "identity"
     if settings.start:
         start = f"{Path(settings.start).name} ({manifest['start_hash']})"
-    evaluations = {
-        "at the start": manifest["at_start"],
-        "whitened": manifest.get("whitened"),
-        "trained": manifest["trained"],
-        "trained, read with an empty queue": manifest["without_queue"],
-        f"{settings.baseline}, static": manifest.get("baseline"),
-    }
     return render(
         "train/evolvable.md.j2",
         **manifest,
         front_matter=front_matter(config, tags=["embeddings", "evolvable", "slowwave"]),
         settings=settings,
         start=start,
-        evaluations=[
-            {"": name} | {shown: values[measure] for measure, shown in MEASURES.items()}
-            for name, values in evaluations.items()
-            if values
-        ],
+        evaluations=scores(manifest),
+        page=PAGE,
     )

@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.conftest import here, job
 from tests.gold import gold_rows, load_embedder, write_run
+from tests.unit.cluster.report.reading import problems
 
 pytestmark = pytest.mark.engine
 
@@ -13,7 +14,8 @@ LISTS = ("turns", "records", "both", "search")
 
 
 def report(folder):
-    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert problems({"report.html": (folder / "report.html").read_text()}) == []
+    assert "](report.html)" in (folder / "report.md").read_text()
     assert sum(line.startswith("| --- ") for line in (folder / "report.md").read_text().splitlines()) == 1
     return json.loads((folder / "report.json").read_text())
 

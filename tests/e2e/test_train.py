@@ -15,6 +15,7 @@ from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
 from tests.e2e.conftest import finish, job, start, wait_until
+from tests.unit.cluster.report.reading import problems
 
 CITIES = (
     "Lyon",
@@ -143,8 +144,9 @@ def test_a_killed_training_goes_on_and_gives_the_same_adapter(data, base, settin
     losses = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     evaluations = [entry["eval_loss"] for entry in losses if "eval_loss" in entry]
     assert len(evaluations) == 2 and evaluations[1] < evaluations[0]
-    assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert problems({"training.html": (whole / "adapter" / "training.html").read_text()}) == []
     card = (whole / "adapter" / "README.md").read_text()
+    assert "](training.html)" in card
     for part in (done.summary["base_hash"], done.summary["data_hash"], "license: apache-2.0", "39 examples"):
         assert part in card
     assert not (whole / "checkpoints").exists()

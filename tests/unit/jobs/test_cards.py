@@ -1,11 +1,17 @@
 """Cards of adapters, evolvable models and training sets: what a reader and a model hub find in them."""
 
+import math
+
 import pytest
 from huggingface_hub import ModelCard
 
 from jobs.distill import sets
+from jobs.train import __main__ as training
 from jobs.train import adapter, evolvable
+from jobs.train.cards import PAGE
 from jobs.train.config import TASKS
+from schemas.manifest import RunManifest, RunStatus
+from tests.unit.cluster.report.reading import Page, problems
 
 HASHES = {"base_hash": "b1", "data_hash": "sha256:d1"}
 COUNTS = {"num_examples": 3, "num_validation": 5, "num_parameters": 99, "num_steps": 7}
@@ -72,6 +78,22 @@ def test_the_card_of_an_evolvable_model_compares_its_evaluations():
         "| trained, read with an empty queue | 0.500 | 0.250 | 0.123 |\n"
     )
     assert "| whitened | 0.500 | 0.250 | 0.123 |" in evolvable.card(found | {"whitened": values})
+
+
+def test_a_card_leads_to_a_page_of_curves_that_holds_together_and_tells_no_time(tmp_path):
+    found = manifest("encoder") | {"best_step": 6, "validation_exact_answers": 0.9375}
+    metrics = [{"step": step, "loss": 3.0 / step, "learning_rate": 2e-4} for step in range(1, 8)]
+    metrics += [{"step": 7, "eval_loss": math.nan}]
+    page = training.training_page(found, adapter.CURVES, adapter.scores(found), metrics)
+    assert problems({PAGE: page}) == [] and f"]({PAGE})" in adapter_card()
+    assert page == training.training_page(found, adapter.CURVES, adapter.scores(found), metrics)
+    read = Page(page)
+    assert "exact answers 0.938" in read.text and "UTC" not in read.text
+    assert len(read.of("circle")) == 14 and "after step 6 was kept" in read.text
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    training.leave(RunManifest(job="train", status=RunStatus.DONE), "card", page, tmp_path, folder)
+    assert (folder / PAGE).read_text() == page and (folder / "README.md").read_text() == "card"
 
 
 def example(number: int, **more) -> dict:

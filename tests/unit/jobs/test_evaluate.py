@@ -7,13 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.report.pages import Measured, of_measures
 from jobs.common import measuring
 from jobs.common.cli import UsageError, parse_config
 from jobs.common.questions import Question
 from jobs.evaluate import decider, encoder, memories, qa, retrieval
+from jobs.evaluate.report import write_report
 from jobs.evaluate.variants import load_variants
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
+from tests.unit.cluster.report.reading import Page, problems
 
 PERFECT = dict.fromkeys(encoder.SCORES, 5.0)
 
@@ -113,6 +116,44 @@ def test_every_type_of_question_has_its_own_rows():
     table = retrieval.table(measuring.summarise(rows))
     shown = {(row["questions"], row["recall@1"], row["all@5"]) for row in table if row["hits"] == "search"}
     assert shown == {("all (2)", 0.5, 0.5), ("before (1)", 1.0, 1.0), ("first (1)", 0.0, 0.0)}
+
+
+def shown(charts) -> Page:
+    """Charts, as a page has them."""
+    page = Measured("<b>Title", tuple(charts), "All", ({"x": "<i>", "y": 1.0},), notes="a <i> b")
+    html = of_measures(page, None)
+    assert problems({"report.html": html}) == [] and "<i>" not in html and "<b>" not in html
+    return Page(html)
+
+
+def test_every_command_shows_its_measures_as_charts_that_name_what_they_show():
+    rows = [
+        {"question_id": kind, "question_type": kind}
+        | {name: measuring.measure(asked(kind, *turns), Found()) for name in measuring.LISTS}
+        for kind, turns in [("before", [0]), ("without evidence", [])]
+    ]
+    unknown = dict.fromkeys((*encoder.SCORES, "composite", "p50_s", "p95_s"))
+    told = [
+        (retrieval.charts(measuring.summarise(rows)), ["without evidence (1)", *measuring.LISTS]),
+        (encoder.charts([unknown | {"profile": "p"}]), ["p", "atomicity", "p50_s"]),
+        (decider.charts([dict.fromkeys(decider.MEASURES, 0.0) | {"decider": "rules"}]), ["rules"]),
+        (memories.charts([dict.fromkeys(memories.MEASURES, 1.0) | {"language": "en"}]), ["en"]),
+        (qa.charts([dict.fromkeys(qa.MEASURES) | {"profile": "p", "retrieval": "on"}]), ["p, retrieval on"]),
+    ]
+    for charts, names in told:
+        text = shown(charts).text
+        assert all(name in text for name in names)
+
+
+def test_a_report_has_page_and_table_also_where_only_some_models_are_paid(tmp_path):
+    """Regression: a value that only some rows had, as `cost`, ended the command behind all its work."""
+    config = memories.Config(gold="g", memories="m", report=str(tmp_path))
+    boards = [{"profile": "paid", "cost": 0.5}, {"profile": "own", "extra": 1}]
+    write_report(tmp_path, config, {"boards": boards}, "Title", boards, "  x  what it is", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert "| own | – | 1 |" in (tmp_path / "report.md").read_text()
+    page = Page((tmp_path / "report.html").read_text())
+    assert "paid 0.500 – own – 1" in page.text and "x what it is" in page.text
 
 
 def test_questions_may_stand_in_several_files():

@@ -1,25 +1,30 @@
 """Charts hold what they draw: labels inside, zeros visible, what is not known left out."""
 
 import datetime as dt
+import math
 import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.report.svg import (
+    COLOURS,
     MAX_BARS,
+    MAX_CURVE,
+    TOP,
     WIDTH,
     ZERO,
     Chart,
     Series,
     Span,
+    curves,
     draw,
     newest,
     steps,
     text_width,
     timeline,
 )
-from cluster.report.words import count, seconds, size
+from cluster.report.words import count, digits, seconds, size
 from tests.unit.cluster.report.reading import Page
 
 
@@ -58,7 +63,7 @@ COLUMNS = st.lists(
 
 @given(
     COLUMNS,
-    st.sampled_from(["bars", "stacked", "lines"]),
+    st.sampled_from(["bars", "stacked", "lines", "rows"]),
     st.sampled_from([count, seconds, lambda v: size(round(v))]),
 )
 def test_axes_hold_their_labels_and_bars_stay_in_the_chart(columns, kind, show):
@@ -100,6 +105,51 @@ def test_an_axis_has_round_steps_that_reach_its_highest_value(top):
 def test_an_axis_of_counts_has_no_halves():
     assert steps(2, 1) == [0, 1, 2]
     assert ">0.5<" not in str(draw(Chart("c", "Title", ("x",), (Series("a", (2,)),))))
+
+
+def test_rows_name_every_bar_and_show_its_value_with_no_legend_to_hide_anything():
+    names = [f"profile-{number}" for number in range(9)]
+    series = tuple(Series(name, (0.0, None, 0.5)) for name in names)
+    chart = Chart("c", "Title", ("recall", "precision", "f1"), series, digits, "rows", top=1)
+    svg = draw(chart)
+    assert chart.legend == () and is_inside(svg)
+    assert all(str(svg).count(f">{name}</text>") == 3 for name in names)
+    assert len(rects(svg)) == 18 and sum(one["class"] == "zero" for one in rects(svg)) == 9
+    assert str(svg).count(">–</text>") == 9 and str(svg).count(">0.5</text>") == 9
+    assert {one["class"] for one in rects(svg)} == {"zero", *(f"s{n}" for n in range(COLOURS))}
+
+
+def test_of_a_name_that_is_too_long_its_end_is_shown_and_its_title_has_the_whole():
+    name = "/a/folder/with/a/long/name/" * 4 + "adapter:base"
+    svg = draw(Chart("c", "Title", ("recall",), (Series(name, (0.5,)),), digits, "rows"))
+    assert is_inside(svg) and re.search(r">….*adapter:base</text>", str(svg))
+    assert f"{name}</title>" in str(svg)
+
+
+POINTS = st.lists(
+    st.tuples(st.integers(0, 10**6), st.floats(0, 100) | st.just(math.nan) | st.just(math.inf)), max_size=20
+)
+
+
+@given(POINTS, POINTS, st.sampled_from([0, 1]))
+def test_a_curve_keeps_its_points_and_numbers_inside_and_leaves_out_what_is_no_number(one, other, top):
+    lines = {"training": sorted(dict(one).items()), "validation": sorted(dict(other).items())}
+    chart = curves("c", "Title", lines, of="Step", top=top)
+    svg = draw(chart)
+    page = Page(str(svg))
+    assert page.problems == [] and is_inside(svg) and "nan" not in str(svg) and "inf" not in str(svg)
+    known = sum(math.isfinite(value) for points in lines.values() for _, value in points)
+    assert len(page.of("circle")) == known
+    assert all(0 <= float(dot["cx"]) <= WIDTH and float(dot["cy"]) >= TOP for dot in page.of("circle"))
+
+
+def test_points_lie_where_their_numbers_are_and_the_last_ones_of_a_long_line_are_kept():
+    short = Page(str(draw(curves("c", "Title", {"a": [(0, 1.0), (10, 2.0), (40, 3.0)]}, of="Step"))))
+    first, second, third = (float(one["cx"]) for one in short.of("circle"))
+    assert abs((third - first) - 4 * (second - first)) < 0.5
+    chart = curves("c", "Title", {"a": [(step, step / 2) for step in range(1, 5001)]}, of="Step")
+    assert len(chart.columns) <= MAX_CURVE and chart.table[-1] == ("5,000", ["2,500"])
+    assert not Page(str(draw(chart))).of("circle"), "so many marks would hide the line"
 
 
 def test_of_many_columns_the_newest_are_drawn():

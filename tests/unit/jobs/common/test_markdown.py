@@ -15,9 +15,10 @@ def test_tables_show_fractions_and_gaps():
 
 
 def test_a_report_has_its_table_and_its_definitions():
-    text = render("evaluate/report.md.j2", title="Answers", rows=[{"f1": 0.5}], notes="\n  f1  of words\n")
+    values = {"rows": [{"f1": 0.5}], "notes": "\n  f1  of words\n", "page": "report.html"}
+    text = render("evaluate/report.md.j2", title="Answers", **values)
     assert text == (
-        "# Answers\n\n| f1 |\n| --- |\n| 0.500 |\n\n```\nf1  of words\n```\n\n![Answers](report.png)\n"
+        "# Answers\n\n| f1 |\n| --- |\n| 0.500 |\n\n```\nf1  of words\n```\n\n[In pictures](report.html)\n"
     )
 
 
