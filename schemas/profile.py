@@ -81,6 +81,9 @@ class ModelProfile(_Frozen):
     ADDED: ClassVar[frozenset[str]] = frozenset()
     """Settings of later releases: at their defaults they change no answer, and so no fingerprint."""
 
+    WITHOUT_ADAPTER: ClassVar[dict[str, object]] = {"adapter": None, "adapter_revision": None}
+    """The settings that say nothing of another base or adapter."""
+
     name: str
     base: str
     """Hub id, local folder, or `package:NAME` for a model that travels as a Python package."""
@@ -177,6 +180,7 @@ class EncoderProfile(AskedProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = AskedProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
+    WITHOUT_ADAPTER: ClassVar[dict[str, object]] = AskedProfile.WITHOUT_ADAPTER | {"calibrated": False}
     ADDED = frozenset(
         {
             "gates",

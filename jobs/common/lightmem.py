@@ -315,6 +315,8 @@ def _profiles(settings: LightMemConfig) -> tuple[EncoderProfile, DeciderProfile]
     decider = load_profile("deciders", settings.decider_profile, DeciderProfile)
     changes: dict[str, Any] = {}
     wanted = settings.gen_kwargs
+    if settings.base_model or settings.adapter_path:
+        encoder = encoder.model_copy(update=encoder.WITHOUT_ADAPTER)
     if settings.base_model:
         changes |= {"base": settings.base_model, "base_revision": None, "adapter": None}
     if settings.adapter_path:

@@ -213,7 +213,7 @@ def chats(examples: list[dict]) -> str:
 
 def write_profile(config: DistillConfig, student: ModelProfile) -> None:
     """The student's profile, resolved: without adapter and hashes, which a training will decide."""
-    gone = {"adapter", "adapter_revision", "adapter_mode", "base_hash", "adapter_hash"}
+    gone = {*student.WITHOUT_ADAPTER, "adapter_mode", "base_hash", "adapter_hash"}
     put_below(config.output, PROFILE_FILE, student.model_dump_json(exclude=gone, indent=1).encode())
 
 

@@ -31,7 +31,7 @@ def _load(folder: str, given: str, kind: type[Compared]) -> Compared:
         return load_profile(folder, given, kind)
     profile = load_profile(folder, name, kind)
     if variant == "base":
-        return profile.model_copy(update={"adapter": None, "adapter_revision": None})
+        return profile.model_copy(update=profile.WITHOUT_ADAPTER)
     if profile.adapter is None:
         raise UsageError(f"{given}: profile {name!r} has no adapter; give {name} itself")
     return profile.model_copy(update={"adapter_mode": variant})

@@ -51,7 +51,7 @@ def test_no_file_that_a_run_leaves_has_the_token(tmp_path, monkeypatch, way):
     report = tmp_path / "report"
     report.mkdir()
     evaluation = decider.Config(pairs="p", report=str(report), cluster=ClusterConfig(**cluster))
-    write_report(report, evaluation, {"error": CANARY}, "T", [{"a": 1}], "notes", lambda figure: None)
+    write_report(report, evaluation, {"error": CANARY}, "T", [{"a": 1}], "notes", ())
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(left) >= 4
     assert [path for path in left if CANARY.encode() in path.read_bytes()] == []
@@ -132,8 +132,8 @@ def test_no_dumped_config_has_the_secrets_of_a_url(tmp_path, monkeypatch, url, l
     run.finish("done")
     (report := tmp_path / "report").mkdir()
     evaluation = decider.Config(pairs=url, report=str(report), cluster=cluster)
-    write_report(report, evaluation, {}, "T", [{"a": 1}], "notes", lambda figure: None)
-    training.leave(RunManifest(config=given.model_dump(mode="json")), f"of {url}", tmp_path, report)
+    write_report(report, evaluation, {}, "T", [{"a": 1}], "notes", ())
+    training.leave(RunManifest(config=given.model_dump(mode="json")), f"of {url}", "page", tmp_path, report)
     dumps = list(tmp_path.rglob("*.json"))
     assert len(dumps) == 3
     for text in (row["config"], *(path.read_text() for path in dumps)):

@@ -196,7 +196,8 @@ def test_nothing_is_erased_where_a_tombstone_cannot_be_written(store, tmp_path):
 
 STEPS = [
     (Writer, "publish"),
-    *((erase, name) for name in ("_write_tombstone", "_clean", "_write_receipt")),
+    (exports, "_write_tombstone"),
+    *((erase, name) for name in ("clean", "_write_receipt")),
     (leftovers, "delete_for_good"),
 ]
 
@@ -215,7 +216,7 @@ def test_a_kill_at_any_step_ends_with_the_tombstones_when_the_same_command_is_ru
 
     steps = killed_before(monkeypatch, STEPS, None, lambda: work(whole))
     assert [step.rpartition(".")[2] for step in steps] == [
-        *("publish", "_write_tombstone", "_write_tombstone", "_clean", "_write_receipt", "delete_for_good")
+        *("publish", "_write_tombstone", "_write_tombstone", "clean", "_write_receipt", "delete_for_good")
     ]
     expected = sorted(path.read_text() for path in graves.iterdir())
     assert len(expected) == 2

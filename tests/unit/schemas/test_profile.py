@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from cluster.profiles import SHIPPED
 from schemas.profile import (
     DeciderProfile,
     EmbedderProfile,
@@ -250,3 +251,12 @@ def test_max_model_len_grows_with_everything_that_stands_in_a_prompt():
     }
     for name, value in longer.items():
         assert changed(**{name: value}).max_model_len > PROFILE.max_model_len, name
+
+
+def test_without_its_adapter_a_profile_is_not_calibrated():
+    default = EncoderProfile.model_validate(
+        tomllib.loads((SHIPPED / "encoders" / "default.toml").read_text())
+    )
+    assert default.calibrated
+    without = EncoderProfile.model_validate(default.model_dump() | default.WITHOUT_ADAPTER)
+    assert not without.calibrated and without.adapter is None

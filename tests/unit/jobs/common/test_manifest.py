@@ -64,7 +64,7 @@ def test_a_job_that_writes_another_folder_leaves_one_with_what_it_printed(tmp_pa
 
 def test_an_evaluation_leaves_one_with_its_report(tmp_path):
     given = decider.Config(pairs="p", report=str(tmp_path))
-    write_report(tmp_path, given, {"deciders": [1]}, "T", [{"a": 1}], "notes", lambda figure: None)
+    write_report(tmp_path, given, {"deciders": [1]}, "T", [{"a": 1}], "notes", ())
     found = read_file(tmp_path / "report.json")
     assert (found.job, found.status, found.config["pairs"]) == ("evaluate decider", RunStatus.DONE, "p")
     assert found.model_extra == {"deciders": [1]}
@@ -74,7 +74,7 @@ def test_a_training_leaves_one_and_is_told_again_what_it_printed(tmp_path):
     counted = {"task": "encoder", "num_steps": 7}
     made = RunManifest.with_keys({"key": "k1"} | counted, job="train", seconds=1.0, summary=counted)
     (tmp_path / "training.json").write_text('{"key": "k1"}')
-    training.leave(made, "card", tmp_path, tmp_path)
+    training.leave(made, "card", "page", tmp_path, tmp_path)
     assert training.finished(tmp_path, "k1") == {
         "status": "done",
         **counted,
