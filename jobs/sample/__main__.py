@@ -57,6 +57,8 @@ class SampleConfig(JobConfig):
     archive."""
     people: Literal["few", "all", Split] = "few"
     """Whose conversations: those of one split of the corpus, of all of them, or of a few people of `tune`."""
+    persons: list[str] | None = None
+    """Only these of them, by the names of their files, for example `otti-bristol`."""
     segments: bool = False
     """Write the corpus's single segments as well, each as a user of its own: they are for training."""
     language: str | None = None
@@ -180,8 +182,13 @@ def _world(config: SampleConfig) -> tuple[Written, dict]:
         }
     named: dict[str, tuple[str, ...]] = {"few": ("tune",), "all": SPLITS}
     splits = named.get(config.people, (config.people,))
-    few = FEW_SESSIONS if config.people == "few" else None
-    world = read_people(splits, max_sessions=few, language=config.language)
+    few = FEW_SESSIONS if config.people == "few" and config.persons is None else None
+    world = read_people(splits, max_sessions=few, language=config.language, persons=config.persons)
+    if missing := set(config.persons or ()) - {row["user_id"] for row in world.sessions}:
+        raise UsageError(
+            f"--persons {' '.join(sorted(missing))}: nobody of --people {config.people} has this name, or "
+            "writes --language; see jobs/sample/corpus/people"
+        )
     if config.segments and config.language in (None, "en"):
         single = read_segments()
         world.sessions.extend(single.sessions)

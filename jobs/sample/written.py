@@ -7,7 +7,7 @@ and the labelling rules are in corpus/README.md. Here they become rows of an arc
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -34,9 +34,13 @@ class Written:
 
 
 def read_people(
-    splits: tuple[str, ...], *, max_sessions: int | None = None, language: str | None = None
+    splits: tuple[str, ...],
+    *,
+    max_sessions: int | None = None,
+    language: str | None = None,
+    persons: Collection[str] | None = None,
 ) -> Written:
-    """The people of these splits, or those of them who write one language.
+    """The people of these splits, or those of them who write one language, or who are named.
 
     With `max_sessions` so many of them, in the order of their names, as have that many sessions together.
     Sessions are ordered by time, so that users take turns in the archive.
@@ -46,7 +50,8 @@ def read_people(
         for path in sorted((CORPUS / "people" / split).glob("*.jsonl")):
             lines = _lines(path)
             is_enough = max_sessions is not None and len(found.sessions) >= max_sessions
-            if not is_enough and language in (None, lines[0]["language"]):
+            is_named = persons is None or lines[0]["person_id"] in persons
+            if is_named and not is_enough and language in (None, lines[0]["language"]):
                 _add_person(found, split, lines)
     found.sessions.sort(key=lambda row: (row["session_time"], row["session_id"]))
     return found

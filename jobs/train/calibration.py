@@ -1,8 +1,10 @@
 """Train the calibration of an encoder: how likely its records are right (cluster.backfill.calibration).
 
-    python -m jobs.sample --people train --archive TRAIN
-    python -m jobs.sample --people tune --archive TUNE
+    python -m jobs.sample --people tune --persons SIX OF THEM --archive TRAIN
+    python -m jobs.sample --people tune --persons TWO OTHERS --archive TUNE
     python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR
+
+Neither are people from whom the adapter has learned: of those it is too sure.
 
 The encoder writes what it would of the people of two archives whose language it reads; a record is right if
 it states a memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN,

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from cluster.evaluate.memories import Found, denies, holds_keys, score
+from jobs.common.cli import UsageError
 from jobs.common.gold import as_found
 from jobs.sample.__main__ import SampleConfig, run
 from jobs.sample.written import CORPUS, SPLITS, read_people, read_segments
@@ -101,3 +102,10 @@ def test_statements_deny_by_their_words():
 
 def test_the_corpus_is_small_enough_to_travel():
     assert sum(path.stat().st_size for path in CORPUS.rglob("*.jsonl")) < 6 << 20
+
+
+def test_only_those_who_are_named_are_written_and_a_name_that_nobody_has_is_told(tmp_path):
+    summary = run(SampleConfig(archive=str(tmp_path / "a"), people="tune", persons=["otti-bristol"]))
+    assert summary["num_users"] == 1
+    with pytest.raises(UsageError, match="--persons nobody-nowhere: nobody of --people tune"):
+        run(SampleConfig(archive=str(tmp_path / "b"), people="tune", persons=["nobody-nowhere"]))
