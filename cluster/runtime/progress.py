@@ -21,6 +21,7 @@ class Progress:
         self.started_s = self.printed_s = time.monotonic()
         self.done = 0
         self._in_work: dict[int, int] = {}
+        self._arrived: set[int] = set()
         self._lock = threading.Lock()
 
     def advance(self, count: int, note: str = "") -> None:
@@ -32,7 +33,9 @@ class Progress:
 
     def arrived(self, number: int, count: int, note: str = "") -> None:
         """Count item `number` as done, with all its units."""
-        self._in_work.pop(number, None)
+        with self._lock:
+            self._in_work.pop(number, None)
+            self._arrived.add(number)
         self.advance(count, note)
 
     def tick(self, number: int, count: int) -> None:
@@ -42,9 +45,10 @@ class Progress:
             self._print_in_work()
 
     def in_work(self, counts: dict[int, int]) -> None:
-        """How many units of the items in work are done by now."""
+        """How many units of these items are done by now. One that is not among them any more, and has not
+        arrived, is on its way through what comes next: it counts as before."""
         with self._lock:
-            self._in_work = counts
+            self._in_work |= {one: count for one, count in counts.items() if one not in self._arrived}
             self._print_in_work()
 
     def _print_in_work(self) -> None:

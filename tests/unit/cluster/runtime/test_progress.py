@@ -45,3 +45,16 @@ def test_a_line_says_how_far_the_items_in_work_are(capsys, monkeypatch):
     progress.in_work({1: 70})
     shown = [line.partition(" segments")[0] for line in capsys.readouterr().err.splitlines()]
     assert shown == ["[encode] 12 of 128", "[encode] 64 of 128", "[encode] 128 of 128"]
+
+
+def test_an_item_between_two_stages_counts_as_before_and_one_that_has_arrived_once(capsys, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    progress = Progress("encode", "segments", total=192, every_s=100)
+    for counts in ({0: 60, 1: 30}, {1: 40}, {0: 64, 1: 50}):
+        now_s += 10
+        if counts == {0: 64, 1: 50}:
+            progress.arrived(0, 64)
+        progress.in_work(counts)
+    shown = [line.partition(" segments")[0] for line in capsys.readouterr().err.splitlines()]
+    assert shown == ["[encode] 90 of 192", "[encode] 100 of 192", "[encode] 114 of 192"]
