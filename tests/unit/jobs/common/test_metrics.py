@@ -137,6 +137,7 @@ class Small(JobConfig):
 def test_the_file_sets_what_every_job_tells_and_an_option_wins(tmp_path, capsys):
     from jobs.common import cli
 
+    before = log.settings()
     (path := tmp_path / "job.toml").write_text(
         f'name = "y"\nlog_format = "json"\n[metrics]\nprometheus_file = "{tmp_path}/a.prom"\n'
     )
@@ -147,7 +148,7 @@ def test_the_file_sets_what_every_job_tells_and_an_option_wins(tmp_path, capsys)
     )
     assert shared == cli.Shared("text", tmp_path / "b")
     assert parse_config(Small, "A job.", []) == Small()
-    assert log.settings() == log.LogSettings(), "to parse sets nothing"
+    assert log.settings() == before, "to parse sets nothing"
 
 
 @pytest.mark.parametrize(
