@@ -21,6 +21,11 @@ class PoolConfig(BaseModel):
     num_threads: int | None = Field(None, ge=1)
     """Threads per actor. Not given, and without a GPU: all cores that the submitting process may use."""
 
+    def of_endpoint(self) -> Self:
+        """The same for a model behind an endpoint: one actor keeps the caps, sends as many requests side by
+        side as are wanted, and needs no GPU."""
+        return self.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0.0})
+
 
 class ClusterConfig(BaseModel):
     """Where to run. Inside `ray job submit` nothing need be given: the job's own cluster is used."""

@@ -64,9 +64,7 @@ def workers(
 ) -> tuple[PoolConfig, dict]:
     """Pool, and options of the engine. `role` names its answers in the ledger of `files`."""
     if profile.engine == "openai":
-        # One actor keeps the cap, and has as many requests in flight as are wanted.
-        pool = pool.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0.0})
-        return pool, {"files": files, "role": role, "max_cost": max_cost}
+        return pool.of_endpoint(), {"files": files, "role": role, "max_cost": max_cost}
     return pool, pool.engine
 
 

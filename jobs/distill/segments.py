@@ -138,8 +138,7 @@ def model_pool(config: EncoderSetConfig, role: str) -> dict:
     if kind in ("rules", "gold"):
         return {"pool": config.check_pool}
     if kind == "openai":
-        # One actor keeps the caps, and has as many requests in flight as are wanted.
-        return {"pool": pool.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0})}
+        return {"pool": pool.of_endpoint()}
     return {"pool": pool, "wants_gpu": True}
 
 

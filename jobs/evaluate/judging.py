@@ -45,9 +45,7 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
         config.pool.engine,
         config.max_cost,
     )
-    # One actor keeps the cap of an endpoint, which needs no GPU.
-    alone = {"min_size": 1, "max_size": 1, "num_gpus": 0.0}
-    pool = config.pool if config.judge == "vllm" else config.pool.model_copy(update=alone)
+    pool = config.pool if config.judge == "vllm" else config.pool.of_endpoint()
     results = (
         map(Judging(make), batches)
         if in_batch
