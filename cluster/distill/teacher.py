@@ -23,10 +23,10 @@ from cluster.backfill.encoder import Encoder, Encoding, encode
 from cluster.backfill.staged import plan_path
 from cluster.distill.extractor import extract
 from cluster.language.words import words
-from cluster.models.endpoint import TOO_LONG, Ask, Endpoint, EndpointConfig, EndpointError
-from cluster.models.engine import Reply, Request
+from cluster.models.endpoint import Ask, Endpoint, EndpointConfig, EndpointError
+from cluster.models.engine import Reply, Request, ask_of, is_too_long, reply_of
 from cluster.models.fingerprint import source_fingerprint
-from cluster.models.paid_answers import Answer, Responses, request_key
+from cluster.models.paid_answers import Answer, Responses
 from cluster.models.prompt import Chat, PromptBuilder
 from cluster.store.files import Files
 from schemas.carriers import Part, TaughtPart
@@ -202,7 +202,7 @@ class OpenAITeacher:
         too_long = [
             (place, segments[place], answer)
             for place, answer in enumerate(answers)
-            if answer and (_is_too_long(answer) or not (answer.complete or answer.refusal))
+            if answer and (is_too_long(answer) or not (answer.complete or answer.refusal))
         ]
         for (place, *_), answer in zip(too_long, self._in_halves(too_long), strict=True):
             answers[place] = answer
@@ -210,7 +210,7 @@ class OpenAITeacher:
 
     def _in_halves(self, too_long: list[tuple[int, dict, Answer]]) -> list[Answer | None]:
         """Answers put together of those to halves; the old one where a half has none that is whole."""
-        known = [_reply(answer) for *_, answer in too_long]
+        known = [reply_of(answer) for *_, answer in too_long]
         # By no name: a record then tells of "User", as in the answers to whole segments.
         segments = [
             segment | {"current": [part | {"speaker": None} for part in segment["current"]]}
@@ -236,15 +236,9 @@ class OpenAITeacher:
 
     def _ask_more(self, requests: list[Request]) -> list[Reply]:
         num_before = self._endpoint.counts["num_asked"]
-        asks = []
-        for request in requests:
-            assert isinstance(request.prompt, Chat) and request.schema
-            schema, max_tokens = json.loads(request.schema), self._profile.max_tokens
-            key = request_key(request.prompt.messages, schema, max_tokens)
-            asks.append(Ask(key, request.prompt.messages, schema, max_tokens))
-        answers = self._endpoint.ask(asks)
+        answers = self._endpoint.ask([ask_of(request, self._profile.max_tokens) for request in requests])
         self._num_of_halves += self._endpoint.counts["num_asked"] - num_before
-        found = [_reply(answer) for answer in answers if answer]
+        found = [reply_of(answer) for answer in answers if answer]
         if len(found) < len(answers):
             raise _LeftOpen
         return found
@@ -273,22 +267,6 @@ _PLAIN = {
     "second_look": False,
 }
 """Settings with which `encode` asks, halves and reads, and does nothing else."""
-
-
-def _is_too_long(answer: Answer) -> bool:
-    return bool(answer.refusal and not answer.prompt_tokens and TOO_LONG.search(answer.refusal))
-
-
-def _reply(answer: Answer) -> Reply:
-    reason = "prompt_too_long" if _is_too_long(answer) else "refused"
-    return Reply(
-        text=answer.text,
-        complete=answer.complete,
-        prompt_tokens=answer.prompt_tokens,
-        cached_tokens=0,
-        output_tokens=answer.output_tokens,
-        refusal=f"{reason}: {answer.refusal}" if answer.refusal else "",
-    )
 
 
 def _answer(segment: dict, encoding: Encoding) -> Answer:

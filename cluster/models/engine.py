@@ -16,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.models.confidence import Token, pieces
@@ -305,7 +305,7 @@ class OpenAIEngine:
 
     def generate(self, requests: list[Request]) -> list[Reply]:
         num_capped = self._endpoint.counts["num_capped"]
-        answers = self._endpoint.ask([self._ask(request) for request in requests])
+        answers = self._endpoint.ask([ask_of(request, self._max_tokens) for request in requests])
         refusals = [answer.refusal for answer in answers if answer and not answer.prompt_tokens]
         self._has_answered |= any(answer and not answer.refusal for answer in answers)
         config = self._endpoint.config
@@ -323,24 +323,33 @@ class OpenAIEngine:
             )
         return [self._reply(answer) for answer in answers if answer is not None]
 
-    def _ask(self, request: Request) -> Ask:
-        assert isinstance(request.prompt, Chat)
-        messages = request.prompt.messages
-        schema = json.loads(request.schema) if request.schema else None
-        return Ask(request_key(messages, schema, self._max_tokens), messages, schema, self._max_tokens)
-
     @staticmethod
     def _reply(answer: Answer) -> Reply:
-        refusal = ""
-        if answer.refusal:
-            is_too_long = not answer.prompt_tokens and TOO_LONG.search(answer.refusal)
-            refusal = f"{'prompt_too_long' if is_too_long else 'refused'}: {answer.refusal}"
-        fenced = _FENCED.fullmatch(answer.text)
-        return Reply(
-            text=fenced[1] if fenced else answer.text,
-            complete=answer.complete,
-            prompt_tokens=answer.prompt_tokens,
-            cached_tokens=0,
-            output_tokens=answer.output_tokens,
-            refusal=refusal,
-        )
+        reply, fenced = reply_of(answer), _FENCED.fullmatch(answer.text)
+        return replace(reply, text=fenced[1]) if fenced else reply
+
+
+def ask_of(request: Request, max_tokens: int) -> Ask:
+    """A call of chat messages, as an endpoint is asked, under a key of its own."""
+    assert isinstance(request.prompt, Chat)
+    messages = request.prompt.messages
+    schema = json.loads(request.schema) if request.schema else None
+    return Ask(request_key(messages, schema, max_tokens), messages, schema, max_tokens)
+
+
+def is_too_long(answer: Answer) -> bool:
+    """Whether an endpoint refused the request for its length."""
+    return bool(answer.refusal and not answer.prompt_tokens and TOO_LONG.search(answer.refusal))
+
+
+def reply_of(answer: Answer) -> Reply:
+    """An endpoint's answer as that of any engine."""
+    reason = "prompt_too_long" if is_too_long(answer) else "refused"
+    return Reply(
+        text=answer.text,
+        complete=answer.complete,
+        prompt_tokens=answer.prompt_tokens,
+        cached_tokens=0,
+        output_tokens=answer.output_tokens,
+        refusal=f"{reason}: {answer.refusal}" if answer.refusal else "",
+    )
