@@ -244,8 +244,12 @@ def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
 
 def _as_told(record: EncodedRecord, piece: _Piece, profile: EncoderProfile) -> EncodedRecord:
     """The record without a guess of who a named person is."""
-    shown = [profile.shown(part["text"]) for part in piece.context + piece.current]
-    return record.model_copy(update={"semantic_text": as_told(record.semantic_text, shown)})
+    text = as_told(record.semantic_text, _shown(piece.context + piece.current, profile))
+    return record.model_copy(update={"semantic_text": text})
+
+
+def _shown(parts: list[dict], profile: EncoderProfile) -> list[str]:
+    return [profile.shown(part["text"]) for part in parts]
 
 
 def _confidence(
@@ -265,9 +269,10 @@ def _confidence(
 def _refusal(one: _Told, context: list[dict], profile: EncoderProfile) -> str:
     """Name of the gate that refuses the record; empty if none does."""
     if profile.gates:
-        shown = [profile.shown(part["text"]) for part in context + one.current]
-        evidence = [profile.shown(one.current[index]["text"]) for index in one.record.evidence_turns]
-        speakers = [part["speaker"] or "" for part in context + one.current]
+        parts = context + one.current
+        shown = _shown(parts, profile)
+        evidence = _shown([one.current[index] for index in one.record.evidence_turns], profile)
+        speakers = [part["speaker"] or "" for part in parts]
         if reason := refusal(one.record.semantic_text, evidence, [*shown, *speakers], profile.gates):
             return reason
     # Where nothing is known of it, a record passes.

@@ -24,7 +24,7 @@ whole segment, before the model is asked about it.
 import re
 from collections.abc import Iterable
 
-from cluster.language.content import NEGATION, WORD, content_words, stem, stems
+from cluster.language.content import NEGATION, WORD, content_words, stem, stems, without_possessive
 from cluster.language.identify import other_language
 from cluster.language.numbers import NUMBER, are_spoken_known, is_known_number, numbers_of
 from cluster.language.people import untold_relations
@@ -178,7 +178,7 @@ def _opens_with_name(text: str) -> bool:
 
 def _is_known_name(word: str, words: set[str], joined: str, squeezed: str) -> bool:
     folded = word.casefold()
-    if re.sub(r"['’]s?$", "", folded) in ("user", "assistant", "i") or stem(word) in words:
+    if without_possessive(folded) in ("user", "assistant", "i") or stem(word) in words:
         return True
     if all(stem(part) in words for part in folded.split("-")):
         return True

@@ -46,10 +46,15 @@ NEGATION = re.compile(
 
 def stem(word: str) -> str:
     """A word without its commonest English endings, "planned" as "plan"; three letters at least remain."""
-    word = re.sub(r"['’]s?$", "", word.casefold())
+    word = without_possessive(word.casefold())
     word = _SAME.get(word, word)
     word = re.sub(r"^(.{3,}?)(?:ings?|ers?|ied|ed|ly|ies|es|s|e|y)$", r"\1", word)
     return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
+
+
+def without_possessive(word: str) -> str:
+    """ "sister" of "sister's"."""
+    return re.sub(r"['’]s?$", "", word)
 
 
 def _parts(text: str) -> list[str]:

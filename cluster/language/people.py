@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from cluster.language.content import WORD, stem, stems
+from cluster.language.content import WORD, stem, stems, without_possessive
 
 RELATIONS = frozenset(
     """mother father mum mom dad parents brother sister siblings son daughter child children kids baby wife
@@ -64,7 +64,8 @@ _OF_NAME = re.compile(r"\b[Uu]ser's (?:[a-z-]+ ){0,2}?(?P<relation>[a-z][a-z-]*)
 def untold_relations(text: str, shown: Iterable[str]) -> set[str]:
     """Relations that a statement names and these texts do not, in no way of saying them. None of texts in
     another language, and of words that may be for anybody ("child", "client")."""
-    named = {word for word in map(_singular, WORD.findall(text)) if word in RELATIONS} - _SAY_LITTLE
+    spoken = {without_possessive(word) for word in WORD.findall(text.casefold())}
+    named = (spoken & RELATIONS) - _SAY_LITTLE
     if not named:
         return set()
     shown = list(shown)
@@ -85,7 +86,3 @@ def as_told(text: str, shown: Iterable[str]) -> str:
     8" for "User's daughter Hania got grade 8"."""
     untold = untold_relations(text, shown)
     return _OF_NAME.sub(lambda match: "" if match["relation"] in untold else match[0], text)
-
-
-def _singular(word: str) -> str:
-    return re.sub(r"['’]s?$", "", word.casefold())
