@@ -4,7 +4,7 @@
     python -m jobs.sample --people tune --persons TWO OTHERS --archive TUNE
     python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR
 
-Neither are people from whom the adapter has learned: of those it is too sure.
+Take people from whom the adapter has not learned: of the others it is too sure.
 
 The encoder writes what it would of the people of two archives whose language it reads; a record is right if
 it states a memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN,
