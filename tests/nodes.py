@@ -108,10 +108,11 @@ class Cluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, *options: str, count: int = 1) -> list[Node]:
-        """More nodes, each `ray start OPTIONS`."""
-        added = [self._started("--address", self._address, *options) for _ in range(count)]
-        for node in added:
-            _wait_for(node)
+        """More nodes, each `ray start OPTIONS`, one after the other: of several at once some never come up."""
+        added = []
+        for _ in range(count):
+            added.append(self._started("--address", self._address, *options))
+            _wait_for(added[-1])
         return added
 
     def _started(self, *options: str) -> Node:

@@ -78,16 +78,14 @@ def _waiting_workers() -> Counter[str]:
     import ray
     from ray._private.state import actors
 
-    job = ray.get_runtime_context().job_id
+    job = ray.JobID(bytes.fromhex(ray.get_runtime_context().get_job_id()))
     found = [
         one
         for state in ("PENDING_CREATION", "RESTARTING")
         for one in actors(job_id=job, actor_state_name=state).values()
     ]
-    # One that has a node is starting there; without one the id is empty, or nothing but f.
-    return Counter(
-        f"of {_stage(one['ActorClassName'])}" for one in found if set(one["Address"]["NodeID"]) <= {"f"}
-    )
+    # One that has an address is starting there. A node may be named before that: the one that was asked.
+    return Counter(f"of {_stage(one['ActorClassName'])}" for one in found if not one["Address"]["IPAddress"])
 
 
 def _stage(actor: str) -> str:

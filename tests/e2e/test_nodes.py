@@ -268,6 +268,7 @@ def until_it_waits(process: subprocess.Popen, stage: str) -> str:
     said = ""
     while f"[{stage}] waits for a place on the cluster: " not in said:
         said = process.stderr.readline()
+        print(said, end="")
         assert said, finish(process)
     return said
 

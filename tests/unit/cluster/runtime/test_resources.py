@@ -58,19 +58,21 @@ def test_tasks_that_wait_are_named_where_none_of_the_stage_s_is_in_work(looked):
 
 
 @pytest.mark.parametrize(
-    ("state", "node", "is_named"),
+    ("state", "address", "is_named"),
     [
         ("PENDING_CREATION", "", True),
-        ("PENDING_CREATION", "f" * 56, True),
-        ("PENDING_CREATION", "ab" * 28, False),
+        ("PENDING_CREATION", "10.0.0.1", False),
         ("RESTARTING", "", True),
-        ("ALIVE", "ab" * 28, False),
+        ("ALIVE", "10.0.0.1", False),
     ],
 )
-def test_a_worker_waits_where_no_node_has_it_also_after_its_node_was_lost(monkeypatch, state, node, is_named):
-    one = {"ActorClassName": "MapWorker(MapBatches(EncodeStage))", "Address": {"NodeID": node}}
-    found = {state: {"1": one}}
-    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(job_id="job"))
+def test_a_worker_waits_where_it_has_no_address_also_after_its_node_was_lost(
+    monkeypatch, state, address, is_named
+):
+    """Ray names the node that was asked before that has a place, if ever."""
+    at = {"IPAddress": address, "NodeID": "ab" * 28}
+    found = {state: {"1": {"ActorClassName": "MapWorker(MapBatches(EncodeStage))", "Address": at}}}
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_job_id=lambda: "01000000"))
     monkeypatch.setattr(
         "ray._private.state.actors", lambda job_id, actor_state_name: found.get(actor_state_name, {})
     )
