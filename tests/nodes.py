@@ -108,7 +108,7 @@ class Cluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, *options: str, count: int = 1) -> list[Node]:
-        """More nodes, each `ray start OPTIONS`, one after the other: of several at once some never come up."""
+        """More nodes, each `ray start OPTIONS`, one by one: of several at once some never come up."""
         added = []
         for _ in range(count):
             added.append(self._started("--address", self._address, *options))
