@@ -20,7 +20,7 @@ _COUPLE = (
     " himself herself"
 )
 _CHILD = (
-    "child children kid kids baby babies boy boys girl girls son sons daughter daughters little toddler wean"
+    "child children kid kids baby babies boy boys girl girls son sons daughter daughters little toddler wean eldest youngest"
     " weans pregnant yo yr mth granny"
 )
 _TOLD_BY = {
@@ -38,7 +38,7 @@ _TOLD_BY = {
     "neighbor": "next",
     "niece": "nieces",
     "nephew": "nephews",
-    "friend": "mate buddy pal bestie bff friends",
+    "friend": "mate buddy pal bestie bff friends friendship",
     "colleague": "coworker co-worker workmate work team office shift",
     "boss": "manager supervisor chief foreman director works",
     "manager": "boss supervisor",
@@ -74,9 +74,10 @@ def untold_relations(text: str, shown: Iterable[str]) -> set[str]:
         return set()
 
     def is_told(word: str) -> bool:
-        if stem(word) in known or word in said or word.replace("-", " ") in said:
+        if stem(word) in known:
             return True
-        return any(re.search(rf"\b{other}\b", said) for other in _TOLD_BY.get(word, "").split())
+        ways = (word, word.replace("-", " "), *_TOLD_BY.get(word, "").split())
+        return any(re.search(rf"\b{way}s?\b", said) for way in ways)
 
     return {word for word in named if not is_told(word)}
 
