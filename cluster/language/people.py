@@ -20,8 +20,8 @@ _COUPLE = (
     " himself herself"
 )
 _CHILD = (
-    "child children kid kids baby babies boy boys girl girls son sons daughter daughters little toddler wean eldest youngest"
-    " weans pregnant yo yr mth granny"
+    "child children kid kids baby babies boy boys girl girls son sons daughter daughters little toddler wean"
+    " weans eldest youngest pregnant yo yr mth granny"
 )
 _TOLD_BY = {
     "brother": "bro brothers siblings",
