@@ -20,6 +20,8 @@ class CompactConfig(WriterConfig):
     """Folder or object-store URI of the store."""
     keep_runs: int = Field(ge=1)
     """How many of the newest views stay; the newest of all is what readers see."""
+    keep_months: int = Field(0, ge=0)
+    """Of how many months before these the last view stays too."""
 
 
 def run(config: CompactConfig) -> dict:
@@ -32,7 +34,8 @@ def run(config: CompactConfig) -> dict:
         with Run("compact", config, encoder=newest.encoder, embedder=newest.embedder) as this:
             lease.check()
             with this.stage("compact"):
-                this.counts = compact(store, this.row(newest.embedder_profile), config.keep_runs)
+                row = this.row(newest.embedder_profile)
+                this.counts = compact(store, row, config.keep_runs, config.keep_months)
             return this.finish("done")
 
 

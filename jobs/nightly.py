@@ -1,15 +1,15 @@
 """Nightly: what is new in an archive becomes memories, these update older ones, and the store stays small.
 
     python -m jobs.nightly --archive DIR --store URI
-    python -m jobs.nightly --archive DIR --store URI --keep-runs 30     # also keep only the newest 30 views
+    python -m jobs.nightly --archive DIR --store URI --keep-runs 30     # keep only the newest 30 views
     python -m jobs.nightly --archive DIR --store URI --report DIR       # and write what jobs.report writes
     python -m jobs.nightly --archive DIR --store URI --config FILE.toml
     ray job submit --working-dir . -- python -m jobs.nightly --archive s3://... --store s3://...
 
-Runs jobs.backfill, then jobs.consolidate, then, with --keep-runs, jobs.compact, in one process. The first of
-them that fails, or that is stopped by its cap on costs, ends the night; --report tells of that too. Run the
-same command again after a crash or a failure: what was done is not done again. Its settings are those of a
-backfill, and [consolidation] in the config file.
+Runs jobs.backfill, then jobs.consolidate, then jobs.compact where views are to go, in one process. The first
+of them that fails, or that is stopped by its cap on costs, ends the night; --report tells of that too. Run
+the same command again after a crash or a failure: what was done is not done again. Its settings are those of
+a backfill, and [consolidation] in the config file.
 """
 
 import time
@@ -35,8 +35,10 @@ class NightlyConfig(BackfillConfig):
 
     consolidate: bool = True
     """Compare the new memories with the older ones, as jobs.consolidate does."""
-    keep_runs: int | None = Field(None, ge=1)
-    """How many of the newest views stay, as in jobs.compact. Not given: all."""
+    keep_runs: int = Field(30, ge=0)
+    """How many of the newest views stay, as in jobs.compact. With 0 all stay."""
+    keep_months: int | None = Field(None, ge=0)
+    """Of how many months before these the last view stays too: 12, or none where keep_runs is given."""
     report: str | None = None
     """At the end, however it is, write the pages of jobs.report into this folder or object-store URI."""
     report_questions: QuestionFiles = ()
@@ -90,10 +92,11 @@ def parts_of(config: NightlyConfig, update: ConsolidateConfig) -> Iterator[tuple
         return
     if config.consolidate:
         yield "consolidate", lambda: consolidate(update)
-    if config.keep_runs:
+    if has_expiring(config):
         kept = CompactConfig(
             store=config.store,
             keep_runs=config.keep_runs,
+            keep_months=months_of(config),
             lease_wait=config.lease_wait,
             storage=config.storage,
         )
@@ -125,6 +128,21 @@ def has_memories(uri: str) -> bool:
     from cluster.store.store import Store
 
     return Store(absolute(uri), must_exist=False).run() is not None
+
+
+def has_expiring(config: NightlyConfig) -> bool:
+    """Whether the store has views that are to go."""
+    from cluster.store.maintenance import expiring
+    from cluster.store.store import Store
+
+    views = Store(absolute(config.store)).openable() if config.keep_runs else []
+    return bool(expiring(views, config.keep_runs, months_of(config)))
+
+
+def months_of(config: NightlyConfig) -> int:
+    if config.keep_months is not None:
+        return config.keep_months
+    return 0 if "keep_runs" in config.model_fields_set else 12
 
 
 if __name__ == "__main__":

@@ -63,8 +63,11 @@ def _rewrite(store: Writer, name: str, version: int, erasure: Erasure) -> int:
             merge = table.merge_insert(TABLE_KEYS[name]).when_matched_update_all()
             merge.execute(changed, on_bad_vectors="null")
     with settled(table):
-        # `optimize` leaves rows that are marked as deleted in their files when they are few.
-        table.to_lance().optimize.compact_files(materialize_deletions_threshold=0.0)
+        dataset = table.to_lance()
+        files = [fragment.metadata for fragment in dataset.get_fragments()]
+        # What has no marked row stays, so that views go on sharing it.
+        clean = [one.id for one in files if not one.num_deletions]
+        dataset.optimize.compact_files(materialize_deletions_threshold=0.0, excluded_fragment_ids=clean)
         table.checkout_latest()
         make_indexes(table, name)
     return table.version

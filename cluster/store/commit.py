@@ -264,6 +264,7 @@ class Writer(Reader):
             with alone(runs):
                 merge = runs.merge_insert(["run_id"]).when_matched_update_all().when_not_matched_insert_all()
                 merge.execute(run_rows(news))
+            settle(runs, "runs")
         self.put_head(newest.versions | {"runs": runs.version}, self.by or newest.run_id)
 
     def put_head(self, versions: dict[str, int], by: str, store_version: int = STORE_VERSION) -> None:

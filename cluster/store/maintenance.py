@@ -174,12 +174,21 @@ def _reembed(store: Writer, intent: Reembed) -> None:
 # --- compact ------------------------------------------------------------------------------------------
 
 
-def compact(store: Writer, run: dict, keep_runs: int) -> dict:
-    """Keep the views of the newest `keep_runs` runs; returns counts. Rows of `runs` stay, as history.
+def expiring(runs: list[FinishedRun], keep_runs: int, keep_months: int) -> list[FinishedRun]:
+    """Of these runs, oldest first, those whose views are to go: all but the newest `keep_runs` and, of the
+    months before these, the last one of each of the newest `keep_months`. Months are of UTC."""
+    older = runs[:-keep_runs]
+    last = {(run.finished_at.year, run.finished_at.month): run.run_id for run in older}
+    stay = list(last.values())[-keep_months:] if keep_months else []
+    return [run for run in older if run.run_id not in stay]
+
+
+def compact(store: Writer, run: dict, keep_runs: int, keep_months: int = 0) -> dict:
+    """Keep the views that `expiring` leaves; returns counts. Rows of `runs` stay, as history.
 
     `run` is not added to `runs`, because no view changes; the newest run's view moves to the compacted files.
     """
-    expired = [run.run_id for run in store.openable()[:-keep_runs]]
+    expired = [run.run_id for run in expiring(store.openable(), keep_runs, keep_months)]
     before = num_versions(store)
     store.begin(Compact(run=run, expired=expired), _compact)
     return {

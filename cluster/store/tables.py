@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import lancedb
@@ -42,12 +42,11 @@ INDEXES = {
     "states": {},
     "turns": {"user_id": BTree(), "content": WORDS},
     "records": {"user_id": BTree(), "semantic_text": WORDS},
+    "runs": {},
 }
 
 KEEP_UNNAMED = dt.timedelta(days=7)
 """How long versions stay that are no run's: a reader may have just opened one with plain lancedb."""
-
-_NEVER = dt.timedelta(days=36_500)
 
 
 class Overtaken(Exception):
@@ -133,11 +132,45 @@ def bring_up(table: Table, name: str, schema: pa.Schema) -> None:
 
 
 def settle(table: Table, name: str) -> None:
-    """Compact a table and index its new rows, which leaves the rows as they are."""
+    """Index a table's new rows, and join its small files as they become many, which leaves the rows as they
+    are. What a night costs and leaves grows with its own rows, not with the table's: see `num_to_join`."""
     with settled(table):
         make_indexes(table, name)
-        # Left to itself, LanceDB's optimize cleans up too, and fails as soon as a tag is a week old.
-        table.optimize(cleanup_older_than=_NEVER)
+        dataset = table.to_lance()
+        fragments = [fragment.metadata for fragment in dataset.get_fragments()]
+        num_small = num_to_join([one.num_rows for one in fragments])
+        joined = fragments[len(fragments) - num_small :]
+        joined += [one for one in fragments if one.num_deletions > one.num_rows and one not in joined]
+        if joined:
+            left = [one.id for one in fragments if one not in joined]
+            dataset.optimize.compact_files(excluded_fragment_ids=left)
+        for index in {one["name"] for one in dataset.list_indices()}:
+            _index_new_rows(dataset, index)
+        table.checkout_latest()
+
+
+def _index_new_rows(dataset: Any, index: str) -> None:
+    """Give the rows that an index lacks a part of their own in it, or join that with its last parts."""
+    found = dataset.stats.index_stats(index)
+    if new := found["num_unindexed_rows"]:
+        num = num_to_join([*found["num_indexed_rows_per_delta"], new])
+        dataset.optimize.optimize_indices(index_names=[index], num_indices_to_merge=max(0, num - 1))
+
+
+MAX_PARTS, MIN_JOINED, MAX_ROWS = 20, 4, 1 << 20
+
+
+def num_to_join(rows: Sequence[int]) -> int:
+    """How many of the last parts of a table or an index are to become one; 0 for none. `rows`: of each part.
+
+    There are at most MAX_PARTS behind the last one of MAX_ROWS. When there is one more, those are joined that
+    take the fewest written rows for each part that goes. So a row is written again some three times in a year
+    of nights, and six in five years.
+    """
+    rows = rows[max((place + 1 for place, one in enumerate(rows) if one >= MAX_ROWS), default=0) :]
+    if len(rows) <= MAX_PARTS:
+        return 0
+    return min(range(MIN_JOINED, len(rows) + 1), key=lambda num: sum(rows[-num:]) / (num - 1))
 
 
 def drop_old_versions(table: Table, kept: dict[str, int]) -> None:

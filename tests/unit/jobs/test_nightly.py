@@ -15,7 +15,7 @@ class Night:
     """In the place of the three jobs: keeps what each was given, and does what `does` says of it."""
 
     def __init__(self):
-        self.given, self.has_memories = {}, True
+        self.given, self.has_memories, self.has_expiring = {}, True, True
         self.does = dict.fromkeys(JOBS, "done")
 
     def job(self, name):
@@ -34,6 +34,7 @@ def night(monkeypatch):
     for name in JOBS:
         monkeypatch.setattr(nightly, name, night.job(name))
     monkeypatch.setattr(nightly, "has_memories", lambda uri: night.has_memories)
+    monkeypatch.setattr(nightly, "has_expiring", lambda config: night.has_expiring)
     return night
 
 
@@ -44,10 +45,21 @@ def test_a_night_is_a_backfill_a_consolidation_and_a_compaction_in_this_order(ni
     assert {name: summary[name]["run_id"] for name in JOBS} == {name: f"run of {name}" for name in JOBS}
 
 
-def test_nothing_is_compacted_unless_asked_for_and_consolidation_can_be_left_out(night):
-    assert "compact" not in nightly.run(NightlyConfig(archive="a", store="s"))
-    nightly.run(NightlyConfig(archive="a", store="s", consolidate=False, keep_runs=2))
-    assert night.given["compact"].keep_runs == 2
+def test_a_store_is_compacted_where_views_are_to_go(night):
+    summary = nightly.run(NightlyConfig(archive="a", store="s", keep_runs=2, keep_months=1))
+    assert "compact" in summary
+    assert (night.given["compact"].keep_runs, night.given["compact"].keep_months) == (2, 1)
+    night.has_expiring = False
+    assert "compact" not in nightly.run(CONFIG)
+
+
+def test_by_default_thirty_views_stay_and_a_year_of_months_and_what_is_named_alone(night):
+    for options, kept in (({}, (30, 12)), ({"keep_runs": 5}, (5, 0)), ({"keep_months": 3}, (30, 3))):
+        nightly.run(NightlyConfig(archive="a", store="s", **options))
+        assert (night.given["compact"].keep_runs, night.given["compact"].keep_months) == kept
+
+
+def test_consolidation_can_be_left_out(night):
     assert "consolidate" not in nightly.run(NightlyConfig(archive="a", store="s", consolidate=False))
 
 
@@ -114,6 +126,7 @@ def test_one_endpoint_serves_the_whole_night(night):
 
 def test_a_night_in_which_nothing_was_to_be_done_is_unchanged(night):
     night.does |= {"backfill": "unchanged", "consolidate": "unchanged"}
+    night.has_expiring = False
     config = NightlyConfig(archive="a", store="s")
     assert nightly.run(config)["status"] == "unchanged"
     # As after a night that was killed between the two.

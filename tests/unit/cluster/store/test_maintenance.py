@@ -1,6 +1,7 @@
 """Marks that a rollback leaves, what the ledger makes of them, and the differences of two views."""
 
 import datetime as dt
+from types import SimpleNamespace
 
 import pyarrow as pa
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.backfill.ledger import Ledger
 from cluster.consolidate.history import diff
-from cluster.store.maintenance import rollback_marks
+from cluster.store.maintenance import expiring, rollback_marks
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA
 
 
@@ -122,3 +123,21 @@ def test_every_kind_of_change_is_told():
     assert superseded["closed_reason"] == "delete"
     assert superseded["by"] == [{"record_id": "added", "revision": 1, "text": "h"}]
     assert all(entries == [] for entries in diff(after, after).values())
+
+
+def test_of_older_months_the_last_view_stays():
+    start = dt.datetime(2025, 12, 1, tzinfo=dt.UTC)
+    runs = [
+        SimpleNamespace(run_id=f"run-{day}", finished_at=start + dt.timedelta(days=day)) for day in range(100)
+    ]
+
+    def stay(*keep: int) -> list[str]:
+        gone = {run.run_id for run in expiring(runs, *keep)}
+        return [run.run_id for run in runs if run.run_id not in gone]
+
+    newest = [f"run-{day}" for day in range(90, 100)]
+    # The last days of December, January and February.
+    assert stay(10, 12) == ["run-30", "run-61", "run-89", *newest]
+    assert stay(10, 2) == ["run-61", "run-89", *newest]
+    assert stay(10, 0) == newest
+    assert stay(100, 0) == stay(500, 12) == [run.run_id for run in runs]
