@@ -53,7 +53,7 @@ class InspectedFile:
 
 @dataclass(frozen=True)
 class Batch:
-    """Segments that are encoded together, staged in plan/BATCH."""
+    """Segments that are encoded together."""
 
     batch_id: str
     num_segments: int
@@ -61,6 +61,13 @@ class Batch:
     """Of the segments that the encoder is asked about."""
     num_other_language: int = 0
     """Segments that it is not asked about for their language."""
+    joined: tuple[str, ...] = ()
+    """Ids of the batches of which this one consists; empty where it is one, staged in plan/BATCH."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Ids under which its segments are staged, in their order."""
+        return self.joined or (self.batch_id,)
 
 
 @dataclass(frozen=True)

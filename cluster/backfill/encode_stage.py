@@ -44,6 +44,8 @@ class _Work:
     """A batch in work."""
 
     batch_id: str
+    parts: tuple[str, ...]
+    """Ids under which its segments are staged."""
     attempts: Attempts
     load_s: float = 0.0
     """What the encoder took to load, where it was loaded for this batch."""
@@ -81,7 +83,8 @@ class EncodeStage:
         self._worker, self._patience_s, self._num_given_back = uuid.uuid4().hex, patience_s, 0
 
     def __call__(self, batch: Batch) -> EncodedBatch:
-        work = _Work(batch.batch_id, Attempts(self._files, self._attempt, batch.batch_id))
+        attempts = Attempts(self._files, self._attempt, batch.batch_id)
+        work = _Work(batch.batch_id, batch.parts, attempts)
         begun_s = self._seconds.begin()
         # Behind a cap nothing is begun, and what is in flight comes to its end.
         done, failure, is_stopped, is_sick = EncodedRows(), self._cap_reached, bool(self._cap_reached), False
@@ -123,7 +126,7 @@ class EncodeStage:
 
     def _encoded(self, work: _Work) -> EncodedRows:
         folder = self._folder(work.batch_id)
-        plan = self._files.get_table(plan_path(work.batch_id)).to_pylist()
+        plan = [segment for part in work.parts for segment in self._planned(part)]
         rows = self._staged([segment["segment_id"] for segment in plan], self._files.paths(folder))
         missing = [segment for segment in plan if segment["segment_id"] not in rows]
         for segment, encoding in self._encode(work, missing):
@@ -134,6 +137,9 @@ class EncodeStage:
         # What it takes the place of: failures of an earlier attempt, single answers, what a forgetting left.
         self._files.delete([old for old in self._files.paths(folder) if old != path])
         return EncodedRows(path, ordered, [rows[segment["segment_id"]] for segment in missing])
+
+    def _planned(self, part: str) -> list[dict]:
+        return self._files.get_table(plan_path(part)).to_pylist()
 
     def _staged(self, segment_ids: list[str], paths: list[str]) -> dict[str, dict]:
         """Answers to these segments out of the batch's own staged files, and out of other batches."""
@@ -170,7 +176,8 @@ class EncodeStage:
                 return None
             try:
                 encodings = encoder.encode(segments)
-                work.attempts.offer_probe(work.batch_id)
+                if work.attempts.probe() is None:
+                    work.attempts.offer_probe(self._part_of(work, segments[0]["segment_id"]))
                 return encodings
             except (CapReached, WorkerSick):
                 work.attempts.give_back()
@@ -179,6 +186,12 @@ class EncodeStage:
                 name = f"batch {work.batch_id}"
                 print(f"encoder: {name} failed ({error}); going on segment by segment", flush=True)
                 return None
+
+    def _part_of(self, work: _Work, segment_id: str) -> str:
+        for part in work.parts[:-1]:
+            if any(segment["segment_id"] == segment_id for segment in self._planned(part)):
+                return part
+        return work.parts[-1]
 
     @contextlib.contextmanager
     def _together(self, work: _Work) -> Iterator[Encoder]:
@@ -263,7 +276,7 @@ class EncodeStage:
         """
         if (probe := attempts.probe()) is None:
             return False
-        plan = self._files.get_table(plan_path(probe)).to_pylist()
+        plan = self._planned(probe)
         with attempts.alone(f"probe-{attempts.node}") as is_harmless:
             if not is_harmless:
                 raise WorkerSick("its processes died on what had been encoded before")

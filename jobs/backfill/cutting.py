@@ -61,6 +61,7 @@ def cut(
     from cluster.backfill.ledger import COLUMNS, Ledger
     from cluster.backfill.redact import compiled
     from cluster.backfill.rows import rejection_row
+    from cluster.backfill.staged import join_batches
     from cluster.backfill.watermark import session_secret
     from cluster.store.files import Files
 
@@ -112,6 +113,7 @@ def cut(
     for unit, result in zip(left, results, strict=True):
         plan.add(result, staging)
         cuts[unit.path, unit.row_group] = result.rows
+    plan.batches = join_batches(plan.batches, config.encoder_pool.batch_size)
     rejected, plan.rejections = plan.rejections, []
     plan.reject(rejected, store)
     remember(config, found, watermark, cuts, forgotten)

@@ -96,8 +96,8 @@ class Place:
 
     def commit(self, plan, profile):
         new = {}
-        for batch in plan.batches:
-            for segment in self.staging.get_table(plan_path(batch.batch_id)).to_pylist():
+        for part in (part for batch in plan.batches for part in batch.parts):
+            for segment in self.staging.get_table(plan_path(part)).to_pylist():
                 row = {field.name: segment.get(field.name) for field in SEGMENTS_SCHEMA}
                 # Every third is rejected, whoever encodes it.
                 outcome = "rejected" if int(segment["segment_id"], 16) % 3 == 0 else "complete"
