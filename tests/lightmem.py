@@ -1,12 +1,18 @@
-"""LightMem's own code on our memory manager, to be tried on a clone of github.com/zjunlp/LightMem.
+"""LightMem's own code on our models, to be tried on a clone of github.com/zjunlp/LightMem.
 
-    python -m tests.lightmem CLONE                # the default encoder extracts; rules decide
-    python -m tests.lightmem CLONE --scripted     # the same without a model: extraction is scripted
+    python -m tests.lightmem CLONE                    # the default encoder extracts; rules decide
+    python -m tests.lightmem CLONE --loop             # its store out, consolidated by our jobs, and in again
+    python -m tests.lightmem CLONE --evolvable FOLDER # an evolvable model embeds and reranks
+    ... --scripted                                    # each without a language model: extraction is scripted
 
-Two conversations go through LightMem's `add_memory`, `construct_update_queue_all_entries` and
-`offline_update_all_entries`, which call `meta_text_extract` and `_call_update_llm` of jobs.common.lightmem.
-Prints what is remembered before and after the update. LightMem's packages need not be installed: vectors are
-MiniLM's, and a store in memory stands in for Qdrant.
+Two conversations go through LightMem's `add_memory`, which calls `meta_text_extract` of jobs.common.lightmem.
+The last line of stdout is JSON: what is remembered, and what its `retrieve` finds. Exits with 1, and says why
+on stderr, when something is not remembered, or an outdated memory is still there.
+
+Without an option, LightMem's `construct_update_queue_all_entries` and `offline_update_all_entries` update,
+with `_call_update_llm` of jobs.common.lightmem. LightMem's packages need not be installed: vectors are
+MiniLM's, and a store in memory stands in for Qdrant. The two options take LightMem's own store in a real
+Qdrant, which `python -m tests.interchange.environments lightmem` installs.
 """
 
 import argparse
@@ -14,12 +20,22 @@ import contextlib
 import importlib.util
 import json
 import re
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from unittest import mock
+
+ROOT = Path(__file__).parents[1]
 
 CONVERSATIONS = (("01", "I live in Oslo. I have a cat."), ("20", "I live in Rome."))
 """Day of May 2024, and what the user says."""
+
+QUESTION = "Where does the user live?"
+OUTDATED, UPDATED, OTHER = "Oslo", "Rome", "cat"
+"""Words of what was said: the memory of the first must give way to that of the second."""
 
 
 class Entries:
@@ -35,13 +51,14 @@ class Entries:
         for entry_id, vector, payload in zip(ids, vectors, payloads, strict=True):
             self.rows[entry_id] = {"id": entry_id, "vector": vector, "payload": payload}
 
-    def get_all(self):
+    def get_all(self, with_vectors=True):
         return list(self.rows.values())
 
-    def search(self, query_vector, limit, filters):
-        until = filters["float_time_stamp"]["lte"]
+    def search(self, query_vector, limit, filters=None, exclude_ids=None, return_full=False):
+        until = filters["float_time_stamp"]["lte"] if filters else float("inf")
         found = [
             {"id": row["id"], "score": sum(a * b for a, b in zip(query_vector, row["vector"], strict=True))}
+            | ({"payload": row["payload"]} if return_full else {})
             for row in self.rows.values()
             if row["payload"]["float_time_stamp"] <= until
         ]
@@ -84,8 +101,11 @@ def third_person(prompt: str) -> str:
     return json.dumps({"records": records})
 
 
-def run(clone: Path, scripted: bool) -> dict:
-    """`before` and `after` the offline update: texts of the memories; `calls` of extraction; `failures`."""
+# --- LightMem -------------------------------------------------------------------------------------------
+
+
+def host(clone: Path, *, scripted: bool, **settings: Any) -> Any:
+    """The clone's LightMemory with our memory manager and MiniLM; `settings` go into its configuration."""
     import jobs.common.lightmem
     from cluster.models.sources import embedder_folder
     from jobs.common.run import load_profile
@@ -101,7 +121,7 @@ def run(clone: Path, scripted: bool) -> dict:
     if scripted:
         jobs.common.lightmem._load = Scripted
     embedder = embedder_folder(load_profile("embedders", "minilm", EmbedderProfile))
-    memory = LightMemory.from_config(
+    return LightMemory.from_config(
         {
             "memory_manager": {
                 "model_name": jobs.common.lightmem.MODEL_NAME,
@@ -114,9 +134,25 @@ def run(clone: Path, scripted: bool) -> dict:
             "index_strategy": "embedding",
             "retrieve_strategy": None,
             "update": "offline",
+            **settings,
         }
     )
-    memory.embedding_retriever = Entries()
+
+
+def with_qdrant(name: str, folder: Path, **configs: Any) -> dict:
+    """Settings of a LightMemory whose store is a real Qdrant in a folder; `name`: LightMem's retriever."""
+    from tests.interchange.environments import packages_of
+
+    if not importlib.util.find_spec("qdrant_client"):
+        # Behind our own packages, which it shares.
+        sys.path.append(str(packages_of("lightmem")))
+    place = {"collection_name": "lightmem", "path": str(folder / "qdrant"), "on_disk": True}
+    retriever = {"model_name": name, "configs": place | configs}
+    return {"retrieve_strategy": "embedding", "embedding_retriever": retriever}
+
+
+def tell(memory: Any) -> None:
+    """Both conversations."""
     for day, said in CONVERSATIONS:
         time = f"2024/05/{day} (Wed) 10:00"
         turns = [
@@ -125,24 +161,128 @@ def run(clone: Path, scripted: bool) -> dict:
         ]
         memory.add_memory(turns, force_extract=True)
 
-    def texts() -> list[str]:
-        return sorted(row["payload"]["memory"] for row in memory.embedding_retriever.get_all())
 
-    before = texts()
+def texts_of(memory: Any) -> list[str]:
+    """What it remembers."""
+    return sorted(entry["payload"]["memory"] for entry in memory.embedding_retriever.get_all())
+
+
+# --- what is tried --------------------------------------------------------------------------------------
+
+
+def update(clone: Path, scripted: bool) -> dict:
+    """`before` and `after` the offline update: texts of the memories; `calls` of extraction; `failures`."""
+    memory = host(clone, scripted=scripted)
+    memory.embedding_retriever = Entries()
+    tell(memory)
+    before = texts_of(memory)
     memory.construct_update_queue_all_entries()
     memory.offline_update_all_entries(score_threshold=0.4)
     calls = memory.token_stats["add_memory_calls"]
-    return {"before": before, "after": texts(), "calls": calls, "failures": memory.manager.failures}
+    return {"before": before, "after": texts_of(memory), "calls": calls, "failures": memory.manager.failures}
 
 
-if __name__ == "__main__":
+def loop(clone: Path, scripted: bool, folder: Path) -> dict:
+    """LightMem's store through ours and back: texts `before` and `after`, what its search `found_before` and
+    has `found`."""
+    memory = host(clone, scripted=scripted, **with_qdrant("qdrant", folder, embedding_model_dims=384))
+    tell(memory)
+    result = {"before": texts_of(memory), "found_before": memory.retrieve(QUESTION)}
+
+    entries, store, export = folder / "entries.jsonl", folder / "store", folder / "export"
+    points = memory.embedding_retriever.get_all()
+    entries.write_text("".join(f"{json.dumps(point)}\n" for point in points), "utf-8")
+    # A store searches, and an export is searched, with the vectors of one embedder.
+    job("import", "--from", "lightmem", "--input", entries, "--user-id", "me", "--embedder", "minilm", store)
+    job("consolidate", "--local", store)
+    job("export", "--to", "lightmem", "--output", export, store)
+    points = [json.loads(line) for line in (export / "me.jsonl").read_text("utf-8").splitlines()]
+    memory.embedding_retriever.reset()
+    columns = [[point[key] for point in points] for key in ("vector", "payload", "id")]
+    memory.embedding_retriever.insert(*columns)
+    return result | {"after": texts_of(memory), "found": memory.retrieve(QUESTION)}
+
+
+def job(name: str, *options: object) -> None:
+    """Run a job on the store that is named last. CalledProcessError when it fails."""
+    *options, store = map(str, options)
+    command = [sys.executable, "-m", f"jobs.{name}", "--store", store, *options]
+    subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=True)
+
+
+def evolvable(clone: Path, scripted: bool, folder: Path, model: Path) -> dict:
+    """An evolvable model in LightMem: texts `before` and `after` its collection was opened again, what its
+    search `found_before` and `found` then, and the texts as they were `said`, in order."""
+    import jobs.common.lightmem_evolvable as adapter
+
+    name, configs = adapter.MODEL_NAME, {"model": str(model)}
+    settings = with_qdrant(name, folder, **configs)
+    settings["text_embedder"] = {"model_name": name, "configs": configs}
+    sys.path.insert(0, str(clone / "src"))
+    adapter.register()
+    memory = host(clone, scripted=scripted, **settings)
+    tell(memory)
+    before = {"before": texts_of(memory), "found_before": memory.retrieve(QUESTION)}
+    memory.embedding_retriever.client.close()
+    memory = host(clone, scripted=scripted, **settings)
+    payloads = [entry["payload"] for entry in memory.embedding_retriever.get_all()]
+    said = [one["memory"] for one in sorted(payloads, key=lambda one: one[adapter.POSITION])]
+    return before | {"after": sorted(said), "said": said, "found": memory.retrieve(QUESTION)}
+
+
+# --- what must hold -------------------------------------------------------------------------------------
+
+
+def problems(result: dict, *, is_updated: bool = True) -> list[str]:
+    """What is not as it must be; `is_updated`: the outdated memory has to be gone."""
+    after = (UPDATED, OTHER) if is_updated else (OUTDATED, UPDATED, OTHER)
+    found = [
+        *_missing("remembered", result["before"], (OUTDATED, UPDATED, OTHER)),
+        *_missing("left in the end", result["after"], after),
+    ]
+    if is_updated and _missing("", result["after"], (OUTDATED,)) == []:
+        found.append(f"what is outdated is still there: {result['after']}")
+    if result.get("failures"):
+        found.append(f"the memory manager failed: {result['failures']}")
+    if "found" in result:
+        found += _missing("found at first", result["found_before"], (OUTDATED, UPDATED))
+        found += _missing("found first in the end", result["found"][:1], (UPDATED,) if is_updated else ())
+        if is_updated and _missing("", result["found"], (OUTDATED,)) == []:
+            found.append(f"what is outdated is still found: {result['found']}")
+        if not is_updated and result["found"] != result["found_before"]:
+            found.append(f"opened again, it finds {result['found']}, before {result['found_before']}")
+    return found
+
+
+def _missing(where: str, texts: list[str], words: Iterable[str]) -> list[str]:
+    return [f"nothing of {word!r} is {where}: {texts}" for word in words if not any(word in t for t in texts)]
+
+
+def main() -> int:
+    """Exit code of the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("clone", type=Path)
     parser.add_argument("--scripted", action="store_true")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--loop", action="store_true")
+    what.add_argument("--evolvable", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     # LightMem prints; the last line of stdout is the result's.
-    with contextlib.redirect_stdout(sys.stderr):
-        result = run(options.clone, options.scripted)
+    with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
+        if options.loop:
+            result = loop(options.clone, options.scripted, Path(folder))
+        elif options.evolvable:
+            result = evolvable(options.clone, options.scripted, Path(folder), options.evolvable)
+        else:
+            result = update(options.clone, options.scripted)
     print(json.dumps(result), flush=True)
+    wrong = problems(result, is_updated=not options.evolvable)
+    for problem in wrong:
+        print(f"[lightmem] {problem}", file=sys.stderr, flush=True)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,7 +7,7 @@ does: a message more changes all vectors. For an index that grows use `wavefront
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -51,6 +51,19 @@ class EvolvableEmbedder:
         ids = self.tokens.document_ids([*texts, messages[-1]["content"].strip()])
         queue = self._memory(ids[:-1])
         return self.wavefront.represent([Text(queue, row) for row in ids])
+
+    @overload
+    def rerank(self, query: str, candidates: Sequence[str], top_k: int | None = None) -> list[str]: ...
+
+    @overload
+    def rerank(
+        self,
+        query: str,
+        candidates: Sequence[str],
+        top_k: int | None = None,
+        *,
+        return_indices: Literal[True],
+    ) -> tuple[list[str], list[int]]: ...
 
     def rerank(
         self,

@@ -46,6 +46,15 @@ def python_of(name: str) -> Path:
     return FOLDER / name / "bin" / "python"
 
 
+def packages_of(name: str) -> Path:
+    """Where a receiver's packages lie, for code of this environment that needs them too. SystemExit where
+    there are none."""
+    found = next((FOLDER / name).glob("lib/python*/site-packages"), None)
+    if found is None:
+        sys.exit(f"{FOLDER / name}: is missing; make it: python -m tests.interchange.environments {name}")
+    return found
+
+
 def make(name: str) -> None:
     """Make one, at once or not at all."""
     beside, wanted = FOLDER / f".{name}", ENVIRONMENTS[name]
