@@ -21,6 +21,6 @@ def test_lightmem_remembers_and_corrects_with_the_default_encoder():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert {"User lives in Oslo.", "User lives in Rome."} <= set(found["before"])
+    assert {"User lives in Oslo.", "User has a cat.", "User lives in Rome."} <= set(found["before"])
     assert "User lives in Rome." in found["after"] and "User lives in Oslo." not in found["after"]
     assert found["calls"] == 2 and found["failures"] == []

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from cluster.models.engine import Reply
 from jobs.common.lightmem import LightMemConfig, LightMemManager, repair
+from tests.lightmem import problems
 
 ROOT = Path(__file__).parents[4]
 
@@ -295,6 +296,42 @@ def test_what_would_be_ignored_is_refused(config, says):
 def test_a_sequence_length_without_room_is_refused():
     with pytest.raises(ValueError, match="max_seq_len=256"):
         manager(remember, max_seq_len=256)
+
+
+# --- the command ----------------------------------------------------------------------------------------
+
+CAT, IN_OSLO, IN_ROME = "User has a cat.", "User lives in Oslo.", "User lives in Rome."
+GOOD = {"before": [CAT, IN_OSLO, IN_ROME], "after": [CAT, IN_ROME], "failures": []}
+FOUND = {"found_before": [IN_OSLO, IN_ROME], "found": [IN_ROME, CAT]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({}, []),
+        ({"before": []}, ["'Oslo' is remembered", "'Rome' is remembered", "'cat' is remembered"]),
+        ({"before": [IN_OSLO, IN_ROME]}, ["'cat' is remembered"]),
+        ({"after": [IN_ROME]}, ["'cat' is left in the end"]),
+        ({"after": GOOD["before"]}, ["outdated is still there"]),
+        ({"failures": [{"reason": "invalid_answer"}]}, ["manager failed"]),
+        (FOUND, []),
+        (FOUND | {"found_before": [IN_ROME]}, ["'Oslo' is found at first"]),
+        (FOUND | {"found": [CAT, IN_ROME]}, ["'Rome' is found first in the end"]),
+        (FOUND | {"found": []}, ["'Rome' is found first in the end"]),
+        (FOUND | {"found": [IN_ROME, IN_OSLO]}, ["outdated is still found"]),
+    ],
+)
+def test_the_command_says_what_is_not_remembered_or_still_there(changed, says):
+    found = problems(GOOD | changed)
+    assert len(found) == len(says)
+    assert all(part in problem for part, problem in zip(says, found, strict=True)), found
+
+
+def test_of_an_evolvable_model_the_command_wants_the_same_found_when_the_store_is_opened_again():
+    same = {"before": GOOD["before"], "after": GOOD["before"], "found_before": [IN_OSLO, IN_ROME]}
+    assert problems(same | {"found": same["found_before"]}, is_updated=False) == []
+    (problem,) = problems(same | {"found": [IN_ROME]}, is_updated=False)
+    assert "opened again, it finds" in problem
 
 
 # --- LightMem itself ------------------------------------------------------------------------------------
