@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from cluster.models.engine import Reply
 from jobs.common.lightmem import LightMemConfig, LightMemManager, repair
+from tests import lightmem as command
 from tests.lightmem import problems
 
 ROOT = Path(__file__).parents[4]
@@ -325,6 +326,16 @@ def test_the_command_says_what_is_not_remembered_or_still_there(changed, says):
     found = problems(GOOD | changed)
     assert len(found) == len(says)
     assert all(part in problem for part, problem in zip(says, found, strict=True)), found
+
+
+@pytest.mark.parametrize(("result", "code"), [(GOOD, 0), (GOOD | {"before": []}, 1)])
+def test_the_command_exits_with_1_and_says_why_when_nothing_is_remembered(result, code, monkeypatch, capsys):
+    monkeypatch.setattr(command, "update", lambda clone, scripted: result)
+    monkeypatch.setattr(sys, "argv", ["lightmem", "clone"])
+    assert command.main() == code
+    out, err = capsys.readouterr()
+    assert json.loads(out) == result
+    assert ("[lightmem] nothing of 'Oslo' is remembered: []" in err) == bool(code)
 
 
 def test_of_an_evolvable_model_the_command_wants_the_same_found_when_the_store_is_opened_again():
