@@ -44,7 +44,7 @@ PAGES = sorted(
 )
 FRONT, JOBS, STORE = ROOT / "README.md", ROOT / "jobs" / "README.md", ROOT / "cluster" / "README.md"
 
-MAX_FRONT_WORDS = 1300
+MAX_FRONT_WORDS = 1200
 
 
 def name_of(path: Path) -> str:
