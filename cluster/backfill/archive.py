@@ -1,7 +1,8 @@
-"""Reading an archive that may be damaged: a bad file costs a file, a bad row group itself, a bad row a row.
+"""Reading an archive that may be damaged: a bad file, row group or row costs only itself.
 
-Ray Data's own Parquet reader fails a whole task for one broken page, so workers read row groups through
-here. A row group is the unit of work.
+A row group is the *unit* of work. Ray Data's own Parquet reader fails a whole task for one broken page, so
+workers read row groups with this module. First the planning of units, then the reading of rows, then, from
+`check_group` on, the checks that no file takes more memory than a worker has.
 """
 
 import hashlib
@@ -46,10 +47,11 @@ MAX_ROW_BYTES = 64 << 20
 """One session, unpacked."""
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 8, 8 << 20
-"""Sessions that are unpacked at a time: as many as the first says, fewer where they are long."""
+"""Sessions that are unpacked at a time, and about how many bytes of them: the first that is reached
+counts."""
 
 RAW_CHARS = 200_000
-"""Of a bad row, as much is passed on, to be redacted and then shortened."""
+"""Characters of a bad row that are passed on, to be redacted and then shortened."""
 
 
 class Oversized(ValueError):
@@ -69,11 +71,11 @@ class Unit:
     first_row: int
     num_rows: int
     superseded: frozenset[int] = frozenset()
-    """Rows of the file whose session stands again, newer, further on in the archive: not read."""
+    """Rows of the file whose session has a newer row further on in the archive: not read."""
     beyond_limit: frozenset[int] = frozenset()
-    """Rows of the file whose session is not among those that were asked for: not read."""
+    """Rows of the file whose session is not among the first `limit_sessions`: not read."""
     done: frozenset[int] = frozenset()
-    """Rows of the file of which the store has all that they would give: they count as read, and are not."""
+    """Rows of the file whose segments the store already has: not read, but counted as read."""
 
     @property
     def num_rows_read(self) -> int:
@@ -110,7 +112,7 @@ def list_files(archive: str) -> list[str]:
 
 
 def inspect(file: ArchiveFile, *, archive: str, secret: bytes = b"") -> InspectedFile:
-    """Stage: `inspect_file`, if the file is not as it is known."""
+    """Stage: `inspect_file`, unless the file has the content that is known."""
     identity = b"" if file.known is None else identity_of(archive, file.path)
     if identity and identity == file.known:
         return InspectedFile(file.path, identity=identity, is_known=True)
@@ -118,11 +120,11 @@ def inspect(file: ArchiveFile, *, archive: str, secret: bytes = b"") -> Inspecte
 
 
 def identity_of(archive: str, path: str) -> bytes:
-    """32 bytes that tell one content of a file from every other; b"" where that cannot be told.
+    """32 bytes that identify the content of a file; b"" if it cannot be identified.
 
-    An object store names each content that it was given (ETag). No folder does: size and times are those of
-    the content before, where somebody meant well and copied them, or wrote twice within a tick of the clock.
-    So a local file is read, though nothing of it is unpacked.
+    An object store gives each content an ETag. A folder does not: size and times may stay the same when a
+    copy keeps them, or when a file is written twice within a tick of the clock. So a local file is read whole
+    and hashed, without unpacking it.
     """
     try:
         if local_path(archive) is None:
@@ -207,8 +209,8 @@ class Row:
     found: dict | BadRow
     """A checked session, or why it is none."""
     is_settled: bool
-    """Whether it will be read as the same at any later time: not so what could not be read, and a time that
-    the clock has yet to reach."""
+    """Whether the row will be read in the same way at any later time. False for a row that could not be read,
+    and for a time in the future."""
 
 
 def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
@@ -292,8 +294,8 @@ def read_sessions(archive: str) -> Iterator[dict]:
 
 
 def session_key(user_id: object, session_id: object, secret: bytes = b"") -> bytes:
-    """16 bytes that tell sessions apart; of anything that is no string, its repr. With a `secret` (up to 64
-    bytes) only who has it can tell of an id whether a key is its."""
+    """A 16-byte digest of a session's ids; anything but a string counts by its repr. With a `secret` (up to
+    64 bytes), only its owner can check which ids a key belongs to."""
     return hashlib.blake2b(
         f"{user_id!r}\0{session_id!r}".encode("utf-8", "backslashreplace"), digest_size=16, key=secret
     ).digest()
@@ -335,7 +337,7 @@ def open_file(archive: str, path: str) -> pa.NativeFile:
 
 
 BUFFER_BYTES = 1 << 20
-"""Of a column that is read at a time, packed."""
+"""Packed bytes of a column that are read at a time."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The cut: a unit of the archive becomes batches of segments that are not paid for yet."""
+"""The stage `cut`: a unit (row group) of the archive becomes batches of segments not paid for yet."""
 
 import collections
 import functools
@@ -46,7 +46,7 @@ def cut_unit(
 ) -> UnitCut:
     """Stage: read a row group, redact, cut into segments, and stage what is not paid for yet as batches.
 
-    `leave_out` gives the reason why a session, as the archive has it, is not wanted; empty where it is.
+    `leave_out` gives the reason why a session of the archive is not wanted; empty if it is wanted.
     """
     offsets = segment_offsets(profile)
     pending: list[dict] = []
@@ -85,7 +85,7 @@ def cut_unit(
         num_forgotten += is_forgotten
         pending += found.to_encode
         closed += found.closed
-        # At once: a row group of long sessions is more than a worker should hold.
+        # Staged at once: the segments of a row group of long sessions may not fit into memory.
         while len(pending) >= batch_size:
             batches.append(_stage_batch(pending[:batch_size], profile, files))
             pending = pending[batch_size:]
@@ -110,7 +110,7 @@ def cut_unit(
 
 
 def redact_session(session: dict, *, contacts: bool, rules: Rules) -> int:
-    """Redact turns and speakers of an archive row in place; how much was replaced."""
+    """Redact turns and speakers of an archive row in place; returns the number of redactions."""
     num_redactions = 0
     contents = redact_turns([turn["content"] for turn in session["turns"]], contacts=contacts, rules=rules)
     for turn, content in zip(session["turns"], contents, strict=True):
@@ -122,26 +122,26 @@ def redact_session(session: dict, *, contacts: bool, rules: Rules) -> int:
 
 @dataclass(frozen=True)
 class SessionCut:
-    """A session's segments beside what the store knows of it."""
+    """A session's segments, compared with those that the store has of it."""
 
     to_encode: list[dict]
     """Rows of SEGMENT_SCHEMA that are not paid for."""
     closed: list[str]
-    """Ids of segments of the store that give way."""
+    """Ids of segments of the store that are replaced, or no longer in the archive."""
 
 
 def compare(session: dict, segments: list[dict], ledger: Ledger) -> SessionCut:
-    """What of a session is to be encoded, and what of the store it closes."""
+    """Which segments of a session are to be encoded, and which segments of the store are to be closed."""
     user_id, session_id = session["user_id"], session["session_id"]
     known, ids = ledger.of_session(user_id, session_id), [segment["segment_id"] for segment in segments]
     to_encode = [segment for segment in segments if not known.get(segment["segment_id"], False)]
-    # A segment that is known but to be encoded again gives way to its own successor.
+    # A known segment that is encoded again replaces itself.
     again = [segment["segment_id"] for segment in to_encode if segment["segment_id"] in known]
     return SessionCut(to_encode, [*ledger.gone(user_id, session_id, set(ids)), *again])
 
 
 def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> Batch:
-    """Put the segments of a batch; its reference."""
+    """Stage the segments of a batch; returns the batch."""
     batch_id = hashlib.sha256("".join(s["segment_id"] for s in batch).encode()).hexdigest()[:24]
     files.put_rows(plan_path(batch_id), batch, SEGMENT_SCHEMA)
     unasked = [skipped(segment, profile) for segment in batch]
@@ -154,13 +154,13 @@ def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> Ba
 
 
 def cut_sessions(sessions: Iterable[dict], profile: EncoderProfile) -> list[dict]:
-    """Rows of SEGMENT_SCHEMA of sessions as they stand: nothing is redacted, and none is known."""
+    """Rows of SEGMENT_SCHEMA of sessions, without redaction and without asking what the store has."""
     offsets = segment_offsets(profile)
     return [segment for session in sessions for segment in cut_session(session, offsets, profile)]
 
 
 def segment_offsets(profile: EncoderProfile) -> Offsets:
-    """What cluster.backfill.segmenter cuts sessions by, with the tokenizer of the profile's base."""
+    """Token offsets for cluster.backfill.segmenter, by the tokenizer of the profile's base."""
     return tokenizer_offsets(_tokenizer(profile))
 
 

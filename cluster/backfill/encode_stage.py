@@ -1,4 +1,8 @@
-"""The encoding of batches: answers are staged as they come, and whatever fails or dies is told apart."""
+"""The stage `encode`: batches of segments become staged answers; failures are traced to their cause.
+
+A batch is encoded as a whole. If that fails, or killed its process before, its segments are encoded one by
+one, to find out which segment, or whether the worker, is to blame (see cluster.store.attempts).
+"""
 
 import contextlib
 import functools
@@ -55,13 +59,13 @@ class EncodeStage:
     """Actor: plan/BATCH -> encoded/ENCODER/BATCH/, one file of answers.
 
     `paid` maps ids of segments that an earlier, differently cut batch has encoded to the path of the answer.
-    A worker that cannot encode gives the batch back: the result's `failure` says why. First it waits
-    `patience_s`, twice as long each time, so that others get the next batches. Where a cap is reached, the
-    result `is_stopped` and `failure` says so.
+    A worker that cannot encode gives the batch back: the result's `failure` says why. Before that it waits
+    `patience_s`, twice as long each time, so that other workers get the next batches. If a cap is reached,
+    the result `is_stopped`, and `failure` says so.
 
-    Where the engine is one of SHARED, several threads may call it, each with a batch of its own. Whole
-    batches are encoded side by side. Whatever may be to blame for a death afterwards (a segment of a batch
-    that failed or killed its process, the run's probe, loading) is in the process alone.
+    If the engine is one of SHARED, several threads may call it, each with its own batch. Whole batches are
+    encoded side by side. What may kill the process is run with nothing beside it: loading, the run's probe,
+    and each segment of a batch that failed or killed its process. So a death can be blamed on one thing.
     """
 
     def __init__(
@@ -86,7 +90,7 @@ class EncodeStage:
         attempts = Attempts(self._files, self._attempt, batch.batch_id)
         work = _Work(batch.batch_id, batch.parts, attempts)
         begun_s = self._seconds.begin()
-        # Behind a cap nothing is begun, and what is in flight comes to its end.
+        # After a cap is reached nothing new is begun, and batches in flight are finished.
         done, failure, is_stopped, is_sick = EncodedRows(), self._cap_reached, bool(self._cap_reached), False
         try:
             if not is_stopped:
@@ -134,7 +138,7 @@ class EncodeStage:
         ordered = [rows[segment["segment_id"]] for segment in plan]
         table = pa.Table.from_pylist(ordered, schema=encoded_schema())
         path = put_as_content(self._files, f"{folder}/rows", table)
-        # What it takes the place of: failures of an earlier attempt, single answers, what a forgetting left.
+        # The file replaces failures of an earlier attempt, single answers, and what a forgetting left.
         self._files.delete([old for old in self._files.paths(folder) if old != path])
         return EncodedRows(path, ordered, [rows[segment["segment_id"]] for segment in missing])
 
@@ -151,7 +155,7 @@ class EncodeStage:
         return found
 
     def _encode(self, work: _Work, segments: list[dict]) -> list[tuple[dict, Encoding]]:
-        """Encode as one batch; where that fails, or killed this actor before, find out who is to blame."""
+        """Encode as one batch; if that fails, or killed this actor before, segment by segment."""
         found = [(segment, self._skipped(segment)) for segment in segments]
         unasked = [(segment, encoding) for segment, encoding in found if encoding]
         asked = [segment for segment, encoding in found if not encoding]
@@ -169,9 +173,9 @@ class EncodeStage:
             raise
 
     def _encode_whole(self, work: _Work, segments: list[dict]) -> list[Encoding] | None:
-        """Beside other batches. None where that fails, or was tried before."""
+        """Encode all of them, beside other batches. None if that fails, or was tried before."""
         with self._together(work) as encoder:
-            # Not before: who waits here while the process dies has not been tried.
+            # Only now: a batch that waited while another one killed the process has not been tried.
             if not work.attempts.first():
                 return None
             try:
@@ -195,7 +199,7 @@ class EncodeStage:
 
     @contextlib.contextmanager
     def _together(self, work: _Work) -> Iterator[Encoder]:
-        """The encoder, which others may use meanwhile."""
+        """The encoder, shared with other batches."""
         while True:
             with self._sides.together(), self._dropped_if_sick():
                 if self._encoder is not None:
@@ -206,7 +210,7 @@ class EncodeStage:
 
     @contextlib.contextmanager
     def _alone(self, work: _Work) -> Iterator[Encoder]:
-        """The encoder, with no other batch in work; it is loaded where there is none."""
+        """The encoder, with no other batch in work; loaded if it is not yet."""
         with self._sides.alone(), self._dropped_if_sick():
             if self._encoder is None:
                 self._encoder = self._loaded(work)
@@ -217,7 +221,7 @@ class EncodeStage:
         try:
             yield
         except WorkerSick:
-            # Whatever is wrong with it, a new one may be well.
+            # A newly loaded encoder may work.
             self._encoder = None
             raise
 
@@ -242,7 +246,7 @@ class EncodeStage:
         """Encode one by one, each answer staged at once: the next segment may kill this process."""
         attempts = work.attempts
         is_well, encodings, errors = self._passes_probe(encoder, attempts), [], []
-        # First those at which nobody died, which tell whether the worker is well.
+        # Segments on which no process died come first: they show whether the worker is well.
         for segment in sorted(segments, key=lambda one: attempts.num_deaths(one["segment_id"])):
             attempts.check_worker()
             with attempts.alone(segment["segment_id"]) as is_harmless:
@@ -263,16 +267,17 @@ class EncodeStage:
             table = pa.Table.from_pylist([encoded_row(segment, encoding)], schema=encoded_schema())
             put_as_content(self._files, f"{self._folder(work.batch_id)}/one", table)
         if len(errors) == len(segments) > 1 and not is_well:
-            # Rather than reject everybody's data.
+            # It is more likely that the worker is sick than that all segments are bad.
             raise WorkerSick(
                 f"all {len(errors)} segments of batch {work.batch_id} failed, the last with {errors[-1]}"
             )
         return encodings
 
     def _passes_probe(self, encoder: Encoder, attempts: Attempts) -> bool:
-        """Whether this worker can encode what one has encoded in this run; False where there is nothing yet.
+        """Whether this worker can encode the run's probe, a segment that some worker has encoded in this run;
+        False if there is no probe yet.
 
-        WorkerSick where it cannot, or its processes died when they tried.
+        WorkerSick if it cannot, or if its processes died on it.
         """
         if (probe := attempts.probe()) is None:
             return False

@@ -1,8 +1,9 @@
-"""What stands in a message and is no speech: files in base64, dumps, logs, JSON, tables, endless white space.
+"""Parts of a message that are not speech: files in base64, dumps, logs, JSON, tables, endless white space.
 
-The encoder is shown a short marker in its place, because it can state nothing about anybody, and costs a call
-every thousand tokens. The turn itself is kept whole. Ordinary text comes out as it is, to the character, so
-that its segments keep their ids. Only long blocks count: a family in four lines is worth reading.
+The encoder sees a short marker in their place, because they say nothing about anybody and would cost a call
+for every thousand tokens. The store keeps the whole turn. Ordinary text stays unchanged, to the character, so
+that its segments keep their ids. Only long blocks are replaced: a list of a family in four lines is worth
+reading. Junk among memories is another matter, see cluster.audit.
 """
 
 import bisect

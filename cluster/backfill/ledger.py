@@ -1,6 +1,7 @@
-"""What a store has paid for already: membership tests over millions of segments, shared by all workers.
+"""The ledger: which segments a store has already paid for. It is made from the table `segments` for each run.
 
-One sorted array of 37 bytes a segment, which Ray hands to every process of a node without copying.
+One sorted array in memory, of 37 bytes per segment, in which all workers look up millions of segments; Ray
+shares it with every process of a node without copying.
 """
 
 import re
@@ -15,7 +16,7 @@ from cluster.backfill.archive import session_key
 from schemas.store import RESTORED, ROLLED_BACK
 
 COLUMNS = ["user_id", "session_id", "segment_id", "encoder", "outcome"]
-"""Of the table `segments`, what a ledger is made of."""
+"""Columns of the table `segments` that a ledger is made from."""
 
 KEY, PLACE, ID = slice(0, 16), slice(16, 20), slice(20, 36)
 """Bytes of a row: the session's key, the segment's place in the store, its id. The last one has the marks."""

@@ -1,4 +1,4 @@
-"""Rows of the store's tables: of segments with their answers, and of bad rows of the archive."""
+"""Makes rows of the store's tables, from segments with their answers and from bad rows of the archive."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from schemas.carriers import BadRow
 from schemas.identity import joined
 
 MAX_RAW_CHARS = 20_000
-"""Of a rejected row's raw text, this much is kept."""
+"""Characters of a rejected row's raw text that are kept."""
 
 _ESCAPED_SPACE = re.compile(r"\\(?:[nrtvf]|x[0-2][0-9a-f]|x[7-9a][0-9a-f]|u20[0-9a-f]{2}|u3000|ufeff)")
 
@@ -37,7 +37,7 @@ def record_row(segment: dict, record: dict) -> dict:
 
 
 def ledger_row(segment: dict) -> dict:
-    """A row of the table `segments`."""
+    """A row of the table `segments`, which the ledger is read from."""
     names = (
         "first_turn last_turn start_char end_char outcome num_calls prompt_tokens cached_tokens output_tokens"
     )

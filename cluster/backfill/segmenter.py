@@ -1,10 +1,10 @@
 """Sessions become segments: what one encoder call sees.
 
 A segment has up to `max_turns` current turns within a token budget, and earlier text of the same session as
-context. Every character of every turn stands in exactly one segment's current part, or is what a marker there
-stands for (see cluster.backfill.junk); an oversized turn is split and keeps its turn index. Cutting goes
-from the front, so that turns appended to a session change no segment but its last: the ids of the others
-stay, and nothing is paid for twice.
+context. Every character of every turn is in the current part of exactly one segment, as text or represented
+by a marker (see cluster.backfill.junk). An oversized turn is split, and its parts keep its turn index.
+Cutting goes from the front, so that turns appended to a session change only its last segment: the others keep
+their ids, and nothing is paid for twice.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def tokenizer_offsets(tokenizer: "Tokenizer | PreTrainedTokenizerBase") -> Offse
 def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> list[dict]:
     """An archive row (checked and redacted) -> its segments in order, rows of SEGMENT_SCHEMA.
 
-    Their parts bear speakers' names where several people speak as users: alone, "the user" says who it is.
+    Their parts have speakers' names only where several people speak as users.
     """
     people = {turn["speaker"] for turn in session["turns"] if turn["role"] == "user"}
     parts = []
@@ -50,7 +50,7 @@ def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> lis
         start = 0
         for text, num_tokens in split_text(one.text, tokens, profile.max_current_tokens):
             end = start + len(text)
-            # Places in the turn as it is stored, whatever stands in the place of a part of it.
+            # Places in the turn as it is stored, not in the text with markers.
             chars = {"start_char": one.origin(start), "end_char": one.origin(end)}
             part = {"turn_index": index, "text": text, "num_tokens": num_tokens} | chars
             parts.append(part | _said(turn))
@@ -72,11 +72,11 @@ def cut_session(session: dict, offsets: Offsets, profile: EncoderProfile) -> lis
             "num_tokens": sum(part["num_tokens"] for part in context + current),
             "context": [_part(part) for part in context],
             "current": [_part(part) for part in current],
-            # A turn belongs to the segment in which it begins, whole: the store keeps turns, not parts.
+            # The store keeps whole turns, not parts: a turn belongs to the segment in which it begins.
             "turns": [{"turn_index": index, **session["turns"][index]} for index in begun],
         }
         segments.append({"segment_id": segment_id(segment), **segment})
-        # Behind the id: a person who joins later does not make what was paid for another segment.
+        # After the id is made: a second speaker who joins later must not change the ids of earlier segments.
         if len(people) < 2:
             for part in segment["context"] + segment["current"]:
                 part["speaker"] = None

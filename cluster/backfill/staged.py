@@ -1,12 +1,12 @@
-"""What a backfill stages, and which of it is paid for.
+"""Paths of the files that a backfill stages, and which segments have a paid answer there.
 
     unit of the archive --cut_stage--> plan/BATCH --encode_stage--> encoded/ENCODER/BATCH/
         --embed_stage--> tables/.../ENCODED/
 
-A batch's id is a hash of its segments, and each stage stages at once what it made. What units leave over is
-joined to batches of several (`join_batches`). An answer that is there has been paid for and is not asked for
-again, in whichever batch it stands: it is known by its segment's id.
-Rows of the tables go by a hash of the answers that they were made from. That is all there is to resuming.
+A batch's id is a hash of its segments. Each stage stages its result at once. Segments left over by several
+units are joined to a batch (`join_batches`). A staged answer is never asked for again, whichever batch it is
+in: it is found by the id of its segment. Staged rows of the tables are found by a hash of the answers that
+they were made from. A run resumes from these files alone.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from cluster.store.files import Files
 from schemas.carriers import Batch
 
 ENGINE_FAILURES = ("encoder_error", "encoder_crashed")
-"""Reasons of a rejection that are no answer of the model."""
+"""Reasons of rejections for which the model gave no answer: the engine failed, or its process died."""
 
 
 def plan_path(batch_id: str) -> str:
-    """Of a batch's segments, rows of SEGMENT_SCHEMA."""
+    """Path of the segments of a batch, rows of SEGMENT_SCHEMA."""
     return f"plan/{batch_id}.parquet"
 
 
@@ -56,14 +56,14 @@ def _joined(batches: list[Batch]) -> Batch:
 
 
 def encoded_folder(encoder: str, batch_id: str) -> str:
-    """Of a batch's answers by the encoder with this fingerprint."""
+    """Folder of the answers to a batch by the encoder with this fingerprint."""
     return f"encoded/{encoder}/{batch_id}"
 
 
 def segments_paid(files: Files, encoder: str, planned: set[str]) -> dict[str, str]:
-    """Answered segments that lie staged for other batches than this plan's: segment id -> path.
+    """Segments with a staged answer in other batches than those of this run: segment id -> path.
 
-    There are some when a killed run is followed by one over a rewritten archive, whose batches are others.
+    There are some if the archive was rewritten after a killed run, so that this run has other batches.
     """
     paid: dict[str, str] = {}
     for path in files.paths(f"encoded/{encoder}"):
@@ -73,7 +73,7 @@ def segments_paid(files: Files, encoder: str, planned: set[str]) -> dict[str, st
 
 
 def answers(files: Files, path: str, columns: list[str] | None = None) -> dict[str, dict]:
-    """Staged answers by segment. A file that is gone or damaged has none: that is only work to do again."""
+    """Staged answers by segment id. A missing or damaged file has none: its segments are encoded again."""
     try:
         rows = files.get_table(path, columns).to_pylist()
     except (OSError, pa.ArrowInvalid):
@@ -82,5 +82,5 @@ def answers(files: Files, path: str, columns: list[str] | None = None) -> dict[s
 
 
 def is_answer(row: dict) -> bool:
-    """Whether the encoder answered, well or badly. What failed for another reason is tried again."""
+    """Whether the model answered, well or badly. What the engine failed on is tried again."""
     return not any(rejection["reason"] in ENGINE_FAILURES for rejection in row["rejections"])

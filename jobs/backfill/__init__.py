@@ -37,7 +37,7 @@ def run(config: BackfillConfig) -> dict:
     from cluster.store.files import unusable
 
     config = config.model_copy(update={"archive": absolute(config.archive), "store": absolute(config.store)})
-    # What is named and not there is wrong usage, before a store is made.
+    # A profile or archive that does not exist is wrong usage, found before a store is made.
     if config.profile:
         encoder = load_profile("encoders", config.profile, EncoderProfile)
         at_endpoint(encoder, config.endpoint, config.max_cost)
@@ -71,7 +71,7 @@ def backfill(
     store: "Store",
     lease: "Lease",
 ) -> dict:
-    """archive -> units -> batches of segments -> records with vectors -> one commit."""
+    """archive -> units (row groups) -> batches of segments -> records with vectors -> one commit."""
     from cluster.models.endpoint import CapReached
 
     with Run(

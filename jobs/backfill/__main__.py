@@ -1,4 +1,4 @@
-"""Backfill: a conversation archive becomes a versioned memory store."""
+"""Starts a backfill; its flow is `run` and `backfill` of jobs/backfill/__init__.py."""
 
 import jobs.backfill
 from jobs.common.cli import main

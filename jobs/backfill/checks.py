@@ -1,4 +1,4 @@
-"""What ends a backfill before it publishes anything: another encoder, too many bad rows, too many tokens."""
+"""Checks that end a backfill before it publishes: another model, too many bad rows, too many tokens."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def check_compatible(
     config: BackfillConfig, encoder: EncoderProfile, embedder: EmbedderProfile, store: "Store"
 ) -> None:
-    """A store has one embedder; another encoder needs an explicit word."""
+    """JobError if another embedder wrote the store, or another encoder and --on-encoder-change says fail."""
     last = store.run()
     if last is None:
         return
@@ -55,7 +55,8 @@ def check_rejected(
     num_all: int,
     rows: list[dict] | None = None,
 ) -> None:
-    """Fail when more than the allowed share is rejected; the rejections are kept where the message says."""
+    """JobError when a larger share than allowed is rejected. The message says where the rejections are
+    kept."""
 
     def keep() -> str:
         from cluster.store.files import Files

@@ -1,4 +1,4 @@
-"""Archive -> staged batches of segments: what is known is not read, and what is paid for is not cut again."""
+"""Archive -> staged batches of segments, without unchanged sessions and segments already paid for."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_watermark(config: BackfillConfig, encoder: EncoderProfile, forgotten: "Forgotten") -> "Watermark":
-    """What is known of the archive from earlier nights that cut it as this one does."""
+    """What earlier nights, which cut the archive in the same way, have noted of its sessions."""
     from cluster.backfill.redact import compiled
     from cluster.backfill.watermark import Watermark, cut_fingerprint
 
@@ -32,7 +32,7 @@ def read_watermark(config: BackfillConfig, encoder: EncoderProfile, forgotten: "
 def inspect(
     config: BackfillConfig, files: list[str], watermark: "Watermark", forgotten: "Forgotten"
 ) -> list[InspectedFile]:
-    """Footers and keys of the archive's files, of those that are known from the watermark."""
+    """Row groups and session keys of every file: read from it, or from the watermark if it is unchanged."""
     return watermark.filled(inspect_files(config, watermark.to_inspect(files), forgotten))
 
 
@@ -54,8 +54,8 @@ def cut(
     watermark: "Watermark",
     forgotten: "Forgotten",
 ) -> Plan:
-    """Sessions -> segments that are not paid for yet, staged as batches. What the watermark knows, and the
-    store has all of, is not read."""
+    """Sessions -> segments that are not paid for yet, staged as batches. A session is not read if the
+    watermark knows its segments and the store has all of them."""
     from cluster.backfill.archive import plan_units
     from cluster.backfill.cut_stage import cut_unit
     from cluster.backfill.ledger import COLUMNS, Ledger
@@ -107,7 +107,7 @@ def cut(
         progress=Progress("cut", "sessions", sum(unit.num_rows_left for unit in left)),
         count=lambda result: result.num_sessions + result.num_rejections,
         note=note,
-        # What is committed in the archive's order is known to have come in so.
+        # `created_at` of records then follows the order of the archive.
         in_order=True,
     )
     for unit, result in zip(left, results, strict=True):
@@ -127,14 +127,14 @@ def remember(
     cuts: dict[tuple[str, int], bytes],
     forgotten: "Forgotten",
 ) -> None:
-    """Keep what is known of the archive now, for the next night."""
+    """Save the watermark for the next night."""
     now = watermark.with_cuts(found, cuts)
     if now.files == watermark.files:
         return
-    # Of a file that was written anew meanwhile nobody knows which content was read.
+    # A file that was rewritten during the cut is left out: which content was read is unknown.
     paths = {path for path, _ in cuts} | {file.path for file in found if not file.is_known}
     read = [ArchiveFile(path, now.files[path].identity) for path in sorted(paths & now.files.keys())]
     again = inspect_files(config, read, forgotten)
     kept = now.without(file.path for file in again if not file.is_known)
-    # Whoever asks what another encoder would cost has not said that it is to be the store's.
+    # A dry run may try another encoder, so it leaves the notes of the store's own encoder.
     kept.save(config.store, is_only=not config.dry_run)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.store.files import Files
 
 PATIENCE_S = 30
-"""What a sick worker waits first, before it takes another batch from others that are well."""
+"""Seconds that a sick worker waits after its first failure, so that healthy workers take the next batches."""
 
 
 def encode_and_embed(
@@ -27,8 +27,8 @@ def encode_and_embed(
 ) -> list[EmbeddedBatch]:
     """Batches -> encoder actors -> embedder actors -> staged rows of the tables, in the order of the plan.
 
-    What sick workers give back is tried again by new ones, as long as some is done each time. JobError when
-    nobody can do it, CapReached when the cap does not suffice for all.
+    Batches that sick workers give back are tried again by new workers, as long as each pass finishes some.
+    JobError when no worker can do what is left, CapReached when the cap on costs is reached.
     """
     from cluster.backfill.staged import segments_paid
     from cluster.models.endpoint import CapReached
@@ -79,7 +79,7 @@ def encode_and_embed(
 
 
 def in_flight(config: BackfillConfig, encoder: EncoderProfile) -> int:
-    """Batches that an encoder actor has in work at a time."""
+    """Batches that an encoder actor works on at a time."""
     from cluster.models.engine import SHARED
 
     return config.encoder_pool.in_flight if encoder.engine in SHARED and not is_local() else 1
@@ -95,7 +95,7 @@ def encoding_pass(
     attempt: str,
     progress: Progress,
 ) -> Iterator[EmbeddedBatch]:
-    """Results of the embed stage, one a batch, as they come."""
+    """Results of the embed stage, one per batch, in the order in which they finish."""
     from cluster.backfill.embed_stage import EmbedStage
     from cluster.backfill.encode_stage import EncodeStage
 
