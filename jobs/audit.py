@@ -1,13 +1,13 @@
-"""Audit: what is junk in a store, whoever wrote it, as a report and, if you like, as one reversible run.
+"""Audit: finds junk memories in a store, whoever wrote them; with --apply closes them in one run.
 
-    python -m jobs.audit --store URI                              # what there is, with samples
-    python -m jobs.audit --store URI --output DIR                 # and a line a finding in DIR/audit.jsonl
+    python -m jobs.audit --store URI                              # counts by kind, with samples
+    python -m jobs.audit --store URI --output DIR                 # and one finding a line in audit.jsonl
     python -m jobs.audit --store URI --kinds echo fragment --apply    # closes what was found of these kinds
     python -m jobs.rollback --store URI --to RUN                  # undoes that: RUN is the run before
 
-Looks at the active memories of each user for echoes of prompts, statements of the moment, fragments, other
-people's facts, relative dates that nobody can place, near-duplicates, and contradictions that are both still
-active. Without `--apply` it takes no lease and changes nothing. Needs no Ray.
+Looks among the active memories of each user for echoes of prompts, statements of the moment, fragments, facts
+about other people, relative dates with an unknown day, near-duplicates, and contradictions of which both
+sides are still active. Without `--apply` it takes no lease and changes nothing. Needs no Ray.
 """
 
 import contextlib
@@ -48,16 +48,16 @@ class AuditConfig(WriterConfig):
     store: str
     """Folder or object-store URI of the store."""
     output: LocalFolder | None = None
-    """Folder for `audit.jsonl`; it has what memories say, so keep it as carefully as the store."""
+    """Folder for `audit.jsonl`. It contains texts of memories: keep it as carefully as the store."""
     kinds: tuple[Kind, ...] = KINDS
     """What to look for: echo, transient, fragment, other_person, undated, duplicate, contradiction."""
     user_id: tuple[str, ...] = ()
     """Only the memories of these users. Not given: of all."""
     decider: DeciderWithoutModel | None = None
-    """What says that a memory contradicts a newer one. Not given: as in the store's last consolidation; rules
-    where there was none, or a language model decided."""
+    """The decider that says whether a newer memory contradicts an older one. Not given: that of the store's
+    last consolidation; rules if there was none or a language model decided."""
     apply: bool = False
-    """Close what was found, in a run of its own."""
+    """Close what was found, in one run."""
 
 
 def run(config: AuditConfig) -> dict:

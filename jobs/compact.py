@@ -1,10 +1,10 @@
-"""Compact: give up the views of old runs, so that versions and files stay bounded.
+"""Compact: drop the views of old runs, so that the number of versions and files stays bounded.
 
     python -m jobs.compact --store URI --keep-runs 30
 
-Keeps what the newest runs need, tidies their tables, and removes every other version with its files. The
-expired runs stay in the list that jobs.history shows; to look at one with --as-of, or to roll back to it, is
-refused with a clear message. Also removes what killed runs have left in the tables.
+Keeps the versions that the newest runs need, compacts their tables, and removes every other version with its
+files. jobs.history still lists the older runs, but --as-of and a rollback to one of them are refused with a
+clear message. Also removes what killed runs have left in the tables.
 """
 
 from pydantic import Field
@@ -19,9 +19,9 @@ class CompactConfig(WriterConfig):
     store: str
     """Folder or object-store URI of the store."""
     keep_runs: int = Field(ge=1)
-    """How many of the newest views stay; the newest of all is what readers see."""
+    """How many of the newest views are kept; readers see the newest."""
     keep_months: int = Field(0, ge=0)
-    """Of how many months before these the last view stays too."""
+    """For how many months before these the last view of the month is kept too."""
 
 
 def run(config: CompactConfig) -> dict:

@@ -1,4 +1,4 @@
-"""Compare: two stores beside each other, or two runs of one: which memories, at what cost, found how well.
+"""Compare: two stores, or two runs of one, side by side: their memories, costs, and what a search finds.
 
     python -m jobs.compare --store A --with B                               # as they are now
     python -m jobs.compare --store A --run R1 --with-run R2                 # two runs of one store
@@ -6,10 +6,10 @@
     python -m jobs.compare --store A --with B --output DIR                  # and a page for a browser
     python -m jobs.compare --store A --with B --user-id U                   # and this user's memories
 
-A memory of one is the same as one of the other where user and words are, and changed where both rest on a
-common turn and say it in other words; the rest stands only in one. With questions whose evidence is known,
-the measures of jobs.evaluate retrieval stand beside each other too; nothing else needs a model. Reads only;
-needs no Ray. It is how one tries another encoder, embedder or decider on a sample before a store is switched.
+Memories of both count as the same if user and words are equal, and as changed if they are based on a common
+turn and have other words; all others are only in one. With questions whose evidence is known, it also
+compares the measures of jobs.evaluate retrieval; nothing else needs a model. Reads only; needs no Ray. Use it
+to try another encoder, embedder or decider on a sample before you switch a store to it.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ class CompareConfig(JobConfig):
     store: str
     """Folder or object-store URI of the first store."""
     other: str | None = Field(None, json_schema_extra={"short": "--with"})
-    """The second store. Not given: the same one, and with_run names another run of it."""
+    """The second store. Not given: the first one, of which with_run names another run."""
     run: str | None = None
-    """Look at the first store as this run left it."""
+    """Compare the first store as this run left it."""
     with_run: str | None = None
-    """Look at the second store as this run left it."""
+    """Compare the second store as this run left it."""
     user_id: tuple[str, ...] = ()
-    """Only the memories of these users, which are shown. Not given: of all, in counts."""
+    """Compare only these users, and show their memories. Not given: all users, as counts."""
     questions: QuestionFiles = ()
     """Files with questions and their evidence, as jobs.evaluate retrieval reads them."""
     output: str | None = None

@@ -4,7 +4,7 @@
     python -m jobs.consolidate --store URI --decider model --dry-run    # what a model would cost
     python -m jobs.consolidate --store URI --since all           # compare everything with everything
 
-Nothing is overwritten: a changed memory has a new revision, what is replaced is closed, and every decision is
+Nothing is overwritten: a changed memory gets a new revision, a replaced one is closed, and every decision is
 a row of the table `decisions`. Run it again at any time: what was decided is never asked for again.
 """
 

@@ -1,16 +1,16 @@
-"""Edit: what a person says of memories, by hand: corrected, pinned, closed, added, as one reversible run.
+"""Edit: corrects, pins, closes or adds memories by hand, in one run that can be undone.
 
     python -m jobs.edit --store URI --memory-id ID --text "User lives in Rome." --author ann --reason "asked"
     python -m jobs.edit --store URI --memory-id ID --pin --author ann --reason "must not be lost"
     python -m jobs.edit --store URI --memory-id ID --close --valid-to 2026-03-01 --author ann --reason "moved"
     python -m jobs.edit --store URI --user-id U --text "User is 40." --author ann --reason "a call"
-    python -m jobs.edit --store URI --file EDITS.jsonl --author ann     # a line an edit, with the same keys
+    python -m jobs.edit --store URI --file EDITS.jsonl --author ann     # an edit per line, with the same keys
     python -m jobs.rollback --store URI --to RUN                        # undoes it: RUN is the run before
 
-Each edit is a revision with its author and its reason, which jobs.history shows. Consolidation lets a pinned
-memory stand as it is, and what was stated by hand until something newer is said. No new encoding of the
-conversation brings back what was edited. A bad line of a file costs that line. Needs no Ray, and no model
-where no text is new.
+Each edit is a revision with its author and its reason, which jobs.history shows. Consolidation leaves a
+pinned memory as it is, and a text written by hand until something newer is said. No new encoding of the
+conversation brings back what was edited. A bad line of the file is skipped and reported. Needs no Ray, and a
+model only for new texts.
 """
 
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class EditConfig(EditKeys, ForgetKeyConfig, WriterConfig):
     """JSON lines, each an edit with the names of these options as its keys; `author` and `reason` hold for
     lines that have none."""
     embedder: str | None = None
-    """Profile, by name or TOML file, that says where the store's embedder is now, if it has moved."""
+    """Load the store's embedder from this profile (a name or a TOML file), if it has moved."""
     max_rejected_fraction: float = Field(0.5, ge=0, le=1)
     """The run fails and publishes nothing when a larger share of the edits cannot be done."""
 

@@ -3,24 +3,24 @@
     python -m jobs.forget --store URI --user-id U
     python -m jobs.forget --store URI --session-id S --user-id U
     python -m jobs.forget --store URI --memory ID
-    python -m jobs.forget --store URI --user-id U --in-advance    # keep out somebody of whom there is nothing
+    python -m jobs.forget --store URI --user-id U --in-advance    # a user of whom nothing is stored yet
 
-Rows go from every table and every older version of it, from tags, indexes, staged files, rejections,
-decisions and manifests, and with them the memories that rest on nothing else. Other users keep their history.
-Afterwards everything that is left is searched, row by row and byte by byte; the receipt in
-`_slowwave/receipts/` tells what was removed, what the search found, and what it could not look at, in counts
-and hashes. This cannot be undone. In a versioned S3 bucket, older versions of the store's objects go too.
+Erases rows from every table and all its older versions, from tags, indexes, staged files, rejections,
+decisions and manifests, and also memories without other evidence. Other users keep their history. Then it
+searches everything that is left, row by row and byte by byte. The receipt in `_slowwave/receipts/` says, in
+counts and hashes, what was removed, what the search found, and what it could not search. This cannot be
+undone. In a versioned S3 bucket, older versions of the store's objects are deleted too.
 
-Where the store has nothing of a user, session or memory the status is `nothing_found`, the exit code 1: the
-id may be mistyped, and is not put on the list. What was forgotten before is `unchanged`.
+If the store has nothing of the user, session or memory, the status is `nothing_found` and the exit code 1:
+the id may be mistyped, and is not put on the list. If it was forgotten before, the status is `unchanged`.
 
-Of earlier exports a tombstone is written each: what is to be deleted there, in the receiver's terms, beside
-the export as `OUTPUT.tombstones/RUN.jsonl`, or in the folder that --tombstones names.
+For each earlier export it writes a tombstone, which says what the receiver has to delete, beside the export
+as `OUTPUT.tombstones/RUN.jsonl`, or in the folder that --tombstones names.
 
-Later backfills leave out what was forgotten, though the archive may still hold it: delete it there as well.
-The list holds hashes, keyed with the operator's secret where there is one (forget_key_env, forget_key_file);
-give it to jobs.backfill too. Later rejections of damaged rows show no content
-where nobody can tell whose they are.
+Later backfills leave out what was forgotten, but the archive may still hold it: delete it there as well. The
+list of what was forgotten holds hashes, keyed with the operator's secret if there is one (forget_key_env,
+forget_key_file); give the secret to jobs.backfill too. Later rejections of damaged rows show no content if it
+is unknown whose they are.
 """
 
 import errno
@@ -45,7 +45,7 @@ class ForgetConfig(ForgetKeyConfig, WriterConfig):
     store: str
     """Folder or object-store URI of the store."""
     user_id: str | None = None
-    """Forget this user; with `session_id`, whose session is meant."""
+    """Forget this user; with `session_id`, the user of that session."""
     session_id: str | None = None
     """Forget this session."""
     memory: str | None = None

@@ -2,15 +2,15 @@
 
     python -m jobs.history --store URI                              # every run, also those that failed
     python -m jobs.history --store URI --since 2026-03-01 --rejections  # what was rejected, and why
-    python -m jobs.history --store URI --users                      # how much there is of whom, and how fresh
+    python -m jobs.history --store URI --users                      # of each user: how much, how recent
     python -m jobs.history --store URI --memory ID                  # one memory's life
     python -m jobs.history --store URI --user-id U                  # the lives of all memories of a user
-    python -m jobs.history --store URI --run A --against B          # what run A has over run B
+    python -m jobs.history --store URI --run A --against B          # the changes from run B to run A
     python -m jobs.history --store URI --run A --against B --user-id U --json
 
-A run or a memory is named by its id, or by as much of its beginning as no other has. A life is told with the
-decisions that made each revision and the turns that it rests on, so that it can be checked against what was
-said. Reads only; needs no Ray and no model.
+A run or a memory is named by its id, or by the beginning of it if no other id begins so. A life shows each
+revision with the decision that made it and the turns that it is based on, so that it can be checked against
+what was said. Reads only; needs no Ray and no model.
 """
 
 import datetime as dt
@@ -42,15 +42,16 @@ class HistoryConfig(JobConfig):
     as_of: str | None = None
     """With `memory` or `user_id`: as this run left them."""
     run: str | None = None
-    """Show what this run's view has ..."""
+    """Show the changes up to this run's view ..."""
     against: str | None = None
-    """... over this run's view. Not given: the run before it."""
+    """... from this run's view. Not given: the run before it."""
     since: dt.date | None = None
     """Only runs that began on this day (YYYY-MM-DD, UTC) or later."""
     rejections: bool = False
-    """What the runs rejected: reasons with counts, and some of each with what was said."""
+    """What the runs rejected: reasons with counts, and some examples of each."""
     users: bool = False
-    """Of every user: how much there is, how fresh it is, and when a run last wrote any of it."""
+    """For every user: active memories and turns, the newest session, and when a run last wrote one of
+    them."""
     as_json: bool = Field(False, json_schema_extra={"short": "--json"})
     """Put everything into the summary instead of writing text."""
 
@@ -113,7 +114,7 @@ def rejected(store: "Store", since: dt.date | None) -> tuple[dict, list[str]]:
 
 
 def of_users(store: "Store") -> tuple[dict, list[str]]:
-    """How much there is of whom, and how fresh it is; who has nothing for longest comes first."""
+    """How much there is of each user and how recent; the user without news for longest comes first."""
     from cluster.backfill.redact import shown_rows
     from cluster.report.contents import users
 

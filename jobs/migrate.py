@@ -1,10 +1,10 @@
-"""Migrate: bring a store that an earlier release wrote up to this one.
+"""Migrate: upgrade a store that an earlier release wrote.
 
     python -m jobs.migrate --store URI
 
-The first job of this release that writes a store does the same by itself, and readers open it before and
-after. This job is for when that should not wait for the night: it holds the lease, builds the full-text
-indexes anew, and then shows all of it at once. CHANGELOG.md says what each version of a store has.
+The first job of this release that writes a store does the same, and readers can open the store before and
+after. Run this job to upgrade before the next night: it takes the lease, builds the full-text indexes again,
+and then publishes the whole change at once. CHANGELOG.md says what each version of a store has.
 """
 
 from jobs.common.cli import main

@@ -1,4 +1,4 @@
-"""Nightly: what is new in an archive becomes memories, these update older ones, and the store stays small.
+"""Nightly: encodes what is new in an archive, updates older memories, and can compact the store and report.
 
     python -m jobs.nightly --archive DIR --store URI
     python -m jobs.nightly --archive DIR --store URI --keep-runs 30     # keep only the newest 30 views
@@ -6,10 +6,10 @@
     python -m jobs.nightly --archive DIR --store URI --config FILE.toml
     ray job submit --working-dir . -- python -m jobs.nightly --archive s3://... --store s3://...
 
-Runs jobs.backfill, then jobs.consolidate, then jobs.compact where views are to go, in one process. The first
-of them that fails, or that is stopped by its cap on costs, ends the night; --report tells of that too. Run
-the same command again after a crash or a failure: what was done is not done again. Its settings are those of
-a backfill, and [consolidation] in the config file.
+Runs jobs.backfill, then jobs.consolidate, then jobs.compact if views are to be dropped, in one process. The
+first of them that fails, or is stopped by its cap on costs, ends the night; --report reports that too. After a
+crash or a failure, run the same command again: finished work is not repeated. Its settings are those of a
+backfill, and [consolidation] in the config file.
 """
 
 import time
@@ -36,11 +36,13 @@ class NightlyConfig(BackfillConfig):
     consolidate: bool = True
     """Compare the new memories with the older ones, as jobs.consolidate does."""
     keep_runs: int = Field(30, ge=0)
-    """How many of the newest views stay, as in jobs.compact. With 0 all stay."""
+    """How many of the newest views are kept, as in jobs.compact. With 0 all."""
     keep_months: int | None = Field(None, ge=0)
-    """Of how many months before these the last view stays too: 12, or none where keep_runs is given."""
+    """For how many months before these the last view of the month is kept too. Not given: 12, or none if
+    keep_runs is given."""
     report: str | None = None
-    """At the end, however it is, write the pages of jobs.report into this folder or object-store URI."""
+    """At the end, also of a failed night, write the pages of jobs.report to this folder or object-store
+    URI."""
     report_questions: QuestionFiles = ()
     """Files with questions and their evidence, for the quality that the report shows."""
 
@@ -48,7 +50,7 @@ class NightlyConfig(BackfillConfig):
 def run(config: NightlyConfig) -> dict:
     """Run the night's jobs and return their summaries in one. Safe to repeat at any time."""
     started_s = time.monotonic()
-    # What is named and not there is wrong usage, before anything is paid for.
+    # A decider that does not exist is wrong usage, found before anything is paid for.
     update = consolidation_of(config, ConsolidateConfig)
     assert isinstance(update, ConsolidateConfig)
     parts: dict[str, dict] = {}

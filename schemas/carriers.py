@@ -1,8 +1,11 @@
-"""What passes between stages: references to staged files, and counts. cluster.runtime.rows says how."""
+"""Items and results of stages: frozen classes with references to staged files, and counts.
+
+On a cluster they travel as rows of Arrow tables, see cluster.runtime.rows. Each section is one flow.
+"""
 
 from dataclasses import dataclass, field
 
-# --- backfill: file -> units -> batches of segments -> answers -> rows of the tables ----------------------
+# --- backfill: file -> units (row groups) -> batches of segments -> answers -> rows of the tables ---------
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,8 @@ class ArchiveFile:
     path: str
     """In the archive, with forward slashes."""
     known: bytes | None = None
-    """The content that is known: what has just this `identity` need not be read. None where nobody asks what
-    the file's is."""
+    """The `identity` of the content that is already known: a file that still has it need not be read. None if
+    the identity is not to be computed."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class RowGroup:
     row_group: int
     first_row: int
     keys: bytes
-    """16 bytes for each row, which tell its session."""
+    """16 bytes for each row: the key of its session."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,9 @@ class InspectedFile:
     row_groups: tuple[RowGroup, ...] = ()
     bad: tuple[BadRow, ...] = ()
     identity: bytes = b""
-    """Of its content: another content has another one. Empty where it cannot be told, or nobody asked."""
+    """Identifies its content. Empty if that is not possible, or was not asked for."""
     is_known: bool = False
-    """Whether it is the content that was known, and nothing of it was read."""
+    """Whether it still has the known content, so that nothing of it was read."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ class Batch:
     num_tokens: int
     """Of the segments that the encoder is asked about."""
     num_other_language: int = 0
-    """Segments that it is not asked about for their language."""
+    """Segments that are skipped because of their language."""
     joined: tuple[str, ...] = ()
-    """Ids of the batches of which this one consists; empty where it is one, staged in plan/BATCH."""
+    """Ids of the batches that this one consists of; empty if it is a single one, staged in plan/BATCH."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class UnitCut:
-    """What a unit of the archive gave: staged batches of what is not paid for yet."""
+    """Result of cutting a unit of the archive: staged batches of segments not paid for yet."""
 
     unit_id: str
     num_sessions: int = 0
@@ -88,12 +91,12 @@ class UnitCut:
     closed_segments: tuple[str, ...] = ()
     """Ids of segments that the archive no longer has."""
     rows: bytes = b""
-    """For each row of the unit what its cut gave, see cluster.backfill.watermark.ROW."""
+    """For each row of the unit a cluster.backfill.watermark.ROW."""
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """A batch with its answers, or with why a worker gave it back."""
+    """A batch with its answers, or with the reason why a worker gave it back."""
 
     batch_id: str
     encoded: str = ""
@@ -120,8 +123,8 @@ class EncodedBatch:
     output_tokens: int = 0
     encode_load_s: float = 0.0
     encode_s: float = 0.0
-    """Its share of the worker's seconds, loading left out: of each second that several batches were in work,
-    an equal part."""
+    """Its share of the worker's seconds, without loading: batches that are in work at the same time share
+    each second equally."""
 
 
 @dataclass(frozen=True)

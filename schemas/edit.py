@@ -1,4 +1,4 @@
-"""Edits by hand: what a person asks to become of a memory, and what the ledger says of it.
+"""Edits by hand: what a person wants done to a memory, and the decision that records it.
 
 An edit is a revision of its memory, made by a decision whose `decider` is `hand`. Of such a decision `model`
 is the author, `reason` why, `target_revision` the revision that it made; it has no sources. Its `action` is
@@ -30,13 +30,13 @@ class EditKeys(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     memory_id: str | None = Field(None, min_length=1)
-    """The memory to change; the beginning of its id will do."""
+    """The memory to change; the beginning of its id is enough."""
     user_id: str | None = Field(None, min_length=1)
     """Instead of memory_id: add a memory of this user."""
     text: str | None = None
     """What the memory says."""
     type: MemoryType | None = None
-    """Kind of the memory; of a new one fact, if not given."""
+    """Type of the memory. Not given: a new memory is a fact."""
     valid_from: dt.date | None = None
     """Day (YYYY-MM-DD) from which it holds."""
     valid_to: dt.date | None = None
@@ -44,11 +44,11 @@ class EditKeys(BaseModel):
     pin: bool = False
     """Pin it: no decider, no audit and no new encoding closes or rewrites it."""
     unpin: bool = False
-    """Let it be decided about again."""
+    """Unpin it: it may be decided about again."""
     close: bool = False
-    """Close it: with valid_to as what held until that day, else as what never held."""
+    """Close it: with valid_to it held until that day, without it never held."""
     author: str | None = Field(None, max_length=MAX_AUTHOR_CHARS)
-    """Who says so; required."""
+    """Who makes the edit; required."""
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
     """Why; required."""
 

@@ -1,1 +1,1 @@
-"""Consolidation: newer memories are held against older ones; each decision is kept with its grounds."""
+"""Consolidation: newer memories are compared with older ones; each decision is kept with its reason."""

@@ -1,4 +1,4 @@
-"""Lost grounds: what was decided for the sake of a memory that is gone, and has to be taken back."""
+"""Reopens memories whose superseding memory no longer exists: a decision on them has lost its grounds."""
 
 import datetime as dt
 
@@ -10,22 +10,24 @@ from cluster.store.store import Store
 from schemas.store import BY_HAND, records_schema
 
 LOST = "grounds_lost"
-"""`closed_reason` of a rewritten revision whose source is gone."""
+"""`closed_reason` of a revision that was rewritten because of a memory that no longer exists."""
 
 
 def restorable(
     store: Store, run_id: str, started_at: dt.datetime, gone_by: frozenset[str] | None = None
 ) -> pa.Table | None:
-    """Rows that bring back what was decided for the sake of a memory that is gone; None where nothing is.
+    """Rows of `records` that reopen memories whose superseding memory no longer exists; None if there are
+    none.
 
-    A memory is gone when its segment was replaced: the session was edited, or encoded again. What had been
-    deleted for it, united with it or rewritten after it returns as a new revision with the content that the
-    decision saw, provided that its own segment still stands; it is then compared with everything anew.
+    A memory no longer exists when its segment was replaced: its session was edited, or encoded again. A
+    memory that had been deleted, united or rewritten because of it returns as a new revision, with the
+    content that the decision saw, if its own segment is still active. It is then compared with all others
+    again.
 
-    What a person has made of it since stays, and needs no segment to stand on.
+    A later edit by hand of such a memory stays, also without an active segment.
 
-    With `gone_by` given, only what those runs replaced counts: what an earlier consolidation has looked at is
-    settled, also where a rollback has undone what it did.
+    With `gone_by` given, only segments that those runs replaced count: earlier ones were settled by an
+    earlier consolidation, even if a rollback has undone it.
     """
     names = ["record_id", "revision", "segment_id", "active", "closed_reason", "closed_run_id", "decision_id"]
     names += ["encoder"]

@@ -1,4 +1,7 @@
-"""What happened to memories: the life of one, and what one run has over another. Rows in, plain dicts out."""
+"""Lives of memories, and changes between two runs, as jobs.history and cluster.memory show them.
+
+Rows in, plain dicts out. It takes no part in a consolidation.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence

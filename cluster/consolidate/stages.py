@@ -1,9 +1,9 @@
-"""What becomes of a planned group of users: rows between the stages are references, data lies staged.
+"""The stages of a consolidation, for a group of users: what is passed on are references to staged files.
 
     memories, pairs (.plan) --decide--> decisions, revisions --embed--> rows of the tables
 
-Answers of a model are staged as soon as they are had, a file a batch: a killed run asks for none of them
-again.
+Answers of a model are staged as soon as they arrive, one file per batch: after a kill none of them is asked
+for again.
 """
 
 import functools
@@ -25,7 +25,7 @@ from cluster.consolidate.plan import (
     plan_group,
     vectors_of,
 )
-from cluster.consolidate.verdicts import STAGED_VERDICTS, Ledger, verdicts_path
+from cluster.consolidate.verdicts import STAGED_VERDICTS, KnownVerdicts, verdicts_path
 from cluster.consolidate.without_model import Decider, load_decider
 from cluster.embed.embedder import Embedder
 from cluster.models.endpoint import CapReached
@@ -48,11 +48,11 @@ def plan_for_model(
 def estimate_group(
     group: PlannedGroup, profile: DeciderProfile, settings: Settings, files: Files
 ) -> PlannedGroup:
-    """With the calls and tokens that deciding the group would cost, if all it asks for were ignored."""
+    """Adds the calls and tokens that deciding the group would cost if every answer were `ignore`."""
     memories = load_memories(group.group_id, files)
     cost = {"expected_calls": 0, "expected_tokens": 0}
     user_ids = sorted({memory.user_id for memory in memories})
-    known = Ledger(Store(settings.uri), files, settings, user_ids)
+    known = KnownVerdicts(Store(settings.uri), files, settings, user_ids)
 
     def count(questions: list[Question]) -> list[Verdict]:
         answers = []
@@ -114,15 +114,15 @@ class DecideStage:
         settings = self._settings
         memories, store = load_memories(group_id, self._files), Store(settings.uri)
         user_ids = sorted({memory.user_id for memory in memories})
-        ledger = Ledger(store, self._files, settings, user_ids)
+        known = KnownVerdicts(store, self._files, settings, user_ids)
         folded = fold(
             memories,
             load_pairs(group_id, self._files),
-            self._deciding(ledger),
+            self._deciding(known),
             decider=settings.decider,
             max_sources=settings.max_sources,
         )
-        decisions = [row for row in folded.decisions if row["decision_id"] not in ledger.unasked]
+        decisions = [row for row in folded.decisions if row["decision_id"] not in known.unasked]
         stamp = {"decided_at": settings.started_at, "run_id": settings.run_id}
         asked = [row for row in decisions if row["decider"] == settings.decider]
         if profile := self._profile:
@@ -153,11 +153,11 @@ class DecideStage:
             "output_tokens": sum(row["output_tokens"] for row in asked),
         }
 
-    def _deciding(self, ledger: Ledger) -> Decide:
+    def _deciding(self, known: KnownVerdicts) -> Decide:
         decider, settings = self._settings.decider, self._settings
 
         def decide(questions: list[Question]) -> list[Verdict]:
-            verdicts = [ledger.get(question.decision_id(decider)) for question in questions]
+            verdicts = [known.get(question.decision_id(decider)) for question in questions]
             missing = [number for number, verdict in enumerate(verdicts) if verdict is None]
             for start in range(0, len(missing), settings.batch_size):
                 batch = missing[start : start + settings.batch_size]

@@ -1,7 +1,7 @@
-"""Verdicts that were paid for, and are never asked for again.
+"""Known verdicts: answers of a decider that were paid for, and are never asked for again.
 
-They stand in the table `decisions`, in views that a rollback has left (the run that they were part of was
-undone, but the same question has the same answer), and staged by killed runs.
+They are found in the table `decisions`, in the views of runs that a rollback has undone (the same question
+has the same answer), and in staged files of killed runs.
 """
 
 import json
@@ -20,15 +20,15 @@ STAGED_VERDICTS = pa.schema(
 )
 
 
-class Ledger:
-    """Verdicts on the memories of some users. Failed decisions are not among them: they are asked again."""
+class KnownVerdicts:
+    """Known verdicts on the memories of some users. Failed decisions are left out: they are asked again."""
 
     def __init__(self, store: Store, files: Files, settings: Settings, user_ids: list[str]):
         self.unasked: set[str] = set()
-        """Decisions of which nobody was asked, that stand in the view."""
+        """Ids of decisions in the view that no decider was asked for: unions of repeats, and pins."""
         self._verdicts: dict[str, Verdict] = staged_verdicts(files, settings.decider)
         names = ["decision_id", "decider", "action", "text", "outcome", "reason", "raw"]
-        # The view that is read comes last: only what stands in it is known without a row of its own.
+        # The view that is read comes last: a verdict in it needs no new row.
         for run_id in (*settings.undone, settings.as_of):
             for where in in_lists("user_id", user_ids):
                 for row in store.rows("decisions", names, where, run_id).to_pylist():
@@ -51,7 +51,7 @@ class Ledger:
 
 
 def undone_runs(store: Store) -> tuple[str, ...]:
-    """Runs from which rollbacks went back, oldest first, as far as their views are kept."""
+    """Runs that were the newest when a rollback undid them, oldest first, if their views are kept."""
     runs = store.runs()
     kept = {run.run_id for run in runs if run.has_view}
     left = [run.summary.get("from") for run in runs if run.job == "rollback"]

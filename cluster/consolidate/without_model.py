@@ -1,4 +1,4 @@
-"""The deciders that need no profile: those that ship, and those that other distributions add."""
+"""The deciders without a language model, and so without a profile: those that ship and those of others."""
 
 import ast
 import contextlib

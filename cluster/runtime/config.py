@@ -28,26 +28,27 @@ class PoolConfig(BaseModel):
 
 
 class ClusterConfig(BaseModel):
-    """Where to run. Inside `ray job submit` nothing need be given: the job's own cluster is used."""
+    """Where to run. Under `ray job submit` nothing has to be set: the job's own cluster is used."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     local: bool = False
     """Run the stages in the job's own process, one item after the other, without Ray."""
     address: str | None = None
-    """Ray address; not given: the running cluster that the environment names, else one of the job's own."""
+    """Ray address. Not given: the running cluster that the environment names, else one that the job
+    starts."""
     num_cpus: int | None = Field(None, ge=1)
-    """Logical CPUs of a cluster of the job's own. Not given: the machine's, but at least 4, because small
-    stages must find a place beside the actors."""
+    """Logical CPUs of the cluster that the job starts. Not given: those of the machine, but at least 4, so
+    that small stages have room beside the actors."""
     log_to_driver: bool = False
     """Show what workers print. Their errors reach the job either way; Ray keeps their logs."""
     env_vars: dict[str, SecretStr] = {}
-    """Environment of the workers, for example SLOWWAVE_CACHE. Values are never stored nor shown; secret ones
-    belong into `pass_env`, for this file can be read."""
+    """Environment variables of the workers, for example SLOWWAVE_CACHE. Their values are never stored or
+    shown; name secret ones in `pass_env` instead, because others may read this file."""
     pass_env: list[str] = []
     """Names of variables that the workers get from the submitting process, for example HF_TOKEN."""
     pip: list[str] = []
-    """Packages that Ray installs on the workers, where their image lacks some."""
+    """Packages that Ray installs on the workers, if their image lacks them."""
     working_dir: str | None = None
     """Code for the workers of a remote cluster. Not needed under `ray job submit --working-dir`."""
 

@@ -1,8 +1,7 @@
-"""Settings of the object store in which archives and stores lie.
+"""Settings of the object store that holds archives and stores.
 
-These settings travel in the usual variables of the environment, because all clients, Ray's workers and every
-process that a job starts read those: a table [storage] only sets them. `cluster.store.clients` makes the
-clients of them, and of nothing else.
+A table [storage] only sets the usual environment variables, because all clients, Ray's workers and every
+process that a job starts read those. `cluster.store.clients` makes the clients from these variables alone.
 """
 
 import os
@@ -40,7 +39,7 @@ class StorageConfig(BaseModel):
     credentials: dict[str, str] = {}
     """Usual variable = name of the variable that has its value: AWS_SECRET_ACCESS_KEY = "BACKUP_KEY"."""
     max_outage_s: float = Field(60, gt=0)
-    """Seconds for which a request is tried again while the server fails or does not answer."""
+    """Seconds for which a request is repeated while the server fails or does not answer."""
 
     @field_validator("endpoint")
     @classmethod

@@ -1,12 +1,12 @@
-"""Whose fault it is that a process died: work leaves a marker before it is tried.
+"""Attempts at a batch by processes that may die: finds out whether a segment or the worker is to blame.
 
-A batch is tried as a whole once a run. Whoever finds that it was tried (it failed, or its process died) goes
-on part by part; a part at which MAX_DEATHS processes have died is to blame and not tried again. A process
-that went down with its node accuses nothing. The markers are a run's own: a run that was killed from outside
-accuses nobody.
+A process writes a marker before it tries something. A batch is tried as a whole once per run. A worker that
+finds its marker (the batch failed, or its process died) goes on part by part. A part on which MAX_DEATHS
+processes died is to blame, and is not tried again. The death of a process together with its node does not
+count. Markers belong to one run: a run that was killed from outside leaves no blame to the next.
 
-Where a worker is what is broken, its processes die at every part. So a part that some worker has done well
-(the run's *probe*) is tried first: a worker at which that fails too is to blame, and gives the batch back.
+If the worker is broken, its processes die on every part. So the worker first tries a part that some worker
+has done well (the run's *probe*). If that fails too, the worker is to blame, and gives the batch back.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from cluster.runtime.resources import dead_nodes, this_node
 from cluster.store.files import Files
 
 MAX_DEATHS = 3
-"""Processes that may die at a part before it is to blame, and parts at which those of a worker may die, none
-done between, before the worker is."""
+"""Processes that may die on a part before the part is to blame; also, parts on which a worker's processes may
+die, with none done in between, before the worker is to blame."""
 
 
 class WorkerSick(Exception):
-    """This worker cannot do the work, whoever else can. The message says how that showed."""
+    """This worker cannot do the work; another one may. The message says why."""
 
 
 class Attempts:
@@ -40,12 +40,12 @@ class Attempts:
     ):
         self.node = this_node() if node is None else node
         self._files = files
-        # Asked only when somebody has died.
+        # Asked only when a process has died.
         self._dead_nodes = functools.cache(dead_nodes)
         self._run, self._folder = f"attempts/{run}", f"attempts/{run}/{batch_id}"
 
     def first(self) -> bool:
-        """Whether nobody has tried the batch as a whole, but those who went down with their node."""
+        """Whether no process has tried the batch as a whole, except those that died with their node."""
         marker, tried = f"{self._folder}/whole", self._tried()
         if self._files.claim(marker, tried):
             return True

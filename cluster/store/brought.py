@@ -1,7 +1,7 @@
-"""Rows of what no segment of the archive gave: memories that were imported, or written by hand.
+"""Segments for memories that come from no archive: they were imported, or written by hand.
 
-Each run that brings some has a segment a user in the ledger, which stands for them: so what replaced such a
-memory can be undone as for any other.
+For each user, a run that brings such memories adds one segment to the table `segments`, which stands for
+them. So these memories can be rolled back and reopened like any other.
 """
 
 import hashlib

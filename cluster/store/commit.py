@@ -1,4 +1,7 @@
-"""How a store is written, so that a kill at any moment, or another writer, leaves it whole.
+"""The class `Writer`: writes a store so that a kill at any moment, or another writer, leaves it whole.
+
+It knows intents, heads and recovery. What is written is up to operations, such as the commit of a run
+(`Store.commit`, cluster.store.merge).
 
 A run is prepared in staged files, written down as one *intent*, and then applied table by table. The commit
 point is the creation of the next *head* (see cluster.store.heads), which names the version of every table,
@@ -211,7 +214,8 @@ class Writer(Reader):
             self._on_disk = set().union(*map(files_below, folders))
 
     def head(self, name: str) -> Table:
-        """A table as it stands, be it published or not: for writers, under the lease."""
+        """The newest version of a table, published or not: for writers, under the lease. No `Head`: that is
+        `head_now`."""
         if self.by:
             self.fence()
         return self._db.open_table(name)

@@ -1,11 +1,11 @@
-"""Whether an object store keeps two writers apart.
+"""Tests whether an object store excludes a second writer: whether it refuses to create an object twice.
 
-Leases, heads and intents rest on one promise: of two who create the same object, one is refused. There are
-servers that take the condition (`If-None-Match: *`) and overwrite all the same. There two jobs would publish
-over each other, and nothing would tell. So whoever is the first to write a store asks its server.
+Leases, heads and intents rely on this: of two writers that create the same object, one is refused. Some
+servers accept the condition (`If-None-Match: *`) and overwrite all the same. On such a server two jobs would
+publish over each other unnoticed. So the first job that writes a store tests its server.
 
-What is asked is whether an object that is there can be created again. That no two can create one in the same
-instant is the server's word.
+The test tries to create an existing object again. That two cannot create one in the same instant is left to
+the server's promise.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A commit of a run: its staged rows are merged into the tables, and what they replace is closed."""
+"""`Store.commit`: merges the staged rows of a run into the tables, and closes the rows that they replace."""
 
 import datetime as dt
 import itertools
@@ -48,7 +48,7 @@ def commit(
 
 
 def apply(store: Writer, intent: Commit) -> None:
-    """Bring a commit to its end, whatever of it is done already."""
+    """Finish a commit, however much of it is done already."""
     if store.is_published(intent):
         return
     run, versions, runs = intent.run, {}, store.runs()
@@ -111,10 +111,10 @@ def staged_rows(
 ) -> Iterator[pa.RecordBatch]:
     """Staged rows, one file in memory at a time, with the columns that only the run knows filled in.
 
-    With `places`, as `staged_keys` gives them, a key that was staged more than once comes once, and one that
-    is not among them does not come. `created_at`
-    counts up by a microsecond from row to row: what is staged later, as the archive has it, came in later.
-    It begins behind `after`: what a later run brings came in later, whatever the clocks of the two say.
+    With `places`, as `staged_keys` gives them, each of its keys comes once, from its last file, and other
+    keys do not come. `created_at` counts up by a microsecond from row to row, so that it follows the order of
+    staging, which is that of the archive. It begins after `after`, so that rows of a later run are later
+    whatever the clocks of the two say.
     """
     written_at = dt.datetime.fromisoformat(str(run["started_at"]))
     first = max(written_at, after + dt.timedelta(microseconds=1)) if after else written_at

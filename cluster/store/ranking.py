@@ -1,4 +1,4 @@
-"""The order of hits, pure: what a question asks for, rows with their cosines and shared words in; hits out.
+"""Ranking of hits, pure: from a question, and rows with cosines and shared words, to the best hits.
 
 A hit is a row of `records` or `turns` as a dict, with `kind` (record | turn), `cosine` with the question,
 `words` (what text and question share, as a share of the best row of its table), and of records the days on
@@ -30,10 +30,10 @@ class RankingSettings:
     tune people with their gold as records (.956 / .736, .956 / .741, .932 / .739). On 234 of LongMemEval's
     development half 0.05 was best, and reciprocal ranks of words and vectors found less."""
     record: float = 0.1
-    """What a record is preferred by: short, and made of what is worth keeping. Chosen on LongMemEval; on the
-    corpus 0.15 finds as much."""
+    """Bonus of a record over a turn: it is short, and says what is worth keeping. Chosen on LongMemEval; on
+    the corpus 0.15 finds as much."""
     repeat: float = 1.0
-    """Takes a hit that brings nothing new behind those that do. Chosen on LongMemEval."""
+    """Taken from a hit that only repeats better hits. Chosen on LongMemEval."""
     held: float = 0.6
     """Share of a hit's content words that better hits of the same turns must hold for it to bring nothing
     new. On the corpus's tune people everything from 0.4 to 0.9 finds the same."""
@@ -53,7 +53,8 @@ class RankingSettings:
     """Taken from a record whose time is over, in a question that does not ask about the past. On the
     corpus's tune people it makes no difference."""
     rerank: float = 1.0
-    """Of a reranker's score, from the worst to the best of what it reads: it decides alone."""
+    """Weight of a reranker's score, which is scaled to 0 to 1 over the hits that it reads: the default lets
+    it decide alone."""
     reranked: int = 30
     """Best hits that a reranker reads."""
 

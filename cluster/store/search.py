@@ -1,4 +1,4 @@
-"""Search of one user's records and turns: what is near by vector or shares words, then ranked."""
+"""`Store.search`: one user's records and turns that are near by vector or share words, ranked."""
 
 import dataclasses
 import datetime as dt
@@ -67,8 +67,8 @@ def search(
 def _candidates(
     store: Reader, name: str, user_id: str, text: str, asked: np.ndarray, k: int, as_of: str | None
 ) -> list[dict]:
-    """Rows of a table that are near by vector or share words, as cluster.store.ranking takes them; of
-    records also those that something else replaced."""
+    """Rows of a table that are near by vector or share words, as cluster.store.ranking takes them; also
+    records that were replaced."""
     table = store.table(name, as_of)
     if table is None or not table.count_rows():
         return []
@@ -97,8 +97,8 @@ def _candidates(
 def _with_periods(
     store: Reader, user_id: str, hits: list[dict], asked: np.ndarray, as_of: str | None
 ) -> list[dict]:
-    """Hits with the days on which records held, and with the records that took the place of others;
-    without vectors."""
+    """Hits, without vectors, to which two things are added: for records the days on which they held, and for
+    replaced records the record in whose favour they were closed, as a hit of its own."""
     records = {(hit["record_id"], hit["revision"]): hit for hit in hits if hit["kind"] == "record"}
     names = records_schema(1).names
     old, decisions, others = [], [], []

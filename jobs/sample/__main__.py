@@ -3,7 +3,7 @@
 The conversations were written by hand, person by person; jobs/sample/corpus/README.md says how. DIR gets the
 archive (Parquet), DIR/_gold what a memory store should hold at the end: memories.jsonl, questions.jsonl,
 secrets.jsonl, pairs.jsonl (older and newer memories, and what becomes of the older), and the manifest
-world.json. With --num-users the conversations are generated instead, for load tests: they say nothing of
+world.json. With --num-users the conversations are generated instead, for load tests; they are no measure of
 quality. The same options give the same bytes.
 
     python -m jobs.sample --archive data/sample                          # about 100 sessions
@@ -58,9 +58,9 @@ class SampleConfig(JobConfig):
     people: Literal["few", "all", Split] = "few"
     """Whose conversations: those of one split of the corpus, of all of them, or of a few people of `tune`."""
     persons: list[str] | None = None
-    """Only these of them, by the names of their files, for example `otti-bristol`."""
+    """Only these people, by the names of their files, for example `otti-bristol`."""
     segments: bool = False
-    """Write the corpus's single segments as well, each as a user of its own: they are for training."""
+    """Write the corpus's single segments too, each as its own user: they are for training."""
     language: str | None = None
     """Only people, and segments, who write this language: `en`, `zh`, `de`, `es` or `fr`."""
     num_users: int | None = Field(None, ge=1, le=100_000)
