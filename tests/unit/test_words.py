@@ -20,6 +20,8 @@ OTHER_WORDS = {
     "record": r"memory (?:items?|entries|entry|units?|objects?)|memoranda",
     "revision": r"record versions?|versions? of a record",
     "encoder": r"extraction model|memory extractor",
+    "embedder": r"embedding models?|vectori[sz]ers?",
+    "decider": r"decision models?|update agents?",
     "rejection": r"dead letters?|quarantin\w+",
     "lease": r"store locks?|writer locks?",
     "manifest": r"run (?:reports?|logs?|cards?)",
