@@ -1,4 +1,4 @@
-"""The encoder: segments in, memory records out, and nothing lost on the way.
+"""The encoder: from segments to memory records, with a rejection for every part that got no answer.
 
 `encode` holds the rules and knows no engine: it asks `generate` for answers, reads them, halves a segment
 whose answer was cut and asks again, and turns what still fails into a rejection with the raw text. A cut or
@@ -56,8 +56,8 @@ class _Piece:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """A record of an answer, the parts whose indexes it cites, and its confidence where known."""
+class _CitedRecord:
+    """A record of an answer, with the parts that its `evidence_turns` index, and its confidence if known."""
 
     record: EncodedRecord
     current: list[dict]
@@ -119,7 +119,7 @@ def encode(
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [skipped(segment, profile) or Encoding() for segment in segments]
-    found: list[list[_Told]] = [[] for _ in segments]
+    found: list[list[_CitedRecord]] = [[] for _ in segments]
     open_pieces = [
         _Piece(i, segment["context"], segment["current"])
         for i, segment in enumerate(segments)
@@ -164,7 +164,7 @@ def encode(
                 if "invented" in profile.gates:
                     record = _as_told(record, piece, profile)
                 confidence = _confidence(record, piece.current, known, profile, calibration)
-                one = _Told(record, piece.current, confidence)
+                one = _CitedRecord(record, piece.current, confidence)
                 if reason := _refusal(one, piece.context, profile):
                     encoding.refusals.append(_refused(reason, one, profile))
                 else:
@@ -184,9 +184,9 @@ def encode(
 def _read(
     piece: _Piece, reply: Reply, encoding: Encoding, profile: EncoderProfile
 ) -> tuple[list[EncodedRecord], list[_Piece]]:
-    """The records of an answer, and what is to be asked next: halves in its place, or what is untold."""
+    """The records of an answer, and the pieces to ask next: its halves instead, or sentences not covered."""
     if piece.is_second_look:
-        # The segment has its answer. What is found besides is welcome, and what is not costs nothing.
+        # The segment has its answer: a second look can only add records, and its failures are ignored.
         return _complete_records(reply, piece, profile), []
     if reply.refusal:
         reason, _, told = reply.refusal.partition(": ")
@@ -205,7 +205,7 @@ def _read(
         smaller = _halve_or_reject(piece, "text_at_bound", reply.text, encoding, profile)
         records = [] if smaller else [r for r in records if not _at_bound(r, profile)]
     if profile.second_look and not smaller:
-        return records, _untold(piece, records, profile)
+        return records, _uncovered_sentences(piece, records, profile)
     return records, smaller
 
 
@@ -217,10 +217,12 @@ def _complete_records(reply: Reply, piece: _Piece, profile: EncoderProfile) -> l
     return [record for record in records if not _at_bound(record, profile)]
 
 
-def _untold(piece: _Piece, records: list[EncodedRecord], profile: EncoderProfile) -> list[_Piece]:
-    """The sentences of users in which they state something that no record tells, each alone."""
+def _uncovered_sentences(
+    piece: _Piece, records: list[EncodedRecord], profile: EncoderProfile
+) -> list[_Piece]:
+    """A piece for each sentence in which a user states something that no record covers."""
     texts = [record.semantic_text for record in records]
-    # Asked the same in the same way, the model would say the same of a turn of one sentence.
+    # A turn of one sentence would be the same question again, unless a record is required.
     least = 1 if profile.second_look_min_records else 2
     return [
         _Piece(piece.owner, [], [part | {"text": sentence}], is_second_look=True)
@@ -266,7 +268,7 @@ def _confidence(
     return calibration.probability(record.semantic_text, evidence, known)
 
 
-def _refusal(one: _Told, context: list[dict], profile: EncoderProfile) -> str:
+def _refusal(one: _CitedRecord, context: list[dict], profile: EncoderProfile) -> str:
     """Name of the gate that refuses the record; empty if none does."""
     if profile.gates:
         parts = context + one.current
@@ -281,7 +283,7 @@ def _refusal(one: _Told, context: list[dict], profile: EncoderProfile) -> str:
     return "unsure" if is_unsure else ""
 
 
-def _refused(reason: str, one: _Told, profile: EncoderProfile) -> dict:
+def _refused(reason: str, one: _CitedRecord, profile: EncoderProfile) -> dict:
     refused = {"reason": reason, "turns": sorted(one.turns), "raw": one.record.model_dump_json()}
     return refused | _measured(one.confidence, profile)
 
@@ -322,7 +324,7 @@ def _halve(piece: _Piece) -> list[_Piece]:
 
 
 def _cite_by_words(record: EncodedRecord, current: list[dict], role: str | None) -> EncodedRecord:
-    """The record, resting on the part that shares most words with it; of equals what the model named."""
+    """The record, citing the part that shares most words with it; among equals one that the model cited."""
     wanted = words(record.semantic_text)
     spoken = [index for index, part in enumerate(current) if part["role"] == role] if role else []
     best = max(
@@ -332,8 +334,9 @@ def _cite_by_words(record: EncodedRecord, current: list[dict], role: str | None)
     return record.model_copy(update={"evidence_turns": [best]})
 
 
-def _rows(segment: dict, kept: list[_Told], profile: EncoderProfile) -> list[dict]:
-    """Records with absolute turns, equal statements united, what the profile leaves out derived."""
+def _rows(segment: dict, kept: list[_CitedRecord], profile: EncoderProfile) -> list[dict]:
+    """Records with turn indexes of the session; equal statements are united, fields that the profile omits
+    are derived."""
     rows: dict[tuple[str, str], dict] = {}
     for one in kept:
         record, parts = one.record, [one.current[index] for index in one.record.evidence_turns]
@@ -364,7 +367,7 @@ def _rows(segment: dict, kept: list[_Told], profile: EncoderProfile) -> list[dic
 
 
 def _dated(record: EncodedRecord, segment: dict, parts: list[dict]) -> EncodedRecord:
-    """The record with the dates that its words mean on the day on which it was said."""
+    """The record with the dates that its words mean, counted from the day on which it was said."""
     times = {turn["turn_index"]: turn["time"] for turn in segment["turns"]}
     said = [times[part["turn_index"]] for part in parts if times.get(part["turn_index"])]
     time = max(said) if said else segment["session_time"]
@@ -376,7 +379,7 @@ def _dated(record: EncodedRecord, segment: dict, parts: list[dict]) -> EncodedRe
 
 
 def _by_name(record: EncodedRecord, parts: list[dict]) -> EncodedRecord:
-    """The record, telling of "User" by the name of who said it, where its parts bear one."""
+    """The record with "User" replaced by the speaker's name, if its parts have one."""
     names = {part["speaker"] for part in parts if part["role"] == "user"}
     name = " ".join((names.pop() or "").split()) if len(names) == 1 else ""
     if not name or len(name) > MAX_NAME_CHARS:
