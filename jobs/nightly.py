@@ -7,8 +7,8 @@
     ray job submit --working-dir . -- python -m jobs.nightly --archive s3://... --store s3://...
 
 Runs jobs.backfill, then jobs.consolidate, then jobs.compact if views are to be dropped, in one process. The
-first of them that fails, or is stopped by its cap on costs, ends the night; --report reports that too. After a
-crash or a failure, run the same command again: finished work is not repeated. Its settings are those of a
+first of them that fails, or is stopped by its cap on costs, ends the night; --report reports that too. After
+a crash or a failure, run the same command again: finished work is not repeated. Its settings are those of a
 backfill, and [consolidation] in the config file.
 """
 
