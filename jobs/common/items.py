@@ -4,7 +4,8 @@ A file is a JSON array, also one inside an object (`{"conversations": [...]}`), 
 one after the other; in UTF-8 or UTF-16; plain, gzip, zstandard or a member of a zip file. It is first split
 into items by their brackets alone, then each item is decoded and parsed for itself. So a bad item costs one
 item, which a streaming JSON parser cannot offer: it stops at the first error. The rows of a Parquet or Arrow
-file are items too, and so are the messages of a chat of WhatsApp, which is plain text.
+file are items too, and so are the messages of a chat of WhatsApp, which is plain text, and the sessions of a
+LycheeMem server's database.
 """
 
 import codecs
@@ -16,14 +17,16 @@ import io
 import itertools
 import json
 import re
+import sqlite3
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from jobs.common import arrow_tables, whatsapp
+from jobs.common import arrow_tables, lychee, whatsapp
 from jobs.common.cli import UsageError
+from schemas.archive import MAX_SESSION_TURNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +66,11 @@ FOREIGN_FILES = (
     (0, b"PK\x03\x04", "a zip file: unpack it and give the JSON files in it"),
     (0, b"PAR1", "a Parquet file in another file: unpack it"),
     (0, b"ARROW1", "an Arrow file: write its table as Parquet"),
-    (0, b"SQLite format 3", "a SQLite database: export its conversations as JSON"),
+    (
+        0,
+        b"SQLite format 3",
+        "a SQLite database, damaged or none of LycheeMem's sessions: export its conversations as JSON",
+    ),
     (0, b"%PDF", "a PDF: give the conversations as JSON"),
     (0, b"BZh", "a bzip2 file: unpack it"),
     (0, b"\xfd7zXZ", "an xz file: unpack it"),
@@ -102,6 +109,9 @@ def read_items(
         return
     if member is None and arrow_tables.is_arrow(path):
         yield from _arrow_rows(path, shown)
+        return
+    if member is None and lychee.is_file(path):
+        yield from _lychee_sessions(path, shown)
         return
     if _is_chat(path, member):
         yield from _chat_messages(path, shown, member)
@@ -401,6 +411,30 @@ def _arrow_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection
             number += table.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
         yield Rejection(shown, number, f"rest of the file is lost: {error}", "", REST_OF_FILE)
+
+
+def _lychee_sessions(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejection]:
+    """Sessions of a LycheeMem server as items, numbered from 1."""
+    number = 0
+    try:
+        for number, session in enumerate(lychee.sessions(path), 1):
+            yield _lychee_session(session, shown, number)
+    except sqlite3.Error as error:
+        yield Rejection(shown, number + 1, f"rest of the file is lost: {error}", "", REST_OF_FILE)
+
+
+def _lychee_session(session: lychee.Session, shown: str, number: int) -> tuple[int, dict] | Rejection:
+    try:
+        num_bytes = session.num_bytes()
+        if num_bytes <= MAX_ITEM_BYTES and session.num_turns <= MAX_SESSION_TURNS:
+            return number, session.item()
+        limit = f"at most {MAX_SESSION_TURNS} with {MAX_ITEM_BYTES >> 20} MiB are read"
+        size = f"{session.num_turns} turns with {num_bytes >> 20} MiB"
+        problem = f"{size}; {limit}; split the session at the source"
+    except sqlite3.Error as error:
+        problem = f"cannot be read ({error}); mend the file with `sqlite3 FILE .recover`"
+    name = repr(str(session.session_id)[:80])
+    return Rejection(shown, number, f"session_id={name}: {problem}", "", ITEM)
 
 
 def _is_chat(path: Path, member: str | None) -> bool:

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from jobs.common import whatsapp
+from jobs.common import lychee, whatsapp
 from jobs.common.cli import JobError, UsageError, say
 from jobs.common.items import plain_name
 from jobs.ingest.formats import FORMATS
@@ -47,8 +47,7 @@ class InputFile:
     def check_unchanged(self) -> None:
         """Raise JobError if the file was written to since its digest was taken."""
         try:
-            stat = os.stat(self.path)
-            is_unchanged = (stat.st_size, stat.st_mtime_ns) == (self.num_bytes, self.mtime_ns)
+            is_unchanged = _size_and_time(self.path) == (self.num_bytes, self.mtime_ns)
         except OSError:
             is_unchanged = False
         if not is_unchanged:
@@ -124,12 +123,16 @@ def _input_files(path: Path, pattern: str, is_named: bool) -> list[InputFile]:
     """The file, or the input files in it."""
     try:
         with open(path, "rb") as file:
-            stat = os.fstat(file.fileno())
+            num_bytes, mtime_ns = _size_and_time(path)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             members = _members(file)
+        if log := lychee.log_of(path):
+            with open(log, "rb") as file:
+                both = [sha256, hashlib.file_digest(file, "sha256").hexdigest()]
+            sha256 = hashlib.sha256(json.dumps(both).encode()).hexdigest()
     except OSError as error:
         raise UsageError(f"input={str(path)!r}: {error.strerror}; make it readable") from None
-    whole = InputFile(path, str(path), stat.st_size, stat.st_mtime_ns, sha256, is_named=is_named)
+    whole = InputFile(path, str(path), num_bytes, mtime_ns, sha256, is_named=is_named)
     if members is None:
         return [whole]
     if len(members) > MAX_MEMBERS:
@@ -151,6 +154,13 @@ def _input_files(path: Path, pattern: str, is_named: bool) -> list[InputFile]:
         )
         for name in sorted(set(wanted))
     ]
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """(bytes, when it was last written to) of a file, and of the log of a database that is in use."""
+    log = lychee.log_of(path)
+    stats = [os.stat(one) for one in (path, *([log] if log else ()))]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
 def _members(file: BinaryIO) -> list[str] | None:

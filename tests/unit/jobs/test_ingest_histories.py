@@ -3,6 +3,7 @@
 `histories/NAME.*` are written for these tests, after the exporter's shape where SHAPES says.
 """
 
+import contextlib
 import datetime as dt
 import gzip
 import json
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jobs.common import lychee
 from jobs.common.cli import JobError, UsageError
 from jobs.common.items import ITEM, Rejection, read_items
 from jobs.ingest import AUTO, IngestConfig, read_files, run
@@ -44,6 +46,7 @@ SHAPES = {
     "telegram": "https://core.telegram.org/import-export",
     "whatsapp": "https://faq.whatsapp.com/1180414079177245",
     "slack": "https://slack.com/help/articles/220556107-How-to-read-Slack-data-exports",
+    "lychee": "https://pypi.org/project/lycheemem/0.1.4/",
 }
 """Where the shape of a format is told, or read by others."""
 
@@ -197,6 +200,11 @@ EXPECTED = {
             [("user", "Mine is Heron & blue, @U1."), ("user", "Nice.")],
         ),
     ],
+    # Written by LycheeMem's own store, in a session of which the first turn was put into a summary.
+    "lychee": [
+        ("me", "y1", DAY, [OTTER, ("assistant", "[empty]"), NOTED]),
+        ("me", "y2", NEXT, [("user", "And I row.")]),
+    ],
     "longmemeval": [("q1", "q1_s1", DAY, [OTTER, NOTED])],
     "locomo": [("conv-1", "session_1", DAY, [OTTER, ("user", "Noted.")])],
     "beam": [("me", "batch_1", "2025-03-01 00:00", [OTTER, NOTED])],
@@ -295,8 +303,11 @@ def test_damage_to_an_item_of_a_history_gives_good_rows_or_rejections(tmp_path, 
 
 
 def pack(tmp_path, format, how):
-    source = SAMPLES[format]
-    data, items, path = source.read_bytes(), items_of(format), tmp_path / source.name
+    source, items = SAMPLES[format], items_of(format)
+    data = source.read_bytes()
+    if data.startswith(lychee.MAGIC):  # a database is no text, but its server answers in JSON, too
+        source, data = source.with_suffix(".json"), json.dumps(items).encode()
+    path = tmp_path / source.name
     if how == "zip":
         path = tmp_path / "export.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -484,6 +495,93 @@ def test_an_empty_input_needs_no_format(tmp_path):
     path = write(tmp_path / "a.jsonl")
     summary = run(IngestConfig(input=[str(path)], archive=str(tmp_path / "archive")))
     assert (summary["status"], summary["is_empty"]) == ("done", True)
+
+
+# --- a server's database ---------------------------------------------------------------------------------
+
+
+def sessions_of(tmp_path, *turns):
+    """A database like that of LycheeMem, of (session, role, content); returns an open connection."""
+    database = sqlite3.connect(tmp_path / "sessions.db", isolation_level=None)
+    names = "session_id TEXT, role TEXT, content TEXT, created_at TEXT DEFAULT '2025-03-01 08:00:00'"
+    database.execute(f"CREATE TABLE IF NOT EXISTS turns (id INTEGER PRIMARY KEY, {names})")
+    query = "INSERT INTO turns (session_id, role, content) VALUES (CAST(? AS TEXT), ?, CAST(? AS TEXT))"
+    database.executemany(query, turns)
+    return database
+
+
+def test_a_server_s_database_that_is_in_use_is_read_to_its_last_turn(tmp_path):
+    path, archive = tmp_path / "sessions.db", str(tmp_path / "archive")
+    config = IngestConfig(input=[str(path)], user_id="me", archive=archive)
+    with contextlib.closing(sessions_of(tmp_path, ("s1", *OTTER))) as server:
+        server.execute("PRAGMA journal_mode=WAL")
+        server.execute("PRAGMA wal_autocheckpoint=0")
+        assert run(config)["num_turns"] == 1
+        data = path.read_bytes()
+        server.execute("INSERT INTO turns (session_id, role, content) VALUES ('s1', ?, ?)", NOTED)
+        assert path.read_bytes() == data
+        summary = run(config)
+        assert (summary["num_sessions_changed"], summary["num_turns"]) == (1, 2)
+        (file,) = find_files([str(path)], "lychee")
+        file.check_unchanged()
+        server.execute("INSERT INTO turns (session_id, role, content) VALUES ('s1', 'user', 'Bye.')")
+        with pytest.raises(JobError, match="changed while it was read"):
+            file.check_unchanged()
+
+
+def test_a_database_at_rest_is_read_without_a_trace_beside_it(tmp_path):
+    path = tmp_path / "sessions.db"
+    path.write_bytes(SAMPLES["lychee"].read_bytes())
+    rows, _ = read([path], AUTO)
+    assert told(rows) == EXPECTED["lychee"]
+    assert [one.name for one in tmp_path.iterdir()] == ["sessions.db"]
+
+
+def test_an_odd_session_of_a_database_costs_that_session(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.common.items.MAX_ITEM_BYTES", 100)
+    turns = [
+        ("long", "user", "x" * 101),
+        (b"bad\xff", "user", "Hi"),
+        ("s1", "poet", b"caf\xe9"),
+        ("s1", *NOTED),
+    ]
+    sessions_of(tmp_path, *turns).close()
+    rows, rejections = read([tmp_path / "sessions.db"], AUTO)
+    assert told(rows)[-1] == ("me", "s1", DAY, [("tool", "caf\ufffd"), NOTED])
+    costly = [one for one in rejections if one.kind == ITEM]
+    assert "1 turns with 0 MiB; at most 50000 with 0 MiB are read" in costly[0].reason
+    assert len(rows) + len(costly) == 3
+
+
+def test_a_damaged_page_of_a_database_costs_its_sessions(tmp_path):
+    with contextlib.closing(
+        sessions_of(tmp_path, *((f"s{n}", "user", "word " * 200) for n in range(100)))
+    ) as server:
+        server.execute("CREATE INDEX idx_turns_session ON turns(session_id)")
+        page_bytes = server.execute("PRAGMA page_size").fetchone()[0]
+    path = tmp_path / "sessions.db"
+    data = bytearray(path.read_bytes())
+    data[10 * page_bytes : 11 * page_bytes] = b"\xff" * page_bytes
+    path.write_bytes(data)
+    rows, rejections = read([path], AUTO)
+    assert 0 < len(rejections) < 10 and len(rows) + len(rejections) == 100
+    assert all("cannot be read (database disk image is malformed); mend" in one.reason for one in rejections)
+
+
+def test_a_cut_database_is_refused(tmp_path):
+    path = tmp_path / "sessions.db"
+    path.write_bytes(SAMPLES["lychee"].read_bytes()[:-8192])
+    rows, rejections = read([path], "lychee")
+    assert not rows and rejections
+
+
+def test_another_database_is_refused(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        database.execute("CREATE TABLE turns (id INTEGER PRIMARY KEY, text)")
+    with pytest.raises(
+        UsageError, match="this is a SQLite database, damaged or none of LycheeMem's sessions"
+    ):
+        read([tmp_path / "a.db"], AUTO)
 
 
 # --- columns and tables ----------------------------------------------------------------------------------
