@@ -223,7 +223,8 @@ class Endpoint:
     honour the header; `num_repeated` counts such requests. The first `num_refused` requests get status
     `refusal`, with Retry-After.
 
-    `batches` is its batch API. An answer in a batch is paid when it is made, whoever fetches it.
+    `batches` is its batch API. An answer in a batch is paid when it is made, whoever fetches it. `embed`:
+    texts -> vectors, for clients that ask for those.
     """
 
     def __init__(
@@ -236,7 +237,9 @@ class Endpoint:
         refusal=429,
         faults: Faults | None = None,
         num_looks: int = 2,
+        embed=None,
     ):
+        self.embed = embed
         self.batches = Batches(self.answer, faults or Faults(), num_looks)
         self.reply, self.latency_s, self.knows_keys = reply, latency_s, knows_keys
         self.num_refused, self.refusal = num_refused, refusal
@@ -260,6 +263,8 @@ class Endpoint:
                 endpoint.authorizations.add(self.headers.get("Authorization"))
                 if self.path.endswith("/chat/completions"):
                     said = endpoint.answer(self.headers.get("Idempotency-Key"), json.loads(body))
+                elif self.path.endswith("/embeddings") and endpoint.embed:
+                    said = endpoint.vectors(json.loads(body))
                 else:
                     said = endpoint.batches.handle(self.command, self.path, self.headers, body)
                 self.say(*said)
@@ -290,6 +295,14 @@ class Endpoint:
     def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
+
+    def vectors(self, body: dict) -> tuple[int, bytes]:
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        with self._lock:
+            found = self.embed(texts)
+        data = [{"object": "embedding", "index": n, "embedding": one} for n, one in enumerate(found)]
+        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        return _said({"object": "list", "data": data, "model": body["model"], "usage": usage})
 
     def answer(self, key: str, body: dict) -> tuple[int, bytes]:
         with self._lock:

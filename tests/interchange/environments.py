@@ -29,8 +29,8 @@ class Environment:
 ENVIRONMENTS = {
     "mem0": Environment(("mem0ai==2.2.1",)),
     "langgraph": Environment(("langgraph-checkpoint-sqlite==3.1.2", "langmem==0.0.30")),
-    # Of its 18 dependencies its store and its vector index import one.
-    "lychee": Environment(("lancedb==0.40.0",), ("lycheemem==0.1.4",)),
+    # Its server imports one that its package does not name.
+    "lychee": Environment(("lycheemem==0.1.4", "lancedb==0.40.0", "pillow")),
     # The last release of its server; later ones are a program for terminals.
     "letta": Environment(("pydantic>=2.10", "pyyaml"), ("letta==0.16.8",)),
     # Both would bring some GB: engines, graphs and clients of model providers.
