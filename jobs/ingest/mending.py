@@ -20,8 +20,16 @@ from schemas.archive import (
 PART_NAMES = {"image_url": "image", "input_image": "image", "input_audio": "audio", "video_url": "video"}
 """What other systems call the kinds of a message's parts."""
 
-NOT_SAID = ("thinking", "redacted_thinking", "reasoning", "tool_use", "tool_call", "function_call")
-"""Parts that carry the model's notes and calls instead of words."""
+NOT_SAID = (
+    "thinking",
+    "redacted_thinking",
+    "reasoning",
+    "token_budget",
+    "tool_use",
+    "tool_call",
+    "function_call",
+)
+"""Parts that carry the model's notes and calls, or the program's, instead of words."""
 
 
 class EmptyChat(Exception):

@@ -2,12 +2,13 @@
 
 A conversation is a tree, because edited and regenerated messages branch off. What the user saw last is the
 branch from `current_node` up to the root. Where the tree is damaged, what can be reached of it is read.
-Shells without a tree, and chats in which nothing was said yet, are normal in these exports.
+Shells without a tree, and chats in which nothing was said yet, are normal in these exports. What the model
+wrote to a tool, and not to all, is a call of it.
 """
 
 from collections.abc import Iterator
 
-from jobs.ingest.fields import archive_id, archive_role, named
+from jobs.ingest.fields import archive_id, archive_role, call_turn, named
 from jobs.ingest.format import Format, Origin
 from jobs.ingest.mending import part_text, part_texts
 from jobs.ingest.trees import Names, branch, nodes_of, one_session
@@ -77,12 +78,15 @@ def _is_hidden(message: dict) -> bool:
 def _archive_turn(message: dict) -> dict:
     author = message.get("author")
     author = author if isinstance(author, dict) else {"role": author}
-    return {
-        "role": archive_role(author.get("role")),
-        "content": _text(message["content"]),
-        "speaker": author.get("name"),
-        "time": named(message, ("create_time",)),
-    }
+    role, text, time = (
+        archive_role(author.get("role")),
+        _text(message["content"]),
+        named(message, ("create_time",)),
+    )
+    recipient = message.get("recipient")
+    if role == "assistant" and isinstance(recipient, str) and recipient != "all" and text.strip():
+        return call_turn(recipient, text, time)
+    return {"role": role, "content": text, "speaker": author.get("name"), "time": time}
 
 
 def _text(content: object) -> str:

@@ -2,9 +2,9 @@
 
     {"id": "c1", "conversations": [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]}
 
-The turns may stand under `conversation` or `items`, and have `role` and `content` for `from` and `value`; a
-`system` of the item is its first turn. They name no user, and mostly no time. Where id is missing, the
-session is named after its content.
+The turns may stand under `conversation` or `items`, have `role` and `content` for `from` and `value`, or come
+in pairs, `{"human": "Hello", "assistant": "Hi"}`; a `system` of the item is its first turn. They name no
+user, and mostly no time. Where id is missing, the session is named after its content.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,9 @@ from jobs.ingest.fields import archive_id, archive_role, archive_turns, content_
 from jobs.ingest.format import Format, Origin, holds
 from jobs.ingest.times import SESSION_TIMES, TURN_TIMES
 
+PAIR = ("human", "assistant")
+"""Fields of two turns that stand together."""
+
 
 def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     """The session of one item. Raises InvalidSession."""
@@ -20,7 +23,8 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
     session_id = item.get("id")
     if session_id is None:
         session_id = content_id("sharegpt", given)
-    turns = archive_turns(given, _archive_turn)
+    turns = [one for turn in given for one in _pair(turn)] if isinstance(given, list) else given
+    turns = archive_turns(turns, _archive_turn)
     if isinstance(turns, list) and isinstance(item.get("system"), str) and item["system"].strip():
         turns = [{"role": "system", "content": item["system"]}, *turns]
     yield (
@@ -36,8 +40,16 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
 
 def _field(item: dict) -> str:
     """Where the turns of an item stand."""
-    other = [name for name in ("conversation", "items") if holds(item.get(name), "from")]
+    names = ("conversation", "items")
+    other = [name for name in names if holds(item.get(name), "from") or holds(item.get(name), *PAIR)]
     return other[0] if other and "conversations" not in item else "conversations"
+
+
+def _pair(turn: object) -> list:
+    """The turns of a pair; any other turn alone."""
+    if isinstance(turn, dict) and turn.keys() >= set(PAIR):
+        return [{"from": name, "value": turn[name]} for name in PAIR]
+    return [turn]
 
 
 def _archive_turn(index: int, turn: dict) -> dict:
@@ -48,7 +60,7 @@ def _archive_turn(index: int, turn: dict) -> dict:
 
 def _matches(item: dict) -> bool:
     turns = item.get(_field(item))
-    return turns == [] or holds(turns, "from") or holds(turns, "role")
+    return turns == [] or holds(turns, "from") or holds(turns, "role") or holds(turns, *PAIR)
 
 
 FORMAT = Format(
