@@ -84,13 +84,16 @@ def _event(first: Memory, event: str, old: str | None, new: str | None, when: dt
 
 
 def read(path: Path, user_id: str | None) -> Read:
-    """Memories of an export file, of a plain list, or of what `get_all` answers (`results`)."""
+    """Memories of an export file, of a plain list, of what `get_all` answers (`results`), or of points of its
+    Qdrant collection, as a scroll gives them."""
     path = path / MEMORIES if path.is_dir() else path
-    for found in read_array(path, ("records", "results", "memories")):
+    for found in read_array(path, ("records", "results", "memories", "points")):
         yield found if isinstance(found, BadRow) else _memory(*found, user_id)
 
 
 def _memory(place: str, record: dict, user_id: str | None) -> Memory | BadRow:
+    if isinstance(payload := record.get("payload"), dict):
+        record = payload | {"metadata": payload}  # which lies among the rest there
     text = next((record[name] for name in ("memory", "data", "content", "text") if record.get(name)), None)
     row = {
         "user_id": record.get("user_id"),

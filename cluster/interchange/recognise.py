@@ -111,7 +111,7 @@ def _is_claude(one: Look) -> bool:
 def _is_mem0(one: Look) -> bool:
     if one.kind == "folder":
         return one.has(mem0.MEMORIES) and _is_mem0(look(one.path / mem0.MEMORIES))
-    return one.kind == "json" and one.has("memory", "records") and not one.has("agents")
+    return one.kind == "json" and one.has("memory", "records", "payload") and not one.has("agents")
 
 
 def _is_lightmem(one: Look) -> bool:

@@ -1,5 +1,5 @@
-"""Histories by another hand than the readers', with what real files have and no reader needs: settings, hidden
-messages, media, thoughts, calls of tools, people who joined.
+"""Histories by another hand than the readers'. They have what real files have and no reader needs: settings,
+hidden messages, media, thoughts, calls of tools, people who joined.
 
 `exports/NAME.*` are written for these tests; that of LycheeMem is an answer of its own server. SHAPES of
 test_ingest_histories names where each shape is told.

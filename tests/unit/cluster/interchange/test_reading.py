@@ -293,6 +293,32 @@ def test_a_copied_text_is_read_a_memory_a_paragraph_with_the_days_in_front(tmp_p
 # --- which format it is ---------------------------------------------------------------------------------
 
 
+PAYLOADS = [
+    {
+        "data": "Likes tea",
+        "hash": "h",
+        "created_at": "2025-07-01T09:00:00+00:00",
+        "user_id": "ann",
+        "topic": "x",
+    },
+    # As mem0 keeps what jobs.export gave it: our fields among its own.
+    {"data": "Has a cat", "user_id": "ann", "created_at": "2025-07-02T00:00:00+00:00"}
+    | {"record_id": "0" * 31 + "7", "session_time": "2025-07-02T00:00:00+00:00", "memory_type": "event"},
+]
+POINTS = [{"id": str(number), "payload": payload, "vector": None} for number, payload in enumerate(PAYLOADS)]
+
+
+@pytest.mark.parametrize("content", [POINTS, {"result": {"points": POINTS, "next_page_offset": None}}])
+def test_points_of_mem0_s_collection_are_read_with_what_their_payload_holds(tmp_path, content):
+    tea, cat = read("mem0", file(tmp_path, "scroll.json", content), None)
+    assert (tea.semantic_text, tea.user_id, f"{tea.session_time:%Y-%m-%d}") == (
+        "Likes tea",
+        "ann",
+        "2025-07-01",
+    )
+    assert (cat.semantic_text, cat.record_id, cat.memory_type) == ("Has a cat", "0" * 31 + "7", "event")
+
+
 @pytest.mark.parametrize("name", [name for name in WRITERS if name in READERS])
 def test_what_an_export_has_written_is_recognised(tmp_path, name):
     (folder := tmp_path / "out").mkdir()
@@ -307,6 +333,7 @@ def test_what_an_export_has_written_is_recognised(tmp_path, name):
     [
         ("a.json", [{"memory": "Tea.", "user_id": "ann"}], "mem0"),
         ("a.json", {"results": [{"id": "1", "memory": "Tea."}]}, "mem0"),
+        ("a.json", {"result": {"points": [{"id": "1", "payload": {"data": "Tea."}}]}}, "mem0"),
         ("a.jsonl", {"user_id": "ann", "text": "Tea."}, "jsonl"),
         ("a.jsonl", {"id": "1", "payload": {"memory": "Tea."}}, "lightmem"),
         ("a.md", "- tea", "markdown"),
