@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted(
-    path for path in ROOT.rglob("*.md") if not {".venv", ".cache", "data"} & set(path.relative_to(ROOT).parts)
-)
+OTHERS = {".venv", ".venv-interchange", ".cache", "data"}
+"""Folders whose pages are not ours."""
+PAGES = sorted(path for path in ROOT.rglob("*.md") if not OTHERS & set(path.relative_to(ROOT).parts))
 CODE = sorted(path for part in ("schemas", "cluster", "jobs") for path in (ROOT / part).rglob("*.py"))
 
 OTHER_WORDS = {
