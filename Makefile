@@ -80,7 +80,8 @@ test-rollback: setup
 	$(BIN)/python -m pytest tests/e2e -k "rollback or rolled_back"
 
 # Exports, read back by the receivers' own packages, each in an environment of its own under .venv-interchange.
-# LIGHTMEM=FOLDER, a clone of its repository: its package has no store. Its own pipeline runs on our models, too.
+# LIGHTMEM=FOLDER, a clone of its repository: its package has no store. Its own pipeline runs on our models, too, and
+# LycheeMem's server searches what its backlog became.
 test-interchange: setup
 	$(BIN)/python -m tests.interchange.environments
 	$(if $(LIGHTMEM),SLOWWAVE_LIGHTMEM=$(abspath $(LIGHTMEM))) $(BIN)/python -m pytest tests/interchange -m interchange
