@@ -121,14 +121,18 @@ def chat_turns(message: object) -> list:
     turns = message_turns(role, message.get("content"), time, speaker)
     # Some write a call both among the parts and here.
     is_told = any(turn["role"] == "tool" for turn in turns)
-    calls = None if is_told else message.get("tool_calls")
+    return turns if is_told else turns + [call_turn(*call, time) for call in calls_of(message)]
+
+
+def calls_of(message: dict) -> list[tuple[object, object]]:
+    """Name and arguments of each tool that a message calls beside its content."""
+    calls, found = message.get("tool_calls"), []
     for call in [*(calls if isinstance(calls, list) else []), message.get("function_call")]:
         if isinstance(call, dict):
             function = call.get("function")
             function = function if isinstance(function, dict) else call
-            arguments = function.get("arguments", function.get("args"))
-            turns.append(call_turn(function.get("name"), arguments, time))
-    return turns
+            found.append((function.get("name"), function.get("arguments", function.get("args"))))
+    return found
 
 
 def all_chat_turns(messages: object) -> object:

@@ -5,12 +5,21 @@
 
 Optional: conversation_id; in messages `name` or `speaker`, and `time`. Times may stand under the names and
 in the shapes of jobs.ingest.times. Content is text or OpenAI's list of parts. Items of OpenAI's Responses and
-of LangChain stand for messages too; reasoning and calls of tools say nothing.
+of LangChain stand for messages too; reasoning says nothing. Calls of tools are `tool` turns.
 """
 
 from collections.abc import Iterator
 
-from jobs.ingest.fields import archive_id, archive_role, archive_turns, named
+from jobs.ingest.fields import (
+    CALLS,
+    RESULTS,
+    archive_id,
+    archive_role,
+    call_turn,
+    calls_of,
+    message_turns,
+    named,
+)
 from jobs.ingest.format import Format, Origin
 from jobs.ingest.mending import part_text, part_texts
 from jobs.ingest.times import SESSION_TIMES, TURN_TIMES
@@ -29,28 +38,49 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
             "session_id": archive_id(item.get("session_id")),
             "session_time": named(item, SESSION_TIMES),
             "updated": named(item, UPDATE_TIMES),
-            "turns": [] if "messages" in item and turns is None else archive_turns(turns, _archive_turn),
+            "turns": [] if "messages" in item and turns is None else _all_turns(turns),
         },
     )
 
 
-def _archive_turn(index: int, message: dict) -> dict:
+def _all_turns(messages: object) -> object:
+    """What is no list, and no object in it, stays as it is, for mend_session to judge."""
+    if not isinstance(messages, list):
+        return messages
+    return [turn for one in messages for turn in (_turns(one) if isinstance(one, dict) else [one])]
+
+
+def _turns(message: dict) -> list[dict]:
     # LangChain keeps the message in `data` and its role in `type`.
     data = message["data"] if isinstance(message.get("data"), dict) and "role" not in message else message
     role, kind = message.get("role", data.get("role")), message.get("type")
+    time, content = named(data, TURN_TIMES), data.get("content")
     turn = {
         "role": archive_role(kind if role is None else role),
         "speaker": data.get("speaker") or data.get("name"),
-        "time": named(data, TURN_TIMES),
+        "time": time,
     }
     if role is None and kind == "function_call_output":
-        turn |= {"role": "tool", "content": _text(message.get("output"))}
-    elif role is None and isinstance(kind, str) and "content" not in data:
-        turn["content"] = None  # reasoning, a call, an item of another kind: no words
+        return [turn | {"role": "tool", "content": _text(message.get("output"))}]
+    if role is None and kind == "function_call":
+        return [call_turn(message.get("name"), message.get("arguments"), time)]
+    if role is None and isinstance(kind, str) and "content" not in data:
+        return [turn | {"content": None}]  # reasoning, an item of another kind: no words
+    if isinstance(content, list) and any(map(_is_tools, content)):
+        return message_turns(turn["role"], content, time, turn["speaker"])
+    # A call without a name says nothing.
+    calls = [call_turn(*call, time) for call in calls_of(data) if isinstance(call[0], str)]
+    if calls and not content:
+        return calls
     # Messages that only call a tool leave content out; elsewhere a missing content is an error to report.
-    elif "content" in data or "tool_calls" in data or "function_call" in data:
-        turn["content"] = _text(data.get("content"))
-    return turn
+    if "content" in data or "tool_calls" in data or "function_call" in data:
+        turn["content"] = _text(content)
+    return [turn, *calls]
+
+
+def _is_tools(part: object) -> bool:
+    kind = part.get("type") if isinstance(part, dict) else None
+    return isinstance(kind, str) and (kind in CALLS or kind.endswith(RESULTS))
 
 
 def _text(content: object) -> object:

@@ -116,6 +116,36 @@ def test_a_chat_in_which_nothing_was_said_is_left_out_and_is_no_rejection(tmp_pa
     assert (note.kind, note.noted, note.line_or_item) == (NOTE, "empty_chat", 1)
 
 
+def test_calls_of_tools_are_turns_of_tools_and_nobody_s_words(tmp_path):
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    messages = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "Rain"},
+        {"role": "assistant", "content": "Rain. More?", "function_call": {"name": "ask", "arguments": "{}"}},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "name": "maps", "input": {"to": "Rome"}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "content": "2,500 km"}]},
+    ]
+    (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
+    assert said(row) == [
+        ("user", "Weather?"),
+        ("tool", 'weather({"city": "Oslo"})'),
+        ("tool", "Rain"),
+        ("assistant", "Rain. More?"),
+        ("tool", "ask({})"),
+        ("assistant", "I look."),
+        ("tool", 'maps({"to": "Rome"})'),
+        ("tool", "2,500 km"),
+    ]
+    assert notes == []
+
+
 def test_items_that_are_no_messages_cost_nothing(tmp_path):
     """As OpenAI's Responses have them."""
     messages = [
@@ -127,7 +157,12 @@ def test_items_that_are_no_messages_cost_nothing(tmp_path):
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Walnuts."}]},
     ]
     (row,), notes = read(tmp_path, "messages", [message_item(messages=messages)])
-    assert said(row) == [("user", "Are nuts in it?"), ("tool", "walnuts"), ("assistant", "Walnuts.")]
+    assert said(row) == [
+        ("user", "Are nuts in it?"),
+        ("tool", "search({})"),
+        ("tool", "walnuts"),
+        ("assistant", "Walnuts."),
+    ]
     assert {(note.kind, note.noted) for note in notes} == {(NOTE, "empty_turn")}
 
 
