@@ -104,8 +104,9 @@ def _operation(dataset: Any, version: int) -> str:
 
 def make_indexes(table: Table, name: str) -> None:
     """Index what has no index yet, or one that cuts text into other words than this release does."""
+    indexes = table.list_indices()
     for column, config in INDEXES[name].items():
-        existing = [index for index in table.list_indices() if column in index.columns]
+        existing = [index for index in indexes if column in index.columns]
         if not existing or not all(_is_made_so(index, config) for index in existing):
             table.create_index(column, config=config, replace=bool(existing))
 
@@ -125,7 +126,8 @@ def bring_up(table: Table, name: str, schema: pa.Schema) -> None:
     it is."""
     with settled(table):
         make_indexes(table, name)
-    if missing := [field for field in schema if field.name not in table.schema.names]:
+    known = set(table.schema.names)
+    if missing := [field for field in schema if field.name not in known]:
         with alone(table):
             table.add_columns(pa.schema(missing))
     _drop_repeats(table, name)
@@ -208,6 +210,9 @@ def tag(table: Table, run_id: str) -> None:
 def _drop_repeats(table: Table, name: str) -> None:
     """Leave one row of each key: a release that ordered runs by a clock could insert a row twice."""
     keys = TABLE_KEYS[name]
+    each = table.to_lance().to_table(columns=keys)
+    if each.group_by(keys).aggregate([]).num_rows == each.num_rows:
+        return
     life = [column for column in ("active",) if column in table.schema.names]
     rows = table.to_lance().to_table(columns=[*keys, *life], with_row_id=True)
     # The row that is kept comes first: an active one, and of these the one that was written last.

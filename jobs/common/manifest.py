@@ -1,5 +1,6 @@
 """How jobs write their manifests, see schemas/manifest.py, and read them again."""
 
+import functools
 import importlib.metadata
 import json
 from collections.abc import Iterable
@@ -46,10 +47,13 @@ def read_file(path: Path) -> RunManifest | None:
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:
     """Package -> version, of those that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: version for name in packages if (version := _version(name))}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    """A manifest is written at each stage of a job, and a look takes 10 ms."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

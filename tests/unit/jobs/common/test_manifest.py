@@ -1,5 +1,6 @@
 """Every folder that a job writes has a manifest, and all are read alike."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -166,3 +167,12 @@ def test_no_manifest_has_a_secret_of_the_operator(tmp_path, monkeypatch):
 
 def test_packages_that_are_not_installed_have_no_version():
     assert list(versions_of(["pyarrow", "no-such-package"])) == ["pyarrow"]
+
+
+def test_the_version_of_a_package_is_looked_up_once_a_process(monkeypatch):
+    """A manifest is written at every stage of a job."""
+    asked = []
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: asked.append(name) or "1")
+    for _ in range(2):
+        assert versions_of(["package-of-this-test"]) == {"package-of-this-test": "1"}
+    assert asked == ["package-of-this-test"]
