@@ -217,6 +217,17 @@ def test_vllm_is_imported_where_an_engine_is_made():
     assert importers("vllm") == {"cluster/models/engine.py": {True}}
 
 
+def test_one_module_tells_embedders_that_read_users_from_those_that_read_rows():
+    """Stages and jobs ask its TurnEmbedder; only what trains an evolvable model is about one."""
+    own = ("cluster/evolvable/", "cluster/train/", "jobs/train/", "jobs/distill/evolvable.py")
+    knows = {name for name in importers("cluster.evolvable") if not name.startswith(own)}
+    assert knows == {"cluster/embed/turn_embedder.py"}
+    holders = ("profile", "_profile", "embedder", "_embedder")
+    branches = {name for one in holders for name in uses(f"{one}.turns") | uses(f"self.{one}.turns")}
+    # Its hashes are filled in by the module that fills in all of them; the stage loads what it was made for.
+    assert branches == knows | {"cluster/models/sources.py", "cluster/evolvable/turns.py"}
+
+
 NETWORKS = {
     *(f"cluster/evolvable/{name}.py" for name in ("model", "stream", "embedder", "words")),
     *(f"cluster/train/{name}.py" for name in ("evolvable", "evolvable_loss", "whitening")),
