@@ -61,9 +61,8 @@ class ReembedConfig(WriterConfig, StagesConfig):
 def run(config: ReembedConfig) -> dict:
     """Embed, swap, and return the summary. Safe to repeat: what was embedded is not embedded again."""
     from cluster.embed.embedder import TEXTS
-    from cluster.embed.lengths import vector_lengths
     from cluster.embed.reembed import plan_batches
-    from cluster.embed.turn_embedder import turn_embedder
+    from cluster.embed.turn_embedder import turn_embedder, vector_lengths
     from cluster.models.sources import resolve_embedder
     from cluster.store.files import Files
     from cluster.store.maintenance import reembed

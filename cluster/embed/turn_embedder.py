@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
-from cluster.embed.embedder import TEXTS
+from cluster.embed.embedder import TEXTS, Embedder
 from cluster.evolvable.turns import TurnStage, load_evolvable, read_states, session_order
 from cluster.store.store import Store
 from schemas.profile import EmbedderProfile, EvolvableProfile
@@ -117,3 +117,15 @@ def turn_embedder_of(written: str) -> TurnEmbedder:
     still says who has read what."""
     turns = json.loads(written).get("turns")
     return EachUser(EvolvableProfile.model_construct(**turns)) if turns else EACH_ALONE
+
+
+def vector_lengths(
+    profile: EmbedderProfile, store: Store | None, records: Iterable[int] = (), turns: Iterable[int] = ()
+) -> tuple[int, int]:
+    """Length of the vectors of records and of those of turns, which another model may make.
+
+    `records` and `turns` are lengths that a run has seen. Where it has seen none, the store's own count,
+    unless it is None; and where that has none, those of the models, which are loaded to say so.
+    """
+    dim = max(records, default=0) or (store and store.dim()) or Embedder(profile).dim
+    return dim, turn_embedder(profile).dim(dim, turns, store)

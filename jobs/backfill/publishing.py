@@ -55,7 +55,7 @@ def publish(
     store: "Store",
 ) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
-    from cluster.embed.lengths import vector_lengths
+    from cluster.embed.turn_embedder import vector_lengths
     from cluster.store.files import Files
 
     staging = Files(this.home, "staging")

@@ -218,8 +218,9 @@ def test_vllm_is_imported_where_an_engine_is_made():
 
 
 def test_one_module_tells_embedders_that_read_users_from_those_that_read_rows():
-    """Stages and jobs ask its TurnEmbedder; only what trains an evolvable model is about one."""
+    """Stages and jobs ask its TurnEmbedder, unless they are about an evolvable model, as its training is."""
     own = ("cluster/evolvable/", "cluster/train/", "jobs/train/", "jobs/distill/evolvable.py")
+    own += ("jobs/common/lightmem_evolvable.py",)
     knows = {name for name in importers("cluster.evolvable") if not name.startswith(own)}
     assert knows == {"cluster/embed/turn_embedder.py"}
     holders = ("profile", "_profile", "embedder", "_embedder")
