@@ -386,7 +386,7 @@ def test_a_zip_file_without_histories_is_wrong_usage(tmp_path):
 )
 @pytest.mark.parametrize("chunk_bytes", [3, 1 << 20])
 def test_items_in_an_object_are_told_from_an_item(tmp_path, monkeypatch, text, found, chunk_bytes):
-    monkeypatch.setattr("jobs.common.items.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("jobs.common.splitting.CHUNK_BYTES", chunk_bytes)
     path = tmp_path / "a.json"
     path.write_text(text)
     assert [item["n"] for _, item in read_items(path, "a")] == found
