@@ -18,14 +18,10 @@ from jobs.train.config import TASKS as TRAIN
 from jobs.train.config import EncoderTraining
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, EncoderProfile
+from tests.unit.project import HEAVY, ROOT
 
-ROOT = Path(__file__).parents[2]
 PARTS = ("schemas", "cluster", "jobs")
 MODULES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
-HEAVY = {
-    *("ray", "torch", "vllm", "transformers", "lancedb", "sentence_transformers", "peft", "outlines"),
-    *("polars", "huggingface_hub"),
-}
 
 
 def name_of(path: Path) -> str:
@@ -247,6 +243,16 @@ def test_modules_that_define_networks_are_imported_inside_functions():
         if name_of(path) not in NETWORKS:
             early = {name.replace(".", "/") + ".py" for name, inside in imports(path) if not inside}
             assert not early & NETWORKS, f"{name_of(path)} imports {early & NETWORKS}"
+
+
+# --- tests ----------------------------------------------------------------------------------------------
+
+
+def test_what_tests_share_is_in_no_test_module():
+    """Who moves or renames a test breaks no other, and a helper is found by the name of its file."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        shared = [name for name, _ in imports(path) if name.startswith("tests.") and ".test_" in name]
+        assert not shared, f"{name_of(path)} imports {shared}"
 
 
 # --- jobs -----------------------------------------------------------------------------------------------
