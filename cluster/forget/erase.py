@@ -168,7 +168,7 @@ def _erasures(store: Writer, subject: Subject) -> dict[str, dict[int, Erasure]]:
                 where = None if name == "rejections" else of_user
                 known[name, version] = rows_of(store, name, version, where)
         rows = {name: known[name, version] for name, version in view.items()}
-        erasures = erase(subject, rows, turn_embedder_of(run["embedder_profile"]))
+        erasures = erase(subject, rows, turn_embedder_of(run.embedder_profile))
         for name, version in view.items():
             # The newest run's version comes last, so that the table ends as that run left it.
             found[name].pop(version, None)
