@@ -22,7 +22,15 @@ from cluster.runtime import Progress, Stage, run_stage
 from jobs.common.cli import main
 from jobs.common.rejected import check_rejected
 from jobs.common.run import Run, StagesConfig, WriterConfig, connect, load_profile, writing
-from jobs.common.turns import TurnsPool, all_users, counts_of, paths_of, read_users, rejection_rows
+from jobs.common.turns import (
+    TurnsPool,
+    all_users,
+    counts_of,
+    joined_paths,
+    paths_of,
+    read_users,
+    rejection_rows,
+)
 from schemas.carriers import EmbeddedSlice, TableSlice, UsersRead
 from schemas.profile import EmbedderProfile
 
@@ -53,8 +61,8 @@ class ReembedConfig(WriterConfig, StagesConfig):
 def run(config: ReembedConfig) -> dict:
     """Embed, swap, and return the summary. Safe to repeat: what was embedded is not embedded again."""
     from cluster.embed.embedder import TEXTS
-    from cluster.embed.lengths import vector_lengths
     from cluster.embed.reembed import plan_batches
+    from cluster.embed.turn_embedder import turn_embedder, vector_lengths
     from cluster.models.sources import resolve_embedder
     from cluster.store.files import Files
     from cluster.store.maintenance import reembed
@@ -70,7 +78,7 @@ def run(config: ReembedConfig) -> dict:
             embedder=profile.fingerprint,
             profiles={"embedder": profile.model_dump(mode="json")},
         ) as this:
-            tables = ["records"] if profile.turns else list(TEXTS)
+            tables = turn_embedder(profile).row_tables
             batches = plan_batches(store, config.embedder_pool.batch_size, tables)
             texts = [table for name in TEXTS if (table := store.table(name)) is not None]
             this.counts = {"num_rows": sum(table.count_rows() for table in texts)}
@@ -82,13 +90,9 @@ def run(config: ReembedConfig) -> dict:
             with this.stage("embed"):
                 done = list(embed(config, profile, store, batches))
             this.counts["num_rows_embedded"] = sum(part.num_rows_embedded for part in done)
-            staged = {name: [part.path for part in done if part.table == name] for name in tables}
-            found, staged["states"] = [], []
-            if profile.turns:
-                with this.stage("turns"):
-                    found = read(config, profile, store, this)
-                inserts, replaces = paths_of(found)
-                staged |= {"turns": inserts["turns"] + replaces["turns"], "states": replaces["states"]}
+            found = read(config, profile, store, this)
+            staged = {name: [part.path for part in done if part.table == name] for name in TEXTS}
+            staged = joined_paths(staged | {"states": []}, *paths_of(found))
             seen = (part.dim for part in done), (part.dim for part in found)
             dim, turn_dim = vector_lengths(profile, None, *seen)
             lease.check()
@@ -103,20 +107,28 @@ def clean(staging: "Files") -> None:
 
 
 def read(config: ReembedConfig, profile: EmbedderProfile, store: "Store", this: Run) -> list[UsersRead]:
-    """The turns of all users through an evolvable embedder. JobError when too many users cannot be read."""
-    connect(config.runs_on)
-    users: dict[str, dict] = {user_id: {"turns": [], "closed": []} for user_id in all_users(store, "turns")}
-    found = read_users(store, profile, users, config.embedder_pool, anew=True)
-    this.counts |= (counts := counts_of(found))
-    this.counts["num_rows_embedded"] += counts["num_turns_embedded"]
-    rejected = rejection_rows(found)
-    check_rejected(
-        config.max_rejected_fraction,
-        len(rejected),
-        len(users),
-        "users have turns that cannot be embedded",
-        [row["detail"] for row in rejected],
-    )
+    """The turns of all users, where the embedder reads a user's together. JobError when too many users cannot
+    be read."""
+    from cluster.embed.turn_embedder import turn_embedder
+
+    stage = turn_embedder(profile).user_stage
+    if stage is None:
+        return []
+    with this.stage("turns"):
+        connect(config.runs_on)
+        names = all_users(store, "turns")
+        users: dict[str, dict] = {user_id: {"turns": [], "closed": []} for user_id in names}
+        found = read_users(stage, store, profile, users, config.embedder_pool, anew=True)
+        this.counts |= (counts := counts_of(found))
+        this.counts["num_rows_embedded"] += counts["num_turns_embedded"]
+        rejected = rejection_rows(found)
+        check_rejected(
+            config.max_rejected_fraction,
+            len(rejected),
+            len(users),
+            "users have turns that cannot be embedded",
+            [row["detail"] for row in rejected],
+        )
     return found
 
 

@@ -8,10 +8,11 @@ one of those below, or what closes a memory: `delete` where somebody said until 
 import datetime as dt
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from schemas.exchange import MAX_TEXT_CHARS, BadMemory
 from schemas.record import MemoryType, cleaned
+from schemas.settings import Settings
 
 ADD, CORRECT, PIN, UNPIN = "add", "correct", "pin", "unpin"
 """Actions. A memory is pinned while the last decision that pins or unpins it pins it."""
@@ -24,10 +25,8 @@ MAX_REASON_CHARS = 1000
 MAX_AUTHOR_CHARS = 200
 
 
-class EditKeys(BaseModel):
+class EditKeys(Settings):
     """What may be said of an edit, as options and as keys of a line."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     memory_id: str | None = Field(None, min_length=1)
     """The memory to change; the beginning of its id is enough."""

@@ -5,17 +5,17 @@ The defaults are the published ones (EvoEmbedding, arXiv 2606.21649).
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from schemas.settings import Settings
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-class EvolvableShape(BaseModel):
+class EvolvableShape(Settings):
     """The constants that do not depend on base and adapters."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
-    )
+    model_config = ConfigDict(protected_namespaces=())
 
     num_latents: int = Field(16, ge=1)
     """Latent vectors that one exchange leaves in the memory."""

@@ -136,3 +136,11 @@ def tiny_reader(folder, seed: int = 0) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     config = BertConfig(vocab_size=len(words), pad_token_id=1, initializer_range=0.2, **sizes)
     BertModel(config).save_pretrained(folder)
+
+
+def lm_loss(model, answers):
+    """Mean cross entropy of the predicted tokens of all rows, in nats."""
+    import torch
+
+    targets = [torch.tensor([a.ids[p] for p in a.positions], device=model.device) for a in answers]
+    return torch.nn.functional.cross_entropy(torch.cat(model.answer_logits(answers)), torch.cat(targets))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cluster.backfill.rows import ledger_row, record_row, segment_rejections, turn_row
 from cluster.embed.embedder import TEXTS, Embedder
+from cluster.embed.turn_embedder import turn_embedder
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, known_columns
 from schemas.carriers import EmbeddedBatch, EncodedBatch
@@ -26,6 +27,7 @@ class EmbedStage:
 
     def __init__(self, encoder: str, profile: EmbedderProfile, files: Files):
         self._files, self._profile = files, profile
+        self._row_tables = turn_embedder(profile).row_tables
         self._sealed = Sealed(files, f"tables/{encoder}-{profile.fingerprint}")
         self._embedder: Embedder | None = None
         self._load_s = 0.0
@@ -56,27 +58,28 @@ class EmbedStage:
             # What a gate refused is kept beside them, but it is no failure.
             counts["num_rejections"] = sum(len(segment["rejections"]) for segment in segments)
             sealed = self._sealed.put(key, tables, dim=self._embedder.dim, **counts)
-        users = self._users(sealed["tables"].get("turns")) if self._profile.turns else []
-        return replace(batch, users=tuple(users), **sealed)
+        return replace(batch, users=tuple(self._users(**sealed["tables"])), **sealed)
 
-    def _users(self, path: str | None) -> list[str]:
-        if path is None:
+    def _users(self, turns: str | None = None, **_: str) -> list[str]:
+        """Users of whom a later stage embeds turns, all of a user's together."""
+        if turns is None or "turns" in self._row_tables:
             return []
-        return self._files.get_table(path, columns=["user_id"]).column("user_id").unique().to_pylist()
+        return self._files.get_table(turns, columns=["user_id"]).column("user_id").unique().to_pylist()
 
     def _tables(self, segments: list[dict], embedder: Embedder) -> dict[str, pa.Table]:
         """Rows of `encoded_schema()` -> those columns of the store's tables that they give."""
-        turns = [turn_row(segment, turn) for segment in segments for turn in segment["turns"]]
-        records = [record_row(segment, record) for segment in segments for record in segment["records"]]
-        # An evolvable embedder reads turns later, all of a user's together: see cluster.evolvable.turns.
-        own_turns = [] if self._profile.turns else turns
-        texts = [*map(TEXTS["turns"], own_turns), *map(TEXTS["records"], records)]
-        for row, vector in zip(own_turns + records, embedder.embed(texts), strict=True):
+        rows = {
+            "turns": [turn_row(segment, turn) for segment in segments for turn in segment["turns"]],
+            "records": [record_row(segment, record) for segment in segments for record in segment["records"]],
+        }
+        embedded = [(row, TEXTS[name](row)) for name in self._row_tables for row in rows[name]]
+        vectors = embedder.embed([text for _, text in embedded])
+        for (row, _), vector in zip(embedded, vectors, strict=True):
             row["vector"] = vector
         dim = embedder.dim
         return {
-            "turns": known_columns(turns, turns_schema(dim)),
-            "records": known_columns(records, records_schema(dim)),
+            "turns": known_columns(rows["turns"], turns_schema(dim)),
+            "records": known_columns(rows["records"], records_schema(dim)),
             "rejections": known_columns(
                 [row for segment in segments for row in segment_rejections(segment)], REJECTIONS_SCHEMA
             ),

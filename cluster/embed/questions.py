@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cluster.embed.embedder import Embedder
-from cluster.evolvable.turns import load_evolvable, read_states
+from cluster.embed.turn_embedder import turn_embedder
 from cluster.models.sources import ModelError, resolve_embedder
 from cluster.store.store import Store
 from schemas.profile import EmbedderProfile
@@ -40,7 +40,8 @@ class QuestionEmbedder:
 
     def __init__(self, profile: EmbedderProfile, store: Store, as_of: str):
         self._embedder, self._store, self._as_of = Embedder(profile), store, as_of
-        self._evolvable = load_evolvable(profile.turns) if profile.turns else None
+        self._turns = turn_embedder(profile)
+        self._turns.load()
 
     def on(self, store: Store, as_of: str) -> "QuestionEmbedder":
         """The same loaded models for another view that they have embedded."""
@@ -49,15 +50,9 @@ class QuestionEmbedder:
         return other
 
     def vectors(self, user_id: str, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """For each question `vector` and `turn_vector`, as Store.search takes them: float32, unit norm.
-
-        An evolvable embedder reads questions with the user's memory as of the view.
-        """
+        """For each question `vector` and `turn_vector`, as Store.search takes them: float32, unit norm."""
         vectors = self._embedder.embed_queries(texts)
-        if self._evolvable is None:
-            return [(vector, None) for vector in vectors]
-        state = read_states(self._store, [user_id], self._as_of).get(user_id)
-        turn_vectors = self._evolvable.wavefront.queries([(state, text) for text in texts])
+        turn_vectors = self._turns.questions(self._store, user_id, self._as_of, texts)
         return list(zip(vectors, turn_vectors, strict=True))
 
     def search(self, user_id: str, text: str, k: int, **settings: Any) -> list[dict]:

@@ -1,6 +1,5 @@
 """A new vector generation, as workers make it: rows of a pinned version in, rows with new vectors staged."""
 
-import json
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -23,7 +22,6 @@ def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -
     """Slices of the newest run's tables."""
     newest = store.run()
     assert newest is not None, "only a store with a run is embedded anew"
-    versions = json.loads(newest["versions"])
     batches: list[TableSlice] = []
     for name in tables:
         table = store.table(name)
@@ -31,7 +29,7 @@ def plan_batches(store: Store, batch_size: int, tables: Iterable[str] = TEXTS) -
         num_rows = table.count_rows()
         for offset in range(0, num_rows, batch_size):
             count = min(batch_size, num_rows - offset)
-            batches.append(TableSlice(len(batches), name, versions[name], offset, count))
+            batches.append(TableSlice(len(batches), name, newest.versions[name], offset, count))
     return batches
 
 

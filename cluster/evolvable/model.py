@@ -248,11 +248,6 @@ class EvolvableModel(nn.Module):
         logits = self._run(None, lambda embeds: self._lm_logits(embeds, kept), _pad(rows))
         return [logits[row, [column[p] for p in at]].float() for row, at in enumerate(wanted)]
 
-    def lm_loss(self, answers: Sequence[Answer]) -> Tensor:
-        """Mean cross entropy of the predicted tokens of all rows, in nats."""
-        targets = [torch.tensor([a.ids[p] for p in a.positions], device=self.device) for a in answers]
-        return nn.functional.cross_entropy(torch.cat(self.answer_logits(answers)), torch.cat(targets))
-
     # --- files ----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:

@@ -22,9 +22,9 @@ of the store see the views as they were; plain LanceDB readers see tables go thr
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 
+from cluster.embed.turn_embedder import turn_embedder_of
 from cluster.forget import exports, leftovers
 from cluster.forget.forgotten import Forgotten
 from cluster.forget.proof import Traces, search
@@ -168,8 +168,7 @@ def _erasures(store: Writer, subject: Subject) -> dict[str, dict[int, Erasure]]:
                 where = None if name == "rejections" else of_user
                 known[name, version] = rows_of(store, name, version, where)
         rows = {name: known[name, version] for name, version in view.items()}
-        evolvable = bool(json.loads(run["embedder_profile"]).get("turns"))
-        erasures = erase(subject, rows, evolvable=evolvable)
+        erasures = erase(subject, rows, turn_embedder_of(run.embedder_profile))
         for name, version in view.items():
             # The newest run's version comes last, so that the table ends as that run left it.
             found[name].pop(version, None)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cluster.evolvable.turns import session_order
+from cluster.embed.turn_embedder import EACH_ALONE, TurnEmbedder
 from cluster.forget.words import Vocabulary, has_no_spaces, words
 
 NO_DATES = {"t_ref": "", "t_valid_from": "", "t_valid_to": ""}
@@ -63,20 +63,21 @@ class Erasure:
     changed: list[dict] = field(default_factory=list)
 
 
-def erase(subject: Subject, rows: dict[str, list[dict]], *, evolvable: bool = False) -> dict[str, Erasure]:
+def erase(
+    subject: Subject, rows: dict[str, list[dict]], embedder: TurnEmbedder = EACH_ALONE
+) -> dict[str, Erasure]:
     """The erasure for each table. `rows`: the user's rows of every table, but all rows of `rejections`.
 
-    `evolvable`: the view's turns were embedded by an evolvable model.
+    `embedder` made the vectors of the view's turns.
     """
     found = {name: Erasure() for name in rows}
-    for row in rows["turns"]:
-        if subject.has_turn(row["session_id"], row["turn_index"]):
-            found["turns"].deleted.append(row)
+    is_gone = [subject.has_turn(row["session_id"], row["turn_index"]) for row in rows["turns"]]
+    found["turns"].deleted = [row for row, gone in zip(rows["turns"], is_gone, strict=True) if gone]
     # A session that was never read has left nothing in a memory.
     if subject.kind == "user" or found["turns"].deleted:
         found["states"].deleted = list(rows["states"])
-    if evolvable:
-        found["turns"].changed = list(_without_vectors(subject, rows["turns"]))
+    touched = embedder.dependents(rows["turns"], is_gone)
+    found["turns"].changed = [row | {"vector": None} for row in touched]
     found["records"] = _records(subject, rows)
     gone = {(row["record_id"], row["revision"]) for row in found["records"].deleted}
     made = {row["decision_id"] for row in found["records"].deleted} - {None}
@@ -103,16 +104,6 @@ def erase(subject: Subject, rows: dict[str, list[dict]], *, evolvable: bool = Fa
         if row["source"] in hurt or _is_own(subject, row) or _shows(subject, row, quotes):
             found["rejections"].deleted.append(row)
     return found
-
-
-def _without_vectors(subject: Subject, turns: list[dict]) -> Iterator[dict]:
-    """Turns that stay, but were read with erased ones, or behind them."""
-    gone = [subject.has_turn(row["session_id"], row["turn_index"]) for row in turns]
-    read = [session_order(row) for row in turns]
-    first = min((order for order, is_gone in zip(read, gone, strict=True) if is_gone), default=None)
-    for row, order, is_gone in zip(turns, read, gone, strict=True):
-        if first is not None and not is_gone and order >= first:
-            yield row | {"vector": None}
 
 
 # --- rejections ---------------------------------------------------------------------------------------

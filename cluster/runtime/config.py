@@ -3,13 +3,13 @@
 import os
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from schemas.settings import Settings
 
 
-class PoolConfig(BaseModel):
+class PoolConfig(Settings):
     """A pool of actors. Ray starts `min_size` and grows to `max_size` where the cluster has room."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     min_size: int = Field(1, ge=1)
     max_size: int = Field(1, ge=1)
@@ -27,10 +27,8 @@ class PoolConfig(BaseModel):
         return self.model_copy(update={"min_size": 1, "max_size": 1, "num_gpus": 0.0})
 
 
-class ClusterConfig(BaseModel):
+class ClusterConfig(Settings):
     """Where to run. Under `ray job submit` nothing has to be set: the job's own cluster is used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     local: bool = False
     """Run the stages in the job's own process, one item after the other, without Ray."""
@@ -42,12 +40,12 @@ class ClusterConfig(BaseModel):
     that small stages have room beside the actors."""
     log_to_driver: bool = False
     """Show what workers print. Their errors reach the job either way; Ray keeps their logs."""
-    env_vars: dict[str, SecretStr] = {}
+    env_vars: dict[str, SecretStr] = Field({})
     """Environment variables of the workers, for example SLOWWAVE_CACHE. Their values are never stored or
     shown; name secret ones in `pass_env` instead, because others may read this file."""
-    pass_env: list[str] = []
+    pass_env: list[str] = Field([])
     """Names of variables that the workers get from the submitting process, for example HF_TOKEN."""
-    pip: list[str] = []
+    pip: list[str] = Field([])
     """Packages that Ray installs on the workers, if their image lacks them."""
     working_dir: str | None = None
     """Code for the workers of a remote cluster. Not needed under `ray job submit --working-dir`."""

@@ -8,7 +8,9 @@ import os
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from schemas.settings import Settings
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 """Variables that name another server for S3 than Amazon's. The first that is set counts."""
@@ -22,11 +24,9 @@ CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 """How the usual variables begin."""
 
 
-class StorageConfig(BaseModel):
+class StorageConfig(Settings):
     """The object store of archives and stores. What is not set here comes from the usual variables of the
     environment (AWS_..., GOOGLE_..., AZURE_...), which suffice alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     endpoint: str | None = None
     """Address of a server for S3 other than Amazon's."""
@@ -36,7 +36,7 @@ class StorageConfig(BaseModel):
     """Speak plain HTTP, for a server without TLS."""
     profile: str | None = None
     """Profile of ~/.aws that has the credentials."""
-    credentials: dict[str, str] = {}
+    credentials: dict[str, str] = Field({})
     """Usual variable = name of the variable that has its value: AWS_SECRET_ACCESS_KEY = "BACKUP_KEY"."""
     max_outage_s: float = Field(60, gt=0)
     """Seconds for which a request is repeated while the server fails or does not answer."""

@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from schemas.decision import InvalidDecision, parse_decision
 from schemas.evolvable import EvolvableConfig, EvolvableShape
 from schemas.record import InvalidAnswer, parse_answer
+from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,8 +26,8 @@ class TrainingError(ValueError):
     """Something that cannot be trained as configured. The message names the setting and the remedy."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+class _Settings(Settings):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class LoraSettings(_Settings):

@@ -109,10 +109,7 @@ def backfill(
         num_rejected = sum(batch.num_segments_rejected for batch in done)
         check_rejected(config, this, "segments", num_rejected, plan.num_pending)
 
-        read = []
-        if embedder.turns:
-            with this.stage("turns"):
-                read = read_turns(config, embedder, store, plan, done, this)
+        read = read_turns(config, embedder, store, plan, done, this)
 
         with this.stage("publish"):
             lease.check()

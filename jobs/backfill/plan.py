@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from jobs.common.rejected import new_rejections
-from schemas.carriers import Batch, EmbeddedBatch, UnitCut
+from jobs.common.turns import joined_paths, paths_of
+from schemas.carriers import Batch, EmbeddedBatch, UnitCut, UsersRead
 
 if TYPE_CHECKING:
     from cluster.backfill.watermark import Known
@@ -76,16 +78,22 @@ class Plan:
         }
 
 
-def staged_tables(done: list[EmbeddedBatch]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Staged files of embedded batches, as Store.commit takes them: `inserts` and `replaces`.
+def staged_tables(
+    done: list[EmbeddedBatch], read: Sequence[UsersRead] = ()
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Staged files of batches and of users read, as Store.commit takes them: `inserts` and `replaces`.
 
-    Rejections replace: what is tried again in vain must not stand twice.
+    Rejections replace: what is tried again in vain must not stand twice. Turns of a batch whose users were
+    read have been staged again, with their vectors.
     """
     inserts: dict[str, list[str]] = {}
     for batch in done:
         for table, path in batch.tables.items():
-            inserts.setdefault(table, []).append(path)
-    return inserts, {"rejections": inserts.pop("rejections", [])}
+            if table != "turns" or not batch.users:
+                inserts.setdefault(table, []).append(path)
+    replaces = {"rejections": inserts.pop("rejections", [])}
+    turns, changed = paths_of(read)
+    return joined_paths(inserts, turns), joined_paths(replaces, changed)
 
 
 MAX_GIVEN_BACK = 3

@@ -1,4 +1,4 @@
-"""Staged rows -> one commit. Before it, an evolvable embedder reads the turns of users that changed."""
+"""Staged rows -> one commit. Before it, the turns of users that changed are read, where the embedder does."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ from jobs.backfill.checks import check_rejected
 from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import Plan, staged_tables
 from jobs.common.run import Run
-from jobs.common.turns import all_users, changed_users, counts_of, paths_of, read_users, rejection_rows
+from jobs.common.turns import all_users, changed_users, counts_of, read_users, rejection_rows
 from schemas.carriers import EmbeddedBatch, UsersRead
 from schemas.profile import EmbedderProfile
 from schemas.store import REJECTIONS_SCHEMA
@@ -26,16 +26,23 @@ def read_turns(
     done: list[EmbeddedBatch],
     this: Run,
 ) -> list[UsersRead]:
-    """Turns with vectors and memories of all users of whom anything changed, for an evolvable embedder."""
-    users = changed_users(store, done, plan.closed_segments)
-    read = read_users(store, embedder, users, config.embedder_pool)
-    this.counts |= counts_of(read)
-    num_users = len(all_users(store, "turns", "active") | users.keys())
-    rejected = rejection_rows(read)
-    check_rejected(config, this, "users", len(rejected), num_users, rejected)
-    num_before = len(plan.rejections)
-    plan.reject(rejected, store)
-    this.counts["num_rejections"] += len(plan.rejections) - num_before
+    """Turns with vectors and memories of all users of whom anything changed; nothing where the embedder reads
+    each turn alone."""
+    from cluster.embed.turn_embedder import turn_embedder
+
+    stage = turn_embedder(embedder).user_stage
+    if stage is None:
+        return []
+    with this.stage("turns"):
+        users = changed_users(store, done, plan.closed_segments)
+        read = read_users(stage, store, embedder, users, config.embedder_pool)
+        this.counts |= counts_of(read)
+        num_users = len(all_users(store, "turns", "active") | users.keys())
+        rejected = rejection_rows(read)
+        check_rejected(config, this, "users", len(rejected), num_users, rejected)
+        num_before = len(plan.rejections)
+        plan.reject(rejected, store)
+        this.counts["num_rejections"] += len(plan.rejections) - num_before
     return read
 
 
@@ -48,7 +55,7 @@ def publish(
     store: "Store",
 ) -> bool:
     """Commit everything that was staged as one run; False when there is nothing to commit."""
-    from cluster.embed.lengths import vector_lengths
+    from cluster.embed.turn_embedder import vector_lengths
     from cluster.store.files import Files
 
     staging = Files(this.home, "staging")
@@ -56,16 +63,12 @@ def publish(
     if not (done or plan.closed_segments or plan.rejections or has_news):
         staging.delete(staging.paths("turns"))
         return False
-    inserts, replaces = staged_tables(done)
+    inserts, replaces = staged_tables(done, read)
     if plan.rejections:
         staging.put_rows(path := f"rejections/{this.run_id}.parquet", plan.rejections, REJECTIONS_SCHEMA)
         replaces["rejections"].append(path)
     seen = (batch.dim for batch in done), (part.dim for part in read)
     dim, turn_dim = vector_lengths(embedder, store, *seen)
-    if embedder.turns:
-        turns, changed = paths_of(read)
-        inserts |= turns
-        replaces |= changed
     store.commit(
         this.row(embedder.model_dump_json()),
         dim,

@@ -45,14 +45,13 @@ from cluster.runtime.shown import harmless
 from jobs.common.ending import AGAIN, Interrupted, raise_on_sigterm, watcher
 from jobs.common.metrics import metrics
 from schemas.manifest import RunStatus
+from schemas.settings import Settings
 
 
-class JobConfig(BaseModel):
+class JobConfig(Settings):
     """Base of every job's config: frozen, unknown keys refused, defaults validated too."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(validate_default=True, allow_inf_nan=False)
 
     default_file: typing.ClassVar[Path | None] = None
     """TOML file that is read when --config names none."""

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.common.run import load_profile
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EncoderProfile
+from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,10 +62,8 @@ class GenKwargs(BaseModel):
     repetition_penalty: float | None = Field(None, ge=1, le=2)
 
 
-class LightMemConfig(BaseModel):
+class LightMemConfig(Settings):
     """The keys of LightMem's `local_hf_lora` backend, and those that choose our profiles."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     base_model: str | None = None
     """Hub id, local folder or `package:NAME`. Not given: the encoder profile's."""

@@ -1,12 +1,12 @@
-"""Turns through an evolvable embedder, on the cluster: what jobs.backfill and jobs.reembed share.
+"""Turns through an embedder that reads all of a user's together: what jobs.backfill and jobs.reembed share.
 
-Which users have to be read, the actors that read them, and what becomes of users that cannot be read. The
-work itself is in cluster.evolvable.turns.
+Which users have to be read, the actors that read them, and what becomes of users that cannot be read. Whether
+there is such a stage is asked of cluster.embed.turn_embedder.
 """
 
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -61,10 +61,15 @@ def _entry(users: dict[str, dict], user_id: str) -> dict:
 
 
 def read_users(
-    store: "Store", profile: EmbedderProfile, users: dict[str, dict], pool: TurnsPool, *, anew: bool = False
+    stage: type,
+    store: "Store",
+    profile: EmbedderProfile,
+    users: dict[str, dict],
+    pool: TurnsPool,
+    *,
+    anew: bool = False,
 ) -> list[UsersRead]:
-    """Users -> actors -> staged turns and memories."""
-    from cluster.evolvable.turns import TurnStage
+    """Users -> actors -> staged turns and memories. `stage` is the embedder's `user_stage`."""
     from cluster.store.files import Files
 
     items = []
@@ -83,19 +88,27 @@ def read_users(
     }
     progress = Progress("turns", "users", len(names))
     found = run_stage(
-        items, Stage(TurnStage, arguments, pool), progress=progress, count=lambda part: part.num_users
+        items, Stage(stage, arguments, pool), progress=progress, count=lambda part: part.num_users
     )
     return sorted(found, key=lambda part: part.key)
 
 
-def paths_of(found: list[UsersRead]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def paths_of(found: Sequence[UsersRead]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Staged files of results, as Store.commit takes them: `inserts` and `replaces`."""
+    if not found:
+        return {}, {}
     turns: dict[bool, list[str]] = {False: [], True: []}
     states = []
     for part in found:
         turns[part.replaces] += [part.tables["turns"]] if "turns" in part.tables else []
         states += [part.tables["states"]] if "states" in part.tables else []
     return {"turns": turns[False]}, {"turns": turns[True], "states": states}
+
+
+def joined_paths(*parts: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Table -> staged files of all parts."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: [path for part in parts for path in part.get(name, [])] for name in names}
 
 
 def rejection_rows(found: list[UsersRead]) -> list[dict]:

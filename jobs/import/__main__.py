@@ -186,7 +186,7 @@ def publish(
     dim: int | None,
 ) -> None:
     """Commit what was staged as one run."""
-    from cluster.embed.lengths import vector_lengths
+    from cluster.embed.turn_embedder import vector_lengths
     from cluster.interchange.intake import IMPORTED
     from cluster.store.brought import segment_row
     from cluster.store.staging import known_columns

@@ -3,21 +3,20 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cluster.runtime import ClusterConfig
 from cluster.train.settings import EvolvableSettings, LoraSettings, Recipe
 from jobs.common.cli import JobConfig, LocalFolder
 from jobs.common.run import CONFIGS
+from schemas.settings import Settings
 
 PLACES = {"data", "output", "workers", "cluster", "storage"}
 """Settings that do not decide what is learned: a training may go on elsewhere."""
 
 
-class Workers(BaseModel):
+class Workers(Settings):
     """The training's workers: each holds the whole base and a share of the examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     num_workers: int = Field(1, ge=1)
     num_cpus: float = Field(1.0, gt=0)

@@ -17,13 +17,9 @@ last whole epoch. With other limits of thresholds it chooses these anew.
 
 import hashlib
 import json
-import math
-import random
 import shutil
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,17 +28,16 @@ from pydantic import Field
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.markdown import render
+from jobs.train.pair_examples import Data, Example, labelled, read_lines, resembling, training_examples
+from jobs.train.pair_thresholds import Limits, choose_thresholds, log_loss, measure, scored, with_scores
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cluster.consolidate.crosspairs import PairReader
-    from cluster.consolidate.pairs import PairModel, PairScorer, PairSettings
+    from cluster.consolidate.pairs import PairModel
 
 CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
-
-OTHERS = ("sister", "friend Tom", "colleague", "neighbour Ayse", "son", "mother")
-"""Of whom the same is said, so that it is learned that it then replaces nothing."""
 
 
 class CrossTraining(CrossRecipe):
@@ -87,33 +82,6 @@ class PairsConfig(JobConfig):
     cross: CrossTraining = CrossTraining()
 
 
-@dataclass(frozen=True)
-class Example:
-    """A labelled pair."""
-
-    older: str
-    newer: str
-    label: str
-    is_sure: bool = field(default=True, compare=False)
-    """Not of a keep that is one only because nothing else was written."""
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a training has."""
-
-    train: list[Example]
-    """Learned from."""
-    tune: list[Example]
-    """Labelled, to choose thresholds on."""
-    alike: list[Example]
-    """Memories of the tune people that resemble each other: keeps that nobody has labelled."""
-
-    @property
-    def num_train(self) -> dict[str, int]:
-        return dict(Counter(one.label for one in self.train))
-
-
 def run(config: PairsConfig) -> dict:
     """Train, choose thresholds, write the model, return the summary."""
     started_s = time.monotonic()
@@ -123,6 +91,18 @@ def run(config: PairsConfig) -> dict:
     summary = {"status": "done", "output": config.output, "num_train": data.num_train, **summary}
     (Path(config.output) / "README.md").write_text(card(config.decider, summary))
     return summary | {"seconds": round(time.monotonic() - started_s, 1)}
+
+
+def read(config: PairsConfig) -> Data:
+    """The pairs of the corpus."""
+    corpus = Path(config.corpus)
+    train = training_examples(
+        corpus, num_keeps=config.num_keeps, other_share=config.other_share, seed=config.seed
+    )
+    tune = labelled(corpus / "people" / "tune")
+    if not train or not any(one.label == "keep" for one in tune):
+        raise UsageError(f"--corpus {config.corpus}: needs pairs in pairs, people/train and people/tune")
+    return Data(train, tune, resembling(corpus / "people" / "tune", config.num_keeps))
 
 
 def train_wording(config: PairsConfig, data: Data) -> dict:
@@ -227,7 +207,7 @@ def choose(folder: Path, worded: Scores, data: Data, cross: CrossTraining) -> di
     from cluster.consolidate.crosspairs import SETTINGS_FILE, CrossSettings, mixed
 
     limits = Limits(cross.max_wrong, (cross.least_delete, cross.min_kept), (cross.least_unite, 1.0))
-    read = [line["read"] for line in _lines(folder / SCORES)]
+    read = [line["read"] for line in read_lines(folder / SCORES)]
     mix = [mixed(*pair, cross.wording_weight) for pair in zip(read, worded, strict=True)]
     num_deletes = {}
     for name, scores in (("read", read), ("worded", worded), ("mixed", mix)):
@@ -271,113 +251,6 @@ def ship(epochs: Path, epoch: int, output: Path) -> None:
         shutil.copyfile(epochs / str(epoch) / name, output / name)
 
 
-def read(config: PairsConfig) -> Data:
-    """The pairs of the corpus."""
-    corpus = Path(config.corpus)
-    train, tune = training_examples(corpus, config), labelled(corpus / "people" / "tune")
-    if not train or not any(one.label == "keep" for one in tune):
-        raise UsageError(f"--corpus {config.corpus}: needs pairs in pairs, people/train and people/tune")
-    return Data(train, tune, resembling(corpus / "people" / "tune", config.num_keeps))
-
-
-# --- data ---------------------------------------------------------------------------------------------
-
-
-def training_examples(corpus: Path, config: PairsConfig) -> list[Example]:
-    """Each pair of texts once, the surest label first."""
-    written = [*labelled(corpus / "pairs"), *labelled(corpus / "people" / "train")]
-    told = [one for memories in _people(corpus / "people" / "train") for one in _told(memories)]
-    keeps = resembling(corpus / "people" / "train", config.num_keeps)
-    others = _of_others([*written, *told], config)
-    found: dict[tuple[str, str], Example] = {}
-    for one in (*written, *told, *keeps, *others):
-        found.setdefault((one.older, one.newer), one)
-    return list(found.values())
-
-
-def labelled(folder: Path) -> list[Example]:
-    """The labelled pairs of a folder: lines of the kind `pair`, or lines of a file of nothing else."""
-    return [
-        Example(line["older"], line["newer"], line["label"])
-        for path in sorted(folder.glob("*.jsonl"))
-        for line in _lines(path)
-        if line.get("kind", "pair") == "pair"
-    ]
-
-
-def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _people(folder: Path) -> Iterator[list[dict]]:
-    """The memories of each person of a folder, oldest first."""
-    for path in sorted(folder.glob("*.jsonl")):
-        memories = [
-            memory | {"time": line["time"]}
-            for line in _lines(path)
-            if line["kind"] == "session"
-            for memory in line["memories"]
-        ]
-        yield sorted(memories, key=lambda memory: memory["time"])
-
-
-def _ended_by(memories: list[dict]) -> dict[str, dict[str, str]]:
-    """Memory id -> ids of those that supersede or repeat it -> label."""
-    found: dict[str, dict[str, str]] = {memory["id"]: {} for memory in memories}
-    for memory in memories:
-        for older in memory.get("supersedes", []):
-            found.get(older, {})[memory["id"]] = memory.get("how", "delete")
-        if memory.get("same_as") in found:
-            found[memory["same_as"]][memory["id"]] = "unite"
-    return found
-
-
-def _told(memories: list[dict]) -> Iterator[Example]:
-    text = {memory["id"]: memory["text"] for memory in memories}
-    for older, by in _ended_by(memories).items():
-        for newer, label in by.items():
-            yield Example(text[older], text[newer], label)
-
-
-def resembling(folder: Path, num_keeps: int) -> list[Example]:
-    """Memories of one person that resemble each other, where the later one ends nothing that is written."""
-    return [one for memories in _people(folder) for one in _resembling(memories, num_keeps)]
-
-
-def _resembling(memories: list[dict], num_keeps: int) -> Iterator[Example]:
-    from cluster.consolidate.pair_features import likeness
-
-    ended_by = _ended_by(memories)
-    for number, older in enumerate(memories):
-        ends: set[str] = set()
-        open_ones = [older["id"]]
-        while open_ones:
-            new = ended_by.get(open_ones.pop(), {}).keys() - ends
-            ends |= new
-            open_ones += new
-        later = [
-            (likeness(older["text"], newer["text"]), place)
-            for place, newer in enumerate(memories[number + 1 :], number + 1)
-            if newer["time"] > older["time"] and newer["id"] not in ends
-        ]
-        for score, place in sorted(later, reverse=True)[:num_keeps]:
-            if score > 0:
-                yield Example(older["text"], memories[place]["text"], "keep", is_sure=False)
-
-
-def _of_others(examples: Iterable[Example], config: PairsConfig) -> Iterator[Example]:
-    rng = random.Random(config.seed)
-    for one in examples:
-        if one.label not in ("delete", "unite") or not one.newer.startswith("User "):
-            continue
-        if one.older.startswith("User") and rng.random() < config.other_share:
-            newer = f"User's {rng.choice(OTHERS)}{one.newer.removeprefix('User')}"
-            yield Example(one.older, newer, "keep")
-
-
-# --- learning -----------------------------------------------------------------------------------------
-
-
 def fit(examples: list[Example], strength: float) -> "tuple[np.ndarray, np.ndarray]":
     """Weights [NUM_BUCKETS, num_labels] and bias [num_labels], float32."""
     import numpy as np
@@ -397,90 +270,6 @@ def fit(examples: list[Example], strength: float) -> "tuple[np.ndarray, np.ndarr
     weights[:, learner.classes_] = learner.coef_.T
     bias[learner.classes_] = learner.intercept_
     return weights, bias
-
-
-# --- thresholds ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An example and what a model says of it."""
-
-    example: Example
-    allowed: tuple[str, ...]
-    """What the guards let become of the older one."""
-    scores: dict[str, float]
-
-    def label(self, settings: "PairSettings") -> str:
-        """What these settings make of it."""
-        from cluster.consolidate.pairs import surest
-
-        return surest(self.allowed, self.scores, settings)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What thresholds have to keep to."""
-
-    max_wrong: float
-    """Share of the unlabelled keeps that each threshold may touch."""
-    delete: tuple[float, float]
-    """The least threshold, and the share of the labelled keeps that it leaves alone."""
-    unite: tuple[float, float]
-    """The same of unites."""
-
-
-def scored(model: "PairScorer", examples: list[Example]) -> list[Scored]:
-    """Examples with the scores of a model."""
-    return with_scores(examples, model.scores([(one.older, one.newer) for one in examples]))
-
-
-def with_scores(examples: list[Example], scores: list[dict[str, float]]) -> list[Scored]:
-    """Examples with scores that they were given."""
-    from cluster.consolidate.pairs import allowed
-
-    return [
-        Scored(one, allowed(one.older, one.newer), found) for one, found in zip(examples, scores, strict=True)
-    ]
-
-
-def choose_thresholds(tune: list[Scored], alike: list[Scored], limits: Limits) -> dict[str, float]:
-    """`min_delete` and `min_unite`: the least thresholds that keep to the limits, a little above the keeps
-    that they must leave alone. `alike` are pairs that look like keeps and that nobody has labelled."""
-
-    def keeps(examples: list[Scored], fate: str, num_spared: int) -> list[float]:
-        found = [one.scores[fate] for one in examples if one.example.label == "keep" and fate in one.allowed]
-        return sorted(found, reverse=True)[num_spared:]
-
-    chosen = {}
-    num_keeps = sum(one.example.label == "keep" for one in tune)
-    for fate in ("delete", "unite"):
-        least, min_kept = getattr(limits, fate)
-        # The tolerance is for 1 - 0.98.
-        labelled_keeps = keeps(tune, fate, int((1 - min_kept) * num_keeps + 1e-9))
-        others = keeps(alike, fate, int(limits.max_wrong * len(alike)))
-        wrong = max([*labelled_keeps[:1], *others[:1]], default=0.0)
-        chosen[f"min_{fate}"] = round(max(least, wrong + min(0.01, (1 - wrong) / 4)), 3)
-    return chosen
-
-
-def measure(examples: list[Scored], settings: "PairSettings") -> dict[str, str]:
-    """Label -> how many of how many are decided so; an update is done as a unite."""
-    right: Counter = Counter()
-    for one in examples:
-        wanted = one.example.label
-        right[wanted] += one.label(settings) == ("unite" if wanted == "update" else wanted)
-    total = Counter(one.example.label for one in examples)
-    return {label: f"{right[label]} of {num}" for label, num in sorted(total.items())}
-
-
-def log_loss(examples: list[Scored]) -> float:
-    """Mean of -ln of the probability given to what is right: a delete, or none."""
-    given = [
-        one.scores["delete"] if one.example.label == "delete" else 1 - one.scores["delete"]
-        for one in examples
-    ]
-    return sum(-math.log(max(one, 1e-4)) for one in given) / len(given)
 
 
 def card(decider: str, summary: dict) -> str:

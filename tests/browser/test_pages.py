@@ -14,7 +14,7 @@ from jobs.evaluate.report import bars
 from tests.browser.browser import Browser, Tab
 from tests.e2e.operations.stores import ANN
 from tests.unit.cluster.report.nights import make
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.store.stores import commit, segment
 
 pytestmark = pytest.mark.browser
 

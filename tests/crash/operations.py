@@ -17,7 +17,7 @@ from cluster.store.files import Files
 from cluster.store.store import Store
 from schemas.store import table_schemas
 from tests.e2e.operations.stores import ANN, LYON, MOON, OSLO, TEA, ops_row, read
-from tests.unit.cluster.store.test_store import DIM, SCHEMAS, commit, memory, rejection, run_row, segment
+from tests.unit.cluster.store.stores import DIM, SCHEMAS, commit, memory, rejection, run_row, segment
 
 OP = "op"
 """Id of the run that an operation makes."""

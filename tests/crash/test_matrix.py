@@ -18,7 +18,7 @@ from schemas.store import TABLE_KEYS
 from tests.crash.killing import Bucket, Jobs, environment, killer_library
 from tests.crash.operations import OP, OPERATIONS, prepare
 from tests.e2e.operations.stores import SECRET
-from tests.unit.cluster.store.test_store import view
+from tests.unit.cluster.store.stores import view
 
 EVERY = int(os.environ.get("SLOWWAVE_CRASH_EVERY", "0"))
 """Kill at each n-th point; 0: at some of an operation."""

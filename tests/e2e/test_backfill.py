@@ -1,6 +1,5 @@
 """The main job on real parts: what a store holds, resuming, growing, damage, and twenty kills."""
 
-import datetime as dt
 import json
 import os
 import random
@@ -18,6 +17,7 @@ import pytest
 
 from schemas.archive import ARCHIVE_SCHEMA
 from schemas.store import TABLE_KEYS
+from tests.e2e.archives import session, write_archive
 from tests.e2e.conftest import CANARY, ENCODER, LOCAL, finish, here, job, rows, start, wait_until
 
 pytestmark = pytest.mark.engine
@@ -29,27 +29,6 @@ SPENT_COLUMNS = ("cached_tokens",)
 
 def versions(store: Path) -> dict[str, int]:
     return {name: lancedb.connect(store).open_table(name).version for name in (*TABLE_KEYS, "runs")}
-
-
-def write_archive(folder: Path, name: str, sessions: list[dict]) -> Path:
-    folder.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(sessions, schema=ARCHIVE_SCHEMA), folder / name)
-    return folder
-
-
-def session(user: str, session_id: str, *texts: str) -> dict:
-    turns = [
-        {"role": ("user", "assistant")[index % 2], "content": text, "speaker": None, "time": None}
-        for index, text in enumerate(texts)
-    ]
-    time = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
-    return {
-        "user_id": user,
-        "conversation_id": None,
-        "session_id": session_id,
-        "session_time": time,
-        "turns": turns,
-    }
 
 
 def files_of(folder: Path):

@@ -14,7 +14,7 @@ from cluster.store.files import Files
 from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 from tests import endpoint as served
 from tests.e2e.conftest import ENCODER, job, start, wait_until
-from tests.e2e.test_distill import grades_or_records
+from tests.e2e.judges import grades_or_records
 
 WORK = ("nurse", "carpenter", "teacher", "pilot", "baker", "librarian", "plumber", "florist")
 THINGS = (

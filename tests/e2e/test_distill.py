@@ -19,6 +19,7 @@ from schemas.record import parse_answer
 from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
 from tests import endpoint as served
 from tests.e2e.conftest import ENCODER, ROOT, finish, here, job, start
+from tests.e2e.judges import grades_or_records
 
 CONCURRENCY = 4
 TOKENS = 110
@@ -70,14 +71,6 @@ def test_rules_make_a_set_without_what_evaluation_sets_hold(archive, tmp_path):
         assert row["label"] == ("empty", "record", "records")[min(2, len(records))]
         assert [message["role"] for message in row["messages"]][-1] == "user"
     assert (card["licence"], card["teacher"], card["data_hash"]) == ("ours", "rules", summary["data_hash"])
-
-
-def grades_or_records(messages: list[dict]) -> str:
-    if "<RECORDS>" not in messages[-1]["content"]:
-        return served.by_rules(messages)
-    good = len(messages[-1]["content"]) % 3 > 0
-    names = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
-    return json.dumps({"remark": "", **dict.fromkeys(names, 5), "atomicity": 5 if good else 0})
 
 
 def write_config(path: Path, server: served.Endpoint) -> Path:

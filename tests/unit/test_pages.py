@@ -7,19 +7,15 @@ source.
 import argparse
 import ast
 import re
-import runpy
 import shlex
 import subprocess
-import sys
 import tomllib
-import typing
-import warnings
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from jobs.backfill import BackfillConfig
 from jobs.common import cli
@@ -30,8 +26,8 @@ from jobs.evaluate.__main__ import COMMANDS as EVALUATE
 from jobs.train.__main__ import COMMANDS as TRAIN
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from schemas.store import RUNS_SCHEMA, table_schemas
+from tests.unit.project import ROOT, SHARED, Job, blocks, job_of, jobs_there_are
 
-ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, Commands] = {one.job: one for one in (DISTILL, EVALUATE, TRAIN)}
 """Jobs with several commands."""
 HIDDEN = {"data", "store", "build"}
@@ -52,12 +48,6 @@ def name_of(path: Path) -> str:
 
 
 # --- what the pages say ---------------------------------------------------------------------------------
-
-
-def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Language and content of every fenced block."""
-    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield match[1], match[2]
 
 
 def spans(text: str) -> Iterator[str]:
@@ -90,65 +80,6 @@ def named_modules(text: str) -> set[str]:
 
 
 # --- what there is --------------------------------------------------------------------------------------
-
-
-def jobs_there_are() -> list[str]:
-    """`jobs.NAME` of everything that can be run."""
-    found = []
-    for path in sorted((ROOT / "jobs").rglob("*.py")):
-        if 'if __name__ == "__main__":' in path.read_text("utf-8").splitlines():
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found.append(".".join(parts[:-1] if parts[-1] == "__main__" else parts))
-    return found
-
-
-SHARED = {"--help", "--config", "--log-format", "--metrics"}
-"""Options of every job, which stand in the section of what all jobs share."""
-
-
-class Job(typing.NamedTuple):
-    """What a job hands to jobs.common.cli.main."""
-
-    config: type[BaseModel]
-    parser: argparse.ArgumentParser
-
-    def options(self) -> set[str]:
-        """Of its plain settings, without the `--no-` of a switch and what stands for another name."""
-        names = {action.dest for action in self.parser._actions if "." not in action.dest}
-        return {f"--{name.replace('_', '-')}" for name in names} - SHARED
-
-    def tables(self) -> set[str]:
-        """Settings that are tables."""
-        kinds = {name: cli._option_kind(field.annotation) for name, field in self.config.model_fields.items()}
-        return {name for name, kind in kinds.items() if kind is None or isinstance(kind, type)}
-
-
-class Parser(Exception):
-    """Raised where a job would parse its options; has its parser."""
-
-
-@cache
-def job_of(name: str, command: str | None = None) -> Job:
-    """A job as `python -m NAME COMMAND` starts it, stopped before it reads an option."""
-    found = []
-
-    def main(config_class, run, doc, argv=None, command=None, others=None):
-        found.append((config_class, doc, command))
-
-    def parse_args(parser, *_):
-        raise Parser(parser)
-
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        # A job that another test has imported is run a second time, which is no news.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        patch.setattr(cli, "main", main)
-        patch.setattr(sys, "argv", [name, *([command] if command else [])])
-        runpy.run_module(name, run_name="__main__")
-        [(config_class, doc, command)] = found
-        patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
-        with pytest.raises(Parser) as caught:
-            cli.parse_config(config_class, doc, [], command)
-    return Job(config_class, caught.value.args[0])
 
 
 def all_jobs() -> list[tuple[str, str | None]]:

@@ -13,10 +13,7 @@ from tests.e2e.operations.stores import (
     copy_of,
     record_id,
 )
-from tests.unit.cluster.store.test_store import (
-    commit,
-    rejection,
-)
+from tests.unit.cluster.store.stores import commit, rejection
 
 
 @pytest.fixture(scope="session")

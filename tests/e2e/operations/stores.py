@@ -7,13 +7,7 @@ from cluster.backfill.ledger import Ledger
 from cluster.store.files import Files, everything
 from cluster.store.store import Store
 from schemas.store import DECISIONS_SCHEMA, records_schema
-from tests.unit.cluster.store.test_store import (
-    DIM,
-    SCHEMAS,
-    digest,
-    run_row,
-    segment,
-)
+from tests.unit.cluster.store.stores import DIM, SCHEMAS, digest, run_row, segment
 
 SECRET = "zanzibarine"
 """A word that only ann says, once, in session s1."""

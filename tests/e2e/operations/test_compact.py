@@ -19,13 +19,7 @@ from tests.e2e.operations.stores import (
     ids,
     tables,
 )
-from tests.unit.cluster.store.test_store import (
-    SCHEMAS,
-    commit,
-    segment,
-    vector,
-    view,
-)
+from tests.unit.cluster.store.stores import SCHEMAS, commit, segment, vector, view
 
 
 def test_compact_bounds_versions_and_says_what_expired(store):

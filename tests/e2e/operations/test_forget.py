@@ -30,12 +30,7 @@ from tests.e2e.operations.stores import (
     tables,
     texts,
 )
-from tests.unit.cluster.store.test_store import (
-    commit,
-    segment,
-    vector,
-    view,
-)
+from tests.unit.cluster.store.stores import commit, segment, vector, view
 
 
 def test_nothing_of_a_forgotten_user_is_left_in_any_file(store):

@@ -33,10 +33,7 @@ from tests.e2e.operations.stores import (
     read,
     tables,
 )
-from tests.unit.cluster.store.test_store import (
-    SCHEMAS,
-    view,
-)
+from tests.unit.cluster.store.stores import SCHEMAS, view
 
 STEPS = [
     (Files, "put"),

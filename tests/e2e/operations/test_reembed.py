@@ -18,11 +18,7 @@ from tests.e2e.operations.stores import (
     ANN,
     tables,
 )
-from tests.unit.cluster.store.test_store import (
-    DIM,
-    SCHEMAS,
-    view,
-)
+from tests.unit.cluster.store.stores import DIM, SCHEMAS, view
 
 
 def test_reembed_swaps_in_a_new_generation_and_goes_on_after_a_kill(store, tmp_path):

@@ -17,11 +17,7 @@ from tests.e2e.operations.stores import (
     tables,
     texts,
 )
-from tests.unit.cluster.store.test_store import (
-    commit,
-    segment,
-    view,
-)
+from tests.unit.cluster.store.stores import commit, segment, view
 
 
 def test_rollback_gives_exactly_that_run_s_view_and_can_be_undone(store):

@@ -17,8 +17,8 @@ from cluster.store.files import Files
 from cluster.store.store import Store
 from schemas.profile import EmbedderProfile
 from schemas.store import DECISIONS_SCHEMA, records_schema
-from tests.unit.cluster.store import test_store
-from tests.unit.cluster.store.test_store import DIM, digest, run_row, segment, vector
+from tests.unit.cluster.store import stores
+from tests.unit.cluster.store.stores import DIM, digest, run_row, segment, vector
 
 ROOT = Path(__file__).parents[3]
 PROFILE = resolve_embedder(EmbedderProfile(name="scripted", model="owner/scripted"))
@@ -53,7 +53,7 @@ def models(monkeypatch):
 def written_by(patch, profile):
     """The next commits are those of this embedder."""
     made = {"embedder": profile.fingerprint, "embedder_profile": profile.model_dump_json()}
-    patch.setattr(test_store, "run_row", lambda run_id: run_row(run_id) | made)
+    patch.setattr(stores, "run_row", lambda run_id: run_row(run_id) | made)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def template(tmp_path_factory):
     store = Store(str(tmp_path_factory.mktemp("template") / "store"), must_exist=False)
     with pytest.MonkeyPatch.context() as patch:
         written_by(patch, PROFILE)
-        test_store.commit(store, "run1", LYON, MOON)
-        test_store.commit(store, "run2", OSLO)
+        stores.commit(store, "run1", LYON, MOON)
+        stores.commit(store, "run2", OSLO)
         supersede(store, "run3")
     staging = Files(store.uri, "staging")
     staging.delete(staging.paths())
@@ -97,7 +97,7 @@ def supersede(store, run_id):
     files = Files(store.uri, "staging")
     files.put_rows("records.parquet", closed, records_schema(DIM))
     files.put_rows("decisions.parquet", [decision], DECISIONS_SCHEMA)
-    row = test_store.run_row(run_id) | {"job": "consolidate"}
+    row = stores.run_row(run_id) | {"job": "consolidate"}
     inserts, replaces = {"decisions": ["decisions.parquet"]}, {"records": ["records.parquet"]}
     store.commit(row, DIM, inserts=inserts, replaces=replaces)
 
@@ -215,7 +215,7 @@ def test_a_history_is_of_a_memory_or_of_a_user(store):
 def test_users_are_those_of_whom_something_is_active(store):
     with Memories(store.uri) as memories:
         assert memories.users() == ["bob", "me"]
-        test_store.commit(store, "run4", closed=["moon"])
+        stores.commit(store, "run4", closed=["moon"])
         assert memories.users() == ["me"]
         assert memories.users(as_of="run1") == ["bob", "me"]
 
@@ -227,7 +227,7 @@ def test_a_call_is_answered_by_the_run_that_is_the_newest_when_it_begins(store, 
     with Memories(store.uri) as memories:
         assert memories.run_id == "run3"
         assert "Green tea" not in texts(memories.search("me", "tea"))
-        test_store.commit(store, "run4", segment("tea", "Green tea", user="me", session="s4"))
+        stores.commit(store, "run4", segment("tea", "Green tea", user="me", session="s4"))
         assert "Green tea" in texts(memories.search("me", "tea"))
         assert memories.run_id == "run4"
     assert models.loaded == ["scripted"]
@@ -237,7 +237,7 @@ def test_a_run_that_is_published_during_a_call_is_not_seen_by_it(store, monkeypa
     read = module.lives
 
     def meanwhile(seen, **asked):
-        test_store.commit(
+        stores.commit(
             store, "run4", segment("tea", "Tea", user="me", session="s4", records=["User has tea."])
         )
         return read(seen, **asked)
@@ -279,7 +279,7 @@ def test_a_question_is_embedded_by_what_embedded_the_run_that_answers_it(store, 
     with Memories(store.uri) as memories:
         memories.search("me", "tea")
         written_by(monkeypatch, OTHER)
-        test_store.commit(store, "run4")
+        stores.commit(store, "run4")
         memories.search("me", "tea")
         memories.search("me", "tea", as_of="run3")
         assert models.loaded == ["scripted", "other"]

@@ -13,7 +13,7 @@ from cluster.backfill.encoder import Encoding
 from cluster.preview import Changed, Kept, Preview, Refused
 from cluster.store.store import Store
 from schemas.profile import EncoderProfile
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.store.stores import commit, segment
 
 PROFILE = EncoderProfile(
     name="scripted", base="none", base_hash="0" * 16, system_prompt="?", user_template="{previous}{current}"

@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.store.store import Store
-from tests.unit.cluster.store.test_store import commit, segment, vector
+from tests.unit.cluster.store.stores import commit, segment, vector
 
 SAID = {
     # Chinese

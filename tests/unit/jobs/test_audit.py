@@ -10,8 +10,8 @@ from cluster.store.store import Store
 from jobs import audit, history, rollback
 from jobs.common.cli import JobError
 from schemas.audit import AUDIT, DISCARD
-from tests.unit.cluster.store import test_store
-from tests.unit.cluster.store.test_store import DIM, digest
+from tests.unit.cluster.store import stores
+from tests.unit.cluster.store.stores import DIM, digest
 
 DAYS = {"old": dt.datetime(2026, 1, 1, tzinfo=dt.UTC), "new": dt.datetime(2026, 3, 1, tzinfo=dt.UTC)}
 
@@ -25,7 +25,7 @@ def near(number):
 
 def told(user, said, *texts, at="old", matter=0, role="user"):
     """A segment of one turn and these memories."""
-    made = test_store.segment(f"{user} {said}", said, user=user, session=f"s {said}", records=texts)
+    made = stores.segment(f"{user} {said}", said, user=user, session=f"s {said}", records=texts)
     for rows in made.values():
         for row in rows:
             row["session_time"] = DAYS[at]
@@ -39,7 +39,7 @@ def told(user, said, *texts, at="old", matter=0, role="user"):
 @pytest.fixture
 def store(tmp_path):
     store = Store(str(tmp_path / "store"), must_exist=False)
-    test_store.commit(
+    stores.commit(
         store,
         "run1",
         told("me", "I live in Oslo", "User lives in Oslo."),
@@ -49,7 +49,7 @@ def store(tmp_path):
         told("me", "weather now", "User asked about the weather.", matter=3),
         told("bob", "Rex", "User has a dog.", matter=1),
     )
-    test_store.commit(store, "run2", told("me", "I moved to Bergen", "User moved to Bergen.", at="new"))
+    stores.commit(store, "run2", told("me", "I moved to Bergen", "User moved to Bergen.", at="new"))
     return store
 
 
@@ -97,7 +97,7 @@ def test_a_report_names_each_memory_with_kind_reason_and_evidence(store, tmp_pat
 
 
 def test_what_is_closed_is_one_run_that_a_rollback_undoes(store):
-    before = test_store.view(store)
+    before = stores.view(store)
     summary = look(store, apply=True)
     assert (summary["status"], summary["num_closed"]) == ("done", 4)
     assert active(store) == {
@@ -116,7 +116,7 @@ def test_what_is_closed_is_one_run_that_a_rollback_undoes(store):
     }
     assert look(store, apply=True)["status"] == "unchanged"
     rollback.run(rollback.RollbackConfig(store=store.uri, to="run2"))
-    assert test_store.view(store)["records"] == before["records"]
+    assert stores.view(store)["records"] == before["records"]
     assert look(store, apply=True)["num_closed"] == 4, "after a rollback it can be done again"
 
 
@@ -154,7 +154,7 @@ def test_two_events_with_the_same_words_on_two_days_are_no_duplicates(store):
             row["temporal"] = dict.fromkeys(("t_ref", "t_valid_to"), "") | {
                 "t_valid_from": str(row["session_time"].date())
             }
-    test_store.commit(store, "run3", *gym)
+    stores.commit(store, "run3", *gym)
     assert look(store, user_id=("eve",))["num_junk"] == 0
 
 

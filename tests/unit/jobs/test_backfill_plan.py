@@ -9,7 +9,7 @@ from jobs.backfill import BackfillConfig, encoding
 from jobs.backfill.plan import MAX_GIVEN_BACK, SPENT, Plan, Workers, staged_tables
 from jobs.common.cli import JobError
 from jobs.common.run import load_profile
-from schemas.carriers import Batch, EmbeddedBatch, UnitCut
+from schemas.carriers import Batch, EmbeddedBatch, UnitCut, UsersRead
 from schemas.profile import EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA, RUNS_SCHEMA
 
@@ -45,6 +45,15 @@ def test_rows_of_all_batches_are_committed():
     tables = [{"turns": f"t{number}", "segments": f"s{number}"} for number in (1, 2)]
     done = [EmbeddedBatch("batch", tables=paths) for paths in tables]
     assert staged_tables(done) == ({"turns": ["t1", "t2"], "segments": ["s1", "s2"]}, {"rejections": []})
+
+
+def test_turns_that_were_read_with_all_of_their_user_s_are_committed_as_that_left_them():
+    done = [EmbeddedBatch("batch", users=("ann",), tables={"turns": "bare", "records": "r1"})]
+    new = UsersRead("key1", tables={"turns": "read1", "states": "s1"})
+    old = UsersRead("key2", tables={"turns": "read2", "states": "s2"}, replaces=True)
+    inserts, replaces = staged_tables(done, [new, old])
+    assert inserts == {"records": ["r1"], "turns": ["read1"]}
+    assert replaces == {"rejections": [], "turns": ["read2"], "states": ["s1", "s2"]}
 
 
 def test_a_run_ends_when_every_worker_keeps_giving_back_and_none_does_anything():

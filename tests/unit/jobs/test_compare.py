@@ -10,7 +10,7 @@ from jobs.common.cli import JobError, UsageError, parse_config
 from jobs.common.measuring import CURVE
 from jobs.common.questions import Question
 from tests.unit.cluster.report.reading import pages_in, problems
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.store.stores import commit, segment
 
 HOSTILE = "<script>alert(1)</script> User sings."
 

@@ -19,12 +19,13 @@ NO_LEAKS = Leaks(frozenset(), frozenset(), frozenset(), frozenset())
 
 
 class FakeStore:
-    """Tables as lists of rows. LanceDB is tested elsewhere."""
+    """Tables as lists of rows, which knows the one condition that is asked. LanceDB is tested elsewhere."""
 
     def __init__(self, records=(), decisions=(), turns=()):
         self._tables = {"records": list(records), "decisions": list(decisions), "turns": list(turns)}
 
     def rows(self, name, columns, where=None):
+        assert where in (None, "outcome = 'applied'")
         rows = [row for row in self._tables[name] if where is None or row["outcome"] == "applied"]
         return types.SimpleNamespace(
             to_pylist=lambda: [{name: row[name] for name in columns} for row in rows]

@@ -18,8 +18,8 @@ from jobs.common.updates import UpdateConfig, consolidate
 from schemas.audit import DISCARD
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas
-from tests.unit.cluster.store import test_store
-from tests.unit.cluster.store.test_store import DIM, digest, segment, vector
+from tests.unit.cluster.store import stores
+from tests.unit.cluster.store.stores import DIM, digest, segment, vector
 
 PROFILE = resolve_embedder(EmbedderProfile(name="scripted", model="owner/scripted"))
 OSLO, TEA = "User lives in Oslo.", "User drinks tea."
@@ -42,8 +42,8 @@ def models(monkeypatch):
     monkeypatch.setattr(embedder, "Embedder", Scripted)
     monkeypatch.setattr(choice, "choose_embedder", lambda name, store: PROFILE)
     made = {"embedder": PROFILE.fingerprint, "embedder_profile": PROFILE.model_dump_json()}
-    row = test_store.run_row
-    monkeypatch.setattr(test_store, "run_row", lambda run_id: row(run_id) | made)
+    row = stores.run_row
+    monkeypatch.setattr(stores, "run_row", lambda run_id: row(run_id) | made)
 
 
 HOME = segment("home", "I live in Oslo", user="me", session="s1", records=[OSLO])
@@ -54,7 +54,7 @@ def store(tmp_path):
     store = Store(str(tmp_path / "store"), must_exist=False)
     tea = segment("tea", "I drink tea", user="me", session="s2", records=[TEA])
     cat = segment("cat", "I have a cat", user="bob", session="b1", records=["User has a cat."])
-    test_store.commit(store, "run1", HOME, tea, cat)
+    stores.commit(store, "run1", HOME, tea, cat)
     return store
 
 
@@ -88,7 +88,7 @@ def told(store, *places, at, run_id="later", **parts):
         for kind in part.values():
             for row in kind:
                 row["session_time"] = at
-    test_store.commit(store, run_id, *made, **parts)
+    stores.commit(store, run_id, *made, **parts)
 
 
 def decide(store):
@@ -206,7 +206,7 @@ def test_a_life_and_the_list_of_runs_tell_of_an_edit(store, capsys):
 
 
 def test_a_rollback_undoes_all_edits_of_a_run(store, tmp_path):
-    before = test_store.view(store)
+    before = stores.view(store)
     lines = [
         {"memory_id": OSLO_ID, "text": "User lives in Bergen."},
         {"memory_id": TEA_ID, "close": True},
@@ -214,8 +214,8 @@ def test_a_rollback_undoes_all_edits_of_a_run(store, tmp_path):
     ]
     assert change(store, file=written(tmp_path, *lines), author="a", reason="r")["num_edits"] == 3
     rollback.run(rollback.RollbackConfig(store=store.uri, to="run1"))
-    assert test_store.view(store)["records"] == before["records"]
-    assert test_store.view(store)["decisions"] == []
+    assert stores.view(store)["records"] == before["records"]
+    assert stores.view(store)["decisions"] == []
     assert change(store, memory_id=OSLO_ID, text="User lives in Bergen.")["status"] == "done"
 
 
@@ -286,7 +286,7 @@ def test_what_took_an_edited_memory_s_place_and_is_gone_brings_back_what_the_per
     told(store, "Paris", at=dt.datetime.now(dt.UTC) + AHEAD, run_id="r2")
     decide(store)
     assert set(active(store)) >= {"User lives in Paris."} and "User lives in Bergen." not in active(store)
-    test_store.commit(store, "r3", closed=["moved Paris", "moved Rome"])
+    stores.commit(store, "r3", closed=["moved Paris", "moved Rome"])
     decide(store)
     assert "User lives in Bergen." in active(store)
     assert "User lives in Rome." not in active(store)
@@ -303,7 +303,7 @@ def test_what_took_an_edited_memory_s_place_and_is_gone_brings_back_what_the_per
 def test_an_edit_survives_when_its_segment_is_encoded_again_in_the_same_words(store, asked):
     change(store, memory_id=OSLO_ID, **asked)
     before = rows(store, f"record_id = '{OSLO_ID}'")
-    test_store.commit(store, "again", HOME, closed=["home"])
+    stores.commit(store, "again", HOME, closed=["home"])
     assert rows(store, f"record_id = '{OSLO_ID}'") == before
     assert {
         row["run_id"] for row in store.rows("segments", ["run_id"], "segment_id = 'home'").to_pylist()
@@ -313,7 +313,7 @@ def test_an_edit_survives_when_its_segment_is_encoded_again_in_the_same_words(st
 def test_what_a_new_encoding_says_in_other_words_gives_way_to_what_was_stated_by_hand(store):
     change(store, memory_id=OSLO_ID, text="User lives in Bergen.")
     again = segment("home", "I live in Oslo", user="me", session="s1", records=["User is living in Oslo."])
-    test_store.commit(store, "again", again, closed=["home"])
+    stores.commit(store, "again", again, closed=["home"])
     decide(store)
     assert {text for text in active(store) if "lives" in text or "living" in text} == {
         "User lives in Bergen."
@@ -325,7 +325,7 @@ def test_an_unpinned_memory_is_the_encoder_s_again(store):
     change(store, memory_id=OSLO_ID, unpin=True)
     assert rows(store)[OSLO_ID, 3]["encoder"] == "encoder-1"
     again = segment("home", "I live in Oslo", user="me", session="s1", records=["User is living in Oslo."])
-    test_store.commit(store, "again", again, closed=["home"])
+    stores.commit(store, "again", again, closed=["home"])
     assert OSLO not in active(store)
 
 

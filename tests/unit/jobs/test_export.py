@@ -19,8 +19,8 @@ from jobs.common.cli import JobError, UsageError
 from jobs.export import ExportConfig, run
 from schemas.exchange import memory_of
 from schemas.store import DECISIONS_SCHEMA, records_schema
-from tests.unit.cluster.store import test_store
-from tests.unit.cluster.store.test_store import DIM, digest, segment, vector
+from tests.unit.cluster.store import stores
+from tests.unit.cluster.store.stores import DIM, digest, segment, vector
 
 LYON = segment("lyon", "I live in Lyon", user="me", session="s1", records=["User lives in Lyon."])
 OSLO = segment("oslo", "We moved to Oslo", user="me", session="s2", records=["User lives in Oslo."])
@@ -42,8 +42,8 @@ for rows in OSLO.values():
 def template(tmp_path_factory):
     """run1: Lyon, moon. run2: Oslo. run3: Lyon is deleted because of Oslo, and Oslo is put otherwise."""
     store = Store(str(tmp_path_factory.mktemp("template") / "store"), must_exist=False)
-    test_store.commit(store, "run1", LYON, MOON)
-    test_store.commit(store, "run2", OSLO)
+    stores.commit(store, "run1", LYON, MOON)
+    stores.commit(store, "run2", OSLO)
     rows = {row["record_id"]: row for row in store.rows("records", records_schema(DIM).names).to_pylist()}
     closed = {"active": False, "closed_run_id": "run3"}
     files = Files(store.uri, "staging")
@@ -57,7 +57,7 @@ def template(tmp_path_factory):
         "decisions.parquet", [decision(LYON_ID, "delete"), decision(OSLO_ID, "update")], DECISIONS_SCHEMA
     )
     paths = {"records": ["records.parquet"], "decisions": ["decisions.parquet"]}
-    store.commit(test_store.run_row("run3") | {"job": "consolidate"}, DIM, replaces=paths)
+    store.commit(stores.run_row("run3") | {"job": "consolidate"}, DIM, replaces=paths)
     files.delete(files.paths())
     return store.uri
 
@@ -321,7 +321,7 @@ def test_lychee_gets_a_folder_for_each_user_with_full_text_and_vectors(store, tm
 
 def test_two_memories_with_one_text_are_one_to_lychee_and_the_summary_says_so(store, tmp_path):
     again = segment("again", "The moon!", user="b.o/b", session="s9", records=["User saw the moon."])
-    test_store.commit(Store(store), "run4", again)
+    stores.commit(Store(store), "run4", again)
     summary, _ = export(store, tmp_path, "lychee", user_id=("b.o/b",))
     assert (summary["num_memories"], summary["skipped"]) == (1, {"same_text": 1})
 

@@ -12,7 +12,7 @@ from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback_job
 from tests.e2e.operations.stores import ANN, record_id
 from tests.unit.cluster.report import nights as story
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.store.stores import commit, segment
 
 
 def ask(store, **asked):

@@ -26,8 +26,8 @@ from jobs.export import ExportConfig
 from jobs.export import run as export_job
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas
-from tests.unit.cluster.store import test_store
-from tests.unit.cluster.store.test_store import DIM, segment, vector
+from tests.unit.cluster.store import stores
+from tests.unit.cluster.store.stores import DIM, segment, vector
 
 job = importlib.import_module("jobs.import.__main__")
 PROFILE = resolve_embedder(EmbedderProfile(name="scripted", model="owner/scripted"))
@@ -59,10 +59,10 @@ def models(monkeypatch):
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     made = {"embedder": PROFILE.fingerprint, "embedder_profile": PROFILE.model_dump_json()}
-    row = test_store.run_row
-    monkeypatch.setattr(test_store, "run_row", lambda run_id: row(run_id) | made)
+    row = stores.run_row
+    monkeypatch.setattr(stores, "run_row", lambda run_id: row(run_id) | made)
     store = Store(str(tmp_path / "store"), must_exist=False)
-    test_store.commit(store, "run1", TEA)
+    stores.commit(store, "run1", TEA)
     return store
 
 
@@ -274,7 +274,7 @@ def test_of_two_memories_that_were_brought_the_newer_closes_the_older(store, tmp
 def test_a_rollback_takes_it_out_and_a_further_import_brings_it_back(store, tmp_path):
     path = written(tmp_path, *ROWS)
     bring(store, path)
-    rollback(store, test_store.run_row("back") | {"job": "rollback"}, "run1")
+    rollback(store, stores.run_row("back") | {"job": "rollback"}, "run1")
     assert set(records(store)) == {"User drinks tea."}
     assert bring(store, path)["num_records"] == 2
     assert len(records(store)) == 3
@@ -285,7 +285,7 @@ def test_what_was_forgotten_is_gone_and_stays_out(store, tmp_path):
     bring(store, path)
     subject = find(store, user_id="bob")
     receipt = forget(
-        store, test_store.run_row("gone") | {"job": "forget"}, subject, Forgotten.of_store(store.uri)
+        store, stores.run_row("gone") | {"job": "forget"}, subject, Forgotten.of_store(store.uri)
     )
     assert receipt["proof"]["is_clean"], receipt["proof"]
     assert set(records(store)) == {"User drinks tea.", "User lives in Oslo."}
@@ -297,7 +297,7 @@ def test_a_memory_that_was_forgotten_alone_stays_out(store, tmp_path):
     path = written(tmp_path, *ROWS)
     bring(store, path)
     subject = find(store, record_id=records(store)["User lives in Oslo."]["record_id"])
-    forget(store, test_store.run_row("gone") | {"job": "forget"}, subject, Forgotten.of_store(store.uri))
+    forget(store, stores.run_row("gone") | {"job": "forget"}, subject, Forgotten.of_store(store.uri))
     summary = bring(store, path)
     assert (summary["status"], summary["num_forgotten"], summary["num_known"]) == ("unchanged", 1, 1)
 
@@ -319,7 +319,7 @@ def test_a_store_s_memories_come_back_from_a_format_as_they_were(store, tmp_path
     bring(store, written(tmp_path, *ROWS))
     export_job(ExportConfig(store=store.uri, format=name, output=str(tmp_path / "out")))
     other = Store(str(tmp_path / "other"), must_exist=False)
-    test_store.commit(other, "run1")
+    stores.commit(other, "run1")
     assert bring(other, tmp_path / "out", name)["num_records"] == 3
     assert kept(other) == kept(store)
     assert bring(store, tmp_path / "out", name)["status"] == "unchanged"
@@ -331,7 +331,7 @@ def test_what_lychee_can_hold_comes_back_and_what_has_expired_there_does_not(sto
     with sqlite3.connect(tmp_path / "out" / "bob" / "compact_memory.db") as database:
         database.execute("UPDATE memory_records SET expired = 1")
     other = Store(str(tmp_path / "other"), must_exist=False)
-    test_store.commit(other, "run1")
+    stores.commit(other, "run1")
     summary = bring(other, tmp_path / "out", "lychee")
     assert (summary["num_records"], summary["num_closed"]) == (2, 1)
     tea = records(other)["User drinks tea."]

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jobs.common.items
+import jobs.common.splitting
 from jobs.common.cli import JobError, UsageError
 from jobs.common.items import ITEM, REST_OF_FILE, Rejection, read_items
 from jobs.ingest import versions
@@ -51,7 +52,7 @@ def lines(items=ITEMS):
 )
 @pytest.mark.parametrize("chunk_bytes", [40, 1 << 20])
 def test_every_shape_gives_its_items(tmp_path, monkeypatch, name, data, packed, chunk_bytes):
-    monkeypatch.setattr(jobs.common.items, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(jobs.common.splitting, "CHUNK_BYTES", chunk_bytes)
     path = tmp_path / (name + ".gz" if packed else name)
     path.write_bytes(gzip.compress(data) if packed else data)
     items, rejections = read(path)
@@ -165,8 +166,8 @@ def test_a_broken_array_costs_its_rest(tmp_path, data, num_items, reason):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_an_item_too_long_for_memory_is_skipped(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(jobs.common.items, "MAX_ITEM_BYTES", 1 << 20)
-    monkeypatch.setattr(jobs.common.items, "CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(jobs.common.splitting, "MAX_ITEM_BYTES", 1 << 20)
+    monkeypatch.setattr(jobs.common.splitting, "CHUNK_BYTES", 1 << 16)
     items = [{"n": 1}, {"n": 2, "text": "x" * (3 << 20)}, {"n": 3}]
     (tmp_path / name).write_bytes(lines(items) if name == "a.jsonl" else json.dumps(items).encode())
     found, (rejection,) = read(tmp_path / name)
@@ -190,7 +191,7 @@ def test_any_bytes_give_items_or_rejections(tmp_path, data):
 def test_arrays_split_at_any_chunk_border(tmp_path, values):
     (tmp_path / "a.json").write_text(json.dumps(values))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs.common.items, "CHUNK_BYTES", 3)
+        patch.setattr(jobs.common.splitting, "CHUNK_BYTES", 3)
         items, rejections = read(tmp_path / "a.json")
     assert not rejections
     assert [item for _, item in items] == values

@@ -11,34 +11,20 @@ from jobs.common.items import NOTE, Rejection
 from jobs.ingest import read_file
 from jobs.ingest.files import find_files
 from schemas.archive import check_session
-
-
-def read(tmp_path, format, items, user_id=None, name="input.jsonl"):
-    """Rows and rejections of `items` written as JSON lines."""
-    path = tmp_path / name
-    path.write_text("".join(json.dumps(item) + "\n" for item in items))
-    (file,) = find_files([str(path)], format)
-    found = list(read_file(file, format, user_id))
-    return (
-        [item[2] for item in found if not isinstance(item, Rejection)],
-        [item for item in found if isinstance(item, Rejection)],
-    )
-
-
-def utc(*parts):
-    return dt.datetime(*parts, tzinfo=dt.UTC)
-
-
-def said(row):
-    return [(turn["role"], turn["content"]) for turn in row["turns"]]
-
+from tests.unit.jobs.exported import (
+    FIELDS,
+    JSON,
+    conversation,
+    message_item,
+    node,
+    question,
+    read,
+    said,
+    sample,
+    utc,
+)
 
 # --- messages ---------------------------------------------------------------------------------------
-
-
-def message_item(**changes):
-    messages = [{"role": "user", "content": "Tea, please."}, {"role": "assistant", "content": "Green?"}]
-    return {"user_id": "u1", "session_id": "s1", "session_time": None, "messages": messages} | changes
 
 
 def test_messages(tmp_path):
@@ -286,20 +272,6 @@ def test_messages_round_trip(tmp_path, rows, as_array):
     assert [found[2] for found in read_file(file, "messages", None)] == rows
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
-FIELDS = {
-    "messages": ["user_id", "session_id", "session_time", "messages"],
-    "sharegpt": ["id", "conversations"],
-    "chatgpt-export": ["id", "create_time", "current_node", "mapping"],
-    "longmemeval": ["question_id", "haystack_session_ids", "haystack_dates", "haystack_sessions"],
-    "locomo": ["sample_id", "conversation"],
-    "beam": ["batch_number", "turns", "time_anchor"],
-    "realtalk": ["name", "session_1", "session_1_date_time"],
-}
 NESTED = {
     "messages": st.fixed_dictionaries({"role": JSON, "content": JSON, "time": JSON, "name": JSON}),
     "sharegpt": st.fixed_dictionaries({"from": JSON, "value": JSON}),
@@ -390,23 +362,6 @@ def test_sharegpt_unknown_speaker_is_rejected(tmp_path):
 
 
 # --- chatgpt-export ---------------------------------------------------------------------------------
-
-
-def node(parent, role=None, text=None, **message):
-    if role is not None:
-        content = {"content_type": "text", "parts": [text]} if isinstance(text, str) else text
-        message = {"author": {"role": role}, "content": content} | message
-    return {"parent": parent, "message": message or None, "children": []}
-
-
-def conversation(mapping, current_node, **changes):
-    return {
-        "title": "Tea",
-        "create_time": 1714554000.5,
-        "mapping": mapping,
-        "current_node": current_node,
-        "conversation_id": "c1",
-    } | changes
 
 
 def test_chatgpt_reads_the_branch_that_was_seen(tmp_path):
@@ -536,23 +491,6 @@ def test_chatgpt_conversations_without_anything_usable_are_rejected(tmp_path, ma
 # --- longmemeval ------------------------------------------------------------------------------------
 
 
-def question(**changes):
-    return {
-        "question_id": "q1",
-        "question_type": "single-session-user",
-        "question": "Which tea?",
-        "answer": "Green",
-        "question_date": "2023/06/01 (Thu) 10:00",
-        "haystack_session_ids": ["late", "early"],
-        "haystack_dates": ["2023/05/20 (Sat) 02:21", "2023/05/19 (Fri) 23:59"],
-        "haystack_sessions": [
-            [{"role": "user", "content": "Green tea!", "has_answer": True}],
-            [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
-        ],
-        "answer_session_ids": ["late"],
-    } | changes
-
-
 def test_longmemeval_sorts_sessions_by_date(tmp_path):
     rows, rejections = read(tmp_path, "longmemeval", [question()])
     assert not rejections
@@ -613,24 +551,6 @@ def test_longmemeval_bad_questions_are_rejected_whole(tmp_path, changes, message
 
 
 # --- locomo -----------------------------------------------------------------------------------------
-
-
-def sample(**changes):
-    turns = [
-        {"speaker": "Ana", "dia_id": "D1:1", "text": "Look, my garden."},
-        {"speaker": "Ben", "dia_id": "D1:2", "text": "Lovely!", "blip_caption": "a photo of roses"},
-        {"speaker": "Ana", "dia_id": "D1:3", "text": "", "blip_caption": "a photo of a gate"},
-    ]
-    talk = {
-        "speaker_a": "Ana",
-        "speaker_b": "Ben",
-        "session_10_date_time": "12:05 am on 2 January, 2024",
-        "session_10": [{"speaker": "Ben", "dia_id": "D10:1", "text": "Happy new year"}],
-        "session_2_date_time": "1:56 pm on 8 May, 2023",
-        "session_2": turns,
-        "session_11_date_time": "1:00 pm on 9 May, 2024",
-    }
-    return {"sample_id": "conv-1", "conversation": talk | changes, "qa": []}
 
 
 def test_locomo(tmp_path):

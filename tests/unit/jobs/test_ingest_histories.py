@@ -20,15 +20,14 @@ from hypothesis import strategies as st
 
 from jobs.common import lychee
 from jobs.common.cli import JobError, UsageError
-from jobs.common.items import ITEM, Rejection, read_items
-from jobs.ingest import AUTO, IngestConfig, read_files, run
+from jobs.common.items import ITEM, read_items
+from jobs.ingest import AUTO, IngestConfig, run
 from jobs.ingest.files import find_files
 from jobs.ingest.formats import FORMATS
 from jobs.ingest.recognise import recognise
 from schemas.archive import check_session
-from tests.unit.jobs.test_ingest_mutations import damaged
-
-SAMPLES = {path.stem: path for path in sorted((Path(__file__).parent / "histories").iterdir())}
+from tests.unit.jobs.damage import damaged
+from tests.unit.jobs.history_files import SAMPLES, as_lines, items_of, read, told
 
 SHAPES = {
     "chatgpt-export": "https://help.openai.com/en/articles/7260999",
@@ -221,39 +220,6 @@ EXPECTED = {
 """format -> (user, session, time, turns) of each session of its sample; * stands for a digest."""
 
 
-def read(paths, format, columns=()):
-    """Rows, and what was noted or rejected."""
-    files = find_files([str(path) for path in paths], format)
-    now, names = dt.datetime.now(dt.UTC), dict(column.split("=") for column in columns)
-    if format == AUTO:
-        kind, files = recognise(files, names)
-    else:
-        kind = FORMATS[format]
-    found = [found for _, found in read_files(files, kind, "me", now, names)]
-    rejections = [one for one in found if isinstance(one, Rejection)]
-    return [one[2] for one in found if not isinstance(one, Rejection)], rejections
-
-
-def told(rows):
-    return [
-        (
-            row["user_id"],
-            re.sub(r"-[0-9a-f]{16}$", "-*", row["session_id"]),
-            f"{row['session_time']:%Y-%m-%d %H:%M}" if row["session_time"] else None,
-            [(turn["role"], turn["content"]) for turn in row["turns"]],
-        )
-        for row in rows
-    ]
-
-
-def items_of(format):
-    return [item for _, item in read_items(SAMPLES[format], format)]
-
-
-def as_lines(items):
-    return "".join(json.dumps(item) + "\n" for item in items)
-
-
 # --- each format -----------------------------------------------------------------------------------------
 
 
@@ -405,7 +371,7 @@ def test_a_zip_file_without_histories_is_wrong_usage(tmp_path):
 )
 @pytest.mark.parametrize("chunk_bytes", [3, 1 << 20])
 def test_items_in_an_object_are_told_from_an_item(tmp_path, monkeypatch, text, found, chunk_bytes):
-    monkeypatch.setattr("jobs.common.items.CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr("jobs.common.splitting.CHUNK_BYTES", chunk_bytes)
     path = tmp_path / "a.json"
     path.write_text(text)
     assert [item["n"] for _, item in read_items(path, "a")] == found
@@ -546,7 +512,7 @@ def test_a_database_at_rest_is_read_without_a_trace_beside_it(tmp_path):
 
 
 def test_an_odd_session_of_a_database_costs_that_session(tmp_path, monkeypatch):
-    monkeypatch.setattr("jobs.common.items.MAX_ITEM_BYTES", 100)
+    monkeypatch.setattr("jobs.common.splitting.MAX_ITEM_BYTES", 100)
     turns = [
         ("long", "user", "x" * 101),
         (b"bad\xff", "user", "Hi"),

@@ -1,6 +1,5 @@
 """Good items, damaged at random: only what was damaged is lost."""
 
-import copy
 import itertools
 import json
 
@@ -11,10 +10,10 @@ from hypothesis import strategies as st
 from jobs.common.items import ITEM
 from jobs.ingest import read_file
 from jobs.ingest.files import find_files
-from schemas.archive import MAX_TURN_CHARS, check_session
-from tests.unit.jobs.test_ingest_formats import (
+from schemas.archive import check_session
+from tests.unit.jobs.damage import damaged
+from tests.unit.jobs.exported import (
     FIELDS,
-    JSON,
     conversation,
     message_item,
     node,
@@ -54,37 +53,6 @@ def items(format: str) -> list[dict]:
             chat = {"name": {"speaker_1": "Ann", "speaker_2": "Bob"}, f"session_{position}": turns}
             made.append(chat | {f"session_{position}_date_time": "29.02.2024, 22:00:00"})
     return made
-
-
-def places(value: object, path: tuple = ()) -> list[tuple]:
-    """Where in a value damage can be done."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path] * bool(path) + [place for key, one in inner for place in places(one, (*path, key))]
-
-
-ODD = JSON | st.sampled_from(
-    [None, "", " ", 0, -1, 1e300, "9999-12-31", "\ud83d", [], {}, [[]], "x" * (MAX_TURN_CHARS + 1), "null"]
-)
-
-
-def damaged(item: dict, draw) -> dict:
-    item = copy.deepcopy(item)
-    for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(places(item)))
-        holder = item
-        for key in path[:-1]:
-            holder = holder[key]
-        kind = draw(st.sampled_from(["replace", "replace", "remove", "repeat"]))
-        if kind == "replace":
-            # A copy: what is damaged next would change the strategy's own lists.
-            holder[path[-1]] = copy.deepcopy(draw(ODD))
-        elif kind == "remove":
-            del holder[path[-1]]
-        elif isinstance(holder, list):
-            holder.append(copy.deepcopy(holder[path[-1]]))
-        if not item:
-            break
-    return item
 
 
 @given(data=st.data(), format=st.sampled_from(sorted(FIELDS)))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobs.ingest.times import first_time, read_time
 from schemas.archive import is_plausible
-from tests.unit.jobs.test_ingest_formats import conversation, message_item, node, read, utc
+from tests.unit.jobs.exported import conversation, message_item, node, read, utc
 
 MAY = utc(2023, 5, 20, 2, 21)
 NOW = utc(2026, 6, 1)

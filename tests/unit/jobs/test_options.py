@@ -9,7 +9,7 @@ from jobs.backfill import BackfillConfig
 from jobs.common.cli import parse_config
 from jobs.distill.config import EncoderSetConfig
 from jobs.train.config import EncoderTraining
-from tests.unit.test_pages import job_of
+from tests.unit.project import job_of
 
 KEPT = (Path(__file__).parent / "options.txt").read_text("utf-8")
 """Names that scripts rely on. A new option may be added here; one that stands here stays."""

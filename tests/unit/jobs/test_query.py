@@ -12,16 +12,7 @@ from jobs import history, query
 from jobs.common.cli import parse_config
 from jobs.query import QueryConfig, line
 from schemas.store import RUNS_SCHEMA
-
-TURN = {
-    "kind": "turn",
-    "score": 0.5,
-    "session_id": "s1",
-    "turn_index": 3,
-    "session_time": dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
-    "role": "assistant",
-    "content": "I got\na dog.",
-}
+from tests.unit.jobs.hits import TURN
 
 
 @pytest.mark.parametrize(("speaker", "shown"), [(None, "assistant"), ("Bob", "Bob")])

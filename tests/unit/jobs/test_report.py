@@ -12,7 +12,7 @@ from jobs.report import ReportConfig
 from tests.e2e.operations.stores import ANN
 from tests.unit.cluster.report import nights as story
 from tests.unit.cluster.report.reading import Page, pages_in, problems
-from tests.unit.jobs.test_nightly import Night
+from tests.unit.jobs.nights import Night
 
 JOBS = ("backfill", "consolidate", "compact")
 

@@ -20,8 +20,8 @@ from jobs import compact, export, forget
 from jobs.common.cli import JobError, UsageError
 from schemas.exchange import Memory
 from tests.dying import killed_before
-from tests.unit.cluster.store import test_store
-from tests.unit.cluster.store.test_store import digest, segment
+from tests.unit.cluster.store import stores
+from tests.unit.cluster.store.stores import digest, segment
 
 ANN, BOB = "ann-of-lyon", "bob-of-oslo"
 LYON = segment("lyon", "I live in Lyon", user=ANN, session="s1-of-ann", records=["Ann lives in Lyon."])
@@ -37,7 +37,7 @@ MOON_ID = digest("moon", "Bob saw the moon.")
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     store = Store(str(tmp_path_factory.mktemp("template") / "store"), must_exist=False)
-    test_store.commit(store, "run1", LYON, TEA, MOON)
+    stores.commit(store, "run1", LYON, TEA, MOON)
     return store.uri
 
 
@@ -135,7 +135,7 @@ def test_only_exports_that_had_something_of_the_erased_get_a_tombstone(store, tm
     send(store, tmp_path, "jsonl", "of-bob", user_id=(BOB,))
     send(store, tmp_path, "jsonl", "of-ann", user_id=(ANN,))
     send(store, tmp_path, "jsonl", "not-remembered", remember=False)
-    test_store.commit(Store(store), "run2", LATER)
+    stores.commit(Store(store), "run2", LATER)
     send(store, tmp_path, "mem0", "later")
     summary = erase_of(store, memory=LATER_ID)
     assert summary["tombstones"] == [f"{tmp_path}/later.tombstones/{summary['run_id']}.jsonl"]
@@ -148,7 +148,7 @@ def test_only_exports_that_had_something_of_the_erased_get_a_tombstone(store, tm
 
 def test_of_a_view_that_has_expired_everything_that_may_have_been_in_it_is_named(store, tmp_path):
     send(store, tmp_path, "jsonl")
-    test_store.commit(Store(store), "run2", LATER)
+    stores.commit(Store(store), "run2", LATER)
     compact.run(compact.CompactConfig(store=store, keep_runs=1))
     (path,) = erase_of(store, user_id=ANN)["tombstones"]
     assert {line["id"] for line in lines(path)} == {LYON_ID, TEA_ID, LATER_ID}
@@ -190,7 +190,7 @@ def test_nothing_is_erased_where_a_tombstone_cannot_be_written(store, tmp_path):
     (tmp_path / "jsonl.tombstones").write_text("in the way")
     with pytest.raises(UsageError, match=r"--tombstones\. Nothing was erased"):
         erase_of(store, user_id=ANN)
-    assert len(test_store.active(Store(store), "records", "record_id")) == 3
+    assert len(stores.active(Store(store), "records", "record_id")) == 3
     assert erase_of(store, user_id=ANN, tombstones=str(tmp_path / "g"))["num_tombstones"] == 1
 
 
@@ -291,4 +291,4 @@ def test_a_damaged_entry_is_named_and_nothing_is_erased(store, tmp_path):
     files.put_json(path, {"export": "x"})
     with pytest.raises(JobError, match=rf"_slowwave/exports/{path} is damaged"):
         erase_of(store, user_id=ANN)
-    assert len(test_store.active(Store(store), "records", "record_id")) == 3
+    assert len(stores.active(Store(store), "records", "record_id")) == 3

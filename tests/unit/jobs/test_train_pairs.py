@@ -11,19 +11,9 @@ from cluster.models.cross_encoder import WEIGHTS_FILE
 from cluster.train import cross_encoder
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import UsageError
-from jobs.train.pairs import (
-    CrossTraining,
-    Example,
-    Limits,
-    PairsConfig,
-    Scored,
-    best_of,
-    choose_thresholds,
-    is_over,
-    labelled,
-    run,
-    training_examples,
-)
+from jobs.train.pair_examples import Example, labelled, training_examples
+from jobs.train.pair_thresholds import Limits, Scored, choose_thresholds
+from jobs.train.pairs import CrossTraining, PairsConfig, best_of, is_over, run
 from tests.tiny import tiny_reader
 
 
@@ -68,7 +58,7 @@ def corpus(tmp_path):
 
 
 def test_links_of_memories_are_labels_and_what_resembles_without_a_link_is_a_keep(corpus):
-    found = training_examples(corpus, PairsConfig(output="", corpus=str(corpus), other_share=0))
+    found = training_examples(corpus, num_keeps=5, other_share=0, seed=0)
     assert Example("User rents a shed.", "User bought the shed.", "delete") in found
     assert Example("User bought the shed.", "User has a shed.", "unite") in found
     assert Example("User has a shed.", "User painted a shed.", "keep") in found
@@ -78,7 +68,7 @@ def test_links_of_memories_are_labels_and_what_resembles_without_a_link_is_a_kee
 
 
 def test_the_same_said_of_somebody_else_is_a_keep(corpus):
-    found = training_examples(corpus, PairsConfig(output="", corpus=str(corpus), other_share=1))
+    found = training_examples(corpus, num_keeps=5, other_share=1, seed=0)
     others = [one for one in found if one.older == "User wants a kiln." and one.newer.startswith("User's ")]
     assert [one.label for one in others] == ["keep"]
     assert others[0].newer.endswith(" bought a kiln.")
@@ -86,7 +76,7 @@ def test_the_same_said_of_somebody_else_is_a_keep(corpus):
 
 def test_nothing_is_learned_of_the_people_that_thresholds_are_chosen_on(corpus):
     (tune,) = labelled(corpus / "people" / "tune")
-    assert tune not in training_examples(corpus, PairsConfig(output="", corpus=str(corpus)))
+    assert tune not in training_examples(corpus, num_keeps=5, other_share=0.45, seed=0)
 
 
 def test_a_training_leaves_a_model_that_has_learned_and_a_card(corpus, tmp_path):
@@ -208,7 +198,7 @@ def test_keeps_that_the_guards_protect_anyway_raise_no_threshold():
 
 
 def test_keeps_that_nobody_labelled_are_known_as_such(corpus):
-    found = training_examples(corpus, PairsConfig(output="", corpus=str(corpus), other_share=0))
+    found = training_examples(corpus, num_keeps=5, other_share=0, seed=0)
     unsure = [(one.older, one.newer) for one in found if not one.is_sure]
     assert ("User has a shed.", "User painted a shed.") in unsure
     assert all(one.label == "keep" for one in found if not one.is_sure)

@@ -1,7 +1,6 @@
 """The rules of encoding, with scripted answers: what is cut is halved, what fails is kept."""
 
 import dataclasses
-import datetime as dt
 import json
 import math
 import re
@@ -17,34 +16,11 @@ from cluster.runtime import report_to, tick
 from schemas.profile import EncoderProfile
 from schemas.record import answer_schema
 from schemas.store import encoded_schema
+from tests.unit.cluster.backfill.answers import DAY, a_segment, answer, cut, said, texts_of
 
 PROFILE = EncoderProfile(
     name="test", base="x/y", system_prompt="", user_template="{previous}{current}", max_tokens=100
 )
-DAY = dt.datetime(2024, 5, 1, 23, 30, tzinfo=dt.UTC)
-
-
-def a_segment(*texts: str, first_turn: int = 0, context: tuple[str, ...] = (), **values) -> dict:
-    """A segment whose turns are said by user and assistant in turn, beginning with the user."""
-    current = [
-        {"turn_index": first_turn + i, "role": ("user", "assistant")[i % 2], "speaker": None, "text": text}
-        for i, text in enumerate(texts)
-    ]
-    earlier = [{"turn_index": 0, "role": "user", "speaker": None, "text": text} for text in context]
-    ids = {"segment_id": "seg", "user_id": "u", "session_id": "s", "session_time": DAY}
-    return ids | {"context": earlier, "current": current} | values
-
-
-def said(text: str, *turns: int, **values) -> dict:
-    return {"memory_type": "fact", "semantic_text": text, "evidence_turns": list(turns or [0])} | values
-
-
-def answer(*records: dict) -> str:
-    return json.dumps({"records": records})
-
-
-def cut(*records: dict) -> str:
-    return answer(*records)[:-2] + ', {"memory_type": "fa'
 
 
 class Script:
@@ -82,10 +58,6 @@ class Script:
     def encode(self, *segments, profile=PROFILE, calibration=None):
         self.profile = profile
         return encode(list(segments), self.generate, self.prompt, profile, calibration)
-
-
-def texts_of(encoding) -> list[str]:
-    return [record["semantic_text"] for record in encoding.records]
 
 
 # --- outcomes -------------------------------------------------------------------------------------------

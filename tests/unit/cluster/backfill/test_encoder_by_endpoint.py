@@ -14,7 +14,7 @@ from schemas.carriers import Batch, EncodedBatch
 from schemas.profile import EncoderProfile
 from schemas.store import SEGMENT_SCHEMA
 from tests import endpoint as served
-from tests.unit.cluster.backfill.test_encoder import a_segment, answer, cut, said, texts_of
+from tests.unit.cluster.backfill.answers import a_segment, answer, cut, said, texts_of
 
 
 def profile_at(base_url: str, **settings) -> EncoderProfile:

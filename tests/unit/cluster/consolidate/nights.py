@@ -14,7 +14,7 @@ from cluster.store.store import Store
 from schemas.carriers import UserGroup
 from schemas.profile import DeciderProfile
 from tests.gold import write_run
-from tests.unit.cluster.store.test_store import DIM, vector
+from tests.unit.cluster.store.stores import DIM, vector
 
 PROFILE = DeciderProfile(
     name="d", base="owner/base", system_prompt="Decide.", user_template="{target} {sources}", base_hash="x"

@@ -1,25 +1,11 @@
 import pytest
 
 from cluster.consolidate.decider import DeciderPrompt, ask, guard, invented
-from cluster.consolidate.fold import Memory, Question, Source, Verdict
+from cluster.consolidate.fold import Question, Verdict
 from cluster.consolidate.rules import Rules
 from cluster.models.engine import Reply
 from schemas.profile import DeciderProfile
-
-
-def memory(text: str, day: int = 1, tags: tuple = (), record_id: str = "") -> Memory:
-    time = f"2026-01-{day:02}T08:00:00+00:00"
-    return Memory(
-        record_id or f"r{day}", 1, "u", time, f"s{day}", 0, text, tags=tags, evidence=((f"s{day}", 0),)
-    )
-
-
-def question(
-    target: str, *sources: str, score: float = 0.6, tags: tuple = (), source_tags: tuple = ()
-) -> Question:
-    newer = [Source(memory(text, day, source_tags), score) for day, text in enumerate(sources, 2)]
-    return Question(memory(target, tags=tags), tuple(newer))
-
+from tests.unit.cluster.consolidate.questions import Tokenizer, question
 
 # --- rules ----------------------------------------------------------------------------------------------
 
@@ -246,16 +232,6 @@ def test_a_long_prompt_loses_its_oldest_sources_first():
 def test_a_prompt_that_never_fits_fails():
     (verdict,) = ask([question("a", "b")], scripted(), lambda *_: [0] * 100_000, PROFILE)
     assert verdict.outcome == "failed" and verdict.reason.startswith("prompt_too_long")
-
-
-class Tokenizer:
-    """Enough of a tokenizer to see the text of a prompt."""
-
-    added_tokens_decoder: dict = {}  # noqa: RUF012 - a stand-in
-    all_special_tokens = ("<|im_end|>",)
-
-    def apply_chat_template(self, messages, **_):
-        return "\n".join(message["content"] for message in messages)
 
 
 def test_the_prompt_shows_sources_with_their_dates_in_order():

@@ -10,8 +10,8 @@ from schemas.carriers import UserGroup
 from schemas.profile import DeciderProfile
 from tests import endpoint as served
 from tests.unit.cluster.consolidate.nights import DELETE, IGNORE, settings_of
-from tests.unit.cluster.consolidate.test_decider import question
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.consolidate.questions import question
+from tests.unit.cluster.store.stores import commit, segment
 
 MOVES = {"ann": ("Lyon", "Oslo"), "bob": ("Rome", "Ghent"), "cyd": ("Graz", "Turin")}
 

@@ -9,21 +9,7 @@ from cluster.consolidate.attribute_reader import read_attributes
 from cluster.consolidate.attributes import keys
 from cluster.consolidate.fold import PINNED, UNITE, Folded, Memory, Pair, Question, Verdict, fold, layers
 from cluster.consolidate.rules import Rules
-
-
-def memory(record_id: str, day: int, text: str, user: str = "u", **fields) -> Memory:
-    session = f"{user}-{day:02}"
-    return Memory(
-        record_id=record_id,
-        revision=1,
-        user_id=user,
-        session_time=f"2026-01-{day:02}T12:00:00+00:00",
-        session_id=session,
-        turn=0,
-        text=text,
-        evidence=((session, 0),),
-        **fields,
-    )
+from tests.unit.cluster.consolidate.memories import memory
 
 
 def answers(**by_target: Verdict):

@@ -10,7 +10,7 @@ from cluster.consolidate.fold import UNITE
 from cluster.consolidate.history import CLOSING, COMPARED, diff, lives
 from cluster.store.store import Store
 from schemas.store import DECISIONS_SCHEMA, records_schema
-from tests.unit.cluster.store.test_store import commit, digest, segment
+from tests.unit.cluster.store.stores import commit, digest, segment
 
 SCHEMA = pa.schema([records_schema(1).field(name) for name in COMPARED])
 

@@ -12,7 +12,7 @@ from cluster.consolidate.attribute_reader import read_attributes
 from cluster.consolidate.rules import Rules
 from cluster.language import places
 from jobs.evaluate.pairs import consolidate_pairs, pairs_board, read_pairs, wilson
-from tests.unit.cluster.consolidate.test_decider import question
+from tests.unit.cluster.consolidate.questions import question
 
 PAIRS = Path(__file__).with_name("update_pairs.jsonl")
 

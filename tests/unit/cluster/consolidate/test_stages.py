@@ -11,7 +11,7 @@ from cluster.store.files import Files
 from cluster.store.store import Store
 from schemas.carriers import UserGroup
 from tests.unit.cluster.consolidate.nights import PROFILE, Model, settings_of
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.store.stores import commit, segment
 
 USERS = ("ann", "bob", "cyd")
 

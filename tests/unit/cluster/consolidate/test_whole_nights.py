@@ -22,8 +22,8 @@ from tests.unit.cluster.consolidate.nights import (
     texts,
     update,
 )
-from tests.unit.cluster.consolidate.test_decider import Tokenizer
-from tests.unit.cluster.store.test_store import vector
+from tests.unit.cluster.consolidate.questions import Tokenizer
+from tests.unit.cluster.store.stores import vector
 
 LYON = memory_row("u", "2026-01-01", "User lives in Lyon.")
 OSLO = memory_row("u", "2026-02-01", "User lives in Oslo.")

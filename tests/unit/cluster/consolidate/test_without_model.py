@@ -19,7 +19,7 @@ from cluster.runtime import entry_points
 from cluster.runtime.entry_points import DECIDERS, Addition, EntryPointError
 from cluster.store.attempts import WorkerSick
 from tests.adding import DECIDER, install
-from tests.unit.cluster.consolidate.test_fold import memory
+from tests.unit.cluster.consolidate.memories import memory
 
 QUESTION = Question(memory("old", 1, "a"), (Source(memory("new", 2, "b"), 0.9),))
 MODULE = "mine:Decider"

@@ -14,7 +14,7 @@ import pytest
 from jobs.common.cli import parse_config
 from jobs.nightly import NightlyConfig
 from tests.kuberay import COMMIT, KEYS, MANIFESTS, ROOT, SUBMITTER, documents, objects, shown_objects
-from tests.unit.test_pages import job_of
+from tests.unit.project import job_of
 
 KNOWN = {
     path: dict(one.split("=", 1) for one in keys.split())

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.unit.test_pages import ROOT, blocks
+from tests.unit.project import ROOT, blocks
 
 (SHOWN,) = (
     block

@@ -5,6 +5,8 @@ import zlib
 
 import numpy as np
 
+from tests.tiny import lm_loss
+
 CONFIG = {
     "num_latents": 3,
     "queue_capacity": 18,
@@ -86,6 +88,6 @@ def forward(model, tokens, messages: list[dict]) -> dict:
     return {
         "latents": log,
         "vectors": vectors,
-        "lm_loss": model.lm_loss([Answer(memories[-1], *tokens.answer_ids(last, first=False))]),
+        "lm_loss": lm_loss(model, [Answer(memories[-1], *tokens.answer_ids(last, first=False))]),
         "contrastive_loss": sum(terms) / len(terms) * math.log(len(negatives) + 1),
     }

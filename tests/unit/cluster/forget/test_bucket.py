@@ -9,7 +9,7 @@ from jobs.forget import ForgetConfig
 from jobs.forget import run as forget_job
 from tests.buckets import all_versions, found_by, new_bucket, serving
 from tests.e2e.operations.stores import ANN, LYON, MOON, SECRET, texts
-from tests.unit.cluster.store.test_store import commit
+from tests.unit.cluster.store.stores import commit
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from cluster.forget.proof import Traces, _stand_in, search
 from cluster.forget.rules import Subject
 from cluster.store.files import Files
 from cluster.store.store import Store
-from tests.unit.cluster.store.test_store import TEA, commit
+from tests.unit.cluster.store.stores import TEA, commit
 
 TEXTS = [f'User said "{number}" (über a+b)\nand left' for number in range(100)]
 

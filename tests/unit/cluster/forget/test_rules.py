@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.embed.turn_embedder import EachUser
 from cluster.forget.forgotten import BLANK, Forgotten
 from cluster.forget.rules import Subject, erase
 from cluster.forget.words import words
+from schemas.profile import EvolvableProfile
 from schemas.store import TABLE_KEYS
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+IN_ORDER = EachUser(EvolvableProfile(model="none"))
 
 
 def turn(session_id, index, content):
@@ -96,7 +99,7 @@ def test_a_user_takes_everything():
 def test_a_latent_memory_goes_with_the_vectors_that_were_made_with_it():
     turns = [turn(session_id, 0, "a") for session_id in ("s0", "s1", "s2")]
     given_rows = rows(turns=turns, states=[{"user_id": "ann", "num_turns": 3}])
-    found = erase(S1, given_rows, evolvable=True)
+    found = erase(S1, given_rows, IN_ORDER)
     assert found["states"].deleted == given_rows["states"]
     assert found["turns"].changed == [turns[2] | {"vector": None}]
     assert erase(S1, given_rows)["turns"].changed == []
@@ -239,7 +242,7 @@ def test_a_sibling_does_not_account_for_the_word_that_it_took():
 
 def test_states_stay_where_a_session_was_never_read():
     given_rows = rows(turns=[turn("s2", 0, "a")], states=[{"user_id": "ann", "num_turns": 3}])
-    assert erase(S1, given_rows, evolvable=True)["states"].deleted == []
+    assert erase(S1, given_rows, IN_ORDER)["states"].deleted == []
 
 
 SHOWN = "A sentence with 'quotes'\nand a break, which goes on for long enough to be cut off somewhere"

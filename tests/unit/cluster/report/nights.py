@@ -14,7 +14,7 @@ from jobs.common.manifest import put_run
 from schemas.manifest import RunManifest
 from schemas.store import REJECTIONS_SCHEMA, RUNS_SCHEMA
 from tests.e2e.operations.stores import LYON, MOON, OSLO, TEA, consolidate, record_id
-from tests.unit.cluster.store.test_store import DIM, SCHEMAS, commit, rejection, run_row, segment
+from tests.unit.cluster.store.stores import DIM, SCHEMAS, commit, rejection, run_row, segment
 
 FAILED = "max_rejected_fraction=0.05: 3 of 10 sessions were rejected"
 

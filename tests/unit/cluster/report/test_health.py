@@ -17,7 +17,7 @@ from jobs.common.cli import JobError
 from jobs.status import StatusConfig
 from jobs.status import run as status_job
 from tests.unit.cluster.report import nights as story
-from tests.unit.cluster.store.test_store import TEA, commit
+from tests.unit.cluster.store.stores import TEA, commit
 
 ROOT = Path(__file__).parents[4]
 

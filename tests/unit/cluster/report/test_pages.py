@@ -23,7 +23,7 @@ from cluster.store.store import Store
 from tests.e2e.operations.stores import ANN
 from tests.unit.cluster.report import nights as story
 from tests.unit.cluster.report.reading import Page, pages_in, problems
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.store.stores import commit, segment
 
 NOW = dt.datetime(2026, 3, 12, 8, tzinfo=dt.UTC)
 

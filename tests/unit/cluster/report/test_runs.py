@@ -13,7 +13,7 @@ from cluster.store.store import Store
 from jobs.common.cli import JobConfig, JobError
 from jobs.common.run import Run
 from tests.unit.cluster.report import nights as story
-from tests.unit.cluster.store.test_store import commit, segment
+from tests.unit.cluster.store.stores import commit, segment
 
 
 def by_id(entries):

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cluster.runtime import Progress, live
 from cluster.runtime.log import write
-from tests.unit.jobs.common.test_ending import JOB, ROOT
+from tests.unit.jobs.common.endings import JOB, ROOT
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cluster.runtime.shown import harmless, one_line
 from jobs.common import cli
 from jobs.query import line
-from tests.unit.jobs.test_query import TURN
+from tests.unit.jobs.hits import TURN
 
 ATTACKS = {
     "colour": ("\x1b[31mred", r"\x1b[31mred"),

@@ -29,9 +29,9 @@ from jobs.migrate import run as migrate_job
 from schemas.intent import read_intent
 from schemas.store import RUNS_SCHEMA, STORE_VERSION, TABLE_KEYS, table_schemas
 from tests.dying import killed_before
-from tests.unit.cluster.store.test_lease import FOREIGN
-from tests.unit.cluster.store.test_store import (
+from tests.unit.cluster.store.stores import (
     DIM,
+    FOREIGN,
     MOON,
     STEPS,
     TEA,

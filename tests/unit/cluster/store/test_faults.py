@@ -12,7 +12,7 @@ from tests.buckets import found_by
 from tests.e2e.operations.stores import LYON, MOON, OSLO
 from tests.faults import cut_answers, cut_now_and_then, lost_answers, outage
 from tests.s3_server import serving_fake
-from tests.unit.cluster.store.test_store import commit, view
+from tests.unit.cluster.store.stores import commit, view
 
 FAULTS = {
     "every change done and answered by 500": lost_answers,

@@ -15,6 +15,7 @@ import pytest
 
 from cluster.store.files import Files
 from cluster.store.lease import Lease, LeaseHeld, LeaseLost
+from tests.unit.cluster.store.stores import FOREIGN
 
 ROOT = Path(__file__).parents[4]
 HOLD = """
@@ -243,10 +244,6 @@ def test_an_empty_or_half_written_lease_is_free_when_nobody_renews_it(uri, conte
     with Lease(uri, "jobs.next", ttl_s=0.3) as lease:
         lease.check()
         assert Files(uri, "lease").paths() == ["000000000005.json"]
-
-
-FOREIGN = [".nfs00000000a1b2c3", ".DS_Store", "._000000000001.json", "000000000001 copy.json"]
-"""What file systems, desktops and tools that copy leave in any folder."""
 
 
 @pytest.mark.parametrize("name", FOREIGN)

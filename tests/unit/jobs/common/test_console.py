@@ -8,8 +8,7 @@ import tomllib
 import pytest
 
 from jobs.common import console
-from tests.unit.test_house import HEAVY, ROOT
-from tests.unit.test_pages import jobs_there_are
+from tests.unit.project import HEAVY, ROOT, jobs_there_are
 
 RUN = "import sys; sys.argv[0] = 'slowwave'; from jobs.common.console import main; main()"
 

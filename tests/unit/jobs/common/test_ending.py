@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,29 +11,7 @@ from cluster.store.files import Files
 from jobs.common.cli import JobConfig, JobError
 from jobs.common.ending import AGAIN, Interrupted
 from jobs.common.run import Run, recorded
-
-ROOT = Path(__file__).parents[4]
-
-JOB = '''
-import os, signal, sys, time
-from jobs.common.cli import JobConfig, JobError, main
-from jobs.common.run import Run
-
-class Config(JobConfig):
-    """Settings."""
-
-    store: str
-    """Where."""
-
-def run(config):
-    with Run("small", config, encoder="e", embedder="m") as this:
-        with this.stage("count"):
-            this.counts["num_rows"] = 3
-        %s
-        return this.finish("done")
-
-main(Config, run, "A small job.", command="jobs.small")
-'''
+from tests.unit.jobs.common.endings import JOB, ROOT
 
 
 def small_job(tmp_path, body):

@@ -1,6 +1,5 @@
 """Metrics for Prometheus: a file at the end of a job, however it ends."""
 
-import datetime as dt
 import json
 import re
 import subprocess
@@ -11,39 +10,8 @@ import pytest
 from cluster.runtime import log
 from jobs.common.cli import JobConfig, parse_config
 from jobs.common.metrics import HELP, Metrics, of_runs, text_of, write
-from schemas.manifest import RunManifest, RunStatus
-from tests.unit.jobs.common.test_ending import JOB, ROOT
-
-ENDED = dt.datetime(2026, 3, 1, 4, tzinfo=dt.UTC)
-NIGHT = RunManifest(
-    run_id="r1",
-    job="backfill",
-    status=RunStatus.DONE,
-    finished_at=ENDED,
-    seconds=12.5,
-    stages={"encode": {"seconds": 10.0, "num_calls": 3}},
-    summary={
-        "num_records": 7,
-        "prompt_tokens": 100,
-        "cost": 0.25,
-        "is_clean": True,
-        "to": "x",
-        "store": "s3://b",
-    },
-)
-
-
-def samples(text: str) -> dict[str, float]:
-    """Name with labels -> value, of the text format."""
-    found = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            name, _, value = line.rpartition(" ")
-            assert re.fullmatch(
-                r'[a-z_]+\{[a-z_]+="(?:[^"\\]|\\.)*"(?:,[a-z_]+="(?:[^"\\]|\\.)*")*\}', name
-            ), line
-            found[name] = float(value)
-    return found
+from schemas.manifest import RunStatus
+from tests.unit.jobs.common.endings import ENDED, JOB, NIGHT, ROOT, samples
 
 
 def test_a_run_s_manifest_gives_status_seconds_counts_tokens_cost_and_time():

@@ -12,8 +12,7 @@ import pytest
 
 from jobs.common.metrics import HELP, Metrics, of_job, of_runs, text_of
 from jobs.common.telemetry import TelemetryError, gathered, is_configured, send
-from tests.unit.jobs.common.test_ending import JOB, ROOT
-from tests.unit.jobs.common.test_metrics import ENDED, NIGHT, samples
+from tests.unit.jobs.common.endings import ENDED, JOB, NIGHT, ROOT, samples
 
 TOLD = [*of_job("nightly", "done", ENDED, 20.0), *of_runs([NIGHT])]
 

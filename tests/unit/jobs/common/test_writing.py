@@ -5,7 +5,7 @@ import pytest
 from cluster.store.lease import Lease
 from jobs.common.cli import HeldError
 from jobs.common.run import writing
-from tests.unit.test_pages import ROOT, job_of, jobs_there_are
+from tests.unit.project import ROOT, job_of, jobs_there_are
 
 
 def source_of(job: str) -> str:
