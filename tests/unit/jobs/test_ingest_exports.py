@@ -11,7 +11,7 @@ import pytest
 
 from jobs.ingest import AUTO
 from jobs.ingest.formats import FORMATS
-from tests.unit.jobs.test_ingest_histories import read, told
+from tests.unit.jobs.history_files import read, told
 
 EXPORTS = {path.stem: path for path in sorted((Path(__file__).parent / "exports").iterdir())}
 
