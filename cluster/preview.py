@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from cluster.backfill.cut_stage import segment_offsets
 from cluster.backfill.encoder import Encoder
 from cluster.backfill.redact import redact_turns
-from cluster.backfill.rows import record_row
 from cluster.backfill.segmenter import cut_session
+from cluster.backfill.table_rows import record_row
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import Change, Question, Verdict, fold
 from cluster.consolidate.pins import pinned

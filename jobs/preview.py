@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from cluster.runtime.shown import one_line
 from jobs.common.choice import DeciderWithoutModel
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
+from jobs.common.consolidation import UpdateSettings
 from jobs.common.run import absolute
-from jobs.common.updates import UpdateSettings
 
 if TYPE_CHECKING:
     from cluster.preview import Told

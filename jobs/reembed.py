@@ -31,8 +31,8 @@ from jobs.common.turns import (
     read_users,
     rejection_rows,
 )
-from schemas.carriers import EmbeddedSlice, TableSlice, UsersRead
 from schemas.profile import EmbedderProfile
+from schemas.stage_items import EmbeddedSlice, TableSlice, UsersRead
 
 if TYPE_CHECKING:
     from cluster.store.files import Files

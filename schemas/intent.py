@@ -26,7 +26,7 @@ class _Intent(BaseModel):
 
 
 class Commit(_Intent):
-    """Rows of staged files become a run, see cluster.store.merge."""
+    """Rows of staged files become a run, see cluster.store.commit."""
 
     kind: Literal["commit"] = Field("commit", exclude=True)
     dim: int

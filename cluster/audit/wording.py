@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.backfill.gates import clauses_that_tell, refusal
-from cluster.backfill.junk import shorten
+from cluster.backfill.non_speech import shorten
 from cluster.language.dates import resolve
 from cluster.language.identify import other_language
 from schemas.audit import Kind

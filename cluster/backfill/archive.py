@@ -22,7 +22,7 @@ from cluster.store.clients import identity, opened, told
 from cluster.store.errors import StoreError
 from cluster.store.files import local_path, paths_below
 from schemas.archive import ARCHIVE_SCHEMA, UNKNOWN_TIME, InvalidSession, mend_session
-from schemas.carriers import ArchiveFile, BadRow, InspectedFile, RowGroup
+from schemas.stage_items import ArchiveFile, BadRow, InspectedFile, RowGroup
 
 REQUIRED = ("user_id", "session_id", "turns")
 

@@ -13,15 +13,15 @@ from cluster.backfill.archive import Unit, read_rows
 from cluster.backfill.encoder import skipped
 from cluster.backfill.ledger import Ledger, digest_of
 from cluster.backfill.redact import Rules, redact, redact_turns
-from cluster.backfill.rows import rejection_row
 from cluster.backfill.segmenter import Offsets, cut_session, tokenizer_offsets
 from cluster.backfill.staged import plan_path
+from cluster.backfill.table_rows import rejection_row
 from cluster.backfill.watermark import ROW
 from cluster.forget.forgotten import WITHHELD, Forgotten
 from cluster.models.sources import tokenizer_folder
 from cluster.store.files import Files
-from schemas.carriers import BadRow, Batch, UnitCut
 from schemas.profile import EncoderProfile
+from schemas.stage_items import BadRow, Batch, UnitCut
 from schemas.store import REJECTIONS_SCHEMA, SEGMENT_SCHEMA
 
 if TYPE_CHECKING:

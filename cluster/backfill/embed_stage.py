@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cluster.backfill.rows import ledger_row, record_row, segment_rejections, turn_row
+from cluster.backfill.table_rows import ledger_row, record_row, segment_rejections, turn_row
 from cluster.embed.embedder import TEXTS, Embedder
 from cluster.embed.turn_embedder import turn_embedder
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, known_columns
-from schemas.carriers import EmbeddedBatch, EncodedBatch
 from schemas.profile import EmbedderProfile
+from schemas.stage_items import EmbeddedBatch, EncodedBatch
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema, turns_schema
 
 _EMBEDDED = ("num_records", "num_turns", "num_rejections")

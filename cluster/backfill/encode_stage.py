@@ -1,7 +1,7 @@
 """The stage `encode`: batches of segments become staged answers; failures are traced to their cause.
 
 A batch is encoded as a whole. If that fails, or killed its process before, its segments are encoded one by
-one, to find out which segment, or whether the worker, is to blame (see cluster.store.attempts).
+one, to find out which segment, or whether the worker, is to blame (see cluster.store.crash_markers).
 """
 
 import contextlib
@@ -18,11 +18,11 @@ from cluster.backfill.encoder import OTHER_LANGUAGE, Encoder, Encoding, skipped
 from cluster.backfill.staged import answers, encoded_folder, plan_path
 from cluster.models.endpoint import CapReached
 from cluster.runtime.sharing import SharedLock, SharedSeconds
-from cluster.store.attempts import Attempts, WorkerSick
+from cluster.store.crash_markers import Attempts, WorkerSick
 from cluster.store.files import Files
 from cluster.store.staging import put_as_content
-from schemas.carriers import Batch, EncodedBatch
 from schemas.profile import EncoderProfile
+from schemas.stage_items import Batch, EncodedBatch
 from schemas.store import encoded_schema
 
 OUTCOMES = ("complete", "split", "partial", "rejected", "skipped")

@@ -2,7 +2,7 @@
 
 A segment has up to `max_turns` current turns within a token budget, and earlier text of the same session as
 context. Every character of every turn is in the current part of exactly one segment, as text or represented
-by a marker (see cluster.backfill.junk). An oversized turn is split, and its parts keep its turn index.
+by a marker (see cluster.backfill.non_speech). An oversized turn is split, and its parts keep its turn index.
 Cutting goes from the front, so that turns appended to a session change only its last segment: the others keep
 their ids, and nothing is paid for twice.
 """
@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cluster.backfill.junk import shorten
+from cluster.backfill.non_speech import shorten
 from schemas.profile import EncoderProfile
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from cluster.store.files import Files
-from schemas.carriers import Batch
+from schemas.stage_items import Batch
 
 ENGINE_FAILURES = ("encoder_error", "encoder_crashed")
 """Reasons of rejections for which the model gave no answer: the engine failed, or its process died."""

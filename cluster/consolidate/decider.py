@@ -15,7 +15,7 @@ from cluster.consolidate.fold import Question, Verdict
 from cluster.models.endpoint import CapReached
 from cluster.models.engine import Reply, Request, make_engine
 from cluster.models.prompt import Prompt, as_prompt, control_pattern, num_tokens
-from cluster.store.attempts import WorkerSick
+from cluster.store.crash_markers import WorkerSick
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile
 

@@ -28,7 +28,7 @@ from cluster.language.claims import statement_key
 from cluster.store.files import Files
 from cluster.store.sql import in_lists
 from cluster.store.store import Store
-from schemas.carriers import PlannedGroup, UserGroup
+from schemas.stage_items import PlannedGroup, UserGroup
 from schemas.store import EVIDENCE, TEMPORAL, TIME
 
 PLANNED = pa.schema(

@@ -29,12 +29,12 @@ from cluster.consolidate.verdicts import STAGED_VERDICTS, KnownVerdicts, verdict
 from cluster.consolidate.without_model import Decider, load_decider
 from cluster.embed.embedder import Embedder
 from cluster.models.endpoint import CapReached
-from cluster.store.attempts import WorkerSick
+from cluster.store.crash_markers import WorkerSick
 from cluster.store.files import Files
 from cluster.store.sql import MAX_IN, in_lists
 from cluster.store.store import Store
-from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.profile import DeciderProfile, EmbedderProfile
+from schemas.stage_items import DecidedGroup, PlannedGroup, UserGroup
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
 

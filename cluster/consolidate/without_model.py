@@ -16,7 +16,7 @@ from cluster.consolidate.rules import Rules, rules_fingerprint
 from cluster.models.fingerprint import source_fingerprint
 from cluster.models.sources import model_folder
 from cluster.runtime.entry_points import DECIDERS, Addition, EntryPointError, Known
-from cluster.store.attempts import WorkerSick
+from cluster.store.crash_markers import WorkerSick
 from schemas.decision import ACTIONS
 
 

@@ -17,8 +17,8 @@ from cluster.models.paid_answers import Answer, request_key
 from cluster.models.prompt import control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
-from schemas.carriers import CheckedPart, JudgedPart
 from schemas.judge import InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
+from schemas.stage_items import CheckedPart, JudgedPart
 
 JUDGED_SCHEMA = pa.schema([(name, pa.string()) for name in ("segment_id", "reason", "detail", "scores")])
 """`reason`: empty where the records passed, `judge` where they scored too low, `judge_failed` where no scores

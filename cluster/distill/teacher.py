@@ -29,9 +29,9 @@ from cluster.models.fingerprint import source_fingerprint
 from cluster.models.paid_answers import Answer, Responses
 from cluster.models.prompt import Chat, PromptBuilder
 from cluster.store.files import Files
-from schemas.carriers import Part, TaughtPart
 from schemas.profile import EncoderProfile
 from schemas.record import RECORD_FIELDS, answer_schema
+from schemas.stage_items import Part, TaughtPart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

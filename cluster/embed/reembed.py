@@ -10,8 +10,8 @@ from cluster.embed.embedder import TEXTS, Embedder
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, key_of
 from cluster.store.store import Store
-from schemas.carriers import EmbeddedSlice, TableSlice
 from schemas.profile import EmbedderProfile
+from schemas.stage_items import EmbeddedSlice, TableSlice
 from schemas.store import table_schemas
 
 if TYPE_CHECKING:

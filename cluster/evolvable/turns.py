@@ -22,13 +22,13 @@ import pyarrow as pa
 from cluster.evolvable.state import State
 from cluster.evolvable.tokens import Exchange, exchanges_of
 from cluster.models.sources import model_folder
-from cluster.store.attempts import Attempts
+from cluster.store.crash_markers import Attempts
 from cluster.store.files import Files
 from cluster.store.sql import in_lists
 from cluster.store.staging import Sealed, key_of, known_columns
 from cluster.store.store import Store
-from schemas.carriers import UnreadUser, UsersRead, UsersToRead
 from schemas.profile import EmbedderProfile, EvolvableProfile
+from schemas.stage_items import UnreadUser, UsersRead, UsersToRead
 from schemas.store import STATES_SCHEMA, turns_schema
 
 if TYPE_CHECKING:

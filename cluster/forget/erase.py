@@ -31,10 +31,10 @@ from cluster.forget.proof import Traces, search
 from cluster.forget.rules import Erasure, Subject, erase
 from cluster.forget.scrub import clean, has_rows, scrubbed
 from cluster.forget.views import publish, rewrite_all, rows_of, versions_of
-from cluster.store.commit import Operations, Writer
 from cluster.store.errors import StoreError
 from cluster.store.files import HOME, Files
 from cluster.store.sql import quote
+from cluster.store.writer import Operations, Writer
 from schemas.intent import Forget
 from schemas.store import TABLE_KEYS
 

@@ -23,10 +23,10 @@ from urllib.parse import quote
 from cluster.forget.forgotten import BLANK
 from cluster.forget.proof import Traces
 from cluster.forget.rules import Subject
-from cluster.store.commit import Writer
 from cluster.store.errors import StoreError
 from cluster.store.files import Files
 from cluster.store.reading import Reader
+from cluster.store.writer import Writer
 from schemas.intent import Forget
 
 FOLDER = "exports"

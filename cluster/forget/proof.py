@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from cluster.forget import leftovers
 from cluster.forget.rules import Subject
 from cluster.forget.words import Vocabulary, words
-from cluster.store.commit import Writer
 from cluster.store.files import Files, everything
 from cluster.store.sql import quote
+from cluster.store.writer import Writer
 from schemas.store import TABLE_KEYS
 
 MAX_NEEDLES = 100

@@ -12,12 +12,12 @@ from cluster.forget import exports, leftovers
 from cluster.forget.forgotten import BLANK
 from cluster.forget.proof import Traces, readable
 from cluster.forget.rules import Subject
-from cluster.store.commit import Writer
 from cluster.store.files import WATERMARKS, Files
 from cluster.store.maintenance import settle_runs, tidy
 from cluster.store.runs import view_versions
 from cluster.store.staging import SEAL, take_out
 from cluster.store.tables import Table, tag
+from cluster.store.writer import Writer
 from schemas.store import TABLE_KEYS
 
 

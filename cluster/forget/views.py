@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from cluster.forget.rules import Erasure
-from cluster.store.commit import Writer
 from cluster.store.runs import run_row
 from cluster.store.sql import quote
 from cluster.store.tables import Table, alone, make_indexes, settled
+from cluster.store.writer import Writer
 from schemas.store import TABLE_KEYS
 
 LARGE = ("vector", "latents")

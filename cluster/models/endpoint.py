@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.models.paid_answers import Answer, Responses
 from cluster.runtime import tick
-from cluster.store.attempts import WorkerSick
+from cluster.store.crash_markers import WorkerSick
 from schemas.endpoint import EndpointConfig
 
 if TYPE_CHECKING:

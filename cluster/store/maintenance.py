@@ -1,7 +1,7 @@
 """Operations on a whole store: go back to a run, change the embedder, give up old runs.
 
 Each is written down as an intent and then applied by steps that can all be repeated, as every commit is
-(see cluster.store.commit). The next head is the commit point here too.
+(see cluster.store.writer). The next head is the commit point here too.
 """
 
 from datetime import timedelta
@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.store.commit import Operations, Writer
+from cluster.store.commit import staged_rows
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, delete_below, sizes_below
-from cluster.store.merge import staged_rows
 from cluster.store.runs import FinishedRun, run_row, run_rows, view_versions
 from cluster.store.tables import Table, alone, bring_up, drop_old_versions, retag, settle, settled, tag
+from cluster.store.writer import Operations, Writer
 from schemas.intent import Compact, Reembed, Rollback
 from schemas.store import RESTORED, ROLLED_BACK, SEGMENTS_SCHEMA, TABLE_KEYS, table_schemas
 

@@ -1,7 +1,7 @@
 """Tables in LanceDB: their indexes, versions and tags, and full text. The only module that knows lancedb.
 
 What changes a table says how often: `alone` once, `settled` without a change of its rows. Whoever finds that
-another writer was at it meanwhile raises Overtaken, and its work is begun anew (see cluster.store.commit).
+another writer was at it meanwhile raises Overtaken, and its work is begun anew (see cluster.store.writer).
 """
 
 import contextlib

@@ -20,10 +20,10 @@ from jobs.backfill.plan import batch_counts, encode_times
 from jobs.backfill.publishing import publish, read_turns
 from jobs.common.choice import choose_embedder, choose_encoder
 from jobs.common.cli import UsageError, say
+from jobs.common.consolidation import consolidate
 from jobs.common.endpoints import at_endpoint, paying
 from jobs.common.forgotten import read_forgotten
 from jobs.common.run import Run, absolute, check_engine, connect, load_profile, writing
-from jobs.common.updates import consolidate
 from schemas.profile import EmbedderProfile, EncoderProfile
 
 if TYPE_CHECKING:

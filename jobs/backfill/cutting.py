@@ -6,8 +6,8 @@ from cluster.runtime import Progress, Stage, run_stage
 from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import Plan
 from jobs.common.cli import say
-from schemas.carriers import ArchiveFile, InspectedFile, UnitCut
 from schemas.profile import EncoderProfile
+from schemas.stage_items import ArchiveFile, InspectedFile, UnitCut
 
 if TYPE_CHECKING:
     from cluster.backfill.watermark import Watermark
@@ -60,8 +60,8 @@ def cut(
     from cluster.backfill.cut_stage import cut_unit
     from cluster.backfill.ledger import COLUMNS, Ledger
     from cluster.backfill.redact import compiled
-    from cluster.backfill.rows import rejection_row
     from cluster.backfill.staged import join_batches
+    from cluster.backfill.table_rows import rejection_row
     from cluster.backfill.watermark import session_secret
     from cluster.store.files import Files
 

@@ -12,8 +12,8 @@ from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import SPENT, Plan, Workers
 from jobs.common.cli import JobError, say
 from jobs.common.endpoints import workers
-from schemas.carriers import Batch, EmbeddedBatch
 from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.stage_items import Batch, EmbeddedBatch
 
 if TYPE_CHECKING:
     from cluster.store.files import Files

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobs.common.rejected import new_rejections
 from jobs.common.turns import joined_paths, paths_of
-from schemas.carriers import Batch, EmbeddedBatch, UnitCut, UsersRead
+from schemas.stage_items import Batch, EmbeddedBatch, UnitCut, UsersRead
 
 if TYPE_CHECKING:
     from cluster.backfill.watermark import Known

@@ -45,7 +45,7 @@ NO_ENDPOINT = EndpointConfig()
 
 
 class DeciderSettings(Protocol):
-    """What a config says of the decider, see jobs.common.updates."""
+    """What a config says of the decider, see jobs.common.consolidation."""
 
     @property
     def decider(self) -> str | None: ...

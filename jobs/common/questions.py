@@ -25,7 +25,7 @@ from jobs.common.dialogues import (
     realtalk_time,
     realtalk_user,
 )
-from jobs.common.items import read_all_items
+from jobs.common.input_items import read_all_items
 
 TurnKey = tuple[str, int]
 """Session id and turn index."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from cluster.runtime import PoolConfig, Progress, Stage, run_stage
-from schemas.carriers import EmbeddedBatch, UsersRead, UsersToRead
 from schemas.identity import joined
 from schemas.profile import EmbedderProfile
+from schemas.stage_items import EmbeddedBatch, UsersRead, UsersToRead
 
 if TYPE_CHECKING:
     from cluster.store.store import Store

@@ -33,9 +33,9 @@ from jobs.distill.config import (
     EvolvableSetConfig,
     FactSetConfig,
 )
-from schemas.carriers import CheckedPart, JudgedPart
 from schemas.judge import JudgeProfile
 from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile, ModelProfile
+from schemas.stage_items import CheckedPart, JudgedPart
 
 if TYPE_CHECKING:
     from jobs.distill.sets import Candidates

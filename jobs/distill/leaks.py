@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.common.cli import UsageError
-from jobs.common.items import read_all_items
+from jobs.common.input_items import read_all_items
 
 MIN_CHARS = 40
 """Shorter turns ("Thanks, that helps!") are everybody's and prove nothing."""

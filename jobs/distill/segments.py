@@ -20,9 +20,9 @@ from jobs.common.run import check_engine
 from jobs.distill.config import DistillConfig, EncoderSetConfig, TaughtConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
-from schemas.carriers import ArchiveFile, CheckedPart, JudgedPart, Part
 from schemas.judge import JudgeProfile, scores_schema
 from schemas.profile import EncoderProfile
+from schemas.stage_items import ArchiveFile, CheckedPart, JudgedPart, Part
 
 if TYPE_CHECKING:
     from cluster.distill.judge import Judge

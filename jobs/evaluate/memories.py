@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from cluster.report.svg import Chart
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError
 from jobs.common.gold import as_found, read_gold
-from jobs.common.items import read_all_items
+from jobs.common.input_items import read_all_items
 from jobs.common.run import absolute
 from jobs.evaluate.report import bars, check_folder, rounded, write_report
 

@@ -31,7 +31,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from cluster.runtime import Progress
 from cluster.store.clients import told
 from jobs.common.cli import JobConfig, JobError, UsageError, say
-from jobs.common.items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
+from jobs.common.input_items import ITEM, NOTE, REST_OF_FILE, Rejection, as_raw, read_items
 from jobs.common.place import Place
 from jobs.common.rejected import rejected
 from jobs.ingest.files import InputFile, digest_of, find_files

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from jobs.common import lychee, whatsapp
 from jobs.common.cli import JobError, UsageError, say
-from jobs.common.items import plain_name
+from jobs.common.input_items import plain_name
 from jobs.ingest.formats import FORMATS
 
 SUFFIXES = (".json", ".jsonl", ".ndjson")

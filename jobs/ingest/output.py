@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cluster.store.files import paths_below
 from jobs.common.cli import JobError
-from jobs.common.items import Rejection
+from jobs.common.input_items import Rejection
 from jobs.common.manifest import object_of
 from jobs.common.metrics import metrics
 from jobs.common.place import Place

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 from jobs.common.cli import UsageError, say
-from jobs.common.items import Rejection, read_items
+from jobs.common.input_items import Rejection, read_items
 from jobs.ingest.files import InputFile
 from jobs.ingest.format import Format
 from jobs.ingest.formats import FORMATS

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 
-from jobs.common.items import ITEM, Rejection, as_raw
+from jobs.common.input_items import ITEM, Rejection, as_raw
 from jobs.common.splitting import MAX_ITEM_BYTES
 from jobs.ingest.format import Row
 from jobs.ingest.times import first_time

@@ -131,8 +131,8 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
     from cluster.consolidate.stages import DecideStage
     from cluster.store.files import Files
     from cluster.store.store import Store
-    from jobs.common.updates import UpdateConfig, group_users, staged_rows
-    from schemas.carriers import UserGroup
+    from jobs.common.consolidation import UpdateConfig, group_users, staged_rows
+    from schemas.stage_items import UserGroup
 
     with tempfile.TemporaryDirectory(dir=folder) as uri:
         prepared = folder and folder / store_name(num_users, num_memories)

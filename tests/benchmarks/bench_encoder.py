@@ -91,7 +91,7 @@ def part_pipeline(options) -> dict:
     from cluster.backfill.staged import plan_path
     from cluster.runtime import ClusterConfig, PoolConfig, Stage, connect, run_stage
     from cluster.store.files import Files
-    from schemas.carriers import Batch, EncodedBatch
+    from schemas.stage_items import Batch, EncodedBatch
     from schemas.store import SEGMENT_SCHEMA
 
     class TimedStage(EncodeStage):

@@ -206,7 +206,7 @@ def write_watermark(folder: Path, num: int) -> None:
     from cluster.backfill.ledger import digest_of
     from cluster.backfill.watermark import ROW, KnownFile, Watermark
     from schemas.archive import ROW_GROUP_SESSIONS
-    from schemas.carriers import RowGroup
+    from schemas.stage_items import RowGroup
 
     files = {}
     for first in range(0, num, SESSIONS_PER_FILE):
@@ -228,7 +228,7 @@ def driver(folder: Path, num: int) -> dict:
     from cluster.backfill.archive import plan_units
     from cluster.backfill.ledger import COLUMNS, Ledger
     from cluster.backfill.watermark import Watermark
-    from schemas.carriers import InspectedFile
+    from schemas.stage_items import InspectedFile
     from schemas.store import SEGMENTS_SCHEMA
 
     schema, making_s = pa.schema([SEGMENTS_SCHEMA.field(name) for name in COLUMNS]), 0.0

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.consolidate.budget import Budget
 from cluster.consolidate.stages import DecideStage
-from cluster.store import merge
+from cluster.store import commit
 from cluster.store.files import Files
 from cluster.store.lease import Lease
 from cluster.store.store import Store
@@ -251,8 +251,8 @@ def test_a_run_that_dies_in_its_commit_is_rolled_forward(tmp_path, embedder, mon
             raise KeyboardInterrupt
         return original(store, table, name, *rest)
 
-    original = merge._apply_table
-    monkeypatch.setattr(merge, "_apply_table", die)
+    original = commit._apply_table
+    monkeypatch.setattr(commit, "_apply_table", die)
     with pytest.raises(KeyboardInterrupt):
         consolidate(tmp_path / "s")
     assert len(texts(tmp_path / "s")) == 2
@@ -276,7 +276,7 @@ def by_model(monkeypatch):
 
         load = lambda profile, **_: Model(*answers)  # noqa: E731
         monkeypatch.setattr("cluster.consolidate.stages.ModelDecider", load)
-        monkeypatch.setattr("jobs.common.updates.decide", decide)
+        monkeypatch.setattr("jobs.common.consolidation.decide", decide)
         return consolidate(store, decider="model", **options)
 
     return consolidate_by

@@ -5,7 +5,7 @@ import json
 
 from hypothesis import strategies as st
 
-from jobs.common.items import Rejection
+from jobs.common.input_items import Rejection
 from jobs.ingest import read_file
 from jobs.ingest.files import find_files
 

@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-from jobs.common.items import Rejection, read_items
+from jobs.common.input_items import Rejection, read_items
 from jobs.ingest import AUTO, read_files
 from jobs.ingest.files import find_files
 from jobs.ingest.formats import FORMATS

@@ -2,15 +2,15 @@
 
 import pytest
 
-from cluster.backfill.rows import segment_rejections
+from cluster.backfill.table_rows import segment_rejections
 from cluster.store.files import Files
 from cluster.store.store import Store
 from jobs.backfill import BackfillConfig, encoding
 from jobs.backfill.plan import MAX_GIVEN_BACK, SPENT, Plan, Workers, staged_tables
 from jobs.common.cli import JobError
 from jobs.common.run import load_profile
-from schemas.carriers import Batch, EmbeddedBatch, UnitCut, UsersRead
 from schemas.profile import EncoderProfile
+from schemas.stage_items import Batch, EmbeddedBatch, UnitCut, UsersRead
 from schemas.store import REJECTIONS_SCHEMA, RUNS_SCHEMA
 
 

@@ -13,8 +13,8 @@ from cluster.store.store import Store
 from jobs import audit, edit, forget, history, rollback
 from jobs.common import choice
 from jobs.common.cli import JobError, UsageError, parse_config
+from jobs.common.consolidation import UpdateConfig, consolidate
 from jobs.common.run import writing
-from jobs.common.updates import UpdateConfig, consolidate
 from schemas.audit import DISCARD
 from schemas.profile import EmbedderProfile
 from schemas.store import table_schemas

@@ -20,8 +20,8 @@ from cluster.store.maintenance import rollback
 from cluster.store.store import Store
 from jobs.common import choice
 from jobs.common.cli import JobError, UsageError
+from jobs.common.consolidation import FEEDING_JOBS, UpdateConfig, consolidate
 from jobs.common.run import writing
-from jobs.common.updates import FEEDING_JOBS, UpdateConfig, consolidate
 from jobs.export import ExportConfig
 from jobs.export import run as export_job
 from schemas.profile import EmbedderProfile

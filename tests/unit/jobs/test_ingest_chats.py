@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.common import arrow_tables, whatsapp
-from jobs.common.items import ITEM, REST_OF_FILE, Rejection, read_items
+from jobs.common.input_items import ITEM, REST_OF_FILE, Rejection, read_items
 from jobs.ingest import AUTO, IngestConfig, run
 from schemas.archive import check_session
 from tests.unit.jobs.history_files import as_lines, items_of, read, told

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import jobs.common.items
+import jobs.common.input_items
 import jobs.common.splitting
 from jobs.common.cli import JobError, UsageError
-from jobs.common.items import ITEM, REST_OF_FILE, Rejection, read_items
+from jobs.common.input_items import ITEM, REST_OF_FILE, Rejection, read_items
 from jobs.ingest import versions
 from jobs.ingest.files import find_files
 from schemas.archive import ARCHIVE_SCHEMA
@@ -288,7 +288,7 @@ def test_a_gzip_of_some_kilobytes_cannot_take_all_memory(tmp_path, data, reason)
         "for item in read_items(pathlib.Path(sys.argv[1]), 'a'):\n"
         "    print(item.reason if isinstance(item, Rejection) else item)\n"
     )
-    imports = "import pathlib\nfrom jobs.common.items import Rejection, read_items"
+    imports = "import pathlib\nfrom jobs.common.input_items import Rejection, read_items"
     peak, printed = peak_mib(code, str(path), imports=imports)
     rejected, good = printed.splitlines()
     assert reason in rejected
@@ -339,7 +339,7 @@ def test_a_session_of_the_archive_that_is_too_long_for_readers_is_superseded(tmp
 
 
 def test_marks_inside_of_texts_are_no_values(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs.common.items, "MAX_ITEM_VALUES", 5)
+    monkeypatch.setattr(jobs.common.input_items, "MAX_ITEM_VALUES", 5)
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"a": '1,2,3,[4],{5},6, " [,,,'}) + "\n" + json.dumps({"a": [1] * 6}))
     (_, value), rejection = read_items(path, "a.jsonl")

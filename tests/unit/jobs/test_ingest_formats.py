@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.common.items import NOTE, Rejection
+from jobs.common.input_items import NOTE, Rejection
 from jobs.ingest import read_file
 from jobs.ingest.files import find_files
 from schemas.archive import check_session

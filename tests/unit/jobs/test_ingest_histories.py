@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from jobs.common import lychee
 from jobs.common.cli import JobError, UsageError
-from jobs.common.items import ITEM, read_items
+from jobs.common.input_items import ITEM, read_items
 from jobs.ingest import AUTO, IngestConfig, run
 from jobs.ingest.files import find_files
 from jobs.ingest.formats import FORMATS

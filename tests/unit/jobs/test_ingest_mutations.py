@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.common.items import ITEM
+from jobs.common.input_items import ITEM
 from jobs.ingest import read_file
 from jobs.ingest.files import find_files
 from schemas.archive import check_session

@@ -13,9 +13,9 @@ from cluster.interchange.cogx import identify as cogx_id
 from cluster.interchange.lychee import identify as lychee_id
 from cluster.interchange.mem0 import identify as mem0_id
 from cluster.runtime.entry_points import EntryPointError
-from cluster.store.commit import Writer
 from cluster.store.files import Files, everything
 from cluster.store.store import Store
+from cluster.store.writer import Writer
 from jobs import compact, export, forget
 from jobs.common.cli import JobError, UsageError
 from schemas.exchange import Memory

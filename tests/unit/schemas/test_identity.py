@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.backfill.rows import turn_row
+from cluster.backfill.table_rows import turn_row
 from schemas.identity import joined
 
 PARTS = st.lists(st.text(st.sampled_from('ab\0"[],\\ü'), max_size=4), min_size=1, max_size=4)

@@ -7,7 +7,7 @@ import pytest
 from cluster.backfill.redact import compiled
 from cluster.forget.forgotten import WITHHELD, Forgotten
 from cluster.runtime.rows import of_table, to_table
-from schemas.carriers import UnitCut
+from schemas.stage_items import UnitCut
 from tests.unit.cluster.backfill.scripted import (
     CARD,
     ENCODER,

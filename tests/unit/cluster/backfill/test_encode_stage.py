@@ -13,7 +13,7 @@ from cluster.backfill.encode_stage import EncodeStage
 from cluster.backfill.staged import plan_path, segments_paid
 from cluster.models.endpoint import CapReached
 from cluster.runtime.sharing import SharedLock
-from cluster.store.attempts import MAX_DEATHS
+from cluster.store.crash_markers import MAX_DEATHS
 from tests.dying import Killed
 from tests.unit.cluster.backfill.scripted import (
     EMBEDDER,

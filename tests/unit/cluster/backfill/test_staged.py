@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cluster.backfill.encode_stage import EncodeStage
 from cluster.backfill.encoder import skipped
 from cluster.backfill.staged import MAX_OVER, join_batches, segments_paid
-from schemas.carriers import Batch
+from schemas.stage_items import Batch
 from tests.unit.cluster.backfill.scripted import (
     ENCODER,
     PROFILE,

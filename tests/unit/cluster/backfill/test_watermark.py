@@ -27,7 +27,7 @@ from cluster.store.maintenance import rollback_marks
 from jobs import backfill
 from jobs.backfill import BackfillConfig
 from schemas.archive import ARCHIVE_SCHEMA
-from schemas.carriers import ArchiveFile
+from schemas.stage_items import ArchiveFile
 from schemas.store import SEGMENTS_SCHEMA
 from tests.buckets import found_by, new_bucket, serving
 from tests.unit.cluster.backfill.scripted import PROFILE, session, turn, word_offsets
@@ -43,7 +43,7 @@ def here():
 
 class Place:
     """An archive, and a store that keeps of its tables what the cut asks for: each night is planned by the
-    real thing, with and without the watermark, and then committed as `merge.commit` does."""
+    real thing, with and without the watermark, and then committed as `Store.commit` does."""
 
     def __init__(self, folder: Path):
         self.archive, self.uri = folder / "archive", str(folder / "store")

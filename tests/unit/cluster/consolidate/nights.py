@@ -11,8 +11,8 @@ from cluster.consolidate.plan import Settings, plan_group
 from cluster.models.engine import Reply
 from cluster.store.files import Files
 from cluster.store.store import Store
-from schemas.carriers import UserGroup
 from schemas.profile import DeciderProfile
+from schemas.stage_items import UserGroup
 from tests.gold import write_run
 from tests.unit.cluster.store.stores import DIM, vector
 

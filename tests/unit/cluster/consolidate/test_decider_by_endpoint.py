@@ -6,8 +6,8 @@ from cluster.consolidate.decider import ModelDecider
 from cluster.consolidate.stages import DecideStage, plan_for_model
 from cluster.store.files import Files
 from cluster.store.store import Store
-from schemas.carriers import UserGroup
 from schemas.profile import DeciderProfile
+from schemas.stage_items import UserGroup
 from tests import endpoint as served
 from tests.unit.cluster.consolidate.nights import DELETE, IGNORE, settings_of
 from tests.unit.cluster.consolidate.questions import question

@@ -9,7 +9,7 @@ from cluster.consolidate.stages import DecideStage, decide_group, plan_for_model
 from cluster.consolidate.verdicts import staged_verdicts
 from cluster.store.files import Files
 from cluster.store.store import Store
-from schemas.carriers import UserGroup
+from schemas.stage_items import UserGroup
 from tests.unit.cluster.consolidate.nights import PROFILE, Model, settings_of
 from tests.unit.cluster.store.stores import commit, segment
 

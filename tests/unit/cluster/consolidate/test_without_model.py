@@ -17,7 +17,7 @@ from cluster.consolidate.without_model import (
 )
 from cluster.runtime import entry_points
 from cluster.runtime.entry_points import DECIDERS, Addition, EntryPointError
-from cluster.store.attempts import WorkerSick
+from cluster.store.crash_markers import WorkerSick
 from tests.adding import DECIDER, install
 from tests.unit.cluster.consolidate.memories import memory
 

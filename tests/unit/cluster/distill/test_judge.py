@@ -14,8 +14,8 @@ from cluster.models.paid_answers import Responses
 from cluster.models.sources import resolve_decider
 from cluster.store.files import Files
 from jobs.common.run import load_profile
-from schemas.carriers import CheckedPart
 from schemas.judge import WEIGHTS, InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
+from schemas.stage_items import CheckedPart
 from tests import endpoint as served
 
 GOOD = {"atomicity": 5, "self_containedness": 4, "entity_coverage": 3, "evidence_alignment": 5}

@@ -11,13 +11,13 @@ import pytest
 from cluster.evolvable.stream import Wavefront
 from cluster.evolvable.turns import TurnStage, read_states
 from cluster.forget.erase import find, forget
-from cluster.store.attempts import MAX_DEATHS
+from cluster.store.crash_markers import MAX_DEATHS
 from cluster.store.files import Files
 from cluster.store.maintenance import compact, reembed, rollback
 from cluster.store.store import Store
 from jobs.common.turns import all_users, changed_users, paths_of, rejection_rows
-from schemas.carriers import EmbeddedBatch, UnreadUser, UsersRead, UsersToRead
 from schemas.profile import EmbedderProfile, EvolvableProfile
+from schemas.stage_items import EmbeddedBatch, UnreadUser, UsersRead, UsersToRead
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, turns_schema
 from tests.tiny import save_tiny_model
 

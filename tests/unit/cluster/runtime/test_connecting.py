@@ -21,7 +21,8 @@ def test_only_cores_that_the_process_may_use_count(monkeypatch):
 def test_local_needs_no_ray():
     """Nor may anything on the way import it: that costs a second, and it need not be there."""
     code = (
-        "import sys; from cluster.runtime import *; from cluster.store.attempts import dead_nodes, this_node;"
+        "import sys; from cluster.runtime import *;"
+        "from cluster.store.crash_markers import dead_nodes, this_node;"
         "connect(ClusterConfig(local=True)); assert is_local();"
         "assert (this_node(), dead_nodes()) == ('', frozenset()); assert 'ray' not in sys.modules"
     )

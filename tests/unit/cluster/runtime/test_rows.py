@@ -12,7 +12,7 @@ from cluster.backfill.archive import Unit
 from cluster.consolidate.fold import Verdict
 from cluster.evaluate import answering, trial
 from cluster.runtime.rows import of_table, schema_of, to_table
-from schemas import carriers
+from schemas import stage_items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def test_one_kind_has_one_schema_whatever_is_in_it():
 
 CARRIERS = [
     kind
-    for module in (carriers, trial, answering)
+    for module in (stage_items, trial, answering)
     for kind in vars(module).values()
     if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
 ]

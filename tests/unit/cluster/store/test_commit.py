@@ -17,7 +17,8 @@ from lancedb.table import LanceTable, Tags
 from cluster.forget import erase as forgetting
 from cluster.forget.rules import Subject
 from cluster.runtime import HIDDEN
-from cluster.store import maintenance, merge, tables
+from cluster.store import commit as commits
+from cluster.store import maintenance, tables
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, everything
 from cluster.store.heads import Head, Heads
@@ -81,10 +82,10 @@ def assert_sound(store):
 @pytest.mark.parametrize("step_s", [-600, -25, 0, 600], ids=["minutes back", "back", "still", "ahead"])
 def test_runs_are_in_the_order_of_their_commits_whatever_the_clock_says(store, monkeypatch, step_s):
     """Regression: a writer whose clock was behind published runs that nobody saw, and paid for them again."""
-    original, now = merge.run_row, dt.datetime.now(dt.UTC)
+    original, now = commits.run_row, dt.datetime.now(dt.UTC)
     for number, parts in enumerate(((TEA,), (MOON,), (SUN,))):
         finished = {"finished_at": now + dt.timedelta(seconds=number * step_s)}
-        monkeypatch.setattr(merge, "run_row", lambda *row, finished=finished: original(*row) | finished)
+        monkeypatch.setattr(commits, "run_row", lambda *row, finished=finished: original(*row) | finished)
         commit(Store(store.uri, must_exist=False), f"run{9 - number}", *parts)
         assert store.run()["run_id"] == f"run{9 - number}"
     assert run_ids(store) == ["run9", "run8", "run7"]
@@ -438,7 +439,7 @@ def test_what_a_stopped_writer_writes_between_two_steps_of_another_is_noticed(ba
         def wakes(sleeper=sleeper, intent=intent):
             sleeper._number, sleeper.put_head = 1, lambda *_: (_ for _ in ()).throw(LeaseLost("too late"))
             with pytest.raises(LeaseLost):
-                merge.apply(sleeper, read_intent(intent))
+                commits.apply(sleeper, read_intent(intent))
 
         if not stopped_at(monkeypatch, number, lambda o=other: commit(o, "run3", SUN), wakes):
             continue

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.backfill.archive import read_sessions
-from cluster.store.attempts import Attempts
+from cluster.store.crash_markers import Attempts
 from cluster.store.files import Files
 from cluster.store.lease import Lease
 from cluster.store.store import Store

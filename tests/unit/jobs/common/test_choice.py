@@ -14,8 +14,8 @@ from jobs.backfill import BackfillConfig, consolidation_of
 from jobs.common import choice
 from jobs.common.choice import choose_decider, choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, parse_config
+from jobs.common.consolidation import UpdateSettings
 from jobs.common.run import load_profile
-from jobs.common.updates import UpdateSettings
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from tests.release import EMBEDDER, ENCODER, ENCODER_PROFILE, add_run, release_store

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jobs.common.cli import UsageError
-from jobs.common.items import Rejection
+from jobs.common.input_items import Rejection
 from jobs.common.questions import read_questions
 from jobs.ingest import read_file
 from jobs.ingest.files import find_files

@@ -2,8 +2,8 @@ import pytest
 
 from cluster.models.sources import resolve_embedder
 from jobs.common.cli import JobError
+from jobs.common.consolidation import check_embedder
 from jobs.common.run import load_profile
-from jobs.common.updates import check_embedder
 from schemas.profile import EmbedderProfile
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.store.attempts import MAX_DEATHS, Attempts, WorkerSick
+from cluster.store.crash_markers import MAX_DEATHS, Attempts, WorkerSick
 from cluster.store.files import Files
 from tests.dying import Killed
 

@@ -5,8 +5,8 @@ import re
 
 from cluster.backfill.encoder import OTHER_LANGUAGE
 from cluster.backfill.redact import Rules, redact
-from schemas.carriers import BadRow
 from schemas.identity import joined
+from schemas.stage_items import BadRow
 
 MAX_RAW_CHARS = 20_000
 """Characters of a rejected row's raw text that are kept."""

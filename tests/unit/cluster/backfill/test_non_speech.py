@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.backfill.junk import MIN_CHARS, shorten
+from cluster.backfill.non_speech import MIN_CHARS, shorten
 
 RANDOM = random.Random(7)
 BYTES = RANDOM.randbytes(3000)

@@ -5,7 +5,7 @@ import pytest
 
 from cluster.backfill.archive import BadRow
 from cluster.backfill.embed_stage import EmbedStage
-from cluster.backfill.rows import MAX_RAW_CHARS, rejection_row
+from cluster.backfill.table_rows import MAX_RAW_CHARS, rejection_row
 from schemas.store import REJECTIONS_SCHEMA
 from tests.unit.cluster.backfill.scripted import (
     CARD,

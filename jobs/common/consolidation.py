@@ -16,9 +16,9 @@ from jobs.common.endpoints import paying, workers
 from jobs.common.pools import EnginePool
 from jobs.common.rejected import too_many
 from jobs.common.run import Run, StagesConfig, WriterConfig, check_engine, connect
-from schemas.carriers import DecidedGroup, PlannedGroup, UserGroup
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile
+from schemas.stage_items import DecidedGroup, PlannedGroup, UserGroup
 
 if TYPE_CHECKING:
     from cluster.consolidate.plan import Settings
