@@ -4,11 +4,15 @@
     python -m jobs.sample --people tune --persons TWO OTHERS --archive TUNE
     python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR
 
+    python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR --labelled FILE
+
 Take people from whom the adapter has not learned: of the others it is too sure.
 
 The encoder writes what it would of the people of two archives whose language it reads; a record is right if
 it states a memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN,
-measured on TUNE. What the encoder wrote lies in the output folder, so that the same command with other
+measured on TUNE. `--labelled` adds records that readers have marked, which need no memories that somebody
+wrote down: FILE has one a line, as jobs/sample/corpus/records.jsonl, and what is `good` there is right. What
+the encoder wrote lies in the output folder, so that the same command with other
 settings need not ask again. Copy calibration.json into the adapter's folder, set `calibrated = true` in its
 profile, and choose `min_confidence` by the table in the card. It takes some fifteen minutes on two cores,
 nearly all for the encoder.
@@ -16,6 +20,7 @@ nearly all for the encoder.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,8 +52,16 @@ class CalibrationConfig(JobConfig):
     """Folder for calibration.json, a card, and what the encoder wrote."""
     profile: str = "default"
     """The encoder: a name, a TOML file, or the folder of an adapter."""
+    labelled: str | None = None
+    """JSON lines with more records to learn from, with `text`, `evidence`, `mean`, `least` and `label`."""
+    labelled_weight: float = Field(0.5, gt=0)
+    """How much one of these counts; one of TRAIN counts 1."""
     strength: float = Field(0.003, gt=0)
     """Inverse of the regularisation."""
+
+
+GOOD = "good"
+"""The label of a record that a reader would keep."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,8 @@ def run(config: CalibrationConfig) -> dict:
     parts = (("train", train), ("tune", tune))
     for name, rows in parts:
         say(f"[calibration] {name}: {len(rows)} records, {sum(row.is_right for row in rows)} of them right")
-    calibration = fit(train, config.strength)
+    labelled = read_labelled(config.labelled) if config.labelled else []
+    calibration = fit(train, config.strength, labelled, config.labelled_weight)
     calibration.save(output)
     summary = {
         "status": "done",
@@ -84,6 +98,7 @@ def run(config: CalibrationConfig) -> dict:
         "profile": config.profile,
         "num_people": {name: len({row.user_id for row in rows}) for name, rows in parts},
         "num_records": {name: len(rows) for name, rows in parts},
+        "num_labelled": len(labelled),
         "tune": measure(Calibration.load(output), tune),
     }
     (output / "README.md").write_text(render("train/calibration.md.j2", summary=summary))
@@ -190,10 +205,33 @@ def read(file: Path) -> list[Written]:
     return found
 
 
+def read_labelled(path: str) -> list[Written]:
+    """Records that readers have marked. UsageError names the first line that is none."""
+    if not Path(path).is_file():
+        raise UsageError(f"--labelled {path}: no such file")
+    found = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            evidence = [(str(role), str(text)) for role, text in row["evidence"]]
+            is_right = row["label"] == GOOD
+            found.append(
+                Written(row.get("session_id", ""), row["text"], evidence, row["mean"], row["least"], is_right)
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise UsageError(
+                f"--labelled {path}: line {number}: {type(error).__name__}: {error}; give text, evidence "
+                "(role and text of each turn), mean, least and label"
+            ) from None
+    return found
+
+
 # --- the regression -------------------------------------------------------------------------------------
 
 
-def fit(rows: list[Written], strength: float) -> Calibration:
+def fit(
+    rows: list[Written], strength: float, labelled: Sequence[Written] = (), labelled_weight: float = 1.0
+) -> Calibration:
     """The regression. JobError where all records are right, or none."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
@@ -204,14 +242,18 @@ def fit(rows: list[Written], strength: float) -> Calibration:
             f"{len(rows)} records of the part train, {is_right.sum()} of them right: right and wrong ones "
             "are needed; look whether --profile names a trained encoder"
         )
-    found = [row.features for row in rows]
+    all_rows = [*rows, *labelled]
+    counts = np.array([1.0] * len(rows) + [labelled_weight] * len(labelled))
+    is_right = np.array([row.is_right for row in all_rows])
+    found = [row.features for row in all_rows]
     names = list(found[0])
     values = np.array([[one[name] for name in names] for one in found])
     # What is always the same says nothing.
     varies = values.std(axis=0) > LEAST_SPREAD
     names, values = [name for name, one in zip(names, varies, strict=True) if one], values[:, varies]
-    means, scales = values.mean(axis=0), values.std(axis=0)
-    model = LogisticRegression(C=strength, max_iter=3_000).fit((values - means) / scales, is_right)
+    means, scales = np.average(values, axis=0, weights=counts), values.std(axis=0)
+    model = LogisticRegression(C=strength, max_iter=3_000)
+    model.fit((values - means) / scales, is_right, sample_weight=counts)
     weights = {
         name: Weight(*(round(float(one), 4) for one in (mean, scale, weight)))
         for name, mean, scale, weight in zip(names, means, scales, model.coef_[0], strict=True)

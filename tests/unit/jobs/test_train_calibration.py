@@ -1,6 +1,7 @@
 """Training a calibration: what counts as right, what is learned of it, and that nothing is asked twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,18 @@ from cluster.models import sources
 from cluster.models.confidence import Confidence
 from jobs.common.cli import JobError, UsageError
 from jobs.common.gold import as_found
+from jobs.sample.written import CORPUS
 from jobs.train import calibration as job
-from jobs.train.calibration import CalibrationConfig, Written, as_record, fit, measure, memories_of, run
+from jobs.train.calibration import (
+    CalibrationConfig,
+    Written,
+    as_record,
+    fit,
+    measure,
+    memories_of,
+    read_labelled,
+    run,
+)
 
 
 def row(number: int, is_right: bool) -> Written:
@@ -47,6 +58,49 @@ def test_what_was_said_so_becomes_likelier_than_what_was_put_together():
 def test_records_that_are_all_right_or_none_teach_nothing(rows):
     with pytest.raises(JobError, match="right and wrong ones are needed"):
         fit(rows, strength=0.1)
+
+
+def labelled(path, *rows: dict) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+MARKED = {
+    "session_id": "s",
+    "text": "User has a boat.",
+    "evidence": [["user", "I have a boat."]],
+    "mean": 0.9,
+    "least": 0.4,
+    "label": "good",
+}
+
+
+def test_records_that_readers_marked_count_as_much_as_is_asked_for(tmp_path):
+    rows = read_labelled(labelled(tmp_path / "a", MARKED, MARKED | {"label": "vague"}))
+    assert [row.is_right for row in rows] == [True, False]
+    # Here what was said so is wrong, and counts little or much.
+    against = [replace(one, is_right=not one.is_right) for one in ROWS]
+    least, most = (fit(ROWS, 0.1, against, weight) for weight in (0.1, 10.0))
+    said_so = ROWS[0]
+    low, high = (
+        one.probability(said_so.text, said_so.evidence, Confidence(0.6, 0.2)) for one in (most, least)
+    )
+    assert low < 0.5 < high
+
+
+def test_the_corpus_has_marked_records_of_which_a_third_is_good():
+    rows = read_labelled(str(CORPUS / "records.jsonl"))
+    assert len(rows) > 1_000 and 0.3 < sum(row.is_right for row in rows) / len(rows) < 0.35
+
+
+@pytest.mark.parametrize(
+    "row", [{}, MARKED | {"evidence": [["user"]]}, MARKED | {"evidence": None}], ids=repr
+)
+def test_a_line_that_is_no_marked_record_is_named(tmp_path, row):
+    with pytest.raises(UsageError, match=r"--labelled .*: line 2: .*; give text, evidence"):
+        read_labelled(labelled(tmp_path / "a", MARKED, row))
+    with pytest.raises(UsageError, match="no such file"):
+        read_labelled(str(tmp_path / "b"))
 
 
 GOLD = {
