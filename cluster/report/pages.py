@@ -193,7 +193,7 @@ class Event:
     what: str
     spent: Spent
     next_good: RunEntry | None = None
-    """Of a night: the first run of the next one that did what it was asked for; None where there is none yet."""
+    """Of a night: the first run of the next one that did what it was asked for; None where there is none."""
 
 
 def _events(found: Overview) -> list[Event]:

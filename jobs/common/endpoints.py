@@ -70,9 +70,9 @@ def workers(
 
 @contextlib.contextmanager
 def paying(this: Run, profile: AskedProfile | None, store: str, role: str) -> Iterator[None]:
-    """Count for the summary, however the work ends: `cost`, `paid_prompt_tokens` and `paid_output_tokens` of all
-    answers that no run has published yet, and `num_in_doubt`, the requests that were in flight when an earlier run
-    was killed. `prompt_tokens` and `output_tokens` are the same until the work counts what it did itself."""
+    """Count for the summary, however the work ends: `cost`, `paid_prompt_tokens` and `paid_output_tokens` of
+    all answers that no run has published yet, and `num_in_doubt`, the requests that were in flight when an
+    earlier run was killed. `prompt_tokens` and `output_tokens` are the same until the work counts its own."""
     from cluster.models.paid_answers import Responses
     from cluster.store.files import Files
 

@@ -167,7 +167,7 @@ def restore(config: UpdateConfig, store: "Store", lease: "Lease", embedder: Embe
     rows = restorable(store, this.run_id, this.started_at, gone_by)
     if rows is None:
         return
-    # Begun only here: most nights have nothing to bring back, and a run of nothing would be one more to read of.
+    # Begun only here: most nights have nothing to bring back, and need no run that says so.
     with this:
         dim = store.dim()
         assert dim is not None

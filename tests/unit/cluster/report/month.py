@@ -1,8 +1,8 @@
-"""Thirty nights of a store, which the jobs themselves have run, and what went wrong and was mended in between.
+"""Thirty nights of a store, which the jobs themselves have run, with what went wrong and was mended.
 
-The encoder is behind an endpoint on loopback that writes down what it is told, and counts what it is paid; the
-embedder hashes words. There is no Ray and no model, and days pass as `Clock` says. A crash needs a process
-that can be killed:
+The encoder is behind an endpoint on loopback that writes down what it is told, and counts what it is paid;
+the embedder hashes words. There is no Ray and no model, and days pass as `Clock` says. A crash needs a
+process that can be killed:
 
     python -m tests.unit.cluster.report.month FOLDER DAY BASE_URL
 """
@@ -45,38 +45,33 @@ MOVED, FORGOTTEN, KILLED, CAPPED, IMPORTED, REEMBEDDED = 4, 6, 9, 14, 17, 24
 WENT_ON, PAID_REST = 10, 15
 """The nights after the one that was killed and after the one that was capped, which go on with them."""
 
-TOPICS = [
-    "glaciers",
-    "volcanoes",
-    "lighthouses",
-    "bees",
-    "comets",
-    "tides",
-    "ferns",
-    "canals",
-    "owls",
-    "bridges",
-    "spices",
-    "sundials",
-    "kites",
-    "violins",
-    "windmills",
-    "deserts",
-    "whales",
-    "clocks",
-    "maps",
-    "coral",
-    "orchards",
-    "rainbows",
-    "caves",
-    "ferries",
-    "tea-gardens",
-    "moss",
-    "harbours",
-    "stamps",
-    "telescopes",
-    "pottery",
-]
+TOPICS = (
+    *(
+        "glaciers",
+        "volcanoes",
+        "lighthouses",
+        "bees",
+        "comets",
+        "tides",
+        "ferns",
+        "canals",
+        "owls",
+        "bridges",
+    ),
+    *("spices", "sundials", "kites", "violins", "windmills", "deserts", "whales", "clocks", "maps", "coral"),
+    *(
+        "orchards",
+        "rainbows",
+        "caves",
+        "ferries",
+        "gardens",
+        "moss",
+        "harbours",
+        "stamps",
+        "telescopes",
+        "pots",
+    ),
+)
 
 SPECIAL = {
     1: [(ANN, "I live in Lyon."), (BOB, "I have a boat called Petrel."), (CLEO, "I am allergic to walnuts.")],
@@ -206,7 +201,7 @@ NUM_WITHIN_CAP = 2
 
 
 def _cap(server: served.Endpoint) -> float:
-    """What that many requests cost, with what the last of them may cost at most put aside before it is sent."""
+    """What that many requests cost, with what the last may cost at most put aside before it is sent."""
     from cluster.models.endpoint import estimated_tokens
 
     first = server.requests[0]
@@ -229,7 +224,7 @@ class Month:
 
     def run_id(self, name: str, part: str = "backfill") -> str:
         told = self.told[name]
-        return (told[part] if part in told else told)["run_id"]
+        return told.get(part, told)["run_id"]
 
 
 def night(folder: Path, day: int, base_url: str, **settings: Any) -> dict:
