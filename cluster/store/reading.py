@@ -173,11 +173,15 @@ class Reader:
                 )
         return found.select(columns)
 
-    def batches(self, name: str, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Rows of the newest view, some at a time: for who must not have all of them in memory."""
-        table = self.table(name)
+    def batches(
+        self, name: str, columns: list[str], where: str | None = None, as_of: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of a view, some at a time: for who must not have all of them in memory. A column that an older
+        view does not have is left out."""
+        table = self.table(name, as_of)
         if table is not None:
-            scanner = table.to_lance().scanner(columns=columns, filter=where, batch_readahead=READ_AHEAD)
+            there = [column for column in columns if column in table.schema.names]
+            scanner = table.to_lance().scanner(columns=there, filter=where, batch_readahead=READ_AHEAD)
             yield from scanner.to_batches()
 
     def dim(self) -> int | None:
