@@ -9,6 +9,7 @@ import base64
 import datetime as dt
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,10 +252,8 @@ def _charts(found: Overview) -> dict[str, list[Chart]]:
     def counted(name: str, value: Callable[[Night], int]) -> Series:
         return Series(name, tuple(map(value, nights)))
 
-    running, costs = 0.0, []
-    for spent in money.by_night:
-        running += spent.cost or 0
-        costs.append(running)
+    costs = tuple(itertools.accumulate(spent.cost or 0.0 for spent in money.by_night))
+    tokens = tuple(itertools.accumulate(float(spent.tokens) for spent in money.by_night))
     entries = {entry.run_id: entry for entry in found.entries}
     views = [_column(entries[view.run_id].started_at, entries[view.run_id].job) for view in found.views]
     classes = ages(found.users, found.made_at)
@@ -265,13 +264,14 @@ def _charts(found: Overview) -> dict[str, list[Chart]]:
             Series("read", tuple(float(spent.prompt_tokens) for spent in money.by_night)),
             Series("written", tuple(float(spent.output_tokens) for spent in money.by_night)),
             kind="stacked",
-        )
+        ),
+        chart("read", "Tokens, summed up", Series("tokens so far", tokens), kind="lines"),
     ]
     if money.total.cost is not None:
         paid = Series("cost", tuple(spent.cost for spent in money.by_night))
         of_costs.append(chart("cost", "Cost of each night", paid, show=_price))
         of_costs.append(
-            chart("paid", "Costs, summed up", Series("paid so far", tuple(costs)), show=_price, kind="lines")
+            chart("paid", "Costs, summed up", Series("paid so far", costs), show=_price, kind="lines")
         )
     return {
         "costs": of_costs,

@@ -276,7 +276,7 @@ def _killed(folder: Path, day: int, server: served.Endpoint) -> None:
             return remembered(messages)
 
         server.reply = deadly
-        assert process.wait(300) == -signal.SIGKILL
+        assert process.wait(600) == -signal.SIGKILL, "it was to be killed"
     server.reply = remembered
 
 
@@ -285,6 +285,7 @@ def make(folder: Path) -> Month:
     importing = importlib.import_module("jobs.import.__main__")
     from jobs import forget, reembed, rollback
 
+    folder = folder.absolute()
     (folder / "archive").mkdir(parents=True)
     (folder / "spam.jsonl").write_text(
         "".join(json.dumps({"user_id": DAN, "text": text}) + "\n" for text in SPAM), "utf-8"

@@ -87,12 +87,14 @@ def test_a_night_that_goes_on_with_another_tells_its_own_costs_and_the_sum_is_wh
     spent[f"night {story.WENT_ON}"] += spent.pop(f"night {story.KILLED}")
     by_night = {row[0]: row[1] for row in table(index, "Cost of each night")}
     running = {row[0]: row[1] for row in table(index, "Costs, summed up")}
+    tokens = {row[0]: row[1] for row in table(index, "Tokens, summed up")}
     summed = 0
     for number in range(1, story.NUM_NIGHTS + 1):
         num = spent.get(f"night {number}", 0)
         summed += num
         assert by_night[day(number)] == ("–" if number == story.KILLED else price(num) if num else "0")
         assert running[day(number)] == price(summed), number
+        assert tokens[day(number)] == f"{110 * summed:,}", number
     assert summed == sum(month.num_paid.values()) - in_doubt == 31
     text = Page(index).text
     assert f"In all {summed * 100:,} tokens read, {summed * 10} written; {price(summed)} paid to" in text
