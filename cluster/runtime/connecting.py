@@ -92,7 +92,7 @@ def connect(config: ClusterConfig) -> None:
 
 
 def _start(*, address: str, **options: Any) -> Any:
-    """What ray.init gives, which is called again where it fails or hangs, as on a machine that is very busy."""
+    """What ray.init gives, called again where it fails or hangs, as it may on a busy machine."""
     import ray
 
     error: BaseException | None = None
