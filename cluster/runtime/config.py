@@ -41,7 +41,7 @@ class ClusterConfig(Settings):
     log_to_driver: bool = False
     """Show what workers print. Their errors reach the job either way; Ray keeps their logs."""
     dashboard: bool = False
-    """Start Ray's dashboard with a cluster that the job starts, on this machine alone, and say where it is."""
+    """Start the dashboard of Ray with a cluster that the job starts, on this machine alone."""
     env_vars: dict[str, SecretStr] = Field({})
     """Environment variables of the workers, for example SLOWWAVE_CACHE. Their values are never stored or
     shown; name secret ones in `pass_env` instead, because others may read this file."""
