@@ -164,7 +164,13 @@ class Words:
         return np.random.default_rng(seed).standard_normal(self.dim)
 
 
-EMBEDDERS = ("embed.embedder", "embed.reembed", "embed.lengths", "backfill.embed_stage", "consolidate.stages")
+EMBEDDERS = (
+    "embed.embedder",
+    "embed.reembed",
+    "embed.turn_embedder",
+    "backfill.embed_stage",
+    "consolidate.stages",
+)
 """Modules of `cluster` that load an embedder."""
 
 
