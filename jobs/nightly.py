@@ -22,7 +22,7 @@ from jobs.backfill import BackfillConfig, consolidation_of
 from jobs.backfill import run as backfill
 from jobs.common.cli import FAILURES, JobError, UsageError, held, main, say
 from jobs.common.measuring import quality_of
-from jobs.common.questions import QuestionFiles, read_questions
+from jobs.common.questions import Question, QuestionFiles, read_questions
 from jobs.common.run import absolute
 from jobs.compact import CompactConfig
 from jobs.compact import run as compact
@@ -53,6 +53,9 @@ def run(config: NightlyConfig) -> dict:
     # A decider that does not exist is wrong usage, found before anything is paid for.
     update = consolidation_of(config, ConsolidateConfig)
     assert isinstance(update, ConsolidateConfig)
+    questions = [
+        one for path in config.report_questions for one in read_questions(path, option="--report-questions")
+    ]
     parts: dict[str, dict] = {}
     failure = {}
     for name, part in parts_of(config, update):
@@ -69,7 +72,7 @@ def run(config: NightlyConfig) -> dict:
             break
         if parts[name]["status"] == "stopped":
             break
-    report = {"report": reported(config)} if config.report and not config.dry_run else {}
+    report = {"report": reported(config, questions)} if config.report and not config.dry_run else {}
     statuses = {part["status"] for part in parts.values()}
     if "stopped" in statuses:
         statuses = {"stopped"}
@@ -105,14 +108,15 @@ def parts_of(config: NightlyConfig, update: ConsolidateConfig) -> Iterator[tuple
         yield "compact", lambda: compact(kept)
 
 
-def reported(config: NightlyConfig) -> str | None:
-    """Write the report; where it is. None where it cannot be written, which is told and fails no night."""
+def reported(config: NightlyConfig, questions: list[Question]) -> str | None:
+    """Write the report, with what the search finds of the questions; where it is. None where it cannot be
+    written, which is told and fails no night."""
     from cluster.report.pages import write_report
 
     assert config.report is not None, "it is asked for"
     store, quality = absolute(config.store), None
     try:
-        if questions := [one for path in config.report_questions for one in read_questions(path)]:
+        if questions:
             quality = quality_of(store, questions)
     except Exception as error:
         say(f"[report] quality: not measured: {error}")

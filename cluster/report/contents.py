@@ -2,8 +2,9 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ from cluster.store.files import HOME, Files, sizes_below
 from cluster.store.maintenance import files_of
 from cluster.store.sql import quote
 from cluster.store.store import Store
-from schemas.store import REJECTIONS_SCHEMA, TABLE_KEYS
+from schemas.store import REJECTIONS_SCHEMA, TABLE_KEYS, records_schema
 
 NUM_SAMPLES = 3
 """Rejections of one reason that are shown."""
@@ -21,8 +22,11 @@ NUM_SAMPLES = 3
 MAX_VIEWS = 60
 """Newest views that are measured: each is opened."""
 
+RECORDS_AT_ONCE = 100_000
+"""Memories that are compared at once, so that a large night fits into memory, ..."""
+
 USERS_AT_ONCE = 1000
-"""Users whose memories are compared at once, so that a large night fits into memory."""
+"""... and users, whom a filter names."""
 
 
 # --- rejections -----------------------------------------------------------------------------------------
@@ -43,28 +47,35 @@ def rejections(store: Store, runs: Collection[str]) -> list[Rejected]:
     that failed for it have left."""
     from cluster.backfill.redact import shown_rows
 
-    found = [store.rows("rejections", REJECTIONS_SCHEMA.names)]
-    files = Files(store.uri, "runs")
-    for path in files.paths():
-        if path.endswith("-rejections.parquet") and path.removesuffix("-rejections.parquet") in runs:
-            left = files.get_table(path).select(REJECTIONS_SCHEMA.names)
-            run_id = pa.array([path.removesuffix("-rejections.parquet")] * len(left), pa.string())
-            found.append(left.set_column(left.schema.get_field_index("run_id"), "run_id", run_id))
-    rows = pa.concat_tables([table.cast(REJECTIONS_SCHEMA) for table in found if table.num_columns])
-    rows = rows.filter(pc.is_in(rows.column("run_id"), pa.array(sorted(runs), pa.string())))
-    groups: dict[tuple[str, str], list[int]] = {}
-    names = zip(rows.column("stage").to_pylist(), rows.column("reason").to_pylist(), strict=True)
-    for number, key in enumerate(names):
-        groups.setdefault(key, []).append(number)
+    num: Counter[tuple[str, str]] = Counter()
+    samples: dict[tuple[str, str], list[dict]] = {}
+    for batch in _rejected(store, runs):
+        places: dict[tuple[str, str], list[int]] = {}
+        names = zip(batch.column("stage").to_pylist(), batch.column("reason").to_pylist(), strict=True)
+        for place, key in enumerate(names):
+            places.setdefault(key, []).append(place)
+        for key, its_own in places.items():
+            num[key] += len(its_own)
+            known = samples.setdefault(key, [])
+            known += batch.take(pa.array(its_own[: NUM_SAMPLES - len(known)], pa.int64())).to_pylist()
     return sorted(
-        (
-            Rejected(
-                stage, reason, len(places), tuple(shown_rows(rows.take(places[:NUM_SAMPLES]).to_pylist()))
-            )
-            for (stage, reason), places in groups.items()
-        ),
+        (Rejected(*key, count, tuple(shown_rows(samples[key]))) for key, count in num.items()),
         key=lambda one: (-one.num, one.stage, one.reason),
     )
+
+
+def _rejected(store: Store, runs: Collection[str]) -> Iterator[pa.RecordBatch]:
+    """Rejections of these runs, some at a time: what was rejected may be long."""
+    wanted = pa.array(sorted(runs), pa.string())
+    for batch in store.batches("rejections", REJECTIONS_SCHEMA.names):
+        yield batch.filter(pc.is_in(batch.column("run_id"), wanted))
+    files = Files(store.uri, "runs")
+    for path in files.paths():
+        run_id = path.removesuffix("-rejections.parquet")
+        if run_id != path and run_id in runs:
+            left = files.get_table(path).select(REJECTIONS_SCHEMA.names)
+            place = left.schema.get_field_index("run_id")
+            yield from left.set_column(place, "run_id", pa.array([run_id] * len(left))).to_batches()
 
 
 # --- users ----------------------------------------------------------------------------------------------
@@ -204,7 +215,7 @@ def changes(store: Store, night: Night, entries: Sequence[RunEntry]) -> dict[str
     """Kind of change, see cluster.consolidate.history.diff, -> how many memories: what the view after the
     night has over that before it. None where a view that is needed is not kept, or is none.
 
-    Only users whose memories the night touched are read.
+    Only memories that the night touched are compared, RECORDS_AT_ONCE of them at a time.
     """
     from cluster.consolidate.history import CHANGES, CLOSING, COMPARED, diff
 
@@ -213,14 +224,45 @@ def changes(store: Store, night: Night, entries: Sequence[RunEntry]) -> dict[str
         return None
     ids = ", ".join(quote(entry.run_id) for entry in own)
     touched = store.rows(
-        "records", ["user_id"], f"run_id IN ({ids}) OR closed_run_id IN ({ids})", after.run_id
+        "records", ["user_id", "record_id"], f"run_id IN ({ids}) OR closed_run_id IN ({ids})", after.run_id
     )
-    names = sorted(set(touched.column("user_id").to_pylist()))
     counts = dict.fromkeys(CHANGES, 0)
-    for start in range(0, len(names), USERS_AT_ONCE):
-        where = f"user_id IN ({', '.join(map(quote, names[start : start + USERS_AT_ONCE]))})"
-        was, now = (store.rows("records", COMPARED, where, view.run_id) for view in (before, after))
-        found = diff(was, now, store.rows("decisions", CLOSING, where, after.run_id))
-        for kind, items in found.items():
+    for names in users_at_once(touched.column("user_id")):
+        where = f"user_id IN ({', '.join(map(quote, names))})"
+        its_own = touched.filter(pc.is_in(touched.column("user_id"), pa.array(names)))
+        was, now = (
+            rows_of(store, COMPARED, where, view.run_id, its_own.column("record_id"))
+            for view in (before, after)
+        )
+        decisions = store.rows("decisions", CLOSING, f"run_id IN ({ids}) AND {where}", after.run_id)
+        for kind, items in diff(was, now, decisions).items():
             counts[kind] += len(items)
     return counts
+
+
+def users_at_once(of_rows: pa.ChunkedArray) -> Iterator[list[str]]:
+    """The users of rows, in groups with at most RECORDS_AT_ONCE rows, or of one user."""
+    names: list[str] = []
+    num = 0
+    for found in sorted(pc.value_counts(of_rows).to_pylist(), key=itemgetter("values")):
+        if names and (num + found["counts"] > RECORDS_AT_ONCE or len(names) == USERS_AT_ONCE):
+            yield names
+            names, num = [], 0
+        names.append(found["values"])
+        num += found["counts"]
+    if names:
+        yield names
+
+
+def rows_of(
+    store: Store, columns: list[str], where: str, as_of: str, record_ids: pa.ChunkedArray
+) -> pa.Table:
+    """Revisions of these memories, as a view has them; others are dropped batch by batch."""
+    schema, wanted = records_schema(1), record_ids.combine_chunks()
+    schema = pa.schema([schema.field(name) for name in columns])
+    found = [
+        batch.filter(pc.is_in(batch.column("record_id"), wanted))
+        for batch in store.batches("records", columns, where, as_of)
+    ]
+    tables = [pa.Table.from_batches([batch]) for batch in found if batch.num_rows]
+    return pa.concat_tables([schema.empty_table(), *tables], promote_options="permissive").select(columns)

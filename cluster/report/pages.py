@@ -9,6 +9,7 @@ import base64
 import datetime as dt
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from cluster.report.compare import Comparison
 from cluster.report.memories import Memory, UserPage, days_of, user_page
 from cluster.report.overview import PROJECTED, Overview, ages, overview
 from cluster.report.quality import Quality
-from cluster.report.runs import Night, RunEntry
+from cluster.report.runs import Night, RunEntry, Spent
 from cluster.report.svg import Chart, Series, Span, draw, newest, timeline
 from cluster.report.words import cell, count, digits, seconds, size
 from cluster.runtime.shown import harmless
@@ -38,6 +39,9 @@ HTML = "text/html; charset=utf-8"
 
 NUM_USERS = 50
 """Users that the report names: those who said nothing for longest."""
+
+MAX_EVENTS = 100
+"""Newest nights that went wrong, and operations, that have a row of their own above all runs."""
 
 MAX_SPANS = 300
 """Statements in one timeline; the page has all of them below."""
@@ -178,7 +182,32 @@ def of_store(
         charts=_charts(found),
         stages=stages,
         stalest=stalest,
+        events=_events(found)[-MAX_EVENTS:][::-1],
     )
+
+
+@dataclass(frozen=True)
+class Event:
+    """A night that went wrong, or an operation."""
+
+    night: Night
+    what: str
+    spent: Spent
+    next_good: RunEntry | None = None
+    """Of a night: the first run of the next one that did what it was asked for; None where there is none."""
+
+
+def _events(found: Overview) -> list[Event]:
+    """All of them, oldest first. What only looked, as a dry run, is none."""
+    events = []
+    for place, (night, spent) in enumerate(zip(found.nights, found.money.by_night, strict=True)):
+        is_night = night.job == "night"
+        if night.job == "dry run" or (is_night and not night.is_bad):
+            continue
+        told = "; ".join(filter(None, (_remarks(entry) for entry in night.runs)))
+        later = (one.runs[0] for one in found.nights[place + 1 :] if one.job == "night" and one.is_good)
+        events.append(Event(night, told, spent, next(later, None) if is_night else None))
+    return events
 
 
 def _night_counts(night: Night) -> list[tuple[str, int]]:
@@ -196,6 +225,7 @@ def _night_counts(night: Night) -> list[tuple[str, int]]:
         ("decisions that failed", night.total("num_failed")),
         ("rejections", night.total("num_rejections")),
         ("secrets redacted", night.total("num_redactions")),
+        ("answers that a killed run may have paid for in vain", night.total("num_in_doubt")),
     ]
 
 
@@ -222,10 +252,8 @@ def _charts(found: Overview) -> dict[str, list[Chart]]:
     def counted(name: str, value: Callable[[Night], int]) -> Series:
         return Series(name, tuple(map(value, nights)))
 
-    running, costs = 0.0, []
-    for spent in money.by_night:
-        running += spent.cost or 0
-        costs.append(running)
+    costs = tuple(itertools.accumulate(spent.cost or 0.0 for spent in money.by_night))
+    tokens = tuple(itertools.accumulate(float(spent.tokens) for spent in money.by_night))
     entries = {entry.run_id: entry for entry in found.entries}
     views = [_column(entries[view.run_id].started_at, entries[view.run_id].job) for view in found.views]
     classes = ages(found.users, found.made_at)
@@ -236,13 +264,14 @@ def _charts(found: Overview) -> dict[str, list[Chart]]:
             Series("read", tuple(float(spent.prompt_tokens) for spent in money.by_night)),
             Series("written", tuple(float(spent.output_tokens) for spent in money.by_night)),
             kind="stacked",
-        )
+        ),
+        chart("read", "Tokens, summed up", Series("tokens so far", tokens), kind="lines"),
     ]
     if money.total.cost is not None:
         paid = Series("cost", tuple(spent.cost for spent in money.by_night))
         of_costs.append(chart("cost", "Cost of each night", paid, show=_price))
         of_costs.append(
-            chart("paid", "Costs, summed up", Series("paid so far", tuple(costs)), show=_price, kind="lines")
+            chart("paid", "Costs, summed up", Series("paid so far", costs), show=_price, kind="lines")
         )
     return {
         "costs": of_costs,
@@ -317,11 +346,20 @@ def _run_link(entry: RunEntry | None) -> "Markup | str":
     return Markup(link).format(anchor(entry), harmless(f"{entry.job} {entry.run_id}"), _time(entry.ended_at))
 
 
+TOLD = {
+    "forget": [("removed", "num_records_removed", "records"), ("removed", "num_turns_removed", "turns")],
+    "import": [("brought", "num_records", "records"), ("rejected", "num_rejections", "rows")],
+    "reembed": [("embedded", "num_rows_embedded", "rows anew")],
+}
+"""Counts that tell what an operation did: verb, name, what is counted."""
+
+
 def _remarks(entry: RunEntry) -> str:
     told = [entry.reason] if entry.reason else []
+    for verb, name, what in TOLD.get(entry.job, ()):
+        told += [f"{verb} {count(num)} {what}"] if (num := entry.counts.get(name)) else []
     told += [f"back to run {entry.counts.get('to')}"] if entry.job == "rollback" else []
     told += [f"undone by the rollback {entry.undone_by}"] if entry.undone_by else []
-    told += [f"removed {entry.counts.get('num_records_removed', 0)} records"] if entry.job == "forget" else []
     told += ["its view has expired"] if entry.is_published and not entry.has_view else []
     return "; ".join(told)
 

@@ -267,6 +267,15 @@ class Night:
         return min(found, key=lambda one: _WORST.index(one) if one in _WORST else 0)
 
     @property
+    def is_bad(self) -> bool:
+        return self.status in BAD
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it did what it was asked for, be it that nothing was new."""
+        return self.status in (RunStatus.DONE, RunStatus.UNCHANGED)
+
+    @property
     def started_at(self) -> dt.datetime:
         return self.runs[0].started_at
 
@@ -323,6 +332,11 @@ class Spent:
         return self.prompt_tokens + self.output_tokens
 
 
+def _tokens(entry: RunEntry, prefix: str = "") -> tuple[int, int]:
+    prompt, output = (int(entry.counts.get(f"{prefix}{name}_tokens") or 0) for name in ("prompt", "output"))
+    return prompt, output
+
+
 def spending(entries: Sequence[RunEntry]) -> dict[str, Spent]:
     """Run -> what it spent itself.
 
@@ -332,16 +346,18 @@ def spending(entries: Sequence[RunEntry]) -> dict[str, Spent]:
     carried: dict[str, tuple[float, int, int]] = {}
     found = {}
     for entry in entries:
-        prompt, output = (int(entry.counts.get(name) or 0) for name in ("prompt_tokens", "output_tokens"))
-        cost, pays = entry.cost, entry.cost is not None
-        if pays and not entry.is_published:
-            old = carried.get(entry.paying, (0.0, 0, 0))
-            carried[entry.paying] = (cost or 0.0, prompt, output)
-            prompt, output = max(0, prompt - old[1]), max(0, output - old[2])
-            cost = max(0.0, (cost or 0.0) - old[0])
-        elif pays:
-            # Its tokens are its own: an answer that was known counts none.
-            cost = max(0.0, (cost or 0.0) - carried.pop(entry.paying, (0.0, 0, 0))[0])
+        cost, (prompt, output) = entry.cost, _tokens(entry)
+        if cost is not None:
+            old_cost, old_prompt, old_output = carried.pop(entry.paying, (0.0, 0, 0))
+            if counts_paid := "paid_prompt_tokens" in entry.counts:
+                prompt, output = _tokens(entry, "paid_")
+            if not entry.is_published:
+                carried[entry.paying] = cost, prompt, output
+            elif not counts_paid:
+                # Of an earlier release: beside the cost of all it counts the tokens of what it made itself.
+                old_prompt = old_output = 0
+            cost = max(0.0, cost - old_cost)
+            prompt, output = max(0, prompt - old_prompt), max(0, output - old_output)
         if entry.job == "forget":
             carried.clear()
         found[entry.run_id] = Spent(None if cost is None else round(cost, 6), prompt, output)

@@ -40,6 +40,8 @@ class ClusterConfig(Settings):
     that small stages have room beside the actors."""
     log_to_driver: bool = False
     """Show what workers print. Their errors reach the job either way; Ray keeps their logs."""
+    dashboard: bool = False
+    """Start the dashboard of Ray with a cluster that the job starts, on this machine alone."""
     env_vars: dict[str, SecretStr] = Field({})
     """Environment variables of the workers, for example SLOWWAVE_CACHE. Their values are never stored or
     shown; name secret ones in `pass_env` instead, because others may read this file."""

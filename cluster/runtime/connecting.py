@@ -66,11 +66,10 @@ def connect(config: ClusterConfig) -> None:
         **({"pip": config.pip} if config.pip else {}),
         **({"working_dir": config.working_dir} if config.working_dir else {}),
     }
-    own = (
-        {} if in_cluster else {"num_cpus": config.num_cpus or max(4, num_cores()), "include_dashboard": False}
-    )
+    num_cpus = config.num_cpus or max(4, num_cores())
+    own = {} if in_cluster else {"num_cpus": num_cpus, "include_dashboard": config.dashboard}
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    _start(
+    started = _start(
         # Without a word, a cluster of our own, never one that happens to run on this machine.
         address=in_cluster or "local",
         runtime_env=runtime_env,
@@ -78,6 +77,8 @@ def connect(config: ClusterConfig) -> None:
         log_to_driver=config.log_to_driver,
         **own,
     )
+    if config.dashboard and not in_cluster:
+        write(f"[cluster] dashboard: http://{started.dashboard_url}")
     if callable(on_sigterm) and threading.current_thread() is threading.main_thread():
         # Ray puts its own in the place, which ends the process with a stack trace.
         signal.signal(signal.SIGTERM, on_sigterm)
@@ -90,16 +91,15 @@ def connect(config: ClusterConfig) -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _start(*, address: str, **options: Any) -> None:
-    """ray.init; a second time where the first fails or hangs, as it may on a machine that is very busy."""
+def _start(*, address: str, **options: Any) -> Any:
+    """What ray.init gives, called again where it fails or hangs, as it may on a busy machine."""
     import ray
 
     error: BaseException | None = None
     for _ in range(2):
         try:
             with _at_most(START_TIMEOUT_S):
-                ray.init(address=address, **options)
-            return
+                return ray.init(address=address, **options)
         except (Exception, _TookTooLong) as caught:
             error = caught
             told = hide_secrets(f"{type(error).__name__}: {error}".partition("\n")[0])

@@ -41,8 +41,8 @@ class Reader:
         self.files = Files(self.uri, "commit")
         self.heads = Heads(self.uri)
         self._frozen: Head | None = None
-        self._frozen_runs: list[FinishedRun] | None = None
-        """Runs of the frozen head, once they have been read: every table of a view is looked up in them."""
+        self._known_runs: tuple[int, list[FinishedRun]] | None = None
+        """A version of `runs`, and its rows: every table of a view is looked up in them."""
         head = self.head_now()
         self.version_found = head.store_version if head else STORE_VERSION
         """STORE_VERSION of the release that last wrote it."""
@@ -109,15 +109,12 @@ class Reader:
 
     def runs(self) -> list[FinishedRun]:
         """Finished runs, oldest first."""
-        head = self.head_now()
-        if head is None or self._frozen is None:
-            return [] if head is None else self._runs(head)
-        if self._frozen_runs is None:
-            self._frozen_runs = self._runs(head)
-        return list(self._frozen_runs)
-
-    def _runs(self, head: Head) -> list[FinishedRun]:
-        return in_order(self._at("runs", head.versions["runs"]).to_arrow().to_pylist())
+        if (head := self.head_now()) is None:
+            return []
+        version, known = head.versions["runs"], self._known_runs
+        if known is None or known[0] != version:
+            known = self._known_runs = version, in_order(self._at("runs", version).to_arrow().to_pylist())
+        return list(known[1])
 
     def _at(self, name: str, version: int) -> Table:
         """A table as it was at a version that a head or a run names, read-only."""
@@ -176,11 +173,15 @@ class Reader:
                 )
         return found.select(columns)
 
-    def batches(self, name: str, columns: list[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Rows of the newest view, some at a time: for who must not have all of them in memory."""
-        table = self.table(name)
+    def batches(
+        self, name: str, columns: list[str], where: str | None = None, as_of: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of a view, some at a time: for who must not have all of them in memory. A column that an older
+        view does not have is left out."""
+        table = self.table(name, as_of)
         if table is not None:
-            scanner = table.to_lance().scanner(columns=columns, filter=where, batch_readahead=READ_AHEAD)
+            there = [column for column in columns if column in table.schema.names]
+            scanner = table.to_lance().scanner(columns=there, filter=where, batch_readahead=READ_AHEAD)
             yield from scanner.to_batches()
 
     def dim(self) -> int | None:

@@ -161,12 +161,14 @@ def restore(config: UpdateConfig, store: "Store", lease: "Lease", embedder: Embe
     from cluster.consolidate.grounds import restorable
     from cluster.store.files import Files
 
-    with new_run("restore", config, store) as this:
-        unseen = unseen_runs(config, store, lambda run: run.job in ("consolidate", "restore"))
-        gone_by = None if unseen is None else frozenset(run.run_id for run in unseen)
-        rows = restorable(store, this.run_id, this.started_at, gone_by)
-        if rows is None:
-            return
+    this = new_run("restore", config, store)
+    unseen = unseen_runs(config, store, lambda run: run.job in ("consolidate", "restore"))
+    gone_by = None if unseen is None else frozenset(run.run_id for run in unseen)
+    rows = restorable(store, this.run_id, this.started_at, gone_by)
+    if rows is None:
+        return
+    # Begun only here: most nights have nothing to bring back, and need no run that says so.
+    with this:
         dim = store.dim()
         assert dim is not None
         this.counts["num_restored"] = sum(rows.column("active").to_pylist())

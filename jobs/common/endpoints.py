@@ -70,8 +70,9 @@ def workers(
 
 @contextlib.contextmanager
 def paying(this: Run, profile: AskedProfile | None, store: str, role: str) -> Iterator[None]:
-    """Count for the summary, however the work ends: tokens and `cost` of all answers that no run has
-    published yet, and `num_in_doubt`, the requests that were in flight when an earlier run was killed."""
+    """Count for the summary, however the work ends: `cost`, `paid_prompt_tokens` and `paid_output_tokens` of
+    all answers that no run has published yet, and `num_in_doubt`, the requests that were in flight when an
+    earlier run was killed. `prompt_tokens` and `output_tokens` are the same until the work counts its own."""
     from cluster.models.paid_answers import Responses
     from cluster.store.files import Files
 
@@ -85,5 +86,6 @@ def paying(this: Run, profile: AskedProfile | None, store: str, role: str) -> It
         yield
     finally:
         responses = Responses(files, role, profile.fingerprint)
-        this.counts |= dict(zip(("prompt_tokens", "output_tokens"), responses.spent, strict=True))
+        spent = dict(zip(("prompt_tokens", "output_tokens"), responses.spent, strict=True))
+        this.counts |= spent | {f"paid_{name}": num for name, num in spent.items()}
         this.counts["cost"] = round(responses.cost(profile.endpoint), 6)

@@ -188,8 +188,12 @@ class Tab:
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text
             )
 
-    def screenshot(self, path: Path, *, width: int, height: int, scale: float = 1) -> None:
-        """Write the page's upper left part as a PNG."""
-        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
+    def top_of(self, name: str) -> float:
+        """How far down on the page the element with this id begins, in pixels."""
+        return self.run(f"document.getElementById({json.dumps(name)}).getBoundingClientRect().top + scrollY")
+
+    def screenshot(self, path: Path, *, width: int, height: float, y: float = 0, scale: float = 1) -> None:
+        """Write a part of the page, from `y` on at its left, as a PNG."""
+        clip = {"x": 0, "y": y, "width": width, "height": height, "scale": scale}
         found = self.ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(found["data"]))

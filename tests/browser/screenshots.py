@@ -1,4 +1,4 @@
-"""Pictures of the report for the documentation, of a store that has gone through eleven simulated nights.
+"""Pictures of the report for the documentation, of a store that has gone through thirty simulated nights.
 
 python -m tests.browser.screenshots --output jobs/pictures
 """
@@ -7,30 +7,54 @@ import argparse
 import contextlib
 import datetime as dt
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.report.pages import INDEX, write_report
 from tests.browser.browser import Browser
 from tests.e2e.operations.stores import ANN
-from tests.unit.cluster.report.nights import make
+from tests.unit.cluster.report.month import make
 
 WIDTH = 900
-NOW = dt.datetime(2026, 3, 12, 8, tzinfo=dt.UTC)
+NOW = dt.datetime(2026, 3, 30, 8, tzinfo=dt.UTC)
+MARGIN = 12
+"""Pixels above a heading."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture of a page: from the element with one id, or the top, to the one with another."""
+
+    name: str
+    scheme: str = "light"
+    page: str = INDEX
+    start: str | None = None
+    end: str | None = None
+    height: int = 1200
+    """Where `end` is not given."""
 
 
 def take(output: Path) -> list[Path]:
-    """Write `report.png`, light, and `user.png`, dark."""
+    """Write the pictures into a folder."""
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, contextlib.chdir(home):
-        make("store")
+        make(Path("month"))
+        Path("month/store").rename("store")
         pages = write_report("store", "pages", ANN, now=NOW)
         (user,) = (name for name in pages if name != INDEX)
-        shots = [(INDEX, "report.png", "light", 1500), (user, "user.png", "dark", 1200)]
+        shots = (
+            Shot("report.png", end="changes"),
+            Shot("events.png", start="events", end="rejected"),
+            Shot("costs.png", scheme="dark", start="costs", end="time"),
+            Shot("user.png", scheme="dark", page=user),
+        )
         with Browser(Path(home) / "profile") as browser:
-            for page, name, scheme, height in shots:
-                tab = browser.open(Path("pages") / page, width=WIDTH, scheme=scheme)
-                tab.screenshot(output / name, width=WIDTH, height=height)
-    return [output / name for _, name, *_ in shots]
+            for shot in shots:
+                tab = browser.open(Path("pages") / shot.page, width=WIDTH, scheme=shot.scheme)
+                top = tab.top_of(shot.start) - MARGIN if shot.start else 0
+                height = tab.top_of(shot.end) - MARGIN - top if shot.end else shot.height
+                tab.screenshot(output / shot.name, width=WIDTH, y=top, height=height)
+    return [output / shot.name for shot in shots]
 
 
 if __name__ == "__main__":

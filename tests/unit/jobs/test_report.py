@@ -53,7 +53,7 @@ def measured(monkeypatch) -> tuple[list[str], set[str]]:
 
     monkeypatch.setattr(measuring, "score_view", score)
     for job in (report, nightly):
-        monkeypatch.setattr(job, "read_questions", lambda path: [ASKED])
+        monkeypatch.setattr(job, "read_questions", lambda path, **_: [ASKED])
     return looked, empty
 
 
@@ -143,6 +143,20 @@ def test_a_night_s_report_shows_quality_or_is_written_without_where_that_fails(
     summary = nightly.run(NightlyConfig(**given, report_questions=["a.jsonl", "b.jsonl"]))
     assert (summary["status"], summary["report"]) == ("done", str(tmp_path))
     assert ('id="quality"' in pages_in(tmp_path)["index.html"]) == is_measured
+
+
+@pytest.mark.parametrize("content", [None, "", "[{}]", "no json"])
+def test_questions_of_a_night_that_cannot_be_read_are_refused_before_anything_is_done(
+    nights, simulated, tmp_path, content
+):
+    """Regression: that was told at the end of the night, as a report without quality."""
+    path = tmp_path / "questions.json"
+    if content is not None:
+        path.write_text(content)
+    given = {"archive": "a", "store": nights.uri, "report": str(tmp_path / "report")}
+    with pytest.raises(UsageError, match=r"^--report-questions .*questions\.json"):
+        nightly.run(NightlyConfig(**given, report_questions=[str(path)]))
+    assert simulated.given == {} and not (tmp_path / "report").exists()
 
 
 def test_a_report_that_cannot_be_written_is_told_and_fails_no_night(nights, simulated, tmp_path, capsys):

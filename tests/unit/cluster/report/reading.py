@@ -112,3 +112,43 @@ def problems(pages: dict[str, str]) -> list[str]:
 
 def pages_in(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+
+
+@dataclass
+class Tables(HTMLParser):
+    """The tables of a page: caption -> rows of the texts of their cells, without the head."""
+
+    html: str
+    found: dict[str, list[list[str]]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__init__(convert_charrefs=True)
+        self._caption, self._rows, self._texts = "", [], None
+        self.feed(self.html)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "table":
+            self._rows = []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("caption", "td", "th"):
+            self._texts = []
+
+    def handle_endtag(self, tag):
+        said = " ".join("".join(self._texts or ()).split())
+        if tag == "caption":
+            self._caption = said
+        elif tag in ("td", "th"):
+            self._rows[-1].append(said)
+        elif tag == "table":
+            self.found[self._caption] = self._rows[1:]
+
+    def handle_data(self, data):
+        if self._texts is not None:
+            self._texts.append(data)
+
+
+def table(html: str, caption: str) -> list[list[str]]:
+    """The rows of the table whose caption begins so."""
+    (rows,) = (rows for name, rows in Tables(html).found.items() if name.startswith(caption))
+    return rows

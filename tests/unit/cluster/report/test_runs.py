@@ -230,3 +230,21 @@ def test_stopped_runs_one_after_the_other_count_what_came_to_it_until_one_is_pub
 def test_a_forgetting_deletes_the_paid_answers_so_that_the_sum_begins_anew():
     runs = [entry_of("a", cost=1.0), entry_of("f", cost=None, job="forget"), entry_of("b", cost=0.4)]
     assert spending(runs)["b"].cost == 0.4
+
+
+def test_what_an_endpoint_was_paid_is_told_of_each_run_in_tokens_too():
+    """Regression: a run that went on from a stopped one counted the tokens of its answers once more."""
+    runs = [
+        dataclasses.replace(
+            entry, counts=entry.counts | {"paid_prompt_tokens": paid, "paid_output_tokens": 0}
+        )
+        for entry, paid in (
+            (entry_of("stopped", cost=1.0, tokens=10), 10),
+            (entry_of("done", cost=1.5, tokens=15, published=True), 15),
+            (entry_of("next", cost=0.2, tokens=2, published=True), 2),
+        )
+    ]
+    found = spending(runs)
+    assert {name: (spent.cost, spent.tokens) for name, spent in found.items()} == {
+        **{"stopped": (1.0, 10), "done": (0.5, 5), "next": (0.2, 2)}
+    }

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -84,6 +85,24 @@ def test_ray_that_does_not_start_is_tried_once_more(starts, capsys):
     assert calls == ["local", "shutdown", "local"]
     assert "timed out during startup" in capsys.readouterr().err
     assert not is_local()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_dashboard_of_a_cluster_of_the_job_s_own_starts_where_it_is_asked_for(
+    starts, monkeypatch, capsys, wanted
+):
+    import ray
+
+    given = []
+
+    def init(**options):
+        given.append(options["include_dashboard"])
+        return SimpleNamespace(dashboard_url="127.0.0.1:8265")
+
+    monkeypatch.setattr(ray, "init", init)
+    connect(ClusterConfig(dashboard=wanted))
+    assert given == [wanted]
+    assert ("[cluster] dashboard: http://127.0.0.1:8265" in capsys.readouterr().err) == wanted
 
 
 @pytest.mark.parametrize("kind", [fails, hangs])
