@@ -54,7 +54,7 @@ class CalibrationConfig(JobConfig):
     """The encoder: a name, a TOML file, or the folder of an adapter."""
     labelled: str | None = None
     """JSON lines with more records to learn from, with `text`, `evidence`, `mean`, `least` and `label`."""
-    labelled_weight: float = Field(0.5, gt=0)
+    labelled_weight: float = Field(0.25, gt=0)
     """How much one of these counts; one of TRAIN counts 1."""
     strength: float = Field(0.003, gt=0)
     """Inverse of the regularisation."""
