@@ -38,10 +38,15 @@ from cluster.models.sources import ModelError, base_folder, model_folder, resolv
 from cluster.profiles import SHIPPED
 from jobs.sample.written import read_segments
 from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.record import RecordLimits
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 480
 FACTOR = 8
+
+
+SHORT = RecordLimits(max_records=1, max_text_chars=16, max_items=1, max_item_chars=4)
+"""Of the answers of random models: a grammar with long strings takes a minute to build."""
 
 
 class NotRun(Exception):
@@ -135,7 +140,9 @@ def encoder_profile(setting: Setting) -> tuple[EncoderProfile, str]:
             return resolve_encoder(given), "shipped"
         except (ModelError, ImportError) as error:
             print(f"random weights: {error}", file=sys.stderr)
-    made = {"base": str(random_base(setting)), "adapter": None, "max_tokens": 48 if setting.tiny else 256}
+    made: dict = {"base": str(random_base(setting)), "adapter": None, "max_tokens": 256}
+    if setting.tiny:
+        made |= {"max_tokens": 32, "limits": SHORT}
     return resolve_encoder(given.model_copy(update=made)), "tiny" if setting.tiny else "random"
 
 

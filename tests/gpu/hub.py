@@ -34,6 +34,7 @@ from jobs.common.questions import Question, read_questions
 from jobs.common.run import load_profile
 from jobs.evaluate.encoder import Config, read_sessions
 from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile
+from tests.gpu.check import SHORT
 
 CARD = "model card of fuhao23/encoder_v0"
 PAPER = "arXiv 2606.21649"
@@ -163,8 +164,8 @@ def encoder_stand_in(profile: EncoderProfile, folder: Path) -> EncoderProfile:
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
     lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=targets, init_lora_weights=False)
     get_peft_model(base, lora).save_pretrained(folder / "adapter")
-    # Random answers have no end: neither are they long, nor halved and asked for again.
-    changes: dict = {"max_tokens": 32, "max_splits": 0}
+    # Random answers do not end by themselves: they are cut, and not asked for again.
+    changes: dict = {"max_tokens": 32, "max_splits": 0, "limits": SHORT}
     changes |= {"base": str(folder / "base"), "adapter": str(folder / "adapter")}
     try:
         assert profile.system_prompt_in_wheel is not None
