@@ -22,6 +22,8 @@ import copy
 import functools
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -297,7 +299,8 @@ def check_vllm(setting: Setting) -> dict:
 
     off_by = float(result("-c", LOGITS))
     archive, num = str(scratch() / "archive"), str(16 if setting.is_small else 192)
-    subprocess.run([sys.executable, "-m", "jobs.sample", "--archive", archive], cwd=ROOT, check=True)
+    sample = [sys.executable, "-m", "jobs.sample", "--archive", archive]
+    subprocess.run(sample, cwd=ROOT, check=True, capture_output=True)
     raw = ("--part", "raw", "--recipe", "0", "--num-segments", num)
     speeds = json.loads(result("-m", "tests.benchmarks.bench_encoder", "--archive", archive, *raw))
     return {
@@ -557,13 +560,19 @@ def in_own_process(name: str, setting: Setting, left_s: float) -> dict:
         return line | {"status": "not run", "why": f"the {LIMIT_S} s of all checks are over"}
     command = [sys.executable, "-m", "tests.gpu.check", "--check", name]
     command += ["--cpu"] * (setting.device == "cpu") + ["--tiny"] * setting.tiny
+    # In a session of its own, so that what it has started ends with it.
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=left_s)
+        told, _ = child.communicate(timeout=left_s)
     except subprocess.TimeoutExpired:
         return line | {"status": "failed", "why": f"it was not done when the {LIMIT_S} s of all were over"}
-    lines = [json.loads(one) for one in done.stdout.splitlines() if one.startswith('{"check": ')]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    lines = [json.loads(one) for one in told.splitlines() if one.startswith('{"check": ')]
     return (
-        lines[-1] if lines else line | {"status": "failed", "why": f"exit code {done.returncode}, see above"}
+        lines[-1] if lines else line | {"status": "failed", "why": f"exit code {child.returncode}, see above"}
     )
 
 

@@ -1,6 +1,8 @@
 """The checks of a GPU: tried on the CPU with tiny models, and on the card where there is one."""
 
 import json
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,13 +137,26 @@ def test_a_run_is_good_where_something_held_and_nothing_failed(monkeypatch, caps
     assert ("lora: not run: as told" in told.err) == (status == "not run")
 
 
-def test_a_check_that_dies_or_hangs_costs_itself_alone(monkeypatch):
+def test_a_check_that_dies_fails_alone(monkeypatch):
     monkeypatch.setattr(check.sys, "executable", "/bin/false")
     line = in_own_process("encoder", TINY, 60)
     assert (line["status"], line["why"]) == ("failed", "exit code 1, see above")
 
-    def hangs(*_, timeout, **__):
+
+def test_a_check_that_hangs_ends_with_all_that_it_has_started(monkeypatch, tmp_path):
+    hangs, child = tmp_path / "hangs", tmp_path / "child"
+    hangs.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {child}.new; mv {child}.new {child}; wait\n")
+    hangs.chmod(0o755)
+
+    def has_started(_, timeout):
+        while not child.is_file():
+            time.sleep(0.01)
         raise check.subprocess.TimeoutExpired("python", timeout)
 
-    monkeypatch.setattr(check.subprocess, "run", hangs)
+    monkeypatch.setattr(check.sys, "executable", str(hangs))
+    monkeypatch.setattr(check.subprocess.Popen, "communicate", has_started)
     assert "not done" in in_own_process("encoder", TINY, 60)["why"]
+    place = Path("/proc", child.read_text().strip(), "stat")
+    # A signal takes its time. What is dead may stay until its new parent asks for it.
+    while place.exists() and place.read_text().split()[2] != "Z":
+        time.sleep(0.01)
