@@ -406,23 +406,21 @@ def check_evolvable_step(setting: Setting) -> dict:
     histories, _ = histories_of([sample(number) for number in range(num)], "check")
     result: dict = {}
     for name, model, tokens in evolvable_models(setting):
-        rate = 2e-4 if name.startswith("135m") else 1e-2
+        rate = 2e-4 if name.startswith("135m") else 3e-3
         recipe = Recipe(learning_rate=rate, schedule="constant", accumulation=num)
 
-        def training(model, recipe=recipe, tokens=tokens) -> Training:
+        def stepped(model, recipe=recipe, tokens=tokens) -> tuple[Training, float, np.ndarray]:
+            """After a step: the training, the loss before it, and the gradient of the memory queries."""
             readings = [reading_of(history, tokens) for history in histories]
-            return Training(model.train(), readings, recipe, EvolvableSettings(pass_tokens=4000))
+            training = Training(model.train(), readings, recipe, EvolvableSettings(pass_tokens=4000))
+            loss = training.step(1)["loss"]
+            return training, loss, model.memory_queries.grad.double().cpu().numpy()
 
-        def gradient(model, training=training) -> np.ndarray:
-            training(model).step(1)
-            return model.memory_queries.grad.double().cpu().numpy()
-
-        of_cpu, exact = gradient(copy.deepcopy(model)), gradient(copy.deepcopy(model).double())
-        here = copy.deepcopy(model).to(setting.device)
-        result[name] = {"gradient": compared(exact, of_cpu, gradient(here))}
-        steps = training(here)
-        started_s = time.monotonic()
-        losses = [steps.step(number)["loss"] for number in range(2, 2 + setting.num_steps)]
+        exact, of_cpu = (stepped(one)[2] for one in (copy.deepcopy(model).double(), copy.deepcopy(model)))
+        training, loss, gradient = stepped(model.to(setting.device))
+        result[name] = {"gradient": compared(exact, of_cpu, gradient)}
+        started_s, losses = time.monotonic(), [loss]
+        losses += [training.step(number)["loss"] for number in range(2, 2 + setting.num_steps)]
         result["steps_per_s"] = round(setting.num_steps / (time.monotonic() - started_s), 2)
         result[name]["loss"] = falls(losses)
     return result | {"weights": name}
