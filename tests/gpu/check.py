@@ -288,7 +288,6 @@ def check_vllm(setting: Setting) -> dict:
         raise NotRun("the package vllm is not installed")
     if setting.tiny:
         raise NotRun("vLLM takes longer to start than all tiny checks together; leave --tiny out")
-    from tests.e2e.test_engines import LOGITS
 
     def result(*command: str) -> str:
         done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
@@ -297,7 +296,7 @@ def check_vllm(setting: Setting) -> dict:
             raise RuntimeError(done.stderr[-2000:])
         return lines[-1].removeprefix("RESULT ")
 
-    off_by = float(result("-c", LOGITS))
+    off_by = float(result("-m", "tests.logits"))
     archive, num = str(scratch() / "archive"), str(16 if setting.is_small else 192)
     sample = [sys.executable, "-m", "jobs.sample", "--archive", archive]
     subprocess.run(sample, cwd=ROOT, check=True, capture_output=True)
