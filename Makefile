@@ -5,7 +5,7 @@ PYTHON ?= python3
 DATA ?= data
 BIN := .venv/bin
 EXTRA := $(if $(shell command -v nvidia-smi 2>/dev/null),gpu,cpu)
-.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-s3 test-together test-nodes test-forget test-rollback test-interchange test-browser screenshots bench bench-consolidate recipe kuberay-keys lint clean
+.PHONY: setup sample backfill gemma adapter test test-slow test-kill test-crash test-s3 test-together test-nodes test-forget test-rollback test-interchange test-browser screenshots bench bench-consolidate recipe gpu-check hub-check kuberay-keys lint clean
 
 setup: .venv/.ready-$(EXTRA)
 
@@ -36,7 +36,7 @@ backfill: sample
 # wait for processes half of their time, so three run side by side on two cores; of those that start an engine, which
 # takes 3 GB and at times all cores, two.
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/crash --numprocesses auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/gpu tests/crash --numprocesses auto --maxprocesses 8
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "not engine and not gpu and not slow" \
 	  --numprocesses 3 --dist loadfile
 	$(BIN)/python -m pytest tests/e2e -m "engine and not gpu and not slow" --numprocesses 2 --dist loadfile
@@ -142,6 +142,17 @@ ifdef LIGHTMEM
 	$(BIN)/python -m tests.benchmarks.bench_lightmem speed --lightmem $(LIGHTMEM)
 	$(BIN)/python -m tests.benchmarks.bench_lightmem calls --lightmem $(LIGHTMEM)
 endif
+
+# What a GPU must show, within eight minutes; CPU=1: the CPU stands in, to try the checks themselves.
+gpu-check: setup
+	$(BIN)/python -m tests.gpu.check $(if $(CPU),--cpu --tiny)
+
+# Published models beside their published figures; random ones stand in where no model hub is in reach. ARCHIVE=FOLDER
+# and QUESTIONS=FILE: of LongMemEval or LoCoMo, after jobs.ingest.
+hub-check: setup
+	$(if $(ARCHIVE),,$(BIN)/python -m jobs.sample --archive $(DATA)/hub --people tune --language en)
+	$(BIN)/python -m tests.gpu.hub --archive $(or $(ARCHIVE),$(DATA)/hub) \
+	  --questions $(or $(QUESTIONS),$(DATA)/hub/_gold/questions.jsonl)
 
 # The keys that manifests may have, from the CRDs in a clone of github.com/ray-project/kuberay.
 KUBERAY ?= ../kuberay

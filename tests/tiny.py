@@ -1,5 +1,7 @@
 """Tiny random language models and a byte tokenizer, for tests that need the parts and not their skill."""
 
+import json
+
 from schemas.evolvable import EvolvableConfig
 
 CHATML = (
@@ -116,6 +118,34 @@ def save_tiny_model(folder, *, poison: str = "", **values):
     tokenizer.save_pretrained(folder / "base")
     tiny_model(base=str(folder / "base"), **values).save(folder / "model")
     return folder / "model"
+
+
+def save_released(model, folder, base_folder, **config):
+    """Write the layout of the released checkpoints: one state dict of everything, with the static embedder.
+
+    Returns the folder; `config` goes over what its config.json says.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    weights = {
+        name: weight.contiguous() for name, weight in model.state_dict().items() if "lm_head" not in name
+    }
+    weights["emb_model.model.norm.weight"] = torch.ones(4)
+    save_file(weights, folder / "model.safetensors")
+    values = {
+        "architectures": ["EvoRAGModel"],
+        "model_type": "EvoRAG",
+        "base_model_name_or_path": str(base_folder),
+        "num_latents": model.config.num_latents,
+        "buffer_capacity": model.config.queue_capacity,
+        "lora_r": model.config.lora_r,
+        "lora_alpha": model.config.lora_alpha,
+        "dtype": "float32",
+    }
+    (folder / "config.json").write_text(json.dumps(values | config))
+    return folder
 
 
 def tiny_reader(folder, seed: int = 0) -> None:

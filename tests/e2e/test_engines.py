@@ -80,32 +80,9 @@ model.save_pretrained({str(folder)!r})
     return folder
 
 
-LOGITS = """
-import torch
-from transformers import AutoModelForCausalLM
-from vllm import SamplingParams
-from cluster.backfill.encoder import Encoder
-from cluster.models.sources import base_folder, resolve_encoder
-from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
-
-profile = resolve_encoder(load_profile("encoders", "extractor-135m", EncoderProfile))
-encoder = Encoder(profile)
-ids = encoder.prompt([], [{"role": "user", "text": "I live in Oslo and I cannot eat nuts."}], None)
-params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)
-output = encoder.engine.llm.generate([{"prompt_token_ids": ids}], params, use_tqdm=False)[0]
-ours = [next(iter(entry.values())).logprob for entry in output.prompt_logprobs[1:]]
-model = AutoModelForCausalLM.from_pretrained(base_folder(profile), dtype=torch.float32).eval()
-with torch.no_grad():
-    logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-theirs = [logprobs[i, token].item() for i, token in enumerate(ids[1:])]
-print("RESULT", max(abs(a - b) for a, b in zip(ours, theirs)))
-"""
-
-
 def test_vllm_computes_what_the_reference_engine_computes():
     done = subprocess.run(
-        [sys.executable, "-c", LOGITS], cwd=ROOT, capture_output=True, text=True, timeout=1800
+        [sys.executable, "-m", "tests.logits"], cwd=ROOT, capture_output=True, text=True, timeout=1800
     )
     result = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert result, done.stderr[-4000:]

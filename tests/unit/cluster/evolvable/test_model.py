@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,7 +6,7 @@ from cluster.evolvable.checkpoint import read_config
 from cluster.evolvable.model import Answer, Chunk, EvolvableModel, Text
 from cluster.evolvable.tokens import Exchange
 from cluster.models.sources import ModelError
-from tests.tiny import lm_loss, tiny_base, tiny_model, tiny_tokenizer, tiny_tokens
+from tests.tiny import lm_loss, save_released, tiny_base, tiny_model, tiny_tokenizer, tiny_tokens
 
 KINDS = ("llama", "qwen3", "qwen3_5")
 EXCHANGES = [Exchange(f"hello {n}", "well " * n) for n in range(6)]
@@ -169,32 +167,10 @@ def test_a_saved_model_is_the_same_when_loaded(tmp_path, base_folder, num_words)
     assert size < 4 * sum(p.numel() for p in model.trainable_parameters()) + 40_000
 
 
-def released(model, folder, base_folder, **config):
-    """The layout of the released checkpoints: one state dict of everything, with the static embedder."""
-    folder.mkdir()
-    weights = {
-        name: weight.contiguous() for name, weight in model.state_dict().items() if "lm_head" not in name
-    }
-    weights["emb_model.model.norm.weight"] = torch.ones(4)
-    save_file(weights, folder / "model.safetensors")
-    values = {
-        "architectures": ["EvoRAGModel"],
-        "model_type": "EvoRAG",
-        "base_model_name_or_path": str(base_folder),
-        "num_latents": 2,
-        "buffer_capacity": 12,
-        "lora_r": 4,
-        "lora_alpha": 8,
-        "dtype": "float32",
-    }
-    (folder / "config.json").write_text(json.dumps(values | config))
-    return folder
-
-
 @torch.no_grad()
 def test_a_released_checkpoint_brings_its_base(tmp_path, base_folder):
     model = tiny_model(seed=3, max_chunk_turns=16, max_chunk_tokens=2048)
-    folder = released(model, tmp_path / "released", base_folder)
+    folder = save_released(model, tmp_path / "released", base_folder)
     loaded = EvolvableModel.load(folder).eval()
     assert (loaded.config.embedding_dim, loaded.config.queue_capacity) == (16, 12)
     assert read_config(folder) == loaded.config
@@ -207,7 +183,7 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, base_folder):
     model = tiny_model()
     with pytest.raises(ModelError, match=r"evolvable\.json nor a readable config\.json"):
         EvolvableModel.load(tmp_path)
-    folder = released(model, tmp_path / "rank", base_folder, lora_r=8)
+    folder = save_released(model, tmp_path / "rank", base_folder, lora_r=8)
     with pytest.raises(ModelError, match="does not fit base"):
         EvolvableModel.load(folder)
     save_file({"mem_to_emb.2.weight": torch.zeros(16, 16)}, folder / "model.safetensors")
