@@ -62,6 +62,8 @@ class Batch:
     num_segments: int
     num_tokens: int
     """Of the segments that the encoder is asked about."""
+    num_asked: int = 0
+    """Segments that the encoder is asked about."""
     num_other_language: int = 0
     """Segments that are skipped because of their language."""
     joined: tuple[str, ...] = ()

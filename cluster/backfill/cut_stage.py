@@ -149,6 +149,7 @@ def _stage_batch(batch: list[dict], profile: EncoderProfile, files: Files) -> Ba
         batch_id,
         num_segments=len(batch),
         num_tokens=sum(s["num_tokens"] for s, one in zip(batch, unasked, strict=True) if one is None),
+        num_asked=sum(one is None for one in unasked),
         num_other_language=sum(bool(one and one.refusals) for one in unasked),
     )
 

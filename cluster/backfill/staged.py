@@ -50,6 +50,7 @@ def _joined(batches: list[Batch]) -> Batch:
         batch_id=hashlib.sha256("".join(ids).encode()).hexdigest()[:24],
         num_segments=sum(batch.num_segments for batch in batches),
         num_tokens=sum(batch.num_tokens for batch in batches),
+        num_asked=sum(batch.num_asked for batch in batches),
         num_other_language=sum(batch.num_other_language for batch in batches),
         joined=ids,
     )

@@ -17,6 +17,7 @@ from jobs.backfill.config import BackfillConfig, consolidation_of
 from jobs.backfill.cutting import cut, inspect, read_watermark
 from jobs.backfill.encoding import encode_and_embed
 from jobs.backfill.plan import batch_counts, encode_times
+from jobs.backfill.projecting import expected_costs
 from jobs.backfill.publishing import publish, read_turns
 from jobs.common.choice import choose_embedder, choose_encoder
 from jobs.common.cli import UsageError, say
@@ -95,6 +96,7 @@ def backfill(
         this.counts |= plan.counts() | batch_counts([])
         check_plan(config, plan, this)
         if config.dry_run:
+            this.counts |= expected_costs(config, encoder, plan, store)
             return this.finish("dry_run")
 
         try:

@@ -28,6 +28,8 @@ class Plan:
     num_sessions: int = 0
     num_segments: int = 0
     num_pending: int = 0
+    num_asked: int = 0
+    """Of these, segments that the encoder is asked about."""
     num_other_language: int = 0
     """Of these, segments in a language that the encoder does not read."""
     num_tokens: int = 0
@@ -50,7 +52,7 @@ class Plan:
         self.batches += result.batches
         self.closed_segments += result.closed_segments
         self.num_pending += sum(batch.num_segments for batch in result.batches)
-        for name in ("num_other_language", "num_tokens"):
+        for name in ("num_asked", "num_other_language", "num_tokens"):
             setattr(self, name, getattr(self, name) + sum(getattr(batch, name) for batch in result.batches))
         if result.rejections:
             self.rejections += staging.get_table(result.rejections).to_pylist()

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.backfill import cut_stage, embed_stage, encode_stage
+from cluster.backfill import cut_stage, embed_stage, encode_stage, projection
+from cluster.backfill.projection import project
 from cluster.store.files import WATERMARKS, Files
 from jobs import backfill
 from jobs.backfill import BackfillConfig, check_plan, check_rejected, run
@@ -54,6 +55,36 @@ def test_an_archive_without_sessions_is_reported_as_empty(capsys):
     config = SimpleNamespace(archive="archive", max_rejected_fraction=0.05, max_input_tokens=None)
     check_plan(config, Plan(), None)
     assert "archive: the archive is empty, no file of it has a session" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engine", ["vllm", "openai"])
+def test_a_dry_run_tells_calls_tokens_and_money_and_asks_nobody(tmp_path, monkeypatch, capsys, engine):
+    profile = PROFILE.model_copy(update={"engine": engine})
+    monkeypatch.setattr(backfill, "choose_encoder", lambda *given: profile)
+    monkeypatch.setattr(backfill, "choose_embedder", lambda *given: EMBEDDER)
+    monkeypatch.setattr(backfill, "check_engine", lambda profile: None)
+    for module in (cut_stage, projection):
+        monkeypatch.setattr(module, "segment_offsets", lambda profile: word_offsets)
+    monkeypatch.setattr(encode_stage, "Encoder", None)
+    rows = pa.Table.from_pylist([session(0), session(1)], schema=ARCHIVE_SCHEMA)
+    (archive := tmp_path / "archive").mkdir()
+    pq.write_table(rows, archive / "a.parquet")
+    options = {"archive": str(archive), "store": str(tmp_path / "store"), "local": True, "dry_run": True}
+    prices = {"model": "m", "prompt_price": 100.0, "output_price": 1_000.0}
+    summary = run(BackfillConfig.model_validate(options | {"endpoint": prices}))
+    expected = project(4, summary["input_tokens"], profile, [])
+    assert summary["status"] == "dry_run" and expected.prompt_tokens > summary["input_tokens"] > 0
+    assert {name: summary[name] for name in summary if name.startswith("expected_")} == {
+        "expected_calls": expected.num_calls,
+        "expected_prompt_tokens": expected.prompt_tokens,
+        "expected_output_tokens": expected.output_tokens,
+        "expected_from": "profile",
+    } | ({"expected_cost": summary["expected_cost"]} if engine == "openai" else {})
+    said = capsys.readouterr().err
+    assert f"would take about {expected.num_calls} calls with {expected.prompt_tokens} tokens" in said
+    if engine == "openai":
+        cost = (expected.prompt_tokens * 100 + expected.output_tokens * 1_000) / 1e6
+        assert summary["expected_cost"] == pytest.approx(cost, abs=1e-4) and "by the prices" in said
 
 
 def test_a_night_reads_what_is_new_and_a_forgetting_deletes_what_is_known(tmp_path, monkeypatch):
