@@ -59,7 +59,9 @@ def part_raw(options) -> dict:
 
 
 def part_recipe(options) -> dict:
-    return _ask_engine(options, resolved(options.profile, engine="transformers"), options.recipe)[2]
+    # transformers tells no probabilities, by which a profile might refuse records.
+    profile = resolved(options.profile, engine="transformers", min_confidence=None, calibrated=False)
+    return _ask_engine(options, profile, options.recipe)[2]
 
 
 def _ask_engine(options, profile, num_segments: int) -> tuple:
