@@ -6,6 +6,7 @@ rows, as a dash. What it shows stands in a table beside it too (see templates/ma
 is told by colour alone.
 """
 
+import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ WIDTH = 720
 CHAR, WIDE_CHAR = 6.6, 12.0
 """Widths of a character in the charts' 11 px, generously; the second of Chinese and the like."""
 
+LABEL_GAP = 8
 PLOT = 200
 ROW = 22
 TOP = 14
@@ -263,18 +265,24 @@ def _tick(left: float, y: float, text: str) -> Markup:
 
 def _column_labels(lines: list[list[str]], left: float, wide: float, bottom: float) -> list[Markup]:
     """As many labels as there is room for, the last column's always; all of them within the chart."""
-    widest = max((text_width(line) for column in lines for line in column), default=0) + 8
-    every = max(1, math.ceil(widest / wide))
+    halves = [max(map(text_width, column), default=0) / 2 for column in lines]
+    # At the edge a label stands nearer to its neighbour than its column does.
+    centres = [
+        min(max(left + wide * (place + 0.5), half + 1), WIDTH - half - 1) for place, half in enumerate(halves)
+    ]
+
+    def fit(shown: list[int]) -> bool:
+        pairs = itertools.pairwise(shown)
+        return all(centres[two] - centres[one] >= halves[one] + halves[two] + LABEL_GAP for one, two in pairs)
+
+    columns = range(len(lines))
+    choices = ([place for place in columns if (columns[-1] - place) % every == 0] for every in columns[1:])
     marks = []
-    for place, column in enumerate(lines):
-        if (len(lines) - 1 - place) % every:
-            continue
-        half = max(map(text_width, column), default=0) / 2
-        x = min(max(left + wide * (place + 0.5), half + 1), WIDTH - half - 1)
-        for number, line in enumerate(column):
+    for place in next(filter(fit, choices), columns[-1:]):
+        for number, line in enumerate(lines[place]):
             marks.append(
                 Markup('<text class="axis" text-anchor="middle" x="{:.1f}" y="{:.1f}">{}</text>').format(
-                    x, bottom + 14 * (number + 1) + 2, one_line(line)
+                    centres[place], bottom + 14 * (number + 1) + 2, one_line(line)
                 )
             )
     return marks

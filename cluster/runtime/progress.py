@@ -45,10 +45,11 @@ class Progress:
             self._print_in_work()
 
     def in_work(self, counts: dict[int, int]) -> None:
-        """How many units of these items are done by now. One that is not among them any more, and has not
-        arrived, is on its way through what comes next: it counts as before."""
+        """How many units of these items are done by now. One that is not among them any more, or begins anew,
+        and has not arrived, is on its way through what comes next: it counts as before."""
         with self._lock:
-            self._in_work |= {one: count for one, count in counts.items() if one not in self._arrived}
+            for one in counts.keys() - self._arrived:
+                self._in_work[one] = max(counts[one], self._in_work.get(one, 0))
             self._print_in_work()
 
     def _print_in_work(self) -> None:

@@ -1,6 +1,7 @@
 """Charts hold what they draw: labels inside, zeros visible, what is not known left out."""
 
 import datetime as dt
+import itertools
 import math
 import re
 
@@ -186,3 +187,17 @@ def test_numbers_are_written_for_people():
     assert [count(one) for one in (0, 1234567, 0.25, 2.0)] == ["0", "1,234,567", "0.25", "2"]
     told = [seconds(one) for one in (None, 0.4, 99, 200, 7500)]
     assert told == ["–", "0.4 s", "99 s", "3 min 20 s", "2 h 5 min"]
+
+
+@given(st.integers(1, MAX_BARS), st.sampled_from(["2026-03-30", "30 March", "a", "2026-03-30 02:01:43"]))
+def test_labels_of_columns_do_not_touch_each_other(num, label):
+    names = tuple(f"{label}{number % 10}" for number in range(num))
+    svg = draw(Chart("c", "Title", names, (Series("a", tuple(float(one) for one in range(num))),)))
+    labels = [
+        (float(one["x"]), text_width(f"{label}0"))
+        for one in Page(str(svg)).of("text")
+        if one.get("text-anchor") == "middle"
+    ]
+    assert labels
+    for (left, width), (right, _) in itertools.pairwise(sorted(labels)):
+        assert right - left >= width

@@ -58,3 +58,15 @@ def test_an_item_between_two_stages_counts_as_before_and_one_that_has_arrived_on
         progress.in_work(counts)
     shown = [line.partition(" segments")[0] for line in capsys.readouterr().err.splitlines()]
     assert shown == ["[encode] 90 of 192", "[encode] 100 of 192", "[encode] 114 of 192"]
+
+
+def test_an_item_that_begins_its_next_stage_counts_as_before(capsys, monkeypatch):
+    """Regression: who embedded a batch noted it with nothing done, and what was encoded seemed undone."""
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    progress = Progress("encode", "segments", total=192, every_s=100)
+    for counts in ({0: 60, 1: 30}, {0: 0, 1: 40}, {0: 0, 1: 45}):
+        now_s += 10
+        progress.in_work(counts)
+    shown = [line.partition(" segments")[0] for line in capsys.readouterr().err.splitlines()]
+    assert shown == ["[encode] 90 of 192", "[encode] 100 of 192", "[encode] 105 of 192"]
