@@ -49,5 +49,5 @@ def test_where_little_is_known_the_profile_s_prompt_is_counted():
 def test_a_second_look_takes_more_calls():
     second = PROFILE.model_copy(update={"second_look": True})
     once, twice = project(100, 500, PROFILE, []), project(100, 500, second, [])
-    assert (once.num_calls, twice.num_calls) == (100, 135)
-    assert twice.prompt_tokens - once.prompt_tokens == 35 * prompt_overhead(PROFILE)
+    assert (once.num_calls, twice.num_calls) == (100, 140)
+    assert twice.prompt_tokens - once.prompt_tokens == 40 * prompt_overhead(PROFILE)
