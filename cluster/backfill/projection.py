@@ -17,8 +17,8 @@ MIN_KNOWN = 50
 """So many segments must have been encoded before others are expected to cost as much."""
 
 CALLS_WITH_SECOND_LOOK, OUTPUT_TOKENS = 1.4, 88
-"""Of a segment, where nothing is known: what `default` took for the sample that `make backfill` writes and for
-the test people of the written corpus (1,225 calls and 76,490 tokens for 872 segments)."""
+"""Of a segment, where nothing is known: what `default` took for the sample that `make backfill` writes and
+for the test people of the written corpus (1,225 calls and 76,490 tokens for 872 segments)."""
 
 OF_A_MESSAGE, OF_A_TURN = 5, 6
 """Tokens that a chat template puts around a message, and a turn template around a turn."""
