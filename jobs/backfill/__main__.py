@@ -1,4 +1,7 @@
-"""Starts a backfill; its flow is `run` and `backfill` of jobs/backfill/__init__.py."""
+"""Backfill: a conversation archive becomes a versioned memory store.
+
+Its flow is `run` and `backfill` of jobs/backfill/__init__.py.
+"""
 
 import jobs.backfill
 from jobs.common.cli import main
