@@ -9,7 +9,7 @@ import functools
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -47,9 +47,7 @@ class EncodedRows:
 class _Work:
     """A batch in work."""
 
-    batch_id: str
-    parts: tuple[str, ...]
-    """Ids under which its segments are staged."""
+    batch: Batch
     attempts: Attempts
     load_s: float = 0.0
     """What the encoder took to load, where it was loaded for this batch."""
@@ -87,8 +85,7 @@ class EncodeStage:
         self._worker, self._patience_s, self._num_given_back = uuid.uuid4().hex, patience_s, 0
 
     def __call__(self, batch: Batch) -> EncodedBatch:
-        attempts = Attempts(self._files, self._attempt, batch.batch_id)
-        work = _Work(batch.batch_id, batch.parts, attempts)
+        work = _Work(batch, Attempts(self._files, self._attempt, batch.batch_id))
         begun_s = self._seconds.begin()
         # After a cap is reached nothing new is begun, and batches in flight are finished.
         done, failure, is_stopped, is_sick = EncodedRows(), self._cap_reached, bool(self._cap_reached), False
@@ -129,8 +126,8 @@ class EncodeStage:
         )
 
     def _encoded(self, work: _Work) -> EncodedRows:
-        folder = self._folder(work.batch_id)
-        plan = [segment for part in work.parts for segment in self._planned(part)]
+        folder = self._folder(work.batch.batch_id)
+        plan = self._planned(work.batch.parts)
         rows = self._staged([segment["segment_id"] for segment in plan], self._files.paths(folder))
         missing = [segment for segment in plan if segment["segment_id"] not in rows]
         for segment, encoding in self._encode(work, missing):
@@ -142,8 +139,9 @@ class EncodeStage:
         self._files.delete([old for old in self._files.paths(folder) if old != path])
         return EncodedRows(path, ordered, [rows[segment["segment_id"]] for segment in missing])
 
-    def _planned(self, part: str) -> list[dict]:
-        return self._files.get_table(plan_path(part)).to_pylist()
+    def _planned(self, parts: Iterable[str]) -> list[dict]:
+        """Segments that are staged under these ids."""
+        return [row for part in parts for row in self._files.get_table(plan_path(part)).to_pylist()]
 
     def _staged(self, segment_ids: list[str], paths: list[str]) -> dict[str, dict]:
         """Answers to these segments out of the batch's own staged files, and out of other batches."""
@@ -180,22 +178,15 @@ class EncodeStage:
                 return None
             try:
                 encodings = encoder.encode(segments)
-                if work.attempts.probe() is None:
-                    work.attempts.offer_probe(self._part_of(work, segments[0]["segment_id"]))
+                work.attempts.offer_probe(" ".join(work.batch.parts))
                 return encodings
             except (CapReached, WorkerSick):
                 work.attempts.give_back()
                 raise
             except Exception as error:
-                name = f"batch {work.batch_id}"
+                name = f"batch {work.batch.batch_id}"
                 print(f"encoder: {name} failed ({error}); going on segment by segment", flush=True)
                 return None
-
-    def _part_of(self, work: _Work, segment_id: str) -> str:
-        for part in work.parts[:-1]:
-            if any(segment["segment_id"] == segment_id for segment in self._planned(part)):
-                return part
-        return work.parts[-1]
 
     @contextlib.contextmanager
     def _together(self, work: _Work) -> Iterator[Encoder]:
@@ -265,11 +256,12 @@ class EncodeStage:
             attempts.done()
             encodings.append((segment, encoding))
             table = pa.Table.from_pylist([encoded_row(segment, encoding)], schema=encoded_schema())
-            put_as_content(self._files, f"{self._folder(work.batch_id)}/one", table)
+            put_as_content(self._files, f"{self._folder(work.batch.batch_id)}/one", table)
         if len(errors) == len(segments) > 1 and not is_well:
             # It is more likely that the worker is sick than that all segments are bad.
             raise WorkerSick(
-                f"all {len(errors)} segments of batch {work.batch_id} failed, the last with {errors[-1]}"
+                f"all {len(errors)} segments of batch {work.batch.batch_id} failed, the last with "
+                f"{errors[-1]}"
             )
         return encodings
 
@@ -281,7 +273,7 @@ class EncodeStage:
         """
         if (probe := attempts.probe()) is None:
             return False
-        plan = self._planned(probe)
+        plan = self._planned(probe.split())
         with attempts.alone(f"probe-{attempts.node}") as is_harmless:
             if not is_harmless:
                 raise WorkerSick("its processes died on what had been encoded before")

@@ -36,7 +36,7 @@ class Projection:
 
 
 def project(
-    num_asked: int, num_tokens: int, profile: EncoderProfile, known: Iterable[pa.Table | pa.RecordBatch]
+    num_asked: int, num_tokens: int, profile: EncoderProfile, known: Iterable[pa.RecordBatch]
 ) -> Projection:
     """The cost of `num_asked` segments with `num_tokens` tokens of conversation. `known`: COLUMNS of the
     store's segments, of which those count that this encoder was asked about."""
@@ -44,7 +44,7 @@ def project(
     for batch in known:
         is_own = pc.equal(batch.column("encoder"), profile.fingerprint)
         was_asked = pc.greater(batch.column("num_calls"), 0)
-        own = pa.table(batch.columns, names=batch.schema.names).filter(pc.and_(is_own, was_asked))
+        own = batch.filter(pc.and_(is_own, was_asked))
         num_known += own.num_rows
         for name in sums:
             sums[name] += pc.sum(own.column(name)).as_py() or 0

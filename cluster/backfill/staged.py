@@ -34,11 +34,13 @@ def join_batches(batches: Iterable[Batch], size: int) -> list[Batch]:
     """The same segments in the same order, in batches of about `size`: a unit's last batch is shorter, and so
     is the only one of a unit of short sessions."""
     groups: list[list[Batch]] = []
+    num = size
     for batch in batches:
-        num = sum(one.num_segments for one in groups[-1]) if groups else size
         if num >= size or num + batch.num_segments > MAX_OVER * size:
             groups.append([])
+            num = 0
         groups[-1].append(batch)
+        num += batch.num_segments
     return [_joined(group) for group in groups]
 
 

@@ -292,7 +292,7 @@ def _number_labels(
     numbers: list[float], left: float, scale: float, bottom: float, show: Show = count
 ) -> list[Markup]:
     """As many numbers of a horizontal axis as there is room for, from its left end on."""
-    widest = max(text_width(show(one)) for one in numbers) + 8
+    widest = max(text_width(show(one)) for one in numbers) + LABEL_GAP
     every = max(1, math.ceil(widest / max((numbers[1] - numbers[0]) * scale, 1)))
     marks = []
     for number in numbers[::every]:

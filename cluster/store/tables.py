@@ -140,12 +140,10 @@ def settle(table: Table, name: str) -> None:
         make_indexes(table, name)
         dataset = table.to_lance()
         fragments = [fragment.metadata for fragment in dataset.get_fragments()]
-        num_small = num_to_join([one.num_rows for one in fragments])
-        joined = fragments[len(fragments) - num_small :]
-        joined += [one for one in fragments if one.num_deletions > one.num_rows and one not in joined]
-        if joined:
-            left = [one.id for one in fragments if one not in joined]
-            dataset.optimize.compact_files(excluded_fragment_ids=left)
+        num_older = len(fragments) - num_to_join([one.num_rows for one in fragments])
+        stay = [one.id for one in fragments[:num_older] if one.num_deletions <= one.num_rows]
+        if len(stay) < len(fragments):
+            dataset.optimize.compact_files(excluded_fragment_ids=stay)
         for index in {one["name"] for one in dataset.list_indices()}:
             _index_new_rows(dataset, index)
         table.checkout_latest()

@@ -236,10 +236,10 @@ def fit(
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    is_right = np.array([row.is_right for row in rows])
-    if len(rows) < 2 or is_right.all() or not is_right.any():
+    num_right = sum(row.is_right for row in rows)
+    if not 0 < num_right < len(rows):
         raise JobError(
-            f"{len(rows)} records of the part train, {is_right.sum()} of them right: right and wrong ones "
+            f"{len(rows)} records of the part train, {num_right} of them right: right and wrong ones "
             "are needed; look whether --profile names a trained encoder"
         )
     all_rows = [*rows, *labelled]

@@ -10,16 +10,7 @@ of LangChain stand for messages too; reasoning says nothing. Calls of tools are 
 
 from collections.abc import Iterator
 
-from jobs.ingest.fields import (
-    CALLS,
-    RESULTS,
-    archive_id,
-    archive_role,
-    call_turn,
-    calls_of,
-    message_turns,
-    named,
-)
+from jobs.ingest.fields import archive_id, archive_role, call_turn, calls_of, message_turns, named
 from jobs.ingest.format import Format, Origin
 from jobs.ingest.mending import part_text, part_texts
 from jobs.ingest.times import SESSION_TIMES, TURN_TIMES
@@ -66,8 +57,9 @@ def _turns(message: dict) -> list[dict]:
         return [call_turn(message.get("name"), message.get("arguments"), time)]
     if role is None and isinstance(kind, str) and "content" not in data:
         return [turn | {"content": None}]  # reasoning, an item of another kind: no words
-    if isinstance(content, list) and any(map(_is_tools, content)):
-        return message_turns(turn["role"], content, time, turn["speaker"])
+    told = message_turns(turn["role"], content, time, turn["speaker"]) if isinstance(content, list) else []
+    if any(one["role"] == "tool" for one in told):
+        return told
     # A call without a name says nothing.
     calls = [call_turn(*call, time) for call in calls_of(data) if isinstance(call[0], str)]
     if calls and not content:
@@ -76,11 +68,6 @@ def _turns(message: dict) -> list[dict]:
     if "content" in data or "tool_calls" in data or "function_call" in data:
         turn["content"] = _text(content)
     return [turn, *calls]
-
-
-def _is_tools(part: object) -> bool:
-    kind = part.get("type") if isinstance(part, dict) else None
-    return isinstance(kind, str) and (kind in CALLS or kind.endswith(RESULTS))
 
 
 def _text(content: object) -> object:
