@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.common import cli
-from jobs.common.cli import JobConfig, Parser
+from jobs.common.cli import JobConfig
+from jobs.common.options import Parser
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from jobs.common import cli
+from jobs.common import cli, options
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +57,9 @@ class Job(typing.NamedTuple):
 
     def tables(self) -> set[str]:
         """Settings that are tables."""
-        kinds = {name: cli._option_kind(field.annotation) for name, field in self.config.model_fields.items()}
+        kinds = {
+            name: options.option_kind(field.annotation) for name, field in self.config.model_fields.items()
+        }
         return {name for name, kind in kinds.items() if kind is None or isinstance(kind, type)}
 
 

@@ -18,8 +18,8 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.backfill import BackfillConfig
-from jobs.common import cli
 from jobs.common.commands import Commands
+from jobs.common.options import option_kind
 from jobs.distill.__main__ import COMMANDS as DISTILL
 from jobs.distill.config import EncoderSetConfig
 from jobs.evaluate.__main__ import COMMANDS as EVALUATE
@@ -116,7 +116,7 @@ def wrong_choices(job: Job, given: argparse.Namespace) -> list[str]:
     wrong = []
     for name, value in vars(given).items():
         field = job.config.model_fields.get(name)
-        choices = cli._option_kind(field.annotation) if field and isinstance(value, str) else None
+        choices = option_kind(field.annotation) if field and isinstance(value, str) else None
         if isinstance(choices, tuple):
             wrong += [f"{name}={one}" for one in value.split("|") if one not in choices]
     return wrong

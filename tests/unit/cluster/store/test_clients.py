@@ -122,7 +122,7 @@ def test_plain_http_must_be_allowed(monkeypatch):
      ({"PASSWORD": "HOME"}, r"\['PASSWORD'\]: no variables of an object store")],
 )  # fmt: skip
 def test_a_credential_that_stands_in_the_file_itself_is_refused_and_not_repeated(credentials, told):
-    from jobs.common.cli import _explain
+    from jobs.common.job_config import _explain
     from jobs.compact import CompactConfig
 
     with pytest.raises(ValueError, match=told) as refused:

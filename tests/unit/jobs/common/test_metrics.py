@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from cluster.runtime import log
+from jobs.common import job_config
 from jobs.common.cli import JobConfig, parse_config
 from jobs.common.metrics import HELP, Metrics, of_runs, text_of, write
 from schemas.manifest import RunStatus
@@ -103,18 +104,16 @@ class Small(JobConfig):
 
 
 def test_the_file_sets_what_every_job_tells_and_an_option_wins(tmp_path, capsys):
-    from jobs.common import cli
-
     before = log.settings()
     (path := tmp_path / "job.toml").write_text(
         f'name = "y"\nlog_format = "json"\n[metrics]\nprometheus_file = "{tmp_path}/a.prom"\n'
     )
-    config, shared = cli._parse(Small, "A job.", ["--config", str(path)])
-    assert (config.name, shared) == ("y", cli.Shared("json", tmp_path / "a.prom"))
-    _, shared = cli._parse(
+    config, shared = job_config.parse(Small, "A job.", ["--config", str(path)])
+    assert (config.name, shared) == ("y", job_config.Shared("json", tmp_path / "a.prom"))
+    _, shared = job_config.parse(
         Small, "A job.", ["--config", str(path), "--log-format", "text", "--metrics", str(tmp_path / "b")]
     )
-    assert shared == cli.Shared("text", tmp_path / "b")
+    assert shared == job_config.Shared("text", tmp_path / "b")
     assert parse_config(Small, "A job.", []) == Small()
     assert log.settings() == before, "to parse sets nothing"
 
