@@ -170,7 +170,7 @@ def _parquet_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejecti
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cluster.backfill.archive import unpacked
+    from cluster.backfill.parquet_limits import unpacked
 
     first, damage = 1, (pa.ArrowException, OSError, ValueError)
     try:
@@ -193,7 +193,7 @@ def _parquet_rows(path: Path, shown: str) -> Iterator[tuple[int, dict] | Rejecti
 
 def _table_rows(table: "pa.Table", shown: str, first: int) -> Iterator[tuple[int, dict] | Rejection]:
     """Rows of a table as items, numbered from `first`; one that is too large is a rejection."""
-    from cluster.backfill.archive import MAX_ROW_BYTES, row_bytes
+    from cluster.backfill.parquet_limits import MAX_ROW_BYTES, row_bytes
 
     for index, num_bytes in enumerate(row_bytes(table).tolist()):
         if num_bytes > MAX_ROW_BYTES:

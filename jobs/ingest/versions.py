@@ -13,7 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.backfill.archive import MAX_ROW_BYTES, check_group, open_file, row_bytes, unpacked
+from cluster.backfill.archive import open_file
+from cluster.backfill.parquet_limits import MAX_ROW_BYTES, check_group, row_bytes, unpacked
 from jobs.common.cli import JobError
 from schemas.archive import ARCHIVE_SCHEMA, InvalidSession, check_session
 

@@ -319,8 +319,9 @@ def test_a_row_group_of_the_archive_is_not_read_whole_to_compare_it(tmp_path):
         "print([len(version) for version in versions._archived.values()])\n"
     )
     imports = (
-        "import pathlib\nfrom cluster.backfill import archive\nfrom jobs.ingest.versions import Versions\n"
-        "archive.BOMB_RATIO = 10**6"
+        "import pathlib\nfrom cluster.backfill import parquet_limits\n"
+        "from jobs.ingest.versions import Versions\n"
+        "parquet_limits.BOMB_RATIO = 10**6"
     )
     peak, printed = peak_mib(code, str(tmp_path), imports=imports)
     assert printed == "[24]"

@@ -604,7 +604,7 @@ def test_a_footer_that_lies_about_its_row_group_cannot_take_all_memory(tmp_path)
 
 
 def test_too_many_sessions_in_a_row_group_are_named_with_the_remedy(tmp_path, monkeypatch):
-    monkeypatch.setattr("cluster.backfill.archive.MAX_GROUP_ROWS", 2)
+    monkeypatch.setattr("cluster.backfill.parquet_limits.MAX_GROUP_ROWS", 2)
     write(tmp_path, [session(number) for number in range(5)], row_group_size=3)
     good, (bad,) = read(tmp_path)
     assert [row["session_id"] for row in good] == ["session3", "session4"]
