@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
+from cluster.report.words import day
 from cluster.runtime.shown import one_line
 from jobs.common.cli import JobConfig, JobError, main, show
 from jobs.common.run import absolute
@@ -301,10 +302,6 @@ def change_lines(kind: str, entry: dict) -> list[str]:
     if by := entry.get("by"):
         why += f" because of {parties(by)}"
     return [f"  - {head} {entry['before']}  ({why})"]
-
-
-def day(time: dt.datetime | None) -> str:
-    return time.date().isoformat() if time else "no date"
 
 
 def short(text: str | None) -> str:

@@ -1,4 +1,6 @@
-"""Numbers for people."""
+"""Numbers and times for people."""
+
+import datetime as dt
 
 
 def cell(value: object) -> str:
@@ -40,3 +42,18 @@ def seconds(value: float | None) -> str:
     if minutes < 100:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def time(time: dt.datetime) -> str:
+    """A time to the minute."""
+    return f"{time:%Y-%m-%d %H:%M}"
+
+
+def day(time: dt.datetime | None) -> str:
+    """The day of a time; `no date` where none is known."""
+    return time.date().isoformat() if time else "no date"
+
+
+def price(value: float) -> str:
+    """Money, in whatever currency: 0, 1.25, 0.0031."""
+    return "0" if value == 0 else f"{value:,.2f}" if value >= 1 else f"{value:.4f}"

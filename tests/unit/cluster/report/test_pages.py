@@ -14,6 +14,8 @@ from cluster.report import pages
 from cluster.report.contents import Rejected, UserState
 from cluster.report.memories import UserPage, user_page
 from cluster.report.overview import Overview, ages, money, overview
+from cluster.report.page_of_store import of_store
+from cluster.report.page_of_user import of_user
 from cluster.report.runs import nights_of, runs_of
 from cluster.runtime.shown import harmless
 from cluster.store import files
@@ -161,7 +163,7 @@ def test_no_conversation_is_in_the_report_of_a_store(written, nights):
 
 def test_a_night_that_failed_is_told_with_its_reason_and_its_rejections(own_nights):
     story.manifest(own_nights, story.run_id(12), "backfill", "failed", error=story.FAILED)
-    page = Page(pages.of_store(overview(own_nights.uri, now=NOW)))
+    page = Page(of_store(overview(own_nights.uri, now=NOW)))
     assert "The store is not well." in page.text and f"backfill: {story.FAILED}" in page.text
     assert "Nothing to compare" in page.text
 
@@ -178,7 +180,7 @@ def test_a_store_without_a_backfill_has_no_last_night(tmp_path):
     commit(store, "run1", segment("tea", "I drink tea", records=["Ann drinks tea"]), job="import")
     found = overview(store.uri, now=NOW)
     assert found.last is None and found.money.projected is None
-    assert "No night has been run yet." in Page(pages.of_store(found)).text
+    assert "No night has been run yet." in Page(of_store(found)).text
 
 
 def test_users_are_classed_by_how_long_ago_they_said_anything():
@@ -349,7 +351,7 @@ def test_whatever_was_said_it_stays_text_on_the_page_of_a_user(nights, text):
     _, page = models(nights)
     memories = tuple(hostile_memory(memory, text) for memory in page.memories)
     plain, hostile = (
-        pages.of_user(UserPage(name, name, NOW, page.run_id, found, page.runs))
+        of_user(UserPage(name, name, NOW, page.run_id, found, page.runs), pages.INDEX)
         for name, found in (
             ("word", tuple(hostile_memory(one, "word") for one in page.memories)),
             (text, memories),
@@ -395,7 +397,7 @@ def hostile_memory(memory, text):
 @example(text=HOSTILE[-4])
 def test_whatever_users_are_called_and_errors_say_it_stays_text_in_the_report(nights, text):
     found, _ = models(nights)
-    plain, hostile = (pages.of_store(hostile_overview(found, word)) for word in ("word", text))
+    plain, hostile = (of_store(hostile_overview(found, word)) for word in ("word", text))
     assert problems({"index.html": hostile}) == []
     # An empty reason is none.
     if text:
