@@ -93,10 +93,9 @@ class Edits:
 
     def _read(self, ids: Iterable[str]) -> None:
         """Read all revisions of memories, by their whole ids; what is no such id is of none."""
-        dim = self.store.dim()
-        assert dim is not None, "a store with a run has vectors"
+        names = records_schema(self.store.dim()).names
         for where in in_lists("record_id", sorted(ids)):
-            for row in self.store.rows("records", records_schema(dim).names, where).to_pylist():
+            for row in self.store.rows("records", names, where).to_pylist():
                 self._revisions.setdefault(row["record_id"], {})[row["revision"]] = row
 
     def _of(self, given: str) -> dict[int, dict]:

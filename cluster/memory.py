@@ -246,8 +246,7 @@ class Memories:
         if self._store is None:
             raise StoreError("the reader is closed; open the store again with Memories(uri)")
         seen = self._store.snapshot()
-        view = seen.run(as_of)
-        assert view is not None, "a store that exists has a run"
+        view = seen.view(as_of)
         return seen, view
 
     def _questions(self, seen: Store, view: FinishedRun) -> QuestionEmbedder:

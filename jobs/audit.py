@@ -28,7 +28,6 @@ from schemas.audit import AUDIT, KINDS, Finding, Kind
 
 if TYPE_CHECKING:
     from cluster.consolidate.plan import Settings
-    from cluster.store.lease import Lease
     from cluster.store.store import Store
 
 FINDINGS = "audit.jsonl"
@@ -68,8 +67,8 @@ def run(config: AuditConfig) -> dict:
 
     config = config.model_copy(update={"store": absolute(config.store)})
     if config.apply:
-        with writing(config.store, "jobs.audit", wait_s=config.lease_wait) as (store, lease):
-            return close(config, store, lease)
+        with writing(config.store, "jobs.audit", wait_s=config.lease_wait) as store:
+            return close(config, store)
     try:
         store = Store(config.store).snapshot()
         report = look(config, store, "audit", dt.datetime.now(dt.UTC), lambda *_: None)
@@ -79,13 +78,12 @@ def run(config: AuditConfig) -> dict:
     return {"status": "done", "store": config.store, **report.counts()}
 
 
-def close(config: AuditConfig, store: "Store", lease: "Lease") -> dict:
+def close(config: AuditConfig, store: "Store") -> dict:
     """Look, and close what was found as one run."""
     from cluster.audit.closing import closing, closing_rows
     from cluster.store.files import Files
 
-    last, staging = store.run(), Files(store.uri, "staging")
-    assert last is not None
+    last, staging = store.view(), Files(store.uri, "staging")
     replaces: dict[str, list[str]] = defaultdict(list)
     with Run("audit", config, encoder=last.encoder, embedder=last.embedder) as this:
         staging.delete(staging.paths(STAGED))
@@ -106,11 +104,9 @@ def close(config: AuditConfig, store: "Store", lease: "Lease") -> dict:
         this.counts = report.counts() | {"num_closed": num_closed}
         if not replaces:
             return this.finish("unchanged")
-        dim = store.dim()
-        assert dim is not None, "a store with records has vectors"
-        lease.check()
+        store.fence()
         with this.stage("publish"):
-            store.commit(this.row(last.embedder_profile), dim, replaces=dict(replaces))
+            store.commit(this.row(last.embedder_profile), replaces=dict(replaces))
         staging.delete(staging.paths(STAGED))
         say(f"[audit] undo with: python -m jobs.rollback --store {config.store} --to {last.run_id}")
         return this.finish("done")
@@ -180,8 +176,7 @@ def look(
     """Audit the users group by group; `take` gets the findings of each, which are not kept."""
     from cluster.audit.search import audit, deciding
 
-    last = store.run()
-    assert last is not None, "a store that exists has a run"
+    last = store.view()
     kind = decider_of(config, store)
     settings = settings_of(store.uri, last.run_id, run_id, started_at)
     decide = deciding(kind, settings.min_confidence)

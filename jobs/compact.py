@@ -28,11 +28,10 @@ def run(config: CompactConfig) -> dict:
     """Compact and return the summary. Safe to repeat."""
     from cluster.store.maintenance import compact
 
-    with writing(config.store, "jobs.compact", wait_s=config.lease_wait) as (store, lease):
-        newest = store.run()
-        assert newest is not None
+    with writing(config.store, "jobs.compact", wait_s=config.lease_wait) as store:
+        newest = store.view()
         with Run("compact", config, encoder=newest.encoder, embedder=newest.embedder) as this:
-            lease.check()
+            store.fence()
             with this.stage("compact"):
                 row = this.row(newest.embedder_profile)
                 this.counts = compact(store, row, config.keep_runs, config.keep_months)

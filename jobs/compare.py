@@ -113,9 +113,7 @@ def retrieval(found: "Comparison", questions: list[Question]) -> dict[str, dict]
     measured = {}
     for name, view in (("first", found.first), ("second", found.second)):
         store = Store(view.uri)
-        seen = store.run(view.run_id)
-        assert seen is not None, "it was compared"
-        means = summarise(score_view(store, seen, questions))
+        means = summarise(score_view(store, store.view(view.run_id), questions))
         of_lists = {
             name: {key: rounded(value) for key, value in short(means[name], name).items()} for name in LISTS
         }

@@ -21,8 +21,8 @@ def run(config: ConsolidateConfig) -> dict:
     """Run a consolidation and return its summary."""
     config = config.model_copy(update={"store": absolute(config.store)})
     say(f"[consolidate] {config.store}")
-    with writing(config.store, "jobs.consolidate", wait_s=config.lease_wait) as (store, lease):
-        return consolidate(config, store, lease)
+    with writing(config.store, "jobs.consolidate", wait_s=config.lease_wait) as store:
+        return consolidate(config, store)
 
 
 if __name__ == "__main__":

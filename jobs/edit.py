@@ -30,7 +30,6 @@ from schemas.exchange import BadMemory
 if TYPE_CHECKING:
     from cluster.edit import Edits
     from cluster.forget.forgotten import Forgotten
-    from cluster.store.lease import Lease
     from cluster.store.store import Store
 
 STAGED = "edit"
@@ -83,17 +82,16 @@ def run(config: EditConfig) -> dict:
     config = config.model_copy(update={"store": absolute(config.store)})
     if config.file and not Path(config.file).is_file():
         raise UsageError(f"--file {config.file}: no such file; check the path")
-    with writing(config.store, "jobs.edit", wait_s=config.lease_wait) as (store, lease):
-        return edit(config, store, lease)
+    with writing(config.store, "jobs.edit", wait_s=config.lease_wait) as store:
+        return edit(config, store)
 
 
-def edit(config: EditConfig, store: "Store", lease: "Lease") -> dict:
+def edit(config: EditConfig, store: "Store") -> dict:
     """Lines -> edits -> revisions and decisions -> vectors -> one commit."""
     from cluster.edit import Edits
     from cluster.store.files import Files
 
-    last = store.run()
-    assert last is not None, "a store that exists has a run"
+    last = store.view()
     staging, forgotten = Files(store.uri, "staging"), read_forgotten(config, store.uri)
     with Run("edit", config.without_edit(), encoder=last.encoder, embedder=last.embedder) as this:
         staging.delete(staging.paths(STAGED))
@@ -120,11 +118,9 @@ def edit(config: EditConfig, store: "Store", lease: "Lease") -> dict:
             paths.append({name: [f"{STAGED}/{kind}-{name}.parquet"] for name in tables})
             for name, table in tables.items():
                 staging.put_table(paths[-1][name][0], table)
-        dim = store.dim()
-        assert dim is not None
-        lease.check()
+        store.fence()
         with this.stage("publish"):
-            store.commit(this.row(last.embedder_profile), dim, inserts=paths[0], replaces=paths[1])
+            store.commit(this.row(last.embedder_profile), inserts=paths[0], replaces=paths[1])
         staging.delete(staging.paths(STAGED))
         say(f"[edit] undo with: python -m jobs.rollback --store {config.store} --to {last.run_id}")
         return this.finish("done") | {"rejected": bad}

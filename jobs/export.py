@@ -92,9 +92,8 @@ def run(config: ExportConfig) -> dict:
     check_output(output)
     try:
         store = Store(absolute(config.store)).snapshot()
-        view = store.run(config.as_of)
-        since = store.run(config.since) if config.since else None
-        assert view is not None, "a store that exists has a run"
+        view = store.view(config.as_of)
+        since = store.view(config.since) if config.since else None
         selection = Selection(config.user_id, view.run_id, config.at, since.run_id if since else None)
         export, beside = Export(store, selection), output.with_name(f".{output.name}.export")
         # What a killed export has left there.

@@ -84,7 +84,7 @@ def run(config: ForgetConfig) -> dict:
     from cluster.forget.erase import find, forget, holds, last_proof, shown
     from cluster.interchange.tombstones import tombstones
 
-    with writing(config.store, "jobs.forget", wait_s=config.lease_wait) as (store, lease):
+    with writing(config.store, "jobs.forget", wait_s=config.lease_wait) as store:
         forgotten = read_forgotten(config, store.uri, may_begin=True)
         subject = find(store, user_id=config.user_id, session_id=config.session_id, record_id=config.memory)
         if subject is None:
@@ -103,10 +103,9 @@ def run(config: ForgetConfig) -> dict:
         # Not even the run of the forgetting may remember whom it forgot.
         forgotten.save(store.uri)
         anonymous = ForgetConfig(store=config.store, **{subject.option: shown(forgotten, subject)})
-        newest = store.run()
-        assert newest is not None
+        newest = store.view()
         with Run("forget", anonymous, encoder=newest.encoder, embedder=newest.embedder) as this:
-            lease.check()
+            store.fence()
             folder, buried = absolute(config.tombstones) if config.tombstones else None, list[dict]()
 
             def bury(erased: "Erased", sent: "list[Exported]") -> list[dict]:

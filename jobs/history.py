@@ -135,10 +135,8 @@ def memories(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
     found = shown_rows(lives(store, where=f"{column} = {quote(value)}", as_of=config.as_of))
     if not found:
         option = "--memory" if config.memory else "--user-id"
-        view = store.run(config.as_of)
-        assert view is not None
         raise JobError(
-            f"{option} {value}: not in run {view.run_id}; it may be forgotten, "
+            f"{option} {value}: not in run {store.view(config.as_of).run_id}; it may be forgotten, "
             "or stand in another run's view: list the runs with jobs.history, and name one with --as-of"
         )
     return {"memories": found}, [line for item in found for line in life_lines(item)]
@@ -150,12 +148,8 @@ def changes(store: "Store", config: HistoryConfig) -> tuple[dict, list[str]]:
     from cluster.consolidate.history import CLOSING, COMPARED, diff
     from cluster.store.sql import quote
 
-    view = store.run(config.run, "--run")
-    assert view is not None
-    run_id = view.run_id
-    earlier = store.run(config.against or run_before(store, run_id), "--against")
-    assert earlier is not None
-    against = earlier.run_id
+    run_id = store.view(config.run, "--run").run_id
+    against = store.view(config.against or run_before(store, run_id), "--against").run_id
     where = f"user_id = {quote(config.user_id)}" if config.user_id else None
     before, after = (store.rows("records", COMPARED, where, as_of) for as_of in (against, run_id))
     decisions = store.rows("decisions", CLOSING, where, run_id)

@@ -22,7 +22,7 @@ def run(config: MigrateConfig) -> dict:
     """Migrate and return the summary. Safe to repeat."""
     from schemas.store import STORE_VERSION
 
-    with writing(config.store, "jobs.migrate", wait_s=config.lease_wait) as (store, _):
+    with writing(config.store, "jobs.migrate", wait_s=config.lease_wait) as store:
         before, head = store.version_found, store.head_now()
     assert head is not None
     status = "unchanged" if before == STORE_VERSION else "done"

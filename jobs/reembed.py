@@ -68,9 +68,8 @@ def run(config: ReembedConfig) -> dict:
     from cluster.store.maintenance import reembed
 
     profile = load_profile("embedders", config.embedder, EmbedderProfile)
-    with writing(config.store, "jobs.reembed", wait_s=config.lease_wait) as (store, lease):
-        profile, newest = resolve_embedder(profile), store.run()
-        assert newest is not None
+    with writing(config.store, "jobs.reembed", wait_s=config.lease_wait) as store:
+        profile, newest = resolve_embedder(profile), store.view()
         with Run(
             "reembed",
             config,
@@ -95,7 +94,7 @@ def run(config: ReembedConfig) -> dict:
             staged = joined_paths(staged | {"states": []}, *paths_of(found))
             seen = (part.dim for part in done), (part.dim for part in found)
             dim, turn_dim = vector_lengths(profile, None, *seen)
-            lease.check()
+            store.fence()
             with this.stage("publish"):
                 reembed(store, this.row(profile.model_dump_json()), dim, staged, turn_dim)
             clean(staging)

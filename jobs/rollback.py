@@ -13,7 +13,7 @@ the last one, rolled back or not. `jobs.consolidate --since all` (or --since RUN
 model that the rollback took out of `decisions` are not paid for again while the view of their run is kept.
 """
 
-from jobs.common.cli import JobError, main, say
+from jobs.common.cli import main, say
 from jobs.common.run import Run, WriterConfig, writing
 
 
@@ -28,24 +28,14 @@ class RollbackConfig(WriterConfig):
 
 def run(config: RollbackConfig) -> dict:
     """Roll back and return the summary. Safe to repeat: going to where the store is changes no row."""
-    from cluster.store.errors import StoreError
     from cluster.store.maintenance import rollback
-    from cluster.store.runs import meant
 
-    with writing(config.store, "jobs.rollback", wait_s=config.lease_wait) as (store, lease):
-        newest = store.run()
-        try:
-            target = store.run(config.to)
-        except StoreError:
-            known = [row.run_id for row in store.runs()]
-            if several := meant(config.to, known):
-                raise JobError(f"--to {config.to}: several runs begin so; name one of {several}") from None
-            raise JobError(f"--to {config.to}: no such run; the store has {known}") from None
-        assert newest is not None and target is not None
+    with writing(config.store, "jobs.rollback", wait_s=config.lease_wait) as store:
+        newest, target = store.view(), store.view(config.to, "--to")
         to = target.run_id
         with Run("rollback", config, encoder=target.encoder, embedder=target.embedder) as this:
             this.counts = {"from": newest.run_id, "to": to}
-            lease.check()
+            store.fence()
             with this.stage("publish"):
                 rollback(store, this.row(target.embedder_profile), to)
             this.counts |= {

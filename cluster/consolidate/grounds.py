@@ -85,9 +85,7 @@ def restorable(
     }
     if not wanted:
         return None
-    dim = store.dim()
-    assert dim is not None
-    schema, found = records_schema(dim), []
+    schema, found = records_schema(store.dim()), []
     for where in in_lists("record_id", sorted(wanted)):
         for row in store.rows("records", schema.names, where).to_pylist():
             target = row["record_id"]

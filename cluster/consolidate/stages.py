@@ -214,9 +214,7 @@ def revision_rows(store: Store, changes: list[Change], settings: Settings) -> pa
     if not changes:
         return None
     changes = sorted(changes, key=lambda change: (change.memory.user_id, change.memory.record_id))
-    dim = store.dim()
-    assert dim is not None
-    schema = records_schema(dim)
+    schema = records_schema(store.dim())
     parts = []
     for start in range(0, len(changes), MAX_IN):
         memories = [change.memory for change in changes[start : start + MAX_IN]]

@@ -124,8 +124,8 @@ def vector_lengths(
 ) -> tuple[int, int]:
     """Length of the vectors of records and of those of turns, which another model may make.
 
-    `records` and `turns` are lengths that a run has seen. Where it has seen none, the store's own count,
-    unless it is None; and where that has none, those of the models, which are loaded to say so.
+    `records` and `turns` are lengths that a run has seen. Where it has seen none, the store's own count;
+    and where there is none, those of the models, which are loaded to say so.
     """
     dim = max(records, default=0) or (store and store.dim()) or Embedder(profile).dim
     return dim, turn_embedder(profile).dim(dim, turns, store)

@@ -120,12 +120,11 @@ def _read(uri: str, run_id: str | None, option: str, user_ids: Sequence[str]) ->
     import pyarrow as pa
 
     store = Store(uri).snapshot()
-    run = store.run(run_id, option)
-    assert run is not None, "a store that exists has a run"
+    seen = store.view(run_id, option).run_id
     wheres = [f"active AND {where}" for where in in_lists("user_id", list(user_ids))] or ["active"]
-    records = pa.concat_tables(store.rows("records", COLUMNS, where, run.run_id) for where in wheres)
-    turns = [store.rows("turns", ["user_id"], where, run.run_id).num_rows for where in wheres]
-    return _Side(store, run.run_id, records, sum(turns))
+    records = pa.concat_tables(store.rows("records", COLUMNS, where, seen) for where in wheres)
+    turns = [store.rows("turns", ["user_id"], where, seen).num_rows for where in wheres]
+    return _Side(store, seen, records, sum(turns))
 
 
 def _view(side: _Side) -> View:

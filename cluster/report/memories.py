@@ -60,8 +60,7 @@ class UserPage:
 def user_page(uri: str, user_id: str, *, now: dt.datetime | None = None) -> UserPage:
     """Everything that the newest view has of a user's memories. StoreError where it has none."""
     store = Store(uri).snapshot()
-    newest = store.run()
-    assert newest is not None, "a store that exists has a run"
+    newest = store.view()
     where = f"user_id = {quote(user_id)}"
     found = lives(store, where=where)
     if not found:

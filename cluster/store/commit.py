@@ -20,7 +20,7 @@ from schemas.store import BY_HAND, TABLE_KEYS, table_schemas
 def commit(
     store: Writer,
     run: dict,
-    dim: int,
+    dim: int = 0,
     *,
     inserts: dict[str, list[str]] | None = None,
     replaces: dict[str, list[str]] | None = None,
@@ -34,11 +34,11 @@ def commit(
     and take the place of the rows that have their key. Active rows of `closed_segments` are closed,
     unless a new row has their key and takes their place. What a person made of a memory (BY_HAND) stays: it
     is not closed with its segment, and an inserted row does not bring back an earlier revision of it. `dim`
-    is the length of the vectors; turns keep theirs unless `turn_dim` says that they have another.
+    and `turn_dim` are the lengths of the vectors of records and of turns; not given, those of the store.
     """
     intent = Commit(
         run=run,
-        dim=dim,
+        dim=dim or store.dim(),
         turn_dim=turn_dim or store.turn_dim() or dim,
         inserts=inserts or {},
         replaces=replaces or {},

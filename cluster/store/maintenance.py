@@ -84,9 +84,7 @@ def _rollback(store: Writer, intent: Rollback) -> None:
     if store.is_published(intent):
         return
     run, versions, runs = intent.run, {}, store.runs()
-    dim, turn_dim = store.dim(), store.turn_dim()
-    assert dim is not None and turn_dim is not None
-    schemas = table_schemas(dim, turn_dim)
+    schemas = table_schemas(store.dim(), store.turn_dim())
     # Both views are pinned by version, so what a killed attempt did to the tables does not change the marks.
     marks = rollback_marks(
         now=store.rows("segments", SEGMENTS_SCHEMA.names),
@@ -152,9 +150,7 @@ def _reembed(store: Writer, intent: Reembed) -> None:
     if store.is_published(intent):
         return
     run, staging = intent.run, Files(store.uri, "staging")
-    newest = store.run()
-    assert newest is not None
-    versions = dict(newest.versions)
+    versions = dict(store.view().versions)
     for name in TABLE_KEYS:
         table = store.writable(name)
         paths = intent.staged.get(name)
@@ -206,13 +202,12 @@ def num_versions(store: Writer) -> int:
 
 def _compact(store: Writer, intent: Compact) -> None:
     runs = {run.run_id: run for run in store.runs()}
-    newest, versions = store.run(), {}
+    newest, versions = store.view(), {}
     for name in TABLE_KEYS:
         table = store.writable(name)
         settle(table, name)
         drop_old_versions(table, view_versions(runs.values(), name))
         versions[name] = table.version
-    assert newest is not None
     # Tags only after the commit point: until then, the old versions are what readers look at.
     changed = [newest.with_columns(versions=versions)]
     changed += [runs[run_id].with_columns(versions={}) for run_id in intent.expired]

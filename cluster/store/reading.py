@@ -143,6 +143,12 @@ class Reader:
             raise StoreError(f"{option} {as_of}: several runs of {self.uri} begin so; name one of {found}")
         raise StoreError(f"{option} {as_of}: no such run in {self.uri}; it has {list(known)}")
 
+    def view(self, as_of: str | None = None, option: str = "--as-of") -> FinishedRun:
+        """`run` of a store that has one, as every store does that `must_exist`."""
+        run = self.run(as_of, option)
+        assert run is not None, "a store that exists has a run"
+        return run
+
     def table(self, name: str, as_of: str | None = None) -> Table | None:
         """A table as the named run (or the newest) left it, read-only; None where no run has ended."""
         run = self.run(as_of)
@@ -184,17 +190,17 @@ class Reader:
             scanner = table.to_lance().scanner(columns=there, filter=where, batch_readahead=READ_AHEAD)
             yield from scanner.to_batches()
 
-    def dim(self) -> int | None:
-        """Length of the records' vectors; None in an empty store."""
+    def dim(self) -> int:
+        """Length of the records' vectors; 0 in an empty store."""
         return self._dim("records")
 
-    def turn_dim(self) -> int | None:
-        """Length of the turns' vectors, which an evolvable embedder makes apart; None in an empty store."""
+    def turn_dim(self) -> int:
+        """Length of the turns' vectors, which an evolvable embedder makes apart; 0 in an empty store."""
         return self._dim("turns")
 
-    def _dim(self, name: str) -> int | None:
+    def _dim(self, name: str) -> int:
         table = self.table(name)
-        return None if table is None else table.schema.field("vector").type.list_size
+        return 0 if table is None else table.schema.field("vector").type.list_size
 
     def openable(self) -> list[FinishedRun]:
         """Runs whose views are kept, oldest first."""

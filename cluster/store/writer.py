@@ -305,9 +305,7 @@ class Writer(Reader):
         self._look()
         self._hide_in_manifests()
         runs, versions = self.runs(), {}
-        dim, turn_dim = self.dim(), self.turn_dim()
-        assert dim is not None and turn_dim is not None
-        schemas = table_schemas(dim, turn_dim)
+        schemas = table_schemas(self.dim(), self.turn_dim())
         for name in TABLE_KEYS:
             table = self.writable(name)
             bring_up(table, name, schemas[name])

@@ -28,7 +28,6 @@ from jobs.common.run import Run, absolute, check_engine, connect, load_profile, 
 from schemas.profile import EmbedderProfile, EncoderProfile
 
 if TYPE_CHECKING:
-    from cluster.store.lease import Lease
     from cluster.store.store import Store
 
 
@@ -52,13 +51,13 @@ def run(config: BackfillConfig) -> dict:
     except ArchiveError as error:
         raise UsageError(str(error)) from None
     say(f"[backfill] {config.archive} ({len(files)} files) -> {config.store}")
-    with writing(config.store, "jobs.backfill", must_exist=False, wait_s=config.lease_wait) as (store, lease):
+    with writing(config.store, "jobs.backfill", must_exist=False, wait_s=config.lease_wait) as store:
         encoder = choose_encoder(config.profile, store, config.endpoint, config.max_cost)
         embedder = choose_embedder(config.embedder, store)
-        summary = backfill(config, files, encoder, embedder, store, lease)
+        summary = backfill(config, files, encoder, embedder, store)
         is_stopped = summary["status"] == "stopped"
         if update and not config.dry_run and not is_stopped and store.run():
-            summary["consolidation"] = consolidate(update, store, lease)
+            summary["consolidation"] = consolidate(update, store)
             if summary["consolidation"]["status"] == "failed":
                 summary["status"] = "failed"
         return summary
@@ -70,7 +69,6 @@ def backfill(
     encoder: EncoderProfile,
     embedder: EmbedderProfile,
     store: "Store",
-    lease: "Lease",
 ) -> dict:
     """archive -> units (row groups) -> batches of segments -> records with vectors -> one commit."""
     from cluster.models.endpoint import CapReached
@@ -114,6 +112,6 @@ def backfill(
         read = read_turns(config, embedder, store, plan, done, this)
 
         with this.stage("publish"):
-            lease.check()
+            store.fence()
             changed = publish(this, embedder, plan, done, read, store)
         return this.finish("done" if changed else "unchanged")

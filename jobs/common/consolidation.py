@@ -23,7 +23,6 @@ from schemas.stage_items import DecidedGroup, PlannedGroup, UserGroup
 if TYPE_CHECKING:
     from cluster.consolidate.plan import Settings
     from cluster.store.files import Files
-    from cluster.store.lease import Lease
     from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
 
@@ -90,17 +89,15 @@ class UpdateConfig(UpdateSettings, WriterConfig, StagesConfig):
     """Find candidates and count what deciding them costs; decide and change nothing."""
 
 
-def consolidate(config: UpdateConfig, store: "Store", lease: "Lease") -> dict:
+def consolidate(config: UpdateConfig, store: "Store") -> dict:
     """store -> groups of users -> candidate pairs -> decisions -> revisions -> one commit. Safe to repeat."""
     from cluster.store.files import Files
 
-    last = store.run()
-    assert last is not None
-    embedder = last.profile
+    embedder = store.view().profile
     kind, profile = choose_decider(config, store)
     config = config.model_copy(update={"decider": kind})
     if not config.dry_run:
-        restore(config, store, lease, embedder)
+        restore(config, store, embedder)
     with new_run("consolidate", config, store, profile) as this:
         connect(config.runs_on)
         if profile and not config.dry_run:
@@ -129,7 +126,7 @@ def consolidate(config: UpdateConfig, store: "Store", lease: "Lease") -> dict:
         with this.stage("embed"):
             embed(config, embedder, done, files)
         with this.stage("publish"):
-            lease.check()
+            store.fence()
             changed = publish(this, embedder, done, store)
         # Not sooner: a commit that dies half way is finished from these files.
         files.delete(files.paths())
@@ -147,8 +144,7 @@ def consolidate(config: UpdateConfig, store: "Store", lease: "Lease") -> dict:
 
 def new_run(job: str, config: UpdateConfig, store: "Store", profile: DeciderProfile | None = None) -> Run:
     """A run that leaves encoder and embedder of the store as they are."""
-    last = store.run()
-    assert last is not None
+    last = store.view()
     profiles = {"decider": profile.model_dump(mode="json") if profile else config.decider}
     return Run(job, config, encoder=last.encoder, embedder=last.embedder, profiles=profiles)
 
@@ -156,7 +152,7 @@ def new_run(job: str, config: UpdateConfig, store: "Store", profile: DeciderProf
 # --- the steps ----------------------------------------------------------------------------------------
 
 
-def restore(config: UpdateConfig, store: "Store", lease: "Lease", embedder: EmbedderProfile) -> None:
+def restore(config: UpdateConfig, store: "Store", embedder: EmbedderProfile) -> None:
     """Reopen, in a run of its own, memories whose superseding memory no longer exists."""
     from cluster.consolidate.grounds import restorable
     from cluster.store.files import Files
@@ -169,13 +165,11 @@ def restore(config: UpdateConfig, store: "Store", lease: "Lease", embedder: Embe
         return
     # Begun only here: most nights have nothing to bring back, and need no run that says so.
     with this:
-        dim = store.dim()
-        assert dim is not None
         this.counts["num_restored"] = sum(rows.column("active").to_pylist())
         staging = Files(config.store, "staging")
         staging.put_table(path := f"consolidate/{this.run_id}.parquet", rows)
-        lease.check()
-        store.commit(this.row(embedder.model_dump_json()), dim, replaces={"records": [path]})
+        store.fence()
+        store.commit(this.row(embedder.model_dump_json()), replaces={"records": [path]})
         staging.delete([path])
         this.finish("done")
         say(f"[restore] {this.counts['num_restored']} memories, because what had replaced them is gone")
@@ -193,11 +187,9 @@ def plan(
     assert config.decider is not None, "consolidate has chosen one"
     fingerprint = profile.fingerprint if profile else FINGERPRINTS[config.decider]()
     new_runs, again = delta(config, store, fingerprint)
-    newest = store.run()
-    assert newest is not None
     settings = Settings(
         uri=store.uri,
-        as_of=newest.run_id,
+        as_of=store.view().run_id,
         run_id=this.run_id,
         started_at=this.started_at,
         new_runs=new_runs,
@@ -361,10 +353,8 @@ def publish(this: Run, embedder: EmbedderProfile, done: list[DecidedGroup], stor
     staging = Files(this.config.store, "staging")
     replaces = staged_rows(this.run_id, done)
     if any(replaces.values()) or (this.counts["num_new"] and this.config.since is None):
-        dim = store.dim()
-        assert dim is not None
         # A run without changes is committed too: it says what has been compared.
-        store.commit(this.row(embedder.model_dump_json()), dim, replaces=replaces)
+        store.commit(this.row(embedder.model_dump_json()), replaces=replaces)
         paid = (verdicts_path(this.counts["decider"]), "answers/decider", "asked/decider")
         staging.delete(path for folder in paid for path in staging.paths(folder))
         return True

@@ -35,7 +35,6 @@ from schemas.training import PROFILE_FILE
 if TYPE_CHECKING:
     from cluster.embed.questions import QuestionEmbedder
     from cluster.models.reranker import Reranker
-    from cluster.store.lease import Lease
     from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
 
@@ -275,10 +274,8 @@ def recorded(job: str, writes: str) -> Callable[[Callable[[Config], dict]], Call
 
 
 @contextlib.contextmanager
-def writing(
-    uri: str, job: str, *, must_exist: bool = True, wait_s: float = 0
-) -> "Iterator[tuple[Store, Lease]]":
-    """A store, for a job that writes it: yields (store, lease) with nothing left half done.
+def writing(uri: str, job: str, *, must_exist: bool = True, wait_s: float = 0) -> "Iterator[Store]":
+    """A store, for a job that writes it, under its lease and with nothing left half done.
 
     What the store, the lease or a model finds wrong is raised as JobError; HeldError where another job still
     writes the store after `wait_s` seconds.
@@ -295,7 +292,7 @@ def writing(
             store.lease = lease
             if finished := store.recover(OPERATIONS):
                 say(f"[{job}] finished run {finished}, which had been interrupted")
-            yield store, lease
+            yield store
     except LeaseHeld as error:
         raise HeldError(str(error)) from error
     except (ModelError, StoreError, LeaseLost) as error:

@@ -130,8 +130,7 @@ def retrieve(config: Config, questions: list[Question]) -> list[list]:
     from cluster.store.store import Store
 
     store = Store(absolute(config.store))
-    view = store.run(config.as_of)
-    assert view is not None
+    view = store.view(config.as_of)
     embedder = question_embedder(store, view)
     progress, found = Progress("retrieve", "questions", len(questions)), []
     for question in questions:

@@ -74,9 +74,8 @@ def run(config: Config) -> dict:
     rerank = reranker_of(config.reranker)
     try:
         store = Store(absolute(config.store))
-        view = store.run(config.as_of)
-        earlier = store.run(config.before) if config.before else None
-        assert view is not None
+        view = store.view(config.as_of)
+        earlier = store.view(config.before) if config.before else None
         rows = score_view(store, view, questions, config.embedder, rerank)
         report = {"as_of": view.run_id, **summarise(rows)}
         if earlier:

@@ -31,7 +31,6 @@ from schemas.profile import EmbedderProfile
 
 if TYPE_CHECKING:
     from cluster.store.files import Files
-    from cluster.store.lease import Lease
     from cluster.store.store import Store
     from schemas.exchange import Memory
 
@@ -99,11 +98,11 @@ def run(config: ImportConfig) -> dict:
         raise UsageError(f"--store {config.store!r}: {problem}")
     if config.embedder:
         load_profile("embedders", config.embedder, EmbedderProfile)
-    with writing(config.store, "jobs.import", must_exist=False, wait_s=config.lease_wait) as (store, lease):
-        return bring(config, store, lease)
+    with writing(config.store, "jobs.import", must_exist=False, wait_s=config.lease_wait) as store:
+        return bring(config, store)
 
 
-def bring(config: ImportConfig, store: "Store", lease: "Lease") -> dict:
+def bring(config: ImportConfig, store: "Store") -> dict:
     """input -> memories that are new -> records with vectors -> one commit."""
     from cluster.interchange.formats import read
     from cluster.interchange.intake import Intake
@@ -138,7 +137,7 @@ def bring(config: ImportConfig, store: "Store", lease: "Lease") -> dict:
         )
         if not (paths or unknown):
             return this.finish("unchanged")
-        lease.check()
+        store.fence()
         with this.stage("publish"):
             publish(this, store, staging, profile, paths, of_user, unknown, dim)
         staging.delete(staging.paths(STAGED))

@@ -92,8 +92,8 @@ def told(store, *places, at, run_id="later", **parts):
 
 
 def decide(store):
-    with writing(store.uri, "test") as (held, lease):
-        return consolidate(UpdateConfig(store=store.uri, decider="rules", local=True), held, lease)
+    with writing(store.uri, "test") as held:
+        return consolidate(UpdateConfig(store=store.uri, decider="rules", local=True), held)
 
 
 PAST, AHEAD = dt.datetime(2026, 2, 1, tzinfo=dt.UTC), dt.timedelta(hours=1)

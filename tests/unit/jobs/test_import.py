@@ -264,8 +264,8 @@ def test_of_two_memories_that_were_brought_the_newer_closes_the_older(store, tmp
     said = (("2026-01-01", "Lyon"), ("2026-02-01", "Oslo"))
     rows = [{"user_id": "ann", "text": f"User lives in {town}.", "timestamp": day} for day, town in said]
     bring(store, written(tmp_path, *rows))
-    with writing(store.uri, "test") as (held, lease):
-        summary = consolidate(UpdateConfig(store=store.uri, decider="rules", local=True), held, lease)
+    with writing(store.uri, "test") as held:
+        summary = consolidate(UpdateConfig(store=store.uri, decider="rules", local=True), held)
     assert summary["num_deleted"] == 1
     [closed] = store.rows("records", ["semantic_text", "closed_reason"], "NOT active").to_pylist()
     assert closed == {"semantic_text": "User lives in Lyon.", "closed_reason": "delete"}

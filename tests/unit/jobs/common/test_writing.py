@@ -28,8 +28,8 @@ def test_who_waits_long_enough_writes_it(tmp_path, monkeypatch):
     uri = str(tmp_path / "store")
     holder = Lease(uri, "jobs.first").__enter__()
     monkeypatch.setattr("cluster.store.lease.time.sleep", lambda seconds: holder.__exit__())
-    with writing(uri, "jobs.second", must_exist=False, wait_s=60) as (_, lease):
-        lease.check()
+    with writing(uri, "jobs.second", must_exist=False, wait_s=60) as store:
+        store.lease.check()
 
 
 def test_there_are_writers():
