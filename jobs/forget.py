@@ -33,6 +33,7 @@ from pydantic import model_validator
 from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.run import Run, WriterConfig, absolute, writing
+from schemas.exchange import is_encodable
 
 if TYPE_CHECKING:
     from cluster.forget.exports import Erased, Exported
@@ -69,14 +70,6 @@ class ForgetConfig(ForgetKeyConfig, WriterConfig):
             if not is_encodable(value := getattr(self, name) or ""):
                 raise ValueError(f"{name}={value!r}: is no UTF-8; no store has such an id")
         return self
-
-
-def is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def run(config: ForgetConfig) -> dict:

@@ -224,7 +224,8 @@ _OF_METADATA = [
 ]
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
+    """Whether a text is UTF-8, as all of a store is; half of a surrogate pair is not."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -238,7 +239,7 @@ def _text(row: dict, name: str) -> str | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(value, str) or not _is_encodable(value):
+    if not isinstance(value, str) or not is_encodable(value):
         raise BadMemory(f"{name}={str(value)[:60]!r}: must be a string")
     return value
 
@@ -270,7 +271,7 @@ def _evidence(row: dict) -> tuple[tuple[str, int], ...]:
         turn = item.get("turn_index") if isinstance(item, dict) else None
         session = item.get("session_id") if isinstance(item, dict) else None
         if not (
-            isinstance(session, str) and _is_encodable(session) and type(turn) is int and 0 <= turn < 2**31
+            isinstance(session, str) and is_encodable(session) and type(turn) is int and 0 <= turn < 2**31
         ):
             raise BadMemory(f"evidence: {str(item)[:60]!r} must have session_id and turn_index")
         found.append((session, turn))

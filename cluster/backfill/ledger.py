@@ -83,21 +83,6 @@ class Ledger:
         return cls(sorted_rows, names, secret)
 
     @property
-    def session_keys(self) -> np.ndarray:
-        """uint8 [num_segments, 16]."""
-        return self._bytes[:, KEY]
-
-    @property
-    def segment_ids(self) -> np.ndarray:
-        """uint8 [num_segments, 16]."""
-        return self._bytes[:, ID]
-
-    @property
-    def is_done(self) -> np.ndarray:
-        """bool [num_segments]."""
-        return self._bytes[:, -1] & DONE > 0
-
-    @property
     def _bytes(self) -> np.ndarray:
         return self.rows.view(np.uint8).reshape(-1, ROW_BYTES)
 

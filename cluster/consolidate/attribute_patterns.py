@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster.language import places
 from cluster.language import vocabulary as words
+from cluster.language.grammar import plain
 
 # --- words behind a value, names ------------------------------------------------------------------------
 
@@ -30,11 +31,6 @@ NAME = rf"{_CAPITAL}(?: (?:(?:of|de|del|la|le|van|von|der|den|the|&|and|do) )?{_
 
 
 # --- values ---------------------------------------------------------------------------------------------
-
-
-def plain(value: str) -> str:
-    """Lower case, without article."""
-    return re.sub(r"^(?:a|an|the|his|her|their|my)\s+", "", value.strip(" ,").lower())
 
 
 def _is_town(value: str) -> bool:

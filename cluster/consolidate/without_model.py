@@ -13,7 +13,7 @@ from cluster.consolidate.crosspairs import BASE, CrossPairModel, crosspairs_fing
 from cluster.consolidate.fold import Question, Verdict
 from cluster.consolidate.pairs import PairDecider, decider_fingerprint, pairs_fingerprint
 from cluster.consolidate.rules import Rules, rules_fingerprint
-from cluster.models.fingerprint import source_fingerprint
+from cluster.models.fingerprint import is_module, source_fingerprint
 from cluster.models.sources import model_folder
 from cluster.runtime.entry_points import DECIDERS, Addition, EntryPointError, Known
 from cluster.store.crash_markers import WorkerSick
@@ -126,14 +126,7 @@ def _imported(text: str) -> Iterator[str]:
             found = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from filter(_is_module, (one for one in found if one.split(".")[0] in ("cluster", "schemas")))
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # a name in a module
-        return False
+        yield from filter(is_module, (one for one in found if one.split(".")[0] in ("cluster", "schemas")))
 
 
 def _maker(addition: Addition) -> Callable[[], Decider] | None:

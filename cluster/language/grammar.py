@@ -27,18 +27,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cluster.language.claims import FILLER, Claim, Statement
-from cluster.language.words import base_form
+from cluster.language.words import base_form, listed
 
 _CHANGE = re.compile(r"\b(?:now|nowadays|these days|from now on|instead|since then|no longer|any ?more)\b")
 _PAST_MARK = re.compile(r"\b(?:ago|formerly|previously|once|in the past|until|back then|as a child)\b")
 _CONTRACTIONS = (("can't", "cannot"), ("won't", "will not"), ("n't", " not"), ("’", "'"))
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_VERBS = _words(
+_VERBS = listed(
     """is are was were has have had lives lived resides resided works worked drives drove rides rode owns
     owned follows followed goes went moved moves relocated switched changed prefers preferred likes
     liked loves loved enjoys enjoyed hates hated eats ate drinks drank takes took uses used plays
@@ -49,26 +45,26 @@ _VERBS = _words(
     married retired pays smokes smoked trains rents rented gave knows cooks grows collects hosts
     visits visited replaced traded"""
 )
-_PAST_VERBS = _words("""was were had grew graduated studied lived worked drove ate played retired visited""")
-_ADDITIVE = _words(
+_PAST_VERBS = listed("""was were had grew graduated studied lived worked drove ate played retired visited""")
+_ADDITIVE = listed(
     """like love enjoy hate want know think believe speak need plan can must should own visit watch read be
     keep is are will does cannot support listen collect"""
 )
 """Verbs whose objects stand side by side: liking tea now says nothing about coffee."""
 
-_BEFORE_VERBS = _words(
+_BEFORE_VERBS = listed(
     "just recently finally officially never no longer now currently still already also usually"
 )
 
 _DIETS = "vegetarian|vegan|pescatarian|flexitarian|ketogenic|keto|paleo|omnivore"
-_MANY = _words(
+_MANY = listed(
     """sister brother son daughter child kid friend colleague cousin aunt uncle niece nephew grandson
     granddaughter grandmother grandfather neighbour neighbor flatmate roommate housemate pet dog cat
     teacher doctor student hobby habit goal plan skill allergy interest sibling"""
 )
 """Possessions that people have several of: a second name is a second person."""
-_SELECTORS = _words("main favourite favorite preferred current primary best native first only usual")
-_SHAPE = _words("called named in on at for with as to of by from about")
+_SELECTORS = listed("main favourite favorite preferred current primary best native first only usual")
+_SHAPE = listed("called named in on at for with as to of by from about")
 _DATE = re.compile(
     r"\d|\b(?:january|february|march|april|may|june|july|august|september|october|november|december|monday|tuesday"
     r"|wednesday|thursday|friday|saturday|sunday)",
@@ -189,7 +185,8 @@ def _kind(value: str) -> str:
     return "name" if value[:1].isupper() else "number" if value[:1].isdigit() else "other"
 
 
-def _plain(value: str) -> str:
+def plain(value: str) -> str:
+    """Lower case, without article or possessive."""
     return re.sub(r"^(?:a|an|the|his|her|their|my)\s+", "", value.strip(" ,").lower())
 
 
@@ -216,15 +213,15 @@ def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim
     if found := re.match(
         r"used to (?:be |live in |work (?:at|for|as) |have |drive )?(.+)", body, re.IGNORECASE
     ):
-        return [Claim(clause, subject.lower(), "", _plain(found[1]), is_change=True, is_denied=True)]
+        return [Claim(clause, subject.lower(), "", plain(found[1]), is_change=True, is_denied=True)]
     if found := re.match(
         r"(?:stopped|quit|left|sold|gave up)\s+(?:being |working (?:at|for|as) )?(.+)", body, re.I
     ):
         value = re.split(r"\s+(?:for|to|after|in|on|because)\s+", found[1])[0]
-        return [Claim(clause, subject.lower(), "", _plain(value), is_change=True, is_denied=True)]
+        return [Claim(clause, subject.lower(), "", plain(value), is_change=True, is_denied=True)]
     found = _EXCHANGE.match(body)
     if found and not re.search(r"\bdiet\b", body):
-        return [Claim(clause, subject.lower(), "", _plain(found[1]), is_change=True, is_denied=True)]
+        return [Claim(clause, subject.lower(), "", plain(found[1]), is_change=True, is_denied=True)]
     head = body.split()[0].lower()
     is_past = head in _PAST_VERBS or bool(_PAST_MARK.search(lower))
     claims = []
@@ -238,7 +235,7 @@ def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim
             changes = is_change or bool(found.groupdict().get("change"))
             past = bool(_PAST_MARK.search(lower)) or head in ("was", "were", "lived", "worked")
             claims.append(
-                Claim(clause, subject.lower(), name, _plain(value), kind, True, changes, denied, past)
+                Claim(clause, subject.lower(), name, plain(value), kind, True, changes, denied, past)
             )
     if claims:
         return claims
@@ -251,15 +248,15 @@ def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim
         )
     ):
         if _DATE.search(found[1]):
-            return [Claim(clause, owner, f"date of {thing}", _plain(found[1]), "date", True, True, denied)]
+            return [Claim(clause, owner, f"date of {thing}", plain(found[1]), "date", True, True, denied)]
         return []
     if thing and re.match(r"(?:was|is|has been) (?:cancelled|canceled|called off)", body, re.IGNORECASE):
         return [Claim(clause, owner, f"date of {thing}", "cancelled", "date", True, True)]
     if found := re.match(r"(?:is|are) (?:called|named) (\S.*)", body, re.IGNORECASE):
         single = thing.split()[-1] not in _MANY if thing else True
-        return [make(subject.lower(), "name", _plain(found[1]), "name", is_exclusive=single)]
+        return [make(subject.lower(), "name", plain(found[1]), "name", is_exclusive=single)]
     if found := re.match(r"is (\w+|\d+) years? old", body, re.IGNORECASE):
-        return [make(subject.lower(), "age", _plain(found[1]), "number", is_exclusive=True)]
+        return [make(subject.lower(), "age", plain(found[1]), "number", is_exclusive=True)]
     if found := re.match(r"(is|are)(?: due)?(?: (on|by|in|at|for|from|with))? (.+)", body, re.IGNORECASE):
         preposition, value = (found[2] or "").lower(), found[3]
         if not thing:
@@ -268,22 +265,22 @@ def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim
             kind = _kind(value)
             if not preposition and kind != "described" and re.search(r"\s|ing$", value):
                 kind = "additive"
-            return [make(subject.lower(), f"is {preposition}".strip(), _plain(value), kind)]
+            return [make(subject.lower(), f"is {preposition}".strip(), plain(value), kind)]
         if preposition in ("on", "by", "at") and _DATE.search(value):
-            return [make(owner, f"date of {thing}", _plain(value), "date", is_exclusive=True)]
+            return [make(owner, f"date of {thing}", plain(value), "date", is_exclusive=True)]
         words = thing.split()
         chosen = bool(_SELECTORS & set(words))
         single = found[1].lower() == "is" and (chosen or words[-1] not in _MANY)
         kind = "other" if chosen else _kind(value)
-        return [make(owner, f"{thing} {preposition}".strip(), _plain(value), kind, is_exclusive=single)]
+        return [make(owner, f"{thing} {preposition}".strip(), plain(value), kind, is_exclusive=single)]
     found = _APPOINTMENT.match(body)
     if found:
-        slot, past = f"date of {_plain(found[1])}", head == "had"
-        return [make(subject.lower(), slot, _plain(found[2]), "date", is_past=past)]
+        slot, past = f"date of {plain(found[1])}", head == "had"
+        return [make(subject.lower(), slot, plain(found[2]), "date", is_past=past)]
     if found := re.match(
         r"(?P<verb>goes|commutes) to (?:the )?(.+?) ((?:on|at|by|every|in) .+)", body, re.IGNORECASE
     ):
-        return [make(subject.lower(), f"go to {found[2].lower()}", _plain(found[3]))]
+        return [make(subject.lower(), f"go to {found[2].lower()}", plain(found[3]))]
     if head in ("prefers", "likes", "wants", "loves"):
         return _preferences(make, subject.lower(), body, _lemma(head))
     if is_past and not denied:
@@ -292,10 +289,10 @@ def _claims(clause: int, subject: str, predicate: str, lower: str) -> list[Claim
     lemma = _lemma(head)
     shape = " ".join(word for word in rest.lower().split() if word in _SHAPE)
     slot = f"{lemma} {shape}".strip()
-    claim = make(subject.lower(), slot, _plain(rest), _kind(rest))
+    claim = make(subject.lower(), slot, plain(rest), _kind(rest))
     if lemma in _ADDITIVE and not denied:
         # Kept as a claim all the same: a later denial of the same words can name it.
-        claim = Claim(clause, subject.lower(), slot, _plain(rest), "additive")
+        claim = Claim(clause, subject.lower(), slot, plain(rest), "additive")
     return [claim, *_limits(make, subject.lower(), body)]
 
 
@@ -317,14 +314,14 @@ def _preferences(make: Callable[..., Claim], subject: str, body: str, lemma: str
     choice = functools.partial(make, subject, kind="choice", is_exclusive=True)
     found = re.match(r"(.+) (when|while|for|during|on|over) (.+)", rest, re.IGNORECASE)
     if found and not (found[2].lower() in ("on", "over") and _DATE.search(found[3])):
-        context = f"{found[2]} {_plain(found[3])}".lower()
-        claims.append(choice(slot=f"{lemma} {context}", value=_plain(found[1])))
+        context = f"{found[2]} {plain(found[3])}".lower()
+        claims.append(choice(slot=f"{lemma} {context}", value=plain(found[1])))
     if lemma == "prefer":
         for pattern in _PREFERRED:
             if found := pattern.match(rest):
-                claims.append(choice(slot=f"prefer {found[1].lower()}", value=_plain(found[2])))
+                claims.append(choice(slot=f"prefer {found[1].lower()}", value=plain(found[2])))
                 break
-    return claims or [make(subject, lemma, _plain(rest), "additive")]
+    return claims or [make(subject, lemma, plain(rest), "additive")]
 
 
 def _limits(make: Callable[..., Claim], subject: str, body: str) -> list[Claim]:

@@ -8,6 +8,11 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.casefold()))
 
 
+def listed(text: str) -> frozenset[str]:
+    """The words of a list that is written as one text."""
+    return frozenset(text.split())
+
+
 def base_form(verb: str) -> str:
     """A regular English verb of the third person, in lower case, without its ending: "studies" -> "study"."""
     if verb.endswith("ies"):

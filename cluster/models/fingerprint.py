@@ -60,12 +60,13 @@ def _imports(path: Path) -> set[str]:
 
 def _module(imported: str) -> str:
     """The longest beginning of "package.module.name" that is a module."""
-    while not _is_module(imported):
+    while not is_module(imported):
         imported = imported.rpartition(".")[0]
     return imported
 
 
-def _is_module(name: str) -> bool:
+def is_module(name: str) -> bool:
+    """Whether that can be imported; False for a name in a module."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:

@@ -212,8 +212,6 @@ def _realtalk(item: dict, path: Path) -> list[Question]:
 
 # --- BEAM -----------------------------------------------------------------------------------------------
 
-BEAM_ANSWERS = ("answer", "ideal_answer", "ideal_response", "ideal_summary")
-
 
 def _beam(item: dict, path: Path) -> list[Question]:
     """probing_questions.json as it lies in BEAM, two folders below chat.json, whose turns it names by their

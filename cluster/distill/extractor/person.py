@@ -7,21 +7,18 @@ quotation marks is a title or somebody's words and stays as it is.
 
 import re
 
+from cluster.language.words import listed
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-ADVERBS = _words(
+ADVERBS = listed(
     """also just never always still even often already ever not rarely sometimes once first then now only
     almost currently soon too very kinda both all pretty quite seldom hardly mostly maybe perhaps somehow
     again later recently usually really actually definitely finally currently"""
 )
-_LY_VERBS = _words("reply apply rely fly supply imply multiply comply bully ally tally rally")
-MODALS = _words("can could will would should may might must shall cannot ought")
-_SAME_PAST = _words("read put set cut let hit cost quit bet spread split shut hurt beat")
+_LY_VERBS = listed("reply apply rely fly supply imply multiply comply bully ally tally rally")
+MODALS = listed("can could will would should may might must shall cannot ought")
+_SAME_PAST = listed("read put set cut let hit cost quit bet spread split shut hurt beat")
 _HABIT = re.compile(r"\b(?:usually|always|often|sometimes|typically|generally|normally|every|daily)\b", re.I)
-PAST = _words(
+PAST = listed(
     """was were had did went got bought made took came saw gave found told said thought knew felt left kept
     began brought built caught chose drove ate fell flew forgot grew heard held learnt lost met paid ran sang
     sat sold sent slept spent spoke stood swam taught threw tried understood woke won wore wrote drank broke
@@ -30,13 +27,13 @@ PAST = _words(
     underwent overcame ended planned snuck dove sewed knelt lay burnt dreamt spilt overheard oversaw
     rebuilt redid"""
 )
-_ED_PRESENT = _words("need feed speed embed proceed succeed exceed breed bleed shed wed heed weed")
-_PRESENT = _words(
+_ED_PRESENT = listed("need feed speed embed proceed succeed exceed breed bleed shed wed heed weed")
+_PRESENT = listed(
     """live work own use play love like enjoy prefer hate have need want study teach run go drive ride keep
     collect eat drink cook bake read write watch listen attend practice practise make take do struggle tend
     try speak know plan spend grow sell visit volunteer feel get commute travel train hope"""
 )
-_NO_VERB = _words(
+_NO_VERB = listed(
     "and or but to in of on at with as for from by the a an it is that this if not are has does who"
 )
 _AFTER_VERB = (

@@ -10,10 +10,7 @@ necklace I got in March", "..., since I work at night".
 import re
 
 from cluster.distill.extractor.person import is_adverb, is_past, mentions_speaker
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+from cluster.language.words import listed
 
 
 def _framed(*phrases: str) -> re.Pattern:
@@ -144,15 +141,15 @@ _GENERIC_WE = re.compile(
     r" live| often| tend|"
     r" never| don't| do| know| think| see| still)\b"
 )
-_EMPTY_STATE = _words(
+_EMPTY_STATE = listed(
     """wondering looking curious sure interested glad happy excited sorry asking just so able afraid aware
     certain hoping impressed amazed surprised intrigued heard seen noticed seeing hearing noticing no
     concerned skeptical frustrated tired told said thinking trying going wanting open"""
 )
 """What "I'm ..." and "I've ..." may be followed by without telling anything yet."""
-_PLAN = _words("thinking interested trying going excited looking happy tired open glad")
+_PLAN = listed("thinking interested trying going excited looking happy tired open glad")
 """Those that begin a plan or a taste: something, unless the frame is a request."""
-_EMPTY_VERB = _words(
+_EMPTY_VERB = listed(
     """think know see wonder guess hope mean believe understand agree appreciate feel say suppose can could
     would should will might may must do did does find get want need like love imagine assume bet doubt
     hear ask wish thought wondered meant guessed knew heard realized realised said asked mentioned told
