@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from cluster.backfill.staged import plan_path
-from cluster.models.endpoint import Ask, EndpointConfig, EndpointError
-from cluster.models.local_model import AskedModel
-from cluster.models.paid_answers import Answer, request_key
+from cluster.models.batches import BatchEndpoint
+from cluster.models.endpoint import Ask, Budget, EndpointError
+from cluster.models.local_model import AskedModel, LocalModel
+from cluster.models.paid_answers import Answer, Responses, request_key
 from cluster.models.prompt import control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
+from schemas.endpoint import EndpointConfig
 from schemas.judge import InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
 from schemas.stage_items import CheckedPart, JudgedPart
 
@@ -74,9 +76,24 @@ def _read(answer: Answer) -> Scores | str:
         return f"{'invalid' if answer.complete else 'cut'} answer: {error}"
 
 
-def fingerprint(kind: str, profile: JudgeProfile, endpoint: EndpointConfig) -> str:
-    """Folder of a judge's answers in the ledger; the prompt is in each request's key."""
-    return profile.fingerprint if kind == "vllm" else endpoint.fingerprint
+def make_judge(
+    kind: str,
+    profile: JudgeProfile,
+    endpoint: EndpointConfig,
+    files: Files,
+    engine: dict,
+    budget: Callable[[], Budget],
+) -> Judge:
+    """A judge of a kind, `vllm` or `openai`, made where it works.
+
+    What it answers is kept in the ledger of `files`; the prompt is in each request's key. `budget` says what
+    an endpoint may still be paid.
+    """
+    if kind == "vllm":
+        responses = Responses(files, "judge", profile.fingerprint)
+        return Judge(profile, LocalModel(profile, scores_schema(), responses, engine))
+    responses = Responses(files, "judge", endpoint.fingerprint)
+    return Judge(profile, BatchEndpoint(endpoint, responses, budget()))
 
 
 class JudgeStage:

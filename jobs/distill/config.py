@@ -4,10 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.models.endpoint import EndpointConfig
 from cluster.runtime import PoolConfig
 from jobs.common.pools import EnginePool
 from jobs.common.run import StagesConfig
+from schemas.endpoint import EndpointConfig
 
 
 class DistillConfig(StagesConfig):

@@ -20,12 +20,11 @@ from jobs.common.run import check_engine
 from jobs.distill.config import DistillConfig, EncoderSetConfig, TaughtConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
-from schemas.judge import JudgeProfile, scores_schema
+from schemas.judge import JudgeProfile
 from schemas.profile import EncoderProfile
 from schemas.stage_items import ArchiveFile, CheckedPart, JudgedPart, Part
 
 if TYPE_CHECKING:
-    from cluster.distill.judge import Judge
     from cluster.distill.teacher import Teacher
     from cluster.models.endpoint import Budget
     from cluster.store.files import Files
@@ -115,11 +114,14 @@ def judge(
     config: EncoderSetConfig, files: "Files", profile: JudgeProfile, parts: Sequence[CheckedPart]
 ) -> list[JudgedPart]:
     """Checked parts -> judged parts. A pass of its own, so that two models never share a GPU."""
-    from cluster.distill.judge import JudgeStage
+    from cluster.distill.judge import JudgeStage, make_judge
 
     if config.judge == "vllm":
         check_engine(profile)
-    make = functools.partial(make_judge, config, profile)
+    engine, cap = config.judge_pool.engine, functools.partial(budget, config)
+    make = functools.partial(
+        make_judge, config.judge, profile, config.judge_endpoint, ledger(config), engine, cap
+    )
     if config.judge == "openai" and config.judge_endpoint.batch:
         return JudgeStage(files, config.min_score, make).together(parts)
     arguments = {"files": files, "min_score": config.min_score, "make": make}
@@ -173,20 +175,6 @@ def make_teacher(config: EncoderSetConfig, profile: EncoderProfile) -> "Teacher"
     )
 
 
-def make_judge(config: EncoderSetConfig, profile: JudgeProfile) -> "Judge":
-    """The judge, made where it works."""
-    from cluster.distill.judge import Judge, fingerprint
-    from cluster.models.batches import BatchEndpoint
-    from cluster.models.local_model import LocalModel
-    from cluster.models.paid_answers import Responses
-
-    key = fingerprint(config.judge, profile, config.judge_endpoint)
-    responses = Responses(ledger(config), "judge", key)
-    if config.judge == "vllm":
-        return Judge(profile, LocalModel(profile, scores_schema(), responses, config.judge_pool.engine))
-    return Judge(profile, BatchEndpoint(config.judge_endpoint, responses, budget(config)))
-
-
 def ledger(config: DistillConfig) -> "Files":
     """Where paid answers lie. They stay when the run is done."""
     from cluster.store.files import Files
@@ -210,7 +198,7 @@ def spent(config: DistillConfig) -> dict:
 
 
 def budget(config: TaughtConfig) -> "Budget":
-    """Caps, and what endpoints were paid for until now."""
+    """Caps, and what endpoints were paid for until now, in every role."""
     from cluster.models.endpoint import Budget
 
     paid = spent(config)

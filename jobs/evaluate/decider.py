@@ -74,20 +74,10 @@ def run(config: Config) -> dict:
 
 def run_set(config: Config) -> dict:
     """Deciders on the questions of a training set."""
-    from cluster.models.sources import ModelError, resolve_decider
-
     started_s = time.monotonic()
     folder = check_folder(config.report)
-    variants = asked_models(config)
-    examples = read_examples(config)
+    profiles, examples = asked_models(config), read_examples(config)
     questions = [example["question"] for example in examples]
-    try:
-        profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
-        check_there(config.deciders)
-    except ModelError as error:
-        raise JobError(str(error)) from error
-    if profiles:
-        connect(config.runs_on)
     boards, confusion = [], {}
     per_s: float | None
     for name in config.deciders:
@@ -107,24 +97,19 @@ def run_set(config: Config) -> dict:
 def run_pairs(config: Config) -> dict:
     """Deciders on labelled pairs, each through a whole consolidation."""
     from cluster.embed.embedder import Embedder
-    from cluster.models.sources import ModelError, resolve_decider, resolve_embedder
+    from cluster.models.sources import ModelError, resolve_embedder
     from jobs.common.run import load_profile
     from jobs.evaluate.pairs import consolidate_pairs, mistakes, pairs_board, read_pairs
 
     started_s = time.monotonic()
     folder = check_folder(config.report)
     assert config.pairs is not None
-    pairs = read_pairs(config.pairs, config.max_questions)
-    variants = asked_models(config)
+    pairs, profiles = read_pairs(config.pairs, config.max_questions), asked_models(config)
     try:
-        profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
-        check_there(config.deciders)
         name = config.embedder or default_embedder()
         embedder = Embedder(resolve_embedder(load_profile("embedders", name, EmbedderProfile)))
     except ModelError as error:
         raise JobError(str(error)) from error
-    if profiles:
-        connect(config.runs_on)
     boards, wrong = [], {}
     decide: Callable[[list], list]
     for name in config.deciders:
@@ -151,12 +136,22 @@ def run_pairs(config: Config) -> dict:
 
 
 def asked_models(config: Config) -> dict[str, DeciderProfile]:
-    """Deciders that have a profile, by name."""
+    """Deciders that have a profile, by name, resolved and with the cluster connected for them. JobError where
+    one of all that are named cannot be had."""
+    from cluster.models.sources import ModelError, resolve_decider
+
     names = [name for name in config.deciders if name not in WITHOUT_MODEL]
-    if not names:
-        return {}
-    variants = load_variants("deciders", names, DeciderProfile)
-    return all_at_endpoint(variants, config.endpoint, config.max_cost)
+    variants = load_variants("deciders", names, DeciderProfile) if names else {}
+    if names:
+        variants = all_at_endpoint(variants, config.endpoint, config.max_cost)
+    try:
+        profiles = {name: resolve_decider(profile) for name, profile in variants.items()}
+        check_there(config.deciders)
+    except ModelError as error:
+        raise JobError(str(error)) from error
+    if profiles:
+        connect(config.runs_on)
+    return profiles
 
 
 # --- the questions --------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from cluster.runtime import Progress, Stage, StageError, run_stage
 from jobs.common.cli import JobError, say
 from jobs.common.run import absolute, check_engine, load_profile
 from schemas.endpoint import EndpointConfig
-from schemas.judge import JudgeProfile, scores_schema
+from schemas.judge import JudgeProfile
 
 if TYPE_CHECKING:
-    from cluster.distill.judge import Judge
+    from cluster.models.endpoint import Budget
+    from cluster.store.files import Files
 
 
 def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, dict]) -> list[dict]:
@@ -19,9 +20,11 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
     JobError when an endpoint is gone, or `max_cost` is reached: what it answered lies in the report folder,
     and is not asked for again.
     """
+    from cluster.distill.judge import make_judge
     from cluster.evaluate.trial import AnswersToJudge, Judging
     from cluster.models.endpoint import EndpointError
     from cluster.models.sources import resolve_decider
+    from cluster.store.files import Files
 
     profile = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))
     asked = [row for row in rows if row["scores"]]
@@ -36,15 +39,9 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
         some = asked[start : start + size]
         current = tuple(segments[row["segment_id"]]["current"] for row in some)
         batches.append(AnswersToJudge(current, tuple(list(row["records"]) for row in some)))
-    make = functools.partial(
-        make_judge,
-        config.judge,
-        profile,
-        config.judge_endpoint,
-        absolute(config.report),
-        config.pool.engine,
-        config.max_cost,
-    )
+    endpoint, files = config.judge_endpoint, Files(absolute(config.report), "judge")
+    budget = functools.partial(_budget, endpoint, config.max_cost, files)
+    make = functools.partial(make_judge, config.judge, profile, endpoint, files, config.pool.engine, budget)
     pool = config.pool if config.judge == "vllm" else config.pool.of_endpoint()
     results = (
         map(Judging(make), batches)
@@ -70,24 +67,9 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
     return [row | {"scores": by_id.get(row["segment_id"])} for row in rows]
 
 
-def make_judge(
-    kind: str,
-    profile: JudgeProfile,
-    endpoint: EndpointConfig,
-    report: str,
-    engine: dict,
-    max_cost: float | None = None,
-) -> "Judge":
-    """The judge, made where it works; its answers are kept in the report folder, and count for the cap."""
-    from cluster.distill.judge import Judge, fingerprint
-    from cluster.models.batches import BatchEndpoint
+def _budget(endpoint: EndpointConfig, max_cost: float | None, files: "Files") -> "Budget":
+    """What the judge may cost, all answers of judges in this report folder included."""
     from cluster.models.endpoint import Budget
-    from cluster.models.local_model import LocalModel
     from cluster.models.paid_answers import Responses
-    from cluster.store.files import Files
 
-    responses = Responses(Files(report, "judge"), "judge", fingerprint(kind, profile, endpoint))
-    if kind == "vllm":
-        return Judge(profile, LocalModel(profile, scores_schema(), responses, engine))
-    budget = Budget(max_cost=max_cost, cost=responses.cost(endpoint))
-    return Judge(profile, BatchEndpoint(endpoint, responses, budget))
+    return Budget(max_cost=max_cost, cost=Responses(files, "judge", "").cost(endpoint))
