@@ -14,14 +14,6 @@ from jobs.ingest import run as ingest
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as sample
 from jobs.train.config import EncoderTraining
-from tests.buckets import found_by
-from tests.s3_server import serving_fake
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serving_fake() as found, found_by(found.environment):
-        yield found
 
 
 @pytest.fixture

@@ -3,18 +3,12 @@
 import pytest
 
 from cluster.backfill import cut_stage, embed_stage, encode_stage
-from cluster.store.files import Files
 from tests.unit.cluster.backfill.scripted import ScriptedEmbedder, ScriptedEncoder, cut, session, word_offsets
 
 
 @pytest.fixture(autouse=True)
 def tokenizer(monkeypatch):
     monkeypatch.setattr(cut_stage, "segment_offsets", lambda profile: word_offsets)
-
-
-@pytest.fixture
-def files(tmp_path):
-    return Files(str(tmp_path / "store"), "staging")
 
 
 @pytest.fixture

@@ -32,11 +32,6 @@ def profile(tmp_path_factory):
     return EmbedderProfile(name="tiny", model="package:none", model_hash="none", turns=turns)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(str(tmp_path / "store"), must_exist=False)
-
-
 def session(user, number, *texts):
     """A session, one segment: its rows of `segments` and `turns`, as the embed stage leaves them."""
     session_id = f"{user}-{number}"

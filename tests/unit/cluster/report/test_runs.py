@@ -9,7 +9,6 @@ import pytest
 from cluster.report.runs import GONE, RunEntry, nights_of, runs_of, spending
 from cluster.store.files import Files
 from cluster.store.lease import Lease
-from cluster.store.store import Store
 from jobs.common.cli import JobConfig, JobError
 from jobs.common.run import Run
 from tests.unit.cluster.report import nights as story
@@ -159,11 +158,6 @@ def test_a_clock_that_goes_back_does_not_change_the_order_of_published_runs(stor
         commit(store, name, segment(name, name), started_at=f"2026-03-01T0{hour}:00:00+00:00")
     story.manifest(store, "20260301T060000-000000", "backfill", "failed")
     assert [entry.run_id for entry in runs_of(store)] == ["20260301T060000-000000", "late", "early"]
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(str(tmp_path / "store"), must_exist=False)
 
 
 # --- nights ---------------------------------------------------------------------------------------------

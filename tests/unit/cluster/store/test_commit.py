@@ -53,11 +53,6 @@ ALL_STEPS = bool(os.environ.get("SLOWWAVE_CRASH"))
 SUN = segment("sun", "I like the sun", user="bob", session="s2", records=["Bob likes the sun"])
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(str(tmp_path / "store"), must_exist=False)
-
-
 def run_ids(store):
     return [row["run_id"] for row in store.runs()]
 

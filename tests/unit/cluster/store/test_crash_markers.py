@@ -3,13 +3,7 @@
 import pytest
 
 from cluster.store.crash_markers import MAX_DEATHS, Attempts, WorkerSick
-from cluster.store.files import Files
 from tests.dying import Killed
-
-
-@pytest.fixture
-def files(tmp_path):
-    return Files(str(tmp_path / "store"), "staging")
 
 
 def attempts(files, node="node1", dead=(), run="run1"):

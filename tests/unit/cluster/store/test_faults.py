@@ -8,10 +8,8 @@ from cluster.store.crash_markers import Attempts
 from cluster.store.files import Files
 from cluster.store.lease import Lease
 from cluster.store.store import Store
-from tests.buckets import found_by
 from tests.e2e.operations.stores import LYON, MOON, OSLO
 from tests.faults import cut_answers, cut_now_and_then, lost_answers, outage
-from tests.s3_server import serving_fake
 from tests.unit.cluster.store.stores import commit, view
 
 FAULTS = {
@@ -21,12 +19,6 @@ FAULTS = {
 }
 
 pytestmark = pytest.mark.parametrize("fault", FAULTS)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serving_fake() as found, found_by(found.environment):
-        yield found
 
 
 @pytest.fixture

@@ -37,11 +37,6 @@ ODD_NAMES = [
 SCHEMA = pa.schema([("number", pa.int64()), ("text", pa.string())])
 
 
-@pytest.fixture
-def files(tmp_path):
-    return Files(str(tmp_path / "store"), "staging")
-
-
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_file_of_any_name_comes_and_goes(files, name):
     assert (files.get(name), files.exists(name), files.paths()) == (None, False, [])

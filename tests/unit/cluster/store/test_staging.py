@@ -3,15 +3,9 @@
 import pyarrow as pa
 import pytest
 
-from cluster.store.files import Files
 from cluster.store.staging import SEAL, Sealed, known_columns, put_as_content, take_out
 
 ROWS = pa.table({"user_id": ["ann", "bob", "ann"], "number": [1, 2, 3]})
-
-
-@pytest.fixture
-def files(tmp_path):
-    return Files(str(tmp_path / "store"), "staging")
 
 
 def test_a_table_is_named_by_its_content(files):

@@ -35,12 +35,6 @@ from tests.unit.cluster.store.stores import (
     view,
 )
 
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(str(tmp_path / "store"), must_exist=False)
-
-
 # --- runs and views -----------------------------------------------------------------------------------
 
 
