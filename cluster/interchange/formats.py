@@ -67,7 +67,7 @@ _WRITERS = {
     "letta": Writer(letta.write),
     "hindsight": Writer(hindsight.write),
     "lychee": Writer(lychee.write, lychee.identify),
-    "lightmem": Writer(lightmem.write, lightmem.identify),
+    "lightmem": Writer(lightmem.write, mem0.identify),
 }
 
 WRITERS: Known[Writer] = Known(

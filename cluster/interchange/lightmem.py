@@ -14,16 +14,11 @@ from pathlib import Path
 
 from cluster.interchange.export import Export
 from cluster.interchange.files import BadRow, Read, line_of, name_of_user, read_lines, read_row
-from cluster.interchange.mem0 import identify as uuid_of
+from cluster.interchange.mem0 import identify
 from schemas.exchange import Memory, known_fields, shown_time, with_known_fields
 from schemas.record import MEMORY_TYPES
 
 ENDING = ".jsonl"
-
-
-def identify(memory: Memory) -> str:
-    """Id of its point: a UUID, the same one in every export."""
-    return uuid_of(memory)
 
 
 def write(folder: Path, export: Export) -> None:

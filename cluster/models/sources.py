@@ -96,9 +96,7 @@ def resolve_answerer(profile: AnswererProfile) -> AnswererProfile:
 
 def _check_fit(profile: ModelProfile) -> None:
     if profile.adapter:
-        check_adapter(
-            _folder(profile.base, profile.base_revision), _folder(profile.adapter, profile.adapter_revision)
-        )
+        check_adapter(model_folder(profile.base, profile.base_revision), adapter_folder(profile))
 
 
 def _resolved(profile: Resolvable, **prompt: str | None) -> Resolvable:
@@ -216,7 +214,7 @@ def constant_in_source(source: str, name: str) -> str:
 
 def base_folder(profile: ModelProfile) -> Path:
     """A folder that transformers and vLLM load: the base, with the adapter merged in when so configured."""
-    base = _folder(profile.base, profile.base_revision)
+    base = model_folder(profile.base, profile.base_revision)
     if not profile.adapter or profile.adapter_mode == "per_request":
         return base
     adapter = adapter_folder(profile)
@@ -230,26 +228,22 @@ def base_folder(profile: ModelProfile) -> Path:
 
 def tokenizer_folder(profile: ModelProfile) -> Path:
     """The base's folder, for those who only need its tokenizer."""
-    return _folder(profile.base, profile.base_revision)
+    return model_folder(profile.base, profile.base_revision)
 
 
 def adapter_folder(profile: ModelProfile) -> Path:
     """The adapter's folder; hub ids are downloaded."""
     assert profile.adapter is not None
-    return _folder(profile.adapter, profile.adapter_revision)
-
-
-def model_folder(source: str, revision: str | None) -> Path:
-    """The folder of a hub id, package or local model; hub ids are downloaded."""
-    return _folder(source, revision)
+    return model_folder(profile.adapter, profile.adapter_revision)
 
 
 def embedder_folder(profile: EmbedderProfile) -> Path:
     """A sentence-transformers folder."""
-    return _folder(profile.model, profile.revision)
+    return model_folder(profile.model, profile.revision)
 
 
-def _folder(source: str, revision: str | None) -> Path:
+def model_folder(source: str, revision: str | None) -> Path:
+    """The folder of a hub id, package or local model; hub ids are downloaded."""
     if source.startswith("package:"):
         return _package_folder(source)
     if shipped := _shipped(source):

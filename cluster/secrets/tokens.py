@@ -24,7 +24,7 @@ def by_package(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
     def found_by_package(text: str) -> Spans:
         # A C string ends at NUL, and a lone surrogate is no UTF-8; each is replaced by one character.
         clean = _CLEAN.sub(" ", text)
-        for secret in {finding.secret for finding in _scan(clean) if finding.secret}:
+        for secret in {finding.secret for finding in _scanner()(clean) if finding.secret}:
             # Private keys are found whole elsewhere; here two of them would become one.
             if is_public(secret) or is_placeholder(secret) or "PRIVATE KEY" in secret:
                 continue
@@ -41,10 +41,6 @@ def _scanner() -> Callable:
     import betterleaks
 
     return betterleaks.scan_string
-
-
-def _scan(text: str) -> list:
-    return _scanner()(text)
 
 
 def is_public(value: str) -> bool:

@@ -67,7 +67,6 @@ class Command:
     own_process: bool = False
 
 
-INGEST = "jobs.ingest --format messages --input {inputs}/export.jsonl"
 BACKFILL = (
     "jobs.backfill --archive {inputs}/archive --store {folder}/store"
     " --profile {inputs}/encoder.toml --embedder {inputs}/embedder.toml"
