@@ -44,8 +44,6 @@ STAGED = "audit"
 class AuditConfig(WriterConfig):
     """Settings of an audit."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     output: LocalFolder | None = None
     """Folder for `audit.jsonl`. It contains texts of memories: keep it as carefully as the store."""
     kinds: tuple[Kind, ...] = KINDS

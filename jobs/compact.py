@@ -16,8 +16,6 @@ from jobs.common.run import Run, WriterConfig, writing
 class CompactConfig(WriterConfig):
     """Settings of a compaction."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     keep_runs: int = Field(ge=1)
     """How many of the newest views are kept; readers see the newest."""
     keep_months: int = Field(0, ge=0)

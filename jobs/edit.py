@@ -48,8 +48,6 @@ COUNTS = (
 class EditConfig(EditKeys, ForgetKeyConfig, WriterConfig):
     """Settings of edits by hand: one by options, or many in a file."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     file: str | None = None
     """JSON lines, each an edit with the names of these options as its keys; `author` and `reason` hold for
     lines that have none."""

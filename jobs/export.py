@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.runtime.entry_points import EXCHANGE_FORMATS, names
-from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
-from jobs.common.run import Run, absolute
+from jobs.common.cli import JobError, LocalFolder, UsageError, main, say
+from jobs.common.run import Run, StoreConfig, absolute
 
 if TYPE_CHECKING:
     from cluster.interchange.export import Export
@@ -46,11 +46,9 @@ if not TYPE_CHECKING:
     Format = Literal[Format, *names(EXCHANGE_FORMATS)]
 
 
-class ExportConfig(JobConfig):
+class ExportConfig(StoreConfig):
     """Settings of an export."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     format: Format = Field(json_schema_extra={"short": "--to"})
     """What to write; jobs/README.md says what each format keeps and loses."""
     output: LocalFolder

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 class ForgetConfig(ForgetKeyConfig, WriterConfig):
     """Settings of a forgetting."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     user_id: str | None = None
     """Forget this user; with `session_id`, the user of that session."""
     session_id: str | None = None

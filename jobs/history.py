@@ -20,8 +20,8 @@ from pydantic import Field, model_validator
 
 from cluster.report.words import day
 from cluster.runtime.shown import one_line
-from jobs.common.cli import JobConfig, JobError, main, show
-from jobs.common.run import absolute
+from jobs.common.cli import JobError, main, show
+from jobs.common.run import StoreConfig, absolute
 from schemas.archive import who
 from schemas.store import BY_HAND
 
@@ -31,11 +31,9 @@ if TYPE_CHECKING:
     from cluster.store.store import Store
 
 
-class HistoryConfig(JobConfig):
+class HistoryConfig(StoreConfig):
     """Settings of a look into a store's history."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     memory: str | None = None
     """Id of one memory."""
     user_id: str | None = None

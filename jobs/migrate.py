@@ -14,9 +14,6 @@ from jobs.common.run import WriterConfig, writing
 class MigrateConfig(WriterConfig):
     """Settings of a migration."""
 
-    store: str
-    """Folder or object-store URI of the store."""
-
 
 def run(config: MigrateConfig) -> dict:
     """Migrate and return the summary. Safe to repeat."""

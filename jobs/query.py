@@ -17,16 +17,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cluster.runtime.shown import one_line
-from jobs.common.cli import JobConfig, JobError, main, show
-from jobs.common.run import absolute, named_embedder, reranker_of
+from jobs.common.cli import JobError, main, show
+from jobs.common.run import StoreConfig, absolute, named_embedder, reranker_of
 from schemas.archive import who
 
 
-class QueryConfig(JobConfig):
+class QueryConfig(StoreConfig):
     """Settings of a query."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     user_id: str
     """Whose memories."""
     text: str = Field(min_length=1)

@@ -49,8 +49,6 @@ class EmbedderPool(TurnsPool):
 class ReembedConfig(WriterConfig, StagesConfig):
     """Settings of a new vector generation."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     embedder: str
     """Embedder profile: a name in cluster/profiles/embedders, or a TOML file."""
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)

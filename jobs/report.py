@@ -14,17 +14,15 @@ for questions alone.
 
 import dataclasses
 
-from jobs.common.cli import JobConfig, JobError, UsageError, main, say
+from jobs.common.cli import JobError, UsageError, main, say
 from jobs.common.measuring import quality_of
 from jobs.common.questions import QuestionFiles, read_questions
-from jobs.common.run import absolute
+from jobs.common.run import StoreConfig, absolute
 
 
-class ReportConfig(JobConfig):
+class ReportConfig(StoreConfig):
     """Settings of a report."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     output: str
     """Folder or object-store URI that the pages are written to; those of an earlier report are replaced."""
     user_id: str | None = None

@@ -20,8 +20,6 @@ from jobs.common.run import Run, WriterConfig, writing
 class RollbackConfig(WriterConfig):
     """Settings of a rollback."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     to: str
     """Run whose view the store is to have; the beginning of its id is enough."""
 

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from cluster.report.words import size
 from cluster.runtime.shown import one_line
-from jobs.common.cli import JobConfig, JobError, main, show
-from jobs.common.run import absolute
+from jobs.common.cli import JobError, main, show
+from jobs.common.run import StoreConfig, absolute
 
 if TYPE_CHECKING:
     from cluster.report.contents import Usage
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from cluster.report.runs import RunEntry
 
 
-class StatusConfig(JobConfig):
+class StatusConfig(StoreConfig):
     """Settings of a look at a store."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     max_age_h: float | None = Field(None, gt=0)
     """Hours after which the last good night is too long ago. Not given: no limit."""
 

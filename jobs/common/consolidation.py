@@ -80,8 +80,6 @@ class UpdateSettings(JobConfig):
 class UpdateConfig(UpdateSettings, WriterConfig, StagesConfig):
     """Settings of one consolidation."""
 
-    store: str
-    """Folder or object-store URI of the store."""
     since: str | None = None
     """Compare again what was written after this run, or `all`; this also decides again what a rollback undid.
     Not given: only what came after the last consolidation with the same decider."""

@@ -46,7 +46,14 @@ Config = TypeVar("Config", bound=JobConfig)
 PACKAGES = ("ray", "lancedb", "pyarrow", "transformers")
 
 
-class WriterConfig(JobConfig):
+class StoreConfig(JobConfig):
+    """Base of the config of a job on a store."""
+
+    store: str
+    """Folder or object-store URI of the store."""
+
+
+class WriterConfig(StoreConfig):
     """Base of the config of a job that writes a store."""
 
     lease_wait: float = Field(0, ge=0)
