@@ -1,16 +1,15 @@
 """Questions about memories, by templates, and the prompt in which they are asked.
 
-A statement is read with the grammar of cluster.language.grammar; where it names an attribute, the
-attribute has its own questions ("Where do I live?"), and the answer is the value in the statement's own
-spelling. What the grammar does not understand is asked for by its entities, and answered with the statement.
+A statement is read by cluster.evaluate.claims; where it names an attribute, the attribute has its own
+questions ("Where do I live?"), and the answer is the value in the statement's own spelling. What claims
+nothing is asked for by its entities, and answered with the statement.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cluster.language.claims import Claim
-from cluster.language.grammar import read
+from cluster.evaluate.claims import Claim, read
 
 SYSTEM = (
     "You are the assistant of user {user_id} and answer questions about this user. Answer as shortly as you "
@@ -146,26 +145,15 @@ class Fact:
         return f"({self.date or 'date unknown'}) {self.text}"
 
 
-def attribute(fact: Fact) -> tuple[str, str, str] | None:
-    """(subject, slot, value) of the one thing that the fact claims to hold now; None where there is none."""
-    found = [
-        claim for claim in read(fact.text).claims if claim.slot and not claim.is_denied and not claim.is_past
-    ]
-    known = [claim for claim in found if _templates(claim)]
-    if not known:
-        return None
-    claim = known[0]
-    # The value in the statement's own spelling.
-    match = re.search(rf"(?<!\w){re.escape(claim.value)}(?!\w)", fact.text, re.IGNORECASE)
-    return (claim.subject, claim.slot, match[0]) if match else None
-
-
 def questions(fact: Fact, num_questions: int) -> list[tuple[str, str]]:
     """Up to `num_questions` (question, answer); none where the fact can only be quoted."""
-    if found := attribute(fact):
-        subject, slot, value = found
-        claim = next(c for c in read(fact.text).claims if (c.subject, c.slot) == (subject, slot))
-        return [(question, value) for question in _templates(claim)[:num_questions]]
+    for claim in read(fact.text):
+        if templates := _templates(claim):
+            # The value in the statement's own spelling.
+            match = re.search(rf"(?<!\w){re.escape(claim.value)}(?!\w)", fact.text, re.IGNORECASE)
+            if match:
+                return [(question, match[0]) for question in templates[:num_questions]]
+            break
     for entity in fact.entities:
         return [(template.format(entity=entity), fact.text) for template in _ENTITY[:num_questions]]
     return []
@@ -184,12 +172,7 @@ def _templates(claim: Claim) -> list[str]:
         return [template.format(context=slot.removeprefix("prefer ")) for template in _PREFERENCE]
     if subject == "user" and slot in _VERBS:
         return [template.format(verb=slot) for template in _VERB]
-    if (
-        subject == "user"
-        and re.fullmatch(r"[a-z]+(?: [a-z]+)?", slot)
-        and claim.kind == "name"
-        and claim.is_exclusive
-    ):
+    if subject == "user" and claim.is_one_name and re.fullmatch(r"[a-z]+(?: [a-z]+)?", slot):
         return [template.format(thing=f"my {slot}") for template in _WHO_OR_WHAT]
     return []
 

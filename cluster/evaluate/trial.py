@@ -31,7 +31,7 @@ import pyarrow as pa
 from cluster.backfill.encoder import Encoder, Encoding
 from cluster.distill.extractor import extract
 from cluster.distill.verifier import RULES, Evidence, states_something, verify
-from cluster.language.grammar import read
+from cluster.language.grammar import clauses
 from cluster.language.words import words
 from cluster.models.endpoint import CapReached
 from schemas.judge import WEIGHTS, Scores
@@ -232,7 +232,7 @@ def proxies(segment: dict, records: list[EncodedRecord], profile: EncoderProfile
     } - {"i", "i'm", "i've", "i'd", "i'll"}
     said = " ".join(texts | {entity.casefold() for record in records for entity in record.entities})
     shares = {
-        "atomicity": sum(len(read(record.semantic_text).clauses) <= 1 for record in records) / len(records),
+        "atomicity": sum(len(clauses(record.semantic_text)) <= 1 for record in records) / len(records),
         "self_containedness": share_that_keeps("pronoun_opening", "self_contained"),
         "entity_coverage": sum(name in said for name in named) / len(named) if named else 1.0,
         "evidence_alignment": share_that_keeps("evidence", "entities", "invented")

@@ -126,7 +126,7 @@ def ours(texts, vectors, num_new: int) -> tuple[list, float]:
 
 
 def part_speed(options) -> dict:
-    from cluster.language.grammar import read
+    from cluster.consolidate.attribute_reader import read_attributes
 
     ours(*synthetic(200, seed=1), 200)
     for num in options.num_memories:
@@ -136,9 +136,9 @@ def part_speed(options) -> dict:
             {"float_time_stamp": float(t), "memory": text} for t, text in zip(times, texts, strict=True)
         ]
         # What was read is remembered: each run has to read for itself.
-        read.cache_clear()
+        read_attributes.cache_clear()
         asked, our_s = ours(texts, vectors, num)
-        read.cache_clear()
+        read_attributes.cache_clear()
         _, delta_s = ours(texts, vectors, num // 100)
         manager, queue_s, scan_s = lightmem(options.lightmem, vectors, times, payloads, 0.8)
         result = {
