@@ -9,39 +9,29 @@ cluster.models.engine has the engines.
 
 import contextlib
 import functools
-import hashlib
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.backfill.calibration import Calibration, Rater
+from cluster.backfill.cited import CitedRecord, cite_by_words, measured, rows_of
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
-from cluster.language.dates import resolve
 from cluster.language.people import as_told
 from cluster.language.statements import sentences
-from cluster.language.words import words
 from cluster.models.confidence import Confidence, confidences
 from cluster.models.engine import Generate, Reply, Request, make_engine
 from cluster.models.prompt import PromptBuilder, num_tokens
 from cluster.models.sources import model_folder
 from cluster.runtime import report_to
-from schemas.identity import joined
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord, InvalidAnswer, RecordLimits, answer_schema, parse_answer
 
 MIN_HALF_CHARS = 80
 """A single turn whose half would be shorter is not halved."""
 
-
-MAX_NAME_CHARS = 64
-"""Longer speaker names are ignored."""
-
 OTHER_LANGUAGE = "language"
 """Reason of the refusal of a segment in a language that the profile does not read."""
-
-_USER = re.compile(r"\b(?:[Tt]he )?User\b|\b[Tt]he user\b")
 
 
 @dataclass
@@ -53,20 +43,6 @@ class _Piece:
     current: list[dict]
     depth: int = 0
     is_second_look: bool = False
-
-
-@dataclass(frozen=True)
-class _CitedRecord:
-    """A record of an answer, with the parts that its `evidence_turns` index, and its confidence if known."""
-
-    record: EncodedRecord
-    current: list[dict]
-    confidence: float | None = None
-
-    @property
-    def turns(self) -> set[int]:
-        """Indexes, in the session, of the turns that it rests on."""
-        return {self.current[index]["turn_index"] for index in self.record.evidence_turns}
 
 
 @dataclass
@@ -119,7 +95,7 @@ def encode(
     """
     max_prompt_tokens = profile.max_model_len - profile.max_tokens
     encodings = [skipped(segment, profile) or Encoding() for segment in segments]
-    found: list[list[_CitedRecord]] = [[] for _ in segments]
+    found: list[list[CitedRecord]] = [[] for _ in segments]
     open_pieces = [
         _Piece(i, segment["context"], segment["current"])
         for i, segment in enumerate(segments)
@@ -157,14 +133,14 @@ def encode(
             records, more = _read(piece, reply, encoding, profile)
             pieces += more
             if profile.evidence_by == "words":
-                records = [_cite_by_words(record, piece.current, profile.required_role) for record in records]
+                records = [cite_by_words(record, piece.current, profile.required_role) for record in records]
             sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
             for record in records:
                 known = sure.get(record.semantic_text)
                 if "invented" in profile.gates:
                     record = _as_told(record, piece, profile)
                 confidence = _confidence(record, piece.current, known, profile, calibration)
-                one = _CitedRecord(record, piece.current, confidence)
+                one = CitedRecord(record, piece.current, confidence)
                 if reason := _refusal(one, piece.context, profile):
                     encoding.refusals.append(_refused(reason, one, profile))
                 else:
@@ -175,7 +151,7 @@ def encode(
             again = repeated([(one.record.semantic_text, one.turns) for one in kept])
             encoding.refusals += [_refused("repeated", kept[number], profile) for number in sorted(again)]
             kept = [one for number, one in enumerate(kept) if number not in again]
-        encoding.records = _rows(segment, kept, profile)
+        encoding.records = rows_of(segment, kept, profile)
         if encoding.rejections:
             encoding.outcome = "partial" if encoding.records else "rejected"
     return encodings
@@ -268,7 +244,7 @@ def _confidence(
     return calibration.probability(record.semantic_text, evidence, known)
 
 
-def _refusal(one: _CitedRecord, context: list[dict], profile: EncoderProfile) -> str:
+def _refusal(one: CitedRecord, context: list[dict], profile: EncoderProfile) -> str:
     """Name of the gate that refuses the record; empty if none does."""
     if profile.gates:
         parts = context + one.current
@@ -283,13 +259,9 @@ def _refusal(one: _CitedRecord, context: list[dict], profile: EncoderProfile) ->
     return "unsure" if is_unsure else ""
 
 
-def _refused(reason: str, one: _CitedRecord, profile: EncoderProfile) -> dict:
+def _refused(reason: str, one: CitedRecord, profile: EncoderProfile) -> dict:
     refused = {"reason": reason, "turns": sorted(one.turns), "raw": one.record.model_dump_json()}
-    return refused | _measured(one.confidence, profile)
-
-
-def _measured(confidence: float | None, profile: EncoderProfile) -> dict:
-    return {} if profile.min_confidence is None else {"confidence": confidence}
+    return refused | measured(one.confidence, profile)
 
 
 def _halve_or_reject(
@@ -321,82 +293,6 @@ def _halve(piece: _Piece) -> list[_Piece]:
         _Piece(piece.owner, piece.context, first, piece.depth + 1),
         _Piece(piece.owner, first, second, piece.depth + 1),
     ]
-
-
-def _cite_by_words(record: EncodedRecord, current: list[dict], role: str | None) -> EncodedRecord:
-    """The record, citing the part that shares most words with it; among equals one that the model cited."""
-    wanted = words(record.semantic_text)
-    spoken = [index for index, part in enumerate(current) if part["role"] == role] if role else []
-    best = max(
-        spoken or range(len(current)),
-        key=lambda index: (len(wanted & words(current[index]["text"])), index in record.evidence_turns),
-    )
-    return record.model_copy(update={"evidence_turns": [best]})
-
-
-def _rows(segment: dict, kept: list[_CitedRecord], profile: EncoderProfile) -> list[dict]:
-    """Records with turn indexes of the session; equal statements are united, fields that the profile omits
-    are derived."""
-    rows: dict[tuple[str, str], dict] = {}
-    for one in kept:
-        record, parts = one.record, [one.current[index] for index in one.record.evidence_turns]
-        if profile.dates == "resolve":
-            record = _dated(record, segment, parts)
-        record = _by_name(record, parts)
-        key = (record.memory_type, record.semantic_text)
-        row = rows.get(key)
-        if row is None:
-            row = rows[key] = record.model_dump(exclude={"evidence_turns"}) | {"turns": set(), "roles": set()}
-            row["confidence"] = one.confidence
-        row["turns"].update(part["turn_index"] for part in parts)
-        said = ("user", "assistant") if record.source_role == "both" else (record.source_role,)
-        row["roles"].update(said if record.source_role else (part["role"] for part in parts))
-    day = segment["session_time"].date().isoformat() if segment["session_time"] else ""
-    return [
-        {
-            **{name: row[name] for name in ("memory_type", "semantic_text", "entities", "tags")},
-            "record_id": record_id(segment, row["memory_type"], row["semantic_text"]),
-            "evidence_turns": sorted(row["turns"]),
-            "source_role": _source_role(row["roles"]),
-            # t_ref is the day on which the information was produced, as encoder_v0 was trained.
-            "temporal": row["temporal"] | {"t_ref": row["temporal"]["t_ref"] or day},
-            **_measured(row["confidence"], profile),
-        }
-        for row in rows.values()
-    ]
-
-
-def _dated(record: EncodedRecord, segment: dict, parts: list[dict]) -> EncodedRecord:
-    """The record with the dates that its words mean, counted from the day on which it was said."""
-    times = {turn["turn_index"]: turn["time"] for turn in segment["turns"]}
-    said = [times[part["turn_index"]] for part in parts if times.get(part["turn_index"])]
-    time = max(said) if said else segment["session_time"]
-    found = resolve(record.semantic_text, time.date() if time else None)
-    temporal = record.temporal.model_copy(
-        update={"t_valid_from": found.valid_from, "t_valid_to": found.valid_to}
-    )
-    return record.model_copy(update={"semantic_text": found.text, "temporal": temporal})
-
-
-def _by_name(record: EncodedRecord, parts: list[dict]) -> EncodedRecord:
-    """The record with "User" replaced by the speaker's name, if its parts have one."""
-    names = {part["speaker"] for part in parts if part["role"] == "user"}
-    name = " ".join((names.pop() or "").split()) if len(names) == 1 else ""
-    if not name or len(name) > MAX_NAME_CHARS:
-        return record
-    return record.model_copy(update={"semantic_text": _USER.sub(lambda _: name, record.semantic_text)})
-
-
-def _source_role(roles: set[str]) -> str:
-    roles = roles & {"user", "assistant"}
-    return "both" if len(roles) == 2 else next(iter(roles), "")
-
-
-def record_id(segment: dict, memory_type: str, semantic_text: str) -> str:
-    """32 hex digits. The same sentence of another user, session or segment is another record."""
-    ids = (segment["user_id"], segment["session_id"], segment["segment_id"])
-    content = joined(*ids, memory_type, semantic_text)
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 # --- a loaded profile ---------------------------------------------------------------------------------

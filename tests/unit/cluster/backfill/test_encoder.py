@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.backfill.encoder import MIN_HALF_CHARS, encode, record_id
+from cluster.backfill.cited import record_id
+from cluster.backfill.encoder import MIN_HALF_CHARS, encode
 from cluster.models.engine import Reply
 from cluster.runtime import report_to, tick
 from schemas.profile import EncoderProfile
