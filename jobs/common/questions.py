@@ -17,6 +17,7 @@ from pydantic import BeforeValidator
 
 from jobs.common.cli import UsageError
 from jobs.common.dialogues import (
+    SESSION,
     beam_day,
     beam_session,
     beam_text,
@@ -156,11 +157,14 @@ def _date(text: str) -> list[int]:
 def _locomo(item: dict, path: Path) -> list[Question]:
     """`evidence` names turns by their dia_id (`D1:3`); what it names but nobody said is left out."""
     said: dict[str, TurnKey] = {}
-    for name, turns in item["conversation"].items():
-        if re.fullmatch(r"session_\d+", name):
+    days: list[dt.date | None] = []
+    conversation = item["conversation"]
+    for name, turns in conversation.items():
+        if SESSION.fullmatch(name):
             kept = (turn for turn in turns if _is_kept(turn, "text") or _is_kept(turn, "blip_caption"))
             said |= {turn["dia_id"]: (name, index) for index, turn in enumerate(kept)}
-    days = [_day(date) for name, date in item["conversation"].items() if name.endswith("_date_time")]
+            # LoCoMo also dates sessions that were never held.
+            days.append(_day(conversation.get(f"{name}_date_time")))
     return _of_dialogue(item["qa"], str(item["sample_id"]), said, days)
 
 

@@ -104,6 +104,13 @@ def test_locomo_evidence_is_where_ingest_puts_it(tmp_path):
     assert (question.question_type, question.answer) == ("multi-hop", "1")
 
 
+def test_a_date_without_a_session_is_no_day_of_a_dialogue(tmp_path):
+    item = locomo()
+    item["conversation"]["session_2_date_time"] = "12:19 am on 4 January, 2024"
+    (question,) = read_questions(write(tmp_path / "locomo.json", item))
+    assert question.asked_on == dt.date(2023, 5, 8)
+
+
 def test_sample_questions_know_older_values_from_the_memories_beside_them(tmp_path):
     def memory(memory_id, session, status, value, key="city"):
         return {"memory_id": memory_id, "user_id": "u", "session_id": session, "evidence_turns": [0]} | {
