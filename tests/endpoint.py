@@ -1,11 +1,14 @@
 """An OpenAI-compatible endpoint on loopback that counts what it is paid for, with its batch API."""
 
 import email
+import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -201,6 +204,42 @@ class Batches:
         return _said({"object": "list", "data": page, "has_more": len(names) > 2})
 
 
+HAPPENS = ("busy", "broken", "dropped", "lost", "cut", "ended")
+NOT_DONE = HAPPENS[:3]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What happens to a share of the requests, in equal parts: `busy`, status 429; `broken`, status 500;
+    `dropped`, the connection closes. Of these nothing is done. The others are done, and paid: `lost`, the
+    connection closes without an answer; `cut`, in its middle; `ended`, the same, where the answer does not
+    say how long it is.
+
+    It is drawn by the request's name and by how often it came, so that a run that is killed meets the same as
+    one that is not.
+    """
+
+    share: float = 0.0
+    seed: int = 0
+    most: int = 2
+    """How often it may happen to a request of one name."""
+
+    def happens(self, name: str, times: int) -> str:
+        """To a request that came so many times before; empty where it gets through."""
+        digest = hashlib.sha256(f"{self.seed}\0{name}\0{times}".encode()).digest()
+        drawn = int.from_bytes(digest[:7]) / (1 << 56)
+        if times >= self.most or drawn >= self.share:
+            return ""
+        return HAPPENS[int(drawn / self.share * len(HAPPENS))]
+
+
+@dataclass(frozen=True)
+class Happening:
+    """A network of which a test says what happens."""
+
+    happens: Callable[[str, int], str]
+
+
 def _said(value: dict) -> tuple[int, bytes]:
     return 200, json.dumps({name: one for name, one in value.items() if name != "content"}).encode()
 
@@ -209,9 +248,20 @@ def _refused(status: int, message: str) -> tuple[int, bytes]:
     return status, json.dumps({"error": {"message": message}}).encode()
 
 
+REFUSED = {"busy": _refused(429, "too many requests"), "broken": _refused(500, "oh")}
+"""What is said to what was not done."""
+
+
 def table(base_url: str, **settings) -> dict:
     """A table [endpoint] that asks there, one request at a time and each once."""
     return {"base_url": base_url, "model": "m", "max_retries": 0, "concurrency": 1} | settings
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        # A client that was killed is none.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Endpoint:
@@ -224,7 +274,9 @@ class Endpoint:
     `refusal`, with Retry-After.
 
     `batches` is its batch API. An answer in a batch is paid when it is made, whoever fetches it. `embed`:
-    texts -> vectors, for clients that ask for those.
+    texts -> vectors, for clients that ask for those. `network` is what lies between: a chat is named by its
+    key, other requests by number, method and path; those in a batch may be `busy` or `broken`. `usage`:
+    messages, text -> tokens of prompt and answer.
     """
 
     def __init__(
@@ -238,9 +290,15 @@ class Endpoint:
         faults: Faults | None = None,
         num_looks: int = 2,
         embed=None,
+        network: Network | Happening = Network(),
+        usage=lambda messages, text: (100, 10),
     ):
-        self.embed = embed
-        self.batches = Batches(self.answer, faults or Faults(), num_looks)
+        self.embed, self.network, self.usage = embed, network, usage
+        self.batches = Batches(self.answer_in_batch, faults or Faults(), num_looks)
+        self.num_received = 0
+        """HTTP requests."""
+        self.happened: Counter[str] = Counter()
+        self._came: Counter[str] = Counter()
         self.reply, self.latency_s, self.knows_keys = reply, latency_s, knows_keys
         self.num_refused, self.refusal = num_refused, refusal
         self.paid: Counter[str] = Counter()
@@ -261,24 +319,41 @@ class Endpoint:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 endpoint.authorizations.add(self.headers.get("Authorization"))
-                if self.path.endswith("/chat/completions"):
-                    said = endpoint.answer(self.headers.get("Idempotency-Key"), json.loads(body))
+                is_chat = self.path.endswith("/chat/completions")
+                key = self.headers.get("Idempotency-Key") if is_chat else None
+                happens = endpoint.received(key, f"{self.command} {self.path}")
+                if happens in NOT_DONE:
+                    said = REFUSED.get(happens, (0, b""))
+                elif is_chat:
+                    said = endpoint.answer(key, json.loads(body))
                 elif self.path.endswith("/embeddings") and endpoint.embed:
                     said = endpoint.vectors(json.loads(body))
                 else:
                     said = endpoint.batches.handle(self.command, self.path, self.headers, body)
-                self.say(*said)
+                self.say(*said, happens)
 
             do_GET = do_DELETE = do_POST
 
-            def say(self, status, answer):
+            def say(self, status, answer, happens):
+                if happens in ("dropped", "lost"):
+                    self.close_connection = True
+                    return
+                is_file = self.path.endswith("/content")
                 try:
                     self.send_response(status)
                     if status == 429:
                         self.send_header("Retry-After", "0.2")
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(answer)))
+                    self.send_header(
+                        "Content-Type", "application/octet-stream" if is_file else "application/json"
+                    )
+                    if happens == "ended":
+                        self.send_header("Connection", "close")
+                    else:
+                        self.send_header("Content-Length", str(len(answer)))
                     self.end_headers()
+                    if happens in ("cut", "ended"):
+                        self.close_connection = True
+                        answer = answer[: len(answer) // 2]
                     self.wfile.write(answer)
                 except OSError:
                     self.close_connection = True
@@ -286,7 +361,7 @@ class Endpoint:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
@@ -295,6 +370,23 @@ class Endpoint:
     def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
+
+    def received(self, key: str | None, line: str) -> str:
+        """What happens to a request: a chat of this key, or any other."""
+        with self._lock:
+            self.num_received += 1
+            return self._happens(key or f"{self.num_received} {line}")
+
+    def _happens(self, name: str) -> str:
+        happens = self.network.happens(name, self._came[name])
+        self._came[name] += 1
+        self.happened.update([happens] if happens else [])
+        return happens
+
+    def answer_in_batch(self, key: str, body: dict) -> tuple[int, bytes]:
+        with self._lock:
+            happens = self._happens(key)
+        return REFUSED.get(happens) or self.answer(key, body)
 
     def vectors(self, body: dict) -> tuple[int, bytes]:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
@@ -322,7 +414,9 @@ class Endpoint:
             with self._lock:
                 self._in_flight -= 1
             return said.status, json.dumps({"error": {"message": said.text}}).encode()
-        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+        tokens = self.usage(body["messages"], said.text)
+        usage = dict(zip(("prompt_tokens", "completion_tokens"), tokens, strict=True))
+        usage |= {"total_tokens": sum(tokens)}
         message = {"role": "assistant", "content": said.text, "refusal": said.refusal}
         done = {
             "id": key,

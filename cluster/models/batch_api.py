@@ -1,16 +1,18 @@
 """A provider's batch API, in OpenAI's format: files of requests, batches of them, files of answers."""
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.models.endpoint import Endpoint, read_completion
+from cluster.models.endpoint import Endpoint, check_whole, read_completion
 from cluster.models.paid_answers import Answer
 
 if TYPE_CHECKING:
+    import httpx
     from openai.types import Batch
 
 URL: Final = "/v1/chat/completions"
@@ -55,7 +57,7 @@ class Provider:
         import openai
 
         config = endpoint.config
-        hooks: dict = {"response": [lambda response: endpoint.count_refusal(response.status_code)]}
+        hooks: dict = {"response": [functools.partial(_received, endpoint)]}
         self._window = config.batch_window
         self._client = openai.OpenAI(
             base_url=config.base_url,
@@ -129,6 +131,12 @@ class Provider:
 
         with contextlib.suppress(openai.NotFoundError):
             self._client.files.delete(file_id)
+
+
+def _received(endpoint: Endpoint, response: "httpx.Response") -> None:
+    endpoint.count_refusal(response.status_code)
+    response.read()
+    check_whole(response)
 
 
 def read_line(line: dict, prompt_tokens: int) -> tuple[Answer | None, str]:

@@ -50,6 +50,9 @@ MAX_BYTES = 100_000_000
 MAX_RESENT = 2
 """How often a request goes into another batch at most, where one expired, failed, or lost it."""
 
+MAX_FETCHES = 4
+"""How often a file is fetched at most that has fewer lines than the batch has answers."""
+
 NUM_WRITERS = 16
 """Answers that are put into the ledger side by side."""
 
@@ -350,7 +353,11 @@ class BatchEndpoint(Endpoint):
         refusals: dict[str, Answer] = {}
         unheard = set(sent.requests)
         files = [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
-        for line in (line for file_id in files for line in self._lines(provider, sent, file_id)):
+        num_completed = batch.request_counts.completed if batch.request_counts else 0
+        known = {batch.output_file_id: num_completed}
+        for line in (
+            line for file_id in files for line in self._lines(provider, sent, file_id, known.get(file_id, 0))
+        ):
             key = str(line.get("custom_id"))
             if key not in sent.requests or key in answers:
                 continue
@@ -388,11 +395,18 @@ class BatchEndpoint(Endpoint):
             )
         return len(answers)
 
-    def _lines(self, provider: Provider, sent: SentBatch, file_id: str) -> Iterator[dict]:
+    def _lines(self, provider: Provider, sent: SentBatch, file_id: str, num_known: int) -> list[dict]:
+        """Lines of a file, which are so many at least. One with fewer is fetched again: what of it did not
+        arrive would be paid for again."""
         import openai
 
         try:
-            yield from provider.lines(file_id)
+            for left in reversed(range(MAX_FETCHES)):
+                if len(lines := list(provider.lines(file_id))) >= num_known or not left:
+                    break
+                self._say(f"file {file_id}: {len(lines)} lines of {num_known} arrived; it is fetched again")
+                time.sleep(min(1.0, self.config.batch_poll_s))
+            return lines
         except openai.NotFoundError as error:
             raise EndpointError(
                 f"{self._named(sent)}: its file {file_id} is gone, and the answers with it ({short(error)}); "

@@ -5,8 +5,10 @@ says. What it gives up is left open: the next run asks again. Caps hold before a
 """
 
 import asyncio
+import json
 import os
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -186,6 +188,8 @@ class Endpoint:
 
     async def _count(self, response: "httpx.Response") -> None:
         self.count_refusal(response.status_code)
+        await response.aread()
+        check_whole(response)
 
     def count_refusal(self, status: int) -> None:
         if status == 429 or status >= 500:
@@ -305,6 +309,19 @@ def read_completion(done: "ChatCompletion", prompt_tokens: int) -> Answer | None
         output_tokens=usage.completion_tokens if usage else len(text) // CHARS_A_TOKEN + 1,
         refusal=choice.message.refusal or "",
     )
+
+
+def check_whole(response: "httpx.Response") -> None:
+    """Raise, as for a lost connection, where the answer that was read ends too early. Where a server or a
+    proxy closes the connection to end an answer, nothing else tells that from a whole one."""
+    if response.status_code != 200 or "json" not in response.headers.get("content-type", ""):
+        return
+    try:
+        json.loads(response.content)
+    except ValueError:
+        # The client library tries again after errors of its own HTTP library, of which there are two.
+        library = sys.modules[type(response).__module__.partition(".")[0]]
+        raise library.RemoteProtocolError("the answer ends too early", request=response.request) from None
 
 
 BOUNDS = frozenset(

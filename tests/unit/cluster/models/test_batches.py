@@ -9,6 +9,7 @@ from cluster.models.paid_answers import Answer, Responses
 from cluster.store.files import Files
 from tests import endpoint as served
 from tests.dying import killed_before
+from tests.endpoint import Happening
 
 ANSWER = Answer("{}", True, 100, 10)
 PRICES = {"prompt_price": 1000.0, "output_price": 2000.0}
@@ -124,6 +125,24 @@ def test_no_batch_is_created_twice_whatever_answer_gets_lost(tmp_path, fault):
         assert client(tmp_path, server, batch_max_requests=2).ask(asks(4)) == [ANSWER] * 4
         assert server.batches.num_created == 3 + 2 and set(server.paid.values()) == {1}
         assert is_clean(tmp_path, server)
+
+
+def test_whatever_answer_of_the_provider_ends_too_early_each_request_is_paid_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr("cluster.models.batches.retry_after", lambda error, attempt: 0.0)
+
+    def received(place: int) -> int:
+        """Ask while the answer to the request of this number ends in its middle; how many requests came."""
+        folder = tmp_path / str(place)
+        network = Happening(lambda name, times: "ended" if name.startswith(f"{place} ") else "")
+        with serve(network=network) as server:
+            assert client(folder, server, batch_max_requests=2).ask(asks(3)) == [ANSWER] * 3
+            assert set(server.paid.values()) == {1} and len(server.paid) == 3, server.happened
+            assert is_clean(folder, server)
+        return server.num_received
+
+    for number in range(1, received(0) + 1):
+        received(number)
 
 
 def test_of_batches_that_nobody_lists_a_lost_creation_is_not_sent_again(tmp_path):

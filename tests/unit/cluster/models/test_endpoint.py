@@ -9,6 +9,7 @@ from cluster.models.endpoint import MAX_FAILURES, Ask, Budget, Endpoint, Endpoin
 from cluster.models.paid_answers import Answer, Responses
 from cluster.store.files import Files
 from tests import endpoint as served
+from tests.endpoint import Happening
 
 
 def asks(count: int) -> list[Ask]:
@@ -51,6 +52,17 @@ def test_too_many_requests_and_server_errors_are_tried_again(tmp_path, refusal):
         assert all(endpoint.ask(asks(4)))
     assert endpoint.counts["num_retried"] == 3
     assert endpoint.counts["num_failed"] == 0
+
+
+@pytest.mark.parametrize("happens", ["dropped", "lost", "cut", "ended"])
+def test_an_answer_that_does_not_arrive_whole_is_asked_for_again_under_its_key(tmp_path, happens):
+    network = Happening(lambda name, times: happens if times == 0 else "")
+    with served.Endpoint(lambda messages: "{}", knows_keys=True, network=network) as server:
+        endpoint = client(tmp_path, server)
+        assert endpoint.ask(asks(4)) == [Answer("{}", True, 100, 10)] * 4
+        assert set(server.paid.values()) == {1} and len(server.paid) == 4
+        assert server.num_repeated == (0 if happens == "dropped" else 4)
+    assert endpoint.counts["num_failed"] == 0 and not endpoint.responses.files.paths("asked")
 
 
 def test_what_fails_for_good_is_left_open_and_asked_again_by_the_next_run(tmp_path):
