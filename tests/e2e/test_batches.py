@@ -1,51 +1,16 @@
 """A distillation by a provider's batch API, killed twice: calls and cost are those of an undisturbed one."""
 
-import datetime as dt
-import hashlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from cluster.store.files import Files
-from schemas.archive import ARCHIVE_SCHEMA, ROW_GROUP_SESSIONS
 from tests import endpoint as served
+from tests.e2e.archives import write_unlike
 from tests.e2e.conftest import ENCODER, job, start, wait_until
 from tests.e2e.judges import grades_or_records
-
-WORK = ("nurse", "carpenter", "teacher", "pilot", "baker", "librarian", "plumber", "florist")
-THINGS = (
-    *("river", "window", "garden", "bridge", "market", "castle", "forest", "harbour"),
-    *("library", "museum", "station", "theatre", "village", "kitchen", "painting", "mountain"),
-    *("orchard", "fountain", "lantern", "meadow", "island", "tunnel", "bakery", "statue"),
-    *("stadium", "chapel", "quarry", "canal", "cottage", "vineyard", "lighthouse", "windmill"),
-)
-CITIES = ("Oslo", "Lyon", "Porto", "Ghent", "Turin", "Malmo", "Basel", "Cork")
-
-
-def write_archive(folder: Path, num_sessions: int) -> Path:
-    """Sessions of two turns, a segment each, no two of them alike."""
-    rows = []
-    for number in range(num_sessions):
-        drawn = hashlib.sha256(str(number).encode()).digest()[:10]
-        things = ", ".join(f"the {THINGS[byte % len(THINGS)]}" for byte in drawn)
-        user = f"I work as a {WORK[number % 8]} in {CITIES[number // 8 % 8]}. Today I saw {things}."
-        turns = [("user", user), ("assistant", f"That is a lot to see in one day: {things}.")]
-        rows.append(
-            {
-                "user_id": f"user-{number % 40:02}",
-                "session_id": f"session-{number:05}",
-                "session_time": dt.datetime(2025, 1, 1, tzinfo=dt.UTC) + dt.timedelta(hours=number),
-                "turns": [{"role": role, "content": content} for role, content in turns],
-            }
-        )
-    folder.mkdir()
-    table = pa.Table.from_pylist(rows, schema=ARCHIVE_SCHEMA)
-    pq.write_table(table, folder / "sessions.parquet", row_group_size=ROW_GROUP_SESSIONS)
-    return folder
 
 
 def write_config(path: Path, server: served.Endpoint, num_requests: int) -> Path:
@@ -77,7 +42,7 @@ def faults() -> served.Faults:
 def test_a_distillation_in_batches_killed_twice_asks_and_costs_what_an_undisturbed_one_does(
     tmp_path, num_segments
 ):
-    archive = write_archive(tmp_path / "archive", num_segments)
+    archive = write_unlike(tmp_path / "archive", num_segments)
 
     def command(name: str, server: served.Endpoint) -> list:
         config = write_config(tmp_path / f"{name}.toml", server, num_segments // 4)
