@@ -3,11 +3,11 @@
     python -m tests.benchmarks.bench_distill --num-segments 5000
     python -m tests.benchmarks.bench_distill --num-segments 200 --ways batches
 
-An endpoint on loopback plays teacher and judge. It answers at once, and always the same to the same prompt,
-as a rule-based extractor and by a rule for grades; the tokens that it bills are counted from the texts. A
-share of the HTTP requests fails (--failing), by the seed, in equal parts: status 429 with Retry-After; 500;
-the connection closes before anything is done; after the work, without an answer; in the middle of an answer
-with its length; of one without. The client is told nothing of it.
+An endpoint on loopback plays teacher and judge. It answers always the same to the same prompt, as a
+rule-based extractor and by a rule for grades; the tokens that it bills are counted from the texts. A share of
+the HTTP requests fails (--failing), drawn by the seed, in equal parts: status 429 with Retry-After; status
+500; the connection closes before anything is done; after the work, without an answer; in the middle of an
+answer that says its length; in the middle of one that does not.
 
 Two ways. `direct`: each request alone. `batches`: by OpenAI's batch API, four batches a role at least; there,
 requests in a batch fail with 429 and 500 too, a creation of a batch gets lost and one comes late, a batch
@@ -15,9 +15,9 @@ expires, and three requests are in no file. `direct` asks a server that knows id
 key once; `batches` one that bills whatever it answers.
 
 For each way the job, `jobs.distill encoder --local`, runs `undisturbed` by kills, and into another folder
-`killed`: by SIGKILL when the server has received a drawn share of the requests of the first run and up to
-50 ms more are over, twice, the third time with a cap of 90 % of the cost (--cap), and then to its end. All
-with the same command but for the cap. Each is a process of its own, forked from one that has the job's
+until it is `killed`, twice: by SIGKILL, when the server has received as many requests as is drawn by the
+seed, and up to 50 ms more are over. Then it runs with a cap on the cost (--cap), and then to its end. The
+command is the same but for the cap. Each run is a process of its own, forked from one that has the job's
 imports done. Shown are:
 
     requests   answered: requests that the server answered, each counted once; billed: how many it billed;
@@ -228,9 +228,10 @@ def measure(way: str, options: argparse.Namespace, folder: Path, archive: Path, 
                     )
                     runs.append(runner.run(command, moment))
                     tell(f"{way}: killed after {served.num_received:,} requests", runs[-1])
-                runs.append(runner.run([*command, "--max-cost", str(cap)]))
-                capped = runs[-1].summary
-                tell(f"{way}: a cap of {cap}", runs[-1])
+                if options.cap:
+                    runs.append(runner.run([*command, "--max-cost", str(cap)]))
+                    capped = runs[-1].summary
+                    tell(f"{way}: a cap of {cap}", runs[-1])
             runs.append(runner.run(command))
             tell(f"{way}: {name}", runs[-1])
             summary = runs[-1].summary
@@ -256,16 +257,13 @@ def measure(way: str, options: argparse.Namespace, folder: Path, archive: Path, 
                     "peak_mib": max(run.peak_bytes for run in runs) >> 20,
                 }
             )
-            if capped:
-                holds = capped["status"] == "stopped" and capped["cost"] <= cap
-                rows[-1] |= {
-                    "same": found == first,
-                    "cap": cap,
-                    "cost_at_cap": capped["cost"],
-                    "cap_holds": holds,
-                }
+            if name == "killed":
+                rows[-1] |= {"same": found == first}
                 if found != first:
                     print(f"{way}: {first}\n{found}", file=sys.stderr)
+            if capped:
+                holds = capped["status"] == "stopped" and capped["cost"] <= cap
+                rows[-1] |= {"cap": cap, "cost_at_cap": capped["cost"], "cap_holds": holds}
             first = found
     return rows
 
@@ -316,7 +314,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--latency-s", type=float, default=0.02, help="of an answer that is asked for directly"
     )
-    parser.add_argument("--cap", type=float, default=0.9, help="part of the cost at which one run is to stop")
+    parser.add_argument("--cap", type=float, default=0.9, help="part of the cost; 0: no such run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None, help="where archive and sets are put")
     main(parser.parse_args())
