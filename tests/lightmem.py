@@ -82,9 +82,9 @@ class Scripted:
         self.tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder(encoder))
 
     def generate(self, requests):
-        from cluster.models.engine import Reply
+        from cluster.models.asking import Answer
 
-        return [Reply(third_person(self.tokenizer.decode(r.prompt)), True, 10, 0, 5) for r in requests]
+        return [Answer(third_person(self.tokenizer.decode(r.prompt)), True, 10, 5) for r in requests]
 
 
 def third_person(prompt: str) -> str:

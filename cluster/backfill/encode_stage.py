@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cluster.backfill.encoder import OTHER_LANGUAGE, Encoder, Encoding, skipped
 from cluster.backfill.staged import answers, encoded_folder, plan_path
-from cluster.models.endpoint import CapReached
+from cluster.models.paid_answers import CapReached
 from cluster.runtime.sharing import SharedLock, SharedSeconds
 from cluster.store.crash_markers import Attempts, WorkerSick
 from cluster.store.files import Files

@@ -4,7 +4,7 @@
 whose answer was cut and asks again, and turns what still fails into a rejection with the raw text. A cut or
 invalid answer is never "no memories".
 
-cluster.models.engine has the engines.
+cluster.models.asking says how engines are asked.
 """
 
 import contextlib
@@ -19,8 +19,9 @@ from cluster.backfill.cited import CitedRecord, cite_by_words, measured, rows_of
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
 from cluster.language.people import as_told
 from cluster.language.statements import sentences
+from cluster.models.asking import Answer, Generate, Request
 from cluster.models.confidence import Confidence, confidences
-from cluster.models.engine import Generate, Reply, Request, make_engine
+from cluster.models.engine import make_engine
 from cluster.models.prompt import PromptBuilder, num_tokens
 from cluster.models.sources import model_folder
 from cluster.runtime import report_to
@@ -119,22 +120,22 @@ def encode(
                 schema = _schema(
                     len(piece.current), profile.limits, profile.fields, least, profile.memory_types
                 )
-                requests.append(Request(asks, schema))
+                requests.append(Request(asks, schema, profile.max_tokens))
         # A segment is counted once, however often it is asked about.
         with report_to(None) if is_asked_again else contextlib.nullcontext():
-            replies = generate(requests) if requests else []
+            answers = generate(requests) if requests else []
         is_asked_again = True
-        for piece, reply in zip(asked, replies, strict=True):
+        for piece, answer in zip(asked, answers, strict=True):
             encoding = encodings[piece.owner]
             encoding.num_calls += 1
-            encoding.prompt_tokens += reply.prompt_tokens
-            encoding.cached_tokens += reply.cached_tokens
-            encoding.output_tokens += reply.output_tokens
-            records, more = _read(piece, reply, encoding, profile)
+            encoding.prompt_tokens += answer.prompt_tokens
+            encoding.cached_tokens += answer.cached_tokens
+            encoding.output_tokens += answer.output_tokens
+            records, more = _read(piece, answer, encoding, profile)
             pieces += more
             if profile.evidence_by == "words":
                 records = [cite_by_words(record, piece.current, profile.required_role) for record in records]
-            sure = confidences(reply.text, reply.tokens) if profile.min_confidence is not None else {}
+            sure = confidences(answer.text, answer.tokens) if profile.min_confidence is not None else {}
             for record in records:
                 known = sure.get(record.semantic_text)
                 if "invented" in profile.gates:
@@ -158,36 +159,35 @@ def encode(
 
 
 def _read(
-    piece: _Piece, reply: Reply, encoding: Encoding, profile: EncoderProfile
+    piece: _Piece, answer: Answer, encoding: Encoding, profile: EncoderProfile
 ) -> tuple[list[EncodedRecord], list[_Piece]]:
     """The records of an answer, and the pieces to ask next: its halves instead, or sentences not covered."""
     if piece.is_second_look:
         # The segment has its answer: a second look can only add records, and its failures are ignored.
-        return _complete_records(reply, piece, profile), []
-    if reply.refusal:
-        reason, _, told = reply.refusal.partition(": ")
-        return [], _halve_or_reject(piece, reason, told, encoding, profile)
+        return _complete_records(answer, piece, profile), []
+    if answer.refusal:
+        return [], _halve_or_reject(piece, answer.reason, answer.refusal, encoding, profile)
     smaller: list[_Piece] = []
     try:
-        records = parse_answer(reply.text, len(piece.current), profile.memory_types)
+        records = parse_answer(answer.text, len(piece.current), profile.memory_types)
     except InvalidAnswer as error:
-        reason = "invalid_answer" if reply.complete else "cut_answer"
-        if not (reply.repeats and error.records):
-            smaller = _halve_or_reject(piece, reason, reply.text, encoding, profile)
+        reason = "invalid_answer" if answer.complete else "cut_answer"
+        if not (answer.repeats and error.records):
+            smaller = _halve_or_reject(piece, reason, answer.text, encoding, profile)
         # Halves answer for themselves. A piece that cannot be halved keeps its complete records.
         records = [] if smaller else error.records
     if any(_at_bound(record, profile) for record in records):
         # The grammar ended the text, not the model.
-        smaller = _halve_or_reject(piece, "text_at_bound", reply.text, encoding, profile)
+        smaller = _halve_or_reject(piece, "text_at_bound", answer.text, encoding, profile)
         records = [] if smaller else [r for r in records if not _at_bound(r, profile)]
     if profile.second_look and not smaller:
         return records, _uncovered_sentences(piece, records, profile)
     return records, smaller
 
 
-def _complete_records(reply: Reply, piece: _Piece, profile: EncoderProfile) -> list[EncodedRecord]:
+def _complete_records(answer: Answer, piece: _Piece, profile: EncoderProfile) -> list[EncodedRecord]:
     try:
-        records = parse_answer(reply.text, len(piece.current), profile.memory_types)
+        records = parse_answer(answer.text, len(piece.current), profile.memory_types)
     except InvalidAnswer as error:
         records = error.records
     return [record for record in records if not _at_bound(record, profile)]

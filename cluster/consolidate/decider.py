@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.consolidate.fold import Question, Verdict
-from cluster.models.endpoint import CapReached
-from cluster.models.engine import Reply, Request, make_engine
+from cluster.models.asking import Answer, Generate, Request
+from cluster.models.engine import make_engine
+from cluster.models.paid_answers import CapReached
 from cluster.models.prompt import Prompt, as_prompt, control_pattern, num_tokens
 from cluster.store.crash_markers import WorkerSick
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
@@ -159,7 +160,7 @@ class ModelDecider:
     def decide(self, questions: list[Question]) -> list[Verdict]:
         return ask(questions, self._generate, self.prompt, self.profile)
 
-    def _generate(self, requests: list[Request]) -> list[Reply]:
+    def _generate(self, requests: list[Request]) -> list[Answer]:
         self.num_calls += len(requests)
         return self.engine.generate(requests)
 
@@ -177,7 +178,7 @@ def expected_tokens(profile: DeciderProfile, question: Question) -> int:
 
 def ask(
     questions: list[Question],
-    generate: Callable[[list[Request]], list[Reply]],
+    generate: Generate,
     prompt: Callable[..., Prompt],
     profile: DeciderProfile,
 ) -> list[Verdict]:
@@ -204,27 +205,27 @@ def ask(
                 verdicts[number] = Verdict("", "failed", reason=reason)
                 continue
             asked.append((number, num_sources))
-            requests.append(Request(asks, schema))
+            requests.append(Request(asks, schema, profile.max_tokens))
         open_ones = []
-        for (number, _), reply in zip(asked, _generate(generate, requests), strict=True):
-            if isinstance(reply, Exception):
-                verdicts[number] = Verdict("", "failed", reason=f"{type(reply).__name__}: {reply}")
+        for (number, _), answer in zip(asked, _generate(generate, requests), strict=True):
+            if isinstance(answer, Exception):
+                verdicts[number] = Verdict("", "failed", reason=f"{type(answer).__name__}: {answer}")
                 continue
-            spent = (reply.prompt_tokens, reply.cached_tokens, reply.output_tokens)
+            spent = (answer.prompt_tokens, answer.cached_tokens, answer.output_tokens)
             tokens[number] = [sum(pair) for pair in zip(tokens[number], spent, strict=True)]
             try:
-                if reply.refusal:
-                    raise InvalidDecision(reply.refusal)
-                decision = parse_decision(reply.text)
+                if answer.refusal:
+                    raise InvalidDecision
+                decision = parse_decision(answer.text)
             except InvalidDecision as error:
-                kind = "invalid_answer" if reply.complete else "cut_answer"
-                reason = reply.refusal or f"{kind}: {error}"
-                verdicts[number] = Verdict("", "failed", reason=reason, raw=reply.text)
+                kind = "invalid_answer" if answer.complete else "cut_answer"
+                reason = f"{answer.reason}: {answer.refusal}" if answer.refusal else f"{kind}: {error}"
+                verdicts[number] = Verdict("", "failed", reason=reason, raw=answer.text)
                 if not is_last:
                     open_ones.append((number, 1))
                 continue
             verdicts[number] = Verdict(
-                decision.action, text=decision.updated_text, confidence=decision.confidence, raw=reply.text
+                decision.action, text=decision.updated_text, confidence=decision.confidence, raw=answer.text
             )
     names = ("prompt_tokens", "cached_tokens", "output_tokens")
     return [
@@ -233,9 +234,7 @@ def ask(
     ]
 
 
-def _generate(
-    generate: Callable[[list[Request]], list[Reply]], requests: list[Request]
-) -> Sequence[Reply | Exception]:
+def _generate(generate: Generate, requests: list[Request]) -> Sequence[Answer | Exception]:
     if not requests:
         return []
     try:
@@ -244,12 +243,12 @@ def _generate(
         raise
     except Exception:
         traceback.print_exc()
-    replies: list[Reply | Exception] = []
+    answers: list[Answer | Exception] = []
     for request in requests:
         try:
-            replies += generate([request])
+            answers += generate([request])
         except (CapReached, WorkerSick):
             raise
         except Exception as error:
-            replies.append(error)
-    return replies
+            answers.append(error)
+    return answers

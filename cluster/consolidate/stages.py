@@ -28,7 +28,7 @@ from cluster.consolidate.plan import (
 from cluster.consolidate.verdicts import STAGED_VERDICTS, KnownVerdicts, verdicts_path
 from cluster.consolidate.without_model import Decider, load_decider
 from cluster.embed.embedder import Embedder
-from cluster.models.endpoint import CapReached
+from cluster.models.paid_answers import CapReached
 from cluster.store.crash_markers import WorkerSick
 from cluster.store.files import Files
 from cluster.store.sql import MAX_IN, in_lists

@@ -1,9 +1,10 @@
 """The judge: scores records on four dimensions, by a model on this cluster or behind an endpoint.
 
-judge = Judge(profile, BatchEndpoint(...))       # or LocalModel(profile, scores_schema(), ...)
+judge = make_judge("openai", profile, endpoint, files, engine, budget)       # or "vllm"
 judge.score([(segment, records), ...]) -> [Scores, "why there are none", or None where it was not asked]
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -11,11 +12,12 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from cluster.backfill.staged import plan_path
+from cluster.models.asking import Answer, Request, request_key
 from cluster.models.batches import BatchEndpoint
-from cluster.models.endpoint import Ask, Budget, EndpointError
-from cluster.models.local_model import AskedModel, LocalModel
-from cluster.models.paid_answers import Answer, Responses, request_key
-from cluster.models.prompt import control_pattern
+from cluster.models.endpoint import EndpointError
+from cluster.models.engine import Later, VllmEngine
+from cluster.models.paid_answers import Budget, Paid, Responses
+from cluster.models.prompt import Chat, control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
 from schemas.endpoint import EndpointConfig
@@ -30,7 +32,7 @@ could be read; `scores` is JSON."""
 class Judge:
     """A rubric and a model that applies it."""
 
-    def __init__(self, profile: JudgeProfile, model: AskedModel):
+    def __init__(self, profile: JudgeProfile, model: Paid):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(model_folder(profile.base, profile.base_revision))
@@ -40,13 +42,13 @@ class Judge:
 
     def score(self, answers: list[tuple[dict, list[dict]]]) -> list[Scores | str | None]:
         """(segment, its records with local evidence) -> scores; a text says why there are none."""
-        asks = [self._ask(segment, records) for segment, records in answers]
-        return [None if answer is None else _read(answer) for answer in self._model.ask(asks)]
+        requests = [self._request(segment, records) for segment, records in answers]
+        return [None if answer is None else _read(answer) for answer in self._model.ask(requests)]
 
-    def _ask(self, segment: dict, records: list[dict]) -> Ask:
+    def _request(self, segment: dict, records: list[dict]) -> Request:
         messages = self.messages(segment, records)
         key = request_key(self._profile.fingerprint, messages)
-        return Ask(key, messages, json.loads(scores_schema()), self._profile.max_tokens)
+        return Request(Chat(messages), scores_schema(), self._profile.max_tokens, key)
 
     def messages(self, segment: dict, records: list[dict]) -> list[dict]:
         """The prompt as chat messages."""
@@ -91,7 +93,7 @@ def make_judge(
     """
     if kind == "vllm":
         responses = Responses(files, "judge", profile.fingerprint)
-        return Judge(profile, LocalModel(profile, scores_schema(), responses, engine))
+        return Judge(profile, Paid(Later(functools.partial(VllmEngine, profile, **engine)), responses))
     responses = Responses(files, "judge", endpoint.fingerprint)
     return Judge(profile, BatchEndpoint(endpoint, responses, budget()))
 
@@ -112,16 +114,15 @@ class JudgeStage:
     def together(self, parts: Sequence[CheckedPart]) -> list[JudgedPart]:
         """The same of several parts, about whose records the judge is asked in one call. What was asked and
         what became of it stands with the first."""
-        if self._judge is None:
-            self._judge = self._make()
+        judge = self._judge = self._judge or self._make()
         answers = [self._answers(part) for part in parts]
         asked = [answer for some in answers for answer in some]
-        before, error = dict(self._judge.counts), ""
+        before, error = dict(judge.counts), ""
         try:
-            scores = self._judge.score(asked)
+            scores = judge.score(asked)
         except EndpointError as failure:
             scores, error = [None] * len(asked), str(failure)
-        counts = {name: count - before.get(name, 0) for name, count in self._judge.counts.items()}
+        counts = {name: count - before.get(name, 0) for name, count in judge.counts.items()}
         scores_of = dict(zip((segment["segment_id"] for segment, _ in asked), scores, strict=True))
         judged: list[JudgedPart] = []
         for part, some in zip(parts, answers, strict=True):

@@ -23,10 +23,10 @@ from cluster.backfill.encoder import Encoder, Encoding, encode
 from cluster.backfill.staged import plan_path
 from cluster.distill.extractor import extract
 from cluster.language.words import words
-from cluster.models.endpoint import Ask, Endpoint, EndpointConfig, EndpointError
-from cluster.models.engine import Reply, Request, ask_of, is_too_long, reply_of
+from cluster.models.asking import Answer, Request
+from cluster.models.endpoint import EndpointConfig, EndpointError
 from cluster.models.fingerprint import source_fingerprint
-from cluster.models.paid_answers import Answer, Responses
+from cluster.models.paid_answers import Paid, Responses
 from cluster.models.prompt import Chat, PromptBuilder
 from cluster.store.files import Files
 from schemas.profile import EncoderProfile
@@ -148,8 +148,7 @@ class VllmTeacher:
             answer = _answer(segment, encoding)
             self._responses.put(segment["segment_id"], answer)
             answers[segment["segment_id"]] = answer
-        found = [answers[segment["segment_id"]] for segment in segments]
-        return [answer for answer in found if answer is not None]
+        return [found for segment in segments if (found := answers[segment["segment_id"]])]
 
 
 def local_records(segment: dict, records: list[dict]) -> list[dict]:
@@ -179,7 +178,7 @@ class OpenAITeacher:
     def __init__(
         self,
         profile: EncoderProfile,
-        endpoint: Endpoint,
+        endpoint: Paid,
         tokenizer: "PreTrainedTokenizerBase | None" = None,
     ):
         """The tokenizer says what must not stand in a prompt's data; the endpoint renders the chat."""
@@ -198,11 +197,11 @@ class OpenAITeacher:
         }
 
     def teach(self, segments: list[dict]) -> list[Answer | None]:
-        answers = self._endpoint.ask([self._ask(segment) for segment in segments])
+        answers = self._endpoint.ask([self._request(segment) for segment in segments])
         too_long = [
             (place, segments[place], answer)
             for place, answer in enumerate(answers)
-            if answer and (is_too_long(answer) or not (answer.complete or answer.refusal))
+            if answer and (answer.reason == "prompt_too_long" or not (answer.complete or answer.refusal))
         ]
         for (place, *_), answer in zip(too_long, self._in_halves(too_long), strict=True):
             answers[place] = answer
@@ -210,18 +209,18 @@ class OpenAITeacher:
 
     def _in_halves(self, too_long: list[tuple[int, dict, Answer]]) -> list[Answer | None]:
         """Answers put together of those to halves; the old one where a half has none that is whole."""
-        known = [reply_of(answer) for *_, answer in too_long]
+        known = [answer for *_, answer in too_long]
         # By no name: a record then tells of "User", as in the answers to whole segments.
         segments = [
             segment | {"current": [part | {"speaker": None} for part in segment["current"]]}
             for _, segment, _ in too_long
         ]
 
-        def generate(requests: list[Request]) -> list[Reply]:
+        def generate(requests: list[Request]) -> list[Answer]:
             nonlocal known
             # The first round asks about whole segments, whose answers are known.
-            replies, known = known or self._ask_more(requests), []
-            return replies
+            answers, known = known or self._ask_more(requests), []
+            return answers
 
         if not too_long:
             return []
@@ -234,11 +233,11 @@ class OpenAITeacher:
             for (_, segment, old), encoding in zip(too_long, encodings, strict=True)
         ]
 
-    def _ask_more(self, requests: list[Request]) -> list[Reply]:
+    def _ask_more(self, requests: list[Request]) -> list[Answer]:
         num_before = self._endpoint.counts["num_asked"]
-        answers = self._endpoint.ask([ask_of(request, self._profile.max_tokens) for request in requests])
+        answers = self._endpoint.ask(requests)
         self._num_of_halves += self._endpoint.counts["num_asked"] - num_before
-        found = [reply_of(answer) for answer in answers if answer]
+        found = [answer for answer in answers if answer]
         if len(found) < len(answers):
             raise _LeftOpen
         return found
@@ -246,14 +245,13 @@ class OpenAITeacher:
     def _chat(self, context: list[dict], current: list[dict], session_time: dt.datetime | None) -> Chat:
         return Chat(self._prompt.messages(context, current, session_time))
 
-    def _ask(self, segment: dict) -> Ask:
+    def _request(self, segment: dict) -> Request:
         profile, current = self._profile, segment["current"]
-        schema = answer_schema(len(current), profile.limits, profile.fields, types=profile.memory_types)
-        return Ask(
+        return Request(
+            self._chat(segment["context"], current, segment["session_time"]),
+            answer_schema(len(current), profile.limits, profile.fields, types=profile.memory_types),
+            profile.max_tokens,
             key=segment["segment_id"],
-            messages=self._prompt.messages(segment["context"], current, segment["session_time"]),
-            schema=json.loads(schema),
-            max_tokens=profile.max_tokens,
         )
 
 
@@ -319,7 +317,7 @@ class TeachStage:
         taught: list[TaughtPart] = []
         for part, some in zip(parts, segments, strict=True):
             rows = [
-                {"segment_id": segment["segment_id"], **vars(answer)}
+                {"segment_id": segment["segment_id"], **answer.kept}
                 for segment in some
                 if (answer := answer_of[segment["segment_id"]]) is not None
             ]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import pyarrow as pa
 
+from cluster.models.asking import Answer, Request
 from cluster.models.endpoint import estimated_tokens
-from cluster.models.engine import Reply, Request, make_engine
+from cluster.models.engine import Later, make_engine
 from cluster.models.prompt import Chat, Prompt, as_prompt
 from schemas.profile import AskedProfile
 from schemas.training import MESSAGE_TYPE
@@ -54,28 +55,26 @@ class Answering:
 
     def __init__(self, profile: AskedProfile, schema: str | None, engine: dict):
         self._profile, self._schema = profile, schema
-        # Loading waits for work.
-        self._load = functools.cache(functools.partial(make_engine, profile, **engine))
+        self._engine = Later(functools.partial(make_engine, profile, **engine))
 
     def __call__(self, batch: Asked) -> Answered:
-        engine = self._load()
         limit = self._profile.max_model_len - self._profile.max_tokens
         replies, asked, requests = [], [], []
         for candidates in batch.conversations:
-            prompt = fitting(candidates, engine.tokenizer, limit)
+            prompt = fitting(candidates, self._engine.tokenizer, limit)
             replies.append(Said())
             if prompt is not None:
                 asked.append(len(replies) - 1)
-                requests.append(Request(prompt, self._schema))
+                requests.append(Request(prompt, self._schema, self._profile.max_tokens))
         started_s = time.monotonic()
-        for number, reply in zip(asked, engine.generate(requests) if requests else [], strict=True):
+        for number, reply in zip(asked, self._engine.generate(requests) if requests else [], strict=True):
             replies[number] = _said(reply)
         return Answered(tuple(replies), time.monotonic() - started_s)
 
 
-def _said(reply: Reply) -> Said:
-    tokens = (reply.prompt_tokens, reply.cached_tokens, reply.output_tokens)
-    return Said(reply.text, reply.complete, *tokens)
+def _said(answer: Answer) -> Said:
+    tokens = (answer.prompt_tokens, answer.cached_tokens, answer.output_tokens)
+    return Said(answer.text, answer.complete, *tokens)
 
 
 def fitting(

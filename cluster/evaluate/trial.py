@@ -33,7 +33,7 @@ from cluster.distill.extractor import extract
 from cluster.distill.verifier import RULES, Evidence, states_something, verify
 from cluster.language.grammar import clauses
 from cluster.language.words import words
-from cluster.models.endpoint import CapReached
+from cluster.models.paid_answers import CapReached
 from schemas.judge import WEIGHTS, Scores
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord

@@ -1,18 +1,15 @@
 """A provider's batch API, in OpenAI's format: files of requests, batches of them, files of answers."""
 
 import contextlib
-import functools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.models.endpoint import Endpoint, check_whole, read_completion
-from cluster.models.paid_answers import Answer
+from cluster.models.asking import Answer
+from cluster.models.endpoint import Endpoint, read_completion
 
 if TYPE_CHECKING:
-    import httpx
     from openai.types import Batch
 
 URL: Final = "/v1/chat/completions"
@@ -54,25 +51,9 @@ class Provider:
     once. What fails raises an error of that library."""
 
     def __init__(self, endpoint: Endpoint):
-        import openai
-
-        config = endpoint.config
-        hooks: dict = {"response": [functools.partial(_received, endpoint)]}
-        self._window = config.batch_window
-        self._client = openai.OpenAI(
-            base_url=config.base_url,
-            api_key=os.environ.get(config.api_key_env) or "none",
-            timeout=config.timeout_s,
-            max_retries=config.max_retries,
-            http_client=openai.DefaultHttpxClient(event_hooks=hooks),
-        )
+        self._window = endpoint.config.batch_window
+        self._client = endpoint.client
         self._once = self._client.with_options(max_retries=0)
-
-    def __enter__(self) -> "Provider":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
 
     def upload(self, sent: SentBatch, data: bytes) -> str:
         """Id of the file of requests."""
@@ -131,12 +112,6 @@ class Provider:
 
         with contextlib.suppress(openai.NotFoundError):
             self._client.files.delete(file_id)
-
-
-def _received(endpoint: Endpoint, response: "httpx.Response") -> None:
-    endpoint.count_refusal(response.status_code)
-    response.read()
-    check_whole(response)
 
 
 def read_line(line: dict, prompt_tokens: int) -> tuple[Answer | None, str]:

@@ -24,18 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from cluster.models.asking import Answer, Request
 from cluster.models.batch_api import ENDED, URL, Provider, SentBatch, may_pass, read_line, retry_after
-from cluster.models.endpoint import (
-    MAX_FAILURES,
-    Ask,
-    Budget,
-    Endpoint,
-    EndpointError,
-    estimated_tokens,
-    is_about_request,
-    short,
-)
-from cluster.models.paid_answers import Answer, Responses
+from cluster.models.endpoint import Endpoint, EndpointError, estimated_tokens, is_odd, short
+from cluster.models.paid_answers import MAX_FAILURES, Budget, Paid, Responses
 from cluster.runtime.log import write
 from cluster.runtime.progress import duration
 from cluster.store.files import HOME
@@ -94,15 +86,16 @@ class Notes:
         return f"{self._folder}/{sent.name}.json"
 
 
-class BatchEndpoint(Endpoint):
-    """An endpoint that is asked through its batch API where `batch` of its settings says so.
+class BatchEndpoint(Paid):
+    """An endpoint within Paid that is asked through its batch API where `batch` of its settings says so.
 
     Where it does not, batches that an earlier run left open are cancelled first, and what they have answered
     is kept.
     """
 
     def __init__(self, config: EndpointConfig, responses: Responses, budget: Budget):
-        super().__init__(config, responses, budget)
+        self.config, self._endpoint = config, Endpoint(config)
+        super().__init__(self._endpoint, responses, budget)
         self._notes = Notes(responses)
         if config.batch:
             self.counts.update(num_batches=0, num_resumed=0)
@@ -116,16 +109,16 @@ class BatchEndpoint(Endpoint):
             budget.take(sent.tokens, sent.cost)
             self._say(f"batch {sent.batch_id or sent.name}, of another model or prompt, is open")
 
-    def found(self, asks: list[Ask]) -> dict[str, Answer | None]:
-        if not self._own and not (self.config.batch and asks):
-            return super().found(asks)
+    def found(self, requests: list[Request]) -> dict[str, Answer | None]:
+        if not self._own and not (self.config.batch and requests):
+            return super().found(requests)
         import openai
 
         try:
-            with Provider(self) as provider:
-                if self.config.batch:
-                    return self._by_batches(provider, asks)
-                self._cancel_own(provider)
+            provider = Provider(self._endpoint)
+            if self.config.batch:
+                return self._by_batches(provider, requests)
+            self._cancel_own(provider)
         except openai.OpenAIError as error:
             remedy = (
                 "mend it and run again: open batches are waited for, and nothing is paid for twice"
@@ -134,25 +127,25 @@ class BatchEndpoint(Endpoint):
                 "batch API: batch = false asks without it"
             )
             raise EndpointError(f"{self.config.base_url}: {short(error)}; {remedy}") from None
-        return self._found | super().found([ask for ask in asks if ask.key not in self._found])
+        return self._found | super().found([one for one in requests if one.key not in self._found])
 
     # --- what is sent --------------------------------------------------------------------------------------
 
-    def _by_batches(self, provider: Provider, asks: list[Ask]) -> dict[str, Answer | None]:
+    def _by_batches(self, provider: Provider, requests: list[Request]) -> dict[str, Answer | None]:
         """Send what no batch has, and wait for the batches, until every request is answered or given up."""
         left = self._open_ones(provider)
         most = 1 + min(MAX_RESENT, self.config.max_retries)
         while True:
             on_their_way = {key for sent in left for key in sent.requests}
             waiting = [
-                ask
-                for ask in asks
-                if ask.key not in on_their_way
-                and ask.key not in self._found
-                and self._sent_times[ask.key] < most
+                request
+                for request in requests
+                if request.key not in on_their_way
+                and request.key not in self._found
+                and self._sent_times[request.key] < most
             ]
-            fitting = [ask for ask in waiting if self._fits(ask)]
-            if any(self._sent_times[ask.key] for ask in fitting):
+            fitting = [request for request in waiting if self._fits(request)]
+            if any(self._sent_times[request.key] for request in fitting):
                 time.sleep(self.config.batch_poll_s)
             for some, data in self._files_of(fitting):
                 left.append(self._submit(provider, some, data))
@@ -161,46 +154,46 @@ class BatchEndpoint(Endpoint):
             self._wait(provider, left)
             left = []
         self.counts["num_capped"] += len(waiting)
-        num_failed = sum(ask.key not in self._found for ask in asks) - len(waiting)
+        num_failed = sum(request.key not in self._found for request in requests) - len(waiting)
         self.counts["num_failed"] += num_failed
         if num_failed and not self._num_kept:
             raise EndpointError(self.last_error)
-        return {ask.key: self._found.get(ask.key) for ask in asks}
+        return {request.key: self._found.get(request.key) for request in requests}
 
-    def _fits(self, ask: Ask) -> bool:
+    def _fits(self, request: Request) -> bool:
         """Reserve what the request may cost; False where a cap leaves no room for it."""
-        most = self.at_most(ask, in_batch=True)
+        most = self._endpoint.at_most(request, in_batch=True)
         if fits := self.budget.fits(*most):
             self.budget.take(*most)
         return fits
 
-    def _files_of(self, asks: list[Ask]) -> Iterator[tuple[list[Ask], bytes]]:
+    def _files_of(self, requests: list[Request]) -> Iterator[tuple[list[Request], bytes]]:
         """Requests in as many files as there must be."""
-        some: list[Ask] = []
+        some: list[Request] = []
         lines: list[bytes] = []
         num_bytes = 0
-        for ask in asks:
-            body = self.request(ask) | self.config.extra_body
-            found = {"custom_id": ask.key, "method": "POST", "url": URL, "body": body}
+        for request in requests:
+            body = self._endpoint.body(request) | self.config.extra_body
+            found = {"custom_id": request.key, "method": "POST", "url": URL, "body": body}
             line = json.dumps(found, ensure_ascii=False).encode() + b"\n"
             if some and (len(some) == self.config.batch_max_requests or num_bytes + len(line) > MAX_BYTES):
                 yield some, b"".join(lines)
                 some, lines, num_bytes = [], [], 0
-            some.append(ask)
+            some.append(request)
             lines.append(line)
             num_bytes += len(line)
         if some:
             yield some, b"".join(lines)
 
-    def _submit(self, provider: Provider, asks: list[Ask], data: bytes) -> SentBatch:
+    def _submit(self, provider: Provider, requests: list[Request], data: bytes) -> SentBatch:
         """Upload and create, so that there is one batch of these requests, whatever answer gets lost."""
         import openai
 
-        most = [self.at_most(ask, in_batch=True) for ask in asks]
+        most = [self._endpoint.at_most(request, in_batch=True) for request in requests]
         tokens, cost = sum(pair[0] for pair in most), sum(pair[1] for pair in most)
-        requests = {ask.key: estimated_tokens(ask.messages) for ask in asks}
+        tokens_of = {request.key: estimated_tokens(request.messages) for request in requests}
         for attempt in range(1 + self.config.max_retries):
-            sent = SentBatch(uuid.uuid4().hex, time.time(), requests, tokens, cost)
+            sent = SentBatch(uuid.uuid4().hex, time.time(), tokens_of, tokens, cost)
             try:
                 sent = self._notes.put(sent)
                 sent = self._notes.put(replace(sent, file_id=provider.upload(sent, data)))
@@ -217,9 +210,9 @@ class BatchEndpoint(Endpoint):
                     continue
                 sent = found
             self.counts["num_batches"] += 1
-            self.counts["num_asked"] += len(asks)
-            self.counts["num_in_doubt"] += sum(ask.key in self.responses.in_doubt for ask in asks)
-            self._sent_times.update(requests.keys())
+            self.counts["num_asked"] += len(requests)
+            self.counts["num_in_doubt"] += len(self.responses.in_doubt & tokens_of.keys())
+            self._sent_times.update(tokens_of.keys())
             return sent
         raise AssertionError("every attempt returns or raises")
 
@@ -365,7 +358,7 @@ class BatchEndpoint(Endpoint):
             answer, problem = read_line(line, sent.requests[key])
             if answer is None:
                 self.last_error = f"{self._named(sent)}: {problem}; mend it and run again"
-            elif answer.refusal and not answer.output_tokens:
+            elif answer.is_unread:
                 # Costs nothing and is not kept: another setting may mend it.
                 refusals[key] = answer
             else:
@@ -387,12 +380,9 @@ class BatchEndpoint(Endpoint):
                 f"{self._named(sent)}: {num_lost} requests are in neither of its files; run again"
             )
         self._clear(provider, self._notes.put(replace(sent, left=[sent.file_id, *files])))
-        odd = [one.refusal for one in refusals.values() if not is_about_request(one.refusal)]
+        odd = [one.refusal for one in refusals.values() if is_odd(one)]
         if len(odd) >= MAX_FAILURES and not answers:
-            raise EndpointError(
-                f"{self.config.base_url}, model {self.config.model!r}: it refuses what is asked, with "
-                f"{odd[0]}; check model, response_format, schema_bounds, token_limit_field and extra_body"
-            )
+            raise self._endpoint.refuses_all(odd[0])
         return len(answers)
 
     def _lines(self, provider: Provider, sent: SentBatch, file_id: str, num_known: int) -> list[dict]:

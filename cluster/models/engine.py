@@ -1,36 +1,25 @@
-"""Engines: prompts in, answers out. Whoever asks a model asks it through one of them.
+"""Engines on this worker, and the one that a profile names.
 
     vllm          VllmEngine: vLLM in this process, one code path on CPU and GPU
     transformers  TransformersEngine: transformers and outlines, one request at a time, the reference that the
                   other is compared with
-    openai        OpenAIEngine: an OpenAI-compatible endpoint, with a ledger of paid answers
+    openai        an Endpoint within Paid: an OpenAI-compatible endpoint, with a ledger of paid answers
 
-All have `generate(requests) -> replies`, in order, and `tokenizer`, by which `cluster.models.prompt` makes
-their prompts: None where the engine takes chat messages. SHARED names those that several threads may ask at
-a time.
+How they are asked: cluster.models.asking. SHARED names those that several threads may ask at a time.
 """
 
 import contextlib
 import functools
 import json
 import os
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from cluster.models.asking import Answer, Engine, Request
 from cluster.models.confidence import Token, pieces
-from cluster.models.endpoint import (
-    TOO_LONG,
-    Ask,
-    Budget,
-    CapReached,
-    Endpoint,
-    EndpointError,
-    is_about_request,
-)
-from cluster.models.paid_answers import Answer, Responses, request_key
-from cluster.models.prompt import Chat, Prompt
+from cluster.models.endpoint import Endpoint
+from cluster.models.paid_answers import Budget, Paid, Responses
+from cluster.models.prompt import Chat, as_prompt
 from cluster.models.sources import adapter_folder, base_folder
 from cluster.models.stepping import Stepper
 from cluster.runtime import tick
@@ -41,59 +30,44 @@ if TYPE_CHECKING:
     from vllm import LLM
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call."""
-
-    prompt: Prompt
-    schema: str | None
-    """JSON schema that the answer is held to; None for plain text."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the engine answered. `complete` is False when the token limit cut the text."""
-
-    text: str
-    complete: bool
-    prompt_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    tokens: Sequence[Token] = ()
-    """The text's tokens with their log-probabilities, where the engine was asked for them."""
-    repeats: bool = False
-    """The model said the same over and over, and was stopped: what came before is all that it had to say."""
-    refusal: str = ""
-    """`REASON: text` where the request itself was refused, so that there is no answer: `prompt_too_long`, or
-    `refused`."""
-
-
-Generate = Callable[[list[Request]], list[Reply]]
-
-
-class Engine(Protocol):
-    """What every engine has."""
-
-    tokenizer: object | None
-
-    def generate(self, requests: list[Request]) -> list[Reply]: ...
-
-
 def make_engine(profile: AskedProfile, **options: Any) -> Engine:
     """The engine that the profile names. Options are the engine's own: see its class."""
-    engines = {"vllm": VllmEngine, "transformers": TransformersEngine, "openai": OpenAIEngine}
-    if profile.engine == "openai" and "files" not in options:
-        raise ValueError(
-            f"profile {profile.name!r}: its model is behind an endpoint, which this job does not ask; name a "
-            "profile with another engine"
-        )
-    return engines[profile.engine](profile, **options)
+    if profile.engine == "openai":
+        if "files" not in options:
+            raise ValueError(
+                f"profile {profile.name!r}: its model is behind an endpoint, which this job does not ask; "
+                "name a profile with another engine"
+            )
+        return _paid_endpoint(profile, **options)
+    return {"vllm": VllmEngine, "transformers": TransformersEngine}[profile.engine](profile, **options)
+
+
+def _paid_endpoint(profile: AskedProfile, *, files: Files, role: str, max_cost: float | None = None) -> Paid:
+    """The model behind a profile's endpoint; its answers lie in `files` under `role`."""
+    assert profile.endpoint is not None
+    responses = Responses(files, role, profile.fingerprint)
+    # What killed runs have paid counts: this one goes on from their answers.
+    budget = Budget(max_cost=max_cost, cost=responses.cost(profile.endpoint))
+    return Paid(Endpoint(profile.endpoint), responses, budget)
+
+
+class Later:
+    """An engine that is loaded when it is asked first."""
+
+    def __init__(self, load: Callable[[], Engine]):
+        self._load = functools.cache(load)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._load().tokenizer
+
+    def generate(self, requests: list[Request]) -> list[Answer]:
+        return self._load().generate(requests)
 
 
 SHARED = frozenset({"vllm"})
 """Engines that several threads may ask at a time, and that answer faster so. `openai` sends as many requests
-side by side as its endpoint takes, with one budget in one event loop; `transformers` takes one after the
-other."""
+side by side as its endpoint takes; `transformers` takes one after the other."""
 
 
 REPETITION = {"min_pattern_size": 12, "max_pattern_size": 120, "min_count": 2}
@@ -171,48 +145,53 @@ class VllmEngine:
             asked["repetition_detection"] = RepetitionDetectionParams(**REPETITION)
 
         @functools.cache
-        def params(schema: str | None) -> SamplingParams:
+        def params(schema: str | None, max_tokens: int) -> SamplingParams:
             return SamplingParams(
                 temperature=0.0,
-                max_tokens=profile.max_tokens,
+                max_tokens=max_tokens,
                 repetition_penalty=profile.repetition_penalty,
                 structured_outputs=StructuredOutputsParams(json=schema) if schema else None,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 **asked,
             )
 
-        self._params = params
+        self._params, self._max_model_len = params, profile.max_model_len
 
     @property
     def llm(self) -> "LLM":
         """What may be asked directly, while nobody else asks."""
         return self._stepper.llm
 
-    def generate(self, requests: list[Request]) -> list[Reply]:
+    def generate(self, requests: list[Request]) -> list[Answer]:
+        calls = [self._call(request) for request in requests]
+        outputs = iter(self._stepper.answers([call for call in calls if call]))
+        too_long = Answer("", refusal=f"the prompt is too long: max_model_len={self._max_model_len}")
+        return [self._answer(next(outputs)) if call else too_long for call in calls]
+
+    def _call(self, request: Request) -> dict[str, Any] | None:
+        """What vLLM is given; None where there is no room for prompt and answer."""
         from vllm.inputs import tokens_input
 
-        outputs = self._stepper.answers(
-            [
-                {
-                    "prompt": tokens_input(request.prompt),
-                    "params": self._params(request.schema),
-                    "lora_request": self._lora,
-                }
-                for request in requests
-            ]
+        ids = _ids(request, self.tokenizer)
+        if len(ids) + request.max_tokens > self._max_model_len:
+            return None
+        return {
+            "prompt": tokens_input(ids),
+            "params": self._params(request.schema, request.max_tokens),
+            "lora_request": self._lora,
+        }
+
+    def _answer(self, output: Any) -> Answer:
+        answer = output.outputs[0]
+        return Answer(
+            text=answer.text,
+            complete=answer.finish_reason == "stop",
+            prompt_tokens=len(output.prompt_token_ids),
+            output_tokens=len(answer.token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            tokens=self._tokens(output) if self._measures else (),
+            repeats=answer.finish_reason == "repetition",
         )
-        return [
-            Reply(
-                text=output.outputs[0].text,
-                complete=output.outputs[0].finish_reason == "stop",
-                prompt_tokens=len(output.prompt_token_ids),
-                cached_tokens=output.num_cached_tokens or 0,
-                output_tokens=len(output.outputs[0].token_ids),
-                tokens=self._tokens(output) if self._measures else (),
-                repeats=output.outputs[0].finish_reason == "repetition",
-            )
-            for output in outputs
-        ]
 
     def _tokens(self, output: Any) -> list[Token]:
         answer = output.outputs[0]
@@ -221,6 +200,15 @@ class VllmEngine:
         # One position after the other; the chosen token's is the first of each.
         logprobs = [answer.logprobs.logprobs[index] for index in answer.logprobs.start_indices]
         return list(zip(found, logprobs, strict=True))
+
+
+def _ids(request: Request, tokenizer: Any) -> list[int]:
+    """The prompt as token ids."""
+    prompt = request.prompt
+    if isinstance(prompt, Chat):
+        prompt = as_prompt(prompt.messages, tokenizer)
+    assert not isinstance(prompt, Chat), "the tokenizer has made token ids"
+    return prompt
 
 
 def _lora_rank(profile: ModelProfile) -> int:
@@ -253,103 +241,25 @@ class TransformersEngine:
 
         self._generator = generator
 
-    def generate(self, requests: list[Request]) -> list[Reply]:
-        replies = []
+    def generate(self, requests: list[Request]) -> list[Answer]:
+        answers = []
         for request in requests:
-            replies.append(self._one(request))
+            answers.append(self._answer(request))
             tick()
-        return replies
+        return answers
 
-    def _one(self, request: Request) -> Reply:
-        assert not isinstance(request.prompt, Chat)
-        options: dict[str, float] = {"max_new_tokens": self._profile.max_tokens, "do_sample": False}
+    def _answer(self, request: Request) -> Answer:
+        ids = _ids(request, self.tokenizer)
+        options: dict[str, float] = {"max_new_tokens": request.max_tokens, "do_sample": False}
         if self._profile.repetition_penalty != 1.0:
             options["repetition_penalty"] = self._profile.repetition_penalty
         text = self._generator(request.schema)(
-            self.tokenizer.decode(request.prompt, clean_up_tokenization_spaces=False), **options
+            self.tokenizer.decode(ids, clean_up_tokenization_spaces=False), **options
         )
         num_tokens = len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return Reply(
+        return Answer(
             text,
-            complete=num_tokens < self._profile.max_tokens,
-            prompt_tokens=len(request.prompt),
-            cached_tokens=0,
+            complete=num_tokens < request.max_tokens,
+            prompt_tokens=len(ids),
             output_tokens=num_tokens,
         )
-
-
-_FENCED = re.compile(r"\s*```\w*\s*\n(.*?)\n\s*```\s*", re.DOTALL)
-
-
-class Unanswered(RuntimeError):
-    """The endpoint fails at a request, while it answers others."""
-
-
-class OpenAIEngine:
-    """The model behind a profile's endpoint. No answer is paid twice: it lies in `files` under `role`.
-
-    CapReached when no more may be spent; EndpointError (a WorkerSick) when the endpoint is gone or refuses
-    all; Unanswered when it fails at a request. What else was answered is kept then too.
-    """
-
-    tokenizer = None
-
-    def __init__(self, profile: AskedProfile, *, files: Files, role: str, max_cost: float | None = None):
-        config, responses = profile.endpoint, Responses(files, role, profile.fingerprint)
-        assert config is not None
-        self._has_answered = responses.num_answers > 0
-        # What killed runs have paid counts: this one goes on from their answers.
-        budget = Budget(max_cost=max_cost, cost=responses.cost(config))
-        self._endpoint = Endpoint(config, responses, budget)
-        self._max_tokens = profile.max_tokens
-
-    def generate(self, requests: list[Request]) -> list[Reply]:
-        num_capped = self._endpoint.counts["num_capped"]
-        answers = self._endpoint.ask([ask_of(request, self._max_tokens) for request in requests])
-        refusals = [answer.refusal for answer in answers if answer and not answer.prompt_tokens]
-        self._has_answered |= any(answer and not answer.refusal for answer in answers)
-        config = self._endpoint.config
-        if None in answers:
-            if self._endpoint.counts["num_capped"] > num_capped:
-                raise CapReached(
-                    f"max_cost: {self._endpoint.budget.cost:.6g} are spent, and no further request fits"
-                )
-            raise (EndpointError if self._endpoint.is_unavailable else Unanswered)(self._endpoint.last_error)
-        odd = [refusal for refusal in refusals if not is_about_request(refusal)]
-        if odd and not self._has_answered:
-            raise EndpointError(
-                f"{config.base_url}, model {config.model!r}: it refuses what is asked, with {odd[0]}; check "
-                "model, response_format, schema_bounds, token_limit_field and extra_body of [endpoint]"
-            )
-        return [self._reply(answer) for answer in answers if answer is not None]
-
-    @staticmethod
-    def _reply(answer: Answer) -> Reply:
-        reply, fenced = reply_of(answer), _FENCED.fullmatch(answer.text)
-        return replace(reply, text=fenced[1]) if fenced else reply
-
-
-def ask_of(request: Request, max_tokens: int) -> Ask:
-    """A call of chat messages, as an endpoint is asked, under a key of its own."""
-    assert isinstance(request.prompt, Chat)
-    messages = request.prompt.messages
-    schema = json.loads(request.schema) if request.schema else None
-    return Ask(request_key(messages, schema, max_tokens), messages, schema, max_tokens)
-
-
-def is_too_long(answer: Answer) -> bool:
-    """Whether an endpoint refused the request for its length."""
-    return bool(answer.refusal and not answer.prompt_tokens and TOO_LONG.search(answer.refusal))
-
-
-def reply_of(answer: Answer) -> Reply:
-    """An endpoint's answer as that of any engine."""
-    reason = "prompt_too_long" if is_too_long(answer) else "refused"
-    return Reply(
-        text=answer.text,
-        complete=answer.complete,
-        prompt_tokens=answer.prompt_tokens,
-        cached_tokens=0,
-        output_tokens=answer.output_tokens,
-        refusal=f"{reason}: {answer.refusal}" if answer.refusal else "",
-    )

@@ -71,7 +71,7 @@ def backfill(
     store: "Store",
 ) -> dict:
     """archive -> units (row groups) -> batches of segments -> records with vectors -> one commit."""
-    from cluster.models.endpoint import CapReached
+    from cluster.models.paid_answers import CapReached
 
     with Run(
         "backfill",

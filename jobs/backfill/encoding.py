@@ -31,7 +31,7 @@ def encode_and_embed(
     JobError when no worker can do what is left, CapReached when the cap on costs is reached.
     """
     from cluster.backfill.staged import segments_paid
-    from cluster.models.endpoint import CapReached
+    from cluster.models.paid_answers import CapReached
     from cluster.store.files import Files
 
     if not plan.batches:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cluster.backfill.encoder import Encoding
     from cluster.consolidate.fold import Question, Verdict
-    from cluster.models.engine import Engine, Reply
+    from cluster.models.asking import Answer, Engine
 
 MODEL_NAME = "local_hf_lora"
 
@@ -249,7 +249,7 @@ class LightMemManager:
         return {"action": verdict.action, **rewritten, "usage": usage}
 
     def _decide_text(self, system_prompt: str, user_prompt: str) -> dict | None:
-        from cluster.models.engine import Request
+        from cluster.models.asking import Request
         from cluster.models.prompt import Chat, as_prompt
 
         messages = [{"role": "system", "content": system_prompt}, {"role": "user", "content": user_prompt}]
@@ -263,7 +263,8 @@ class LightMemManager:
             if len(ids) > limit:
                 reason = f"prompt_too_long: {len(ids)} tokens, the limit is {limit}; raise max_seq_len"
                 break
-            (reply,) = self.engine.generate([Request(ids, decision_schema(self.decider.limits))])
+            schema = decision_schema(self.decider.limits)
+            (reply,) = self.engine.generate([Request(ids, schema, self.decider.max_tokens)])
             _count(usage, reply)
             raw = reply.text
             try:
@@ -432,7 +433,7 @@ def _usage() -> dict[str, int]:
     return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
-def _count(usage: dict[str, int], spent: "Reply | Encoding | Verdict") -> dict[str, int]:
+def _count(usage: dict[str, int], spent: "Answer | Encoding | Verdict") -> dict[str, int]:
     """Add what a reply, encoding or verdict cost, in LightMem's names."""
     usage["prompt_tokens"] += spent.prompt_tokens
     usage["completion_tokens"] += spent.output_tokens

@@ -7,8 +7,9 @@ and never the answer.
 import json
 import re
 
-from cluster.models.endpoint import Ask, Endpoint
-from cluster.models.paid_answers import request_key
+from cluster.models.asking import Request, request_key
+from cluster.models.paid_answers import Paid
+from cluster.models.prompt import Chat
 
 SYSTEM = (
     "You are given a question that a person asks their assistant about themselves. Write {count} other ways "
@@ -21,7 +22,7 @@ MAX_CHARS = 160
 _NAME = re.compile(r"(?<!^)\b[A-Z][\w'-]+|\d+")
 
 
-def ask_for(question: str, count: int) -> Ask:
+def ask_for(question: str, count: int) -> Request:
     """The request for phrasings of one question."""
     messages = [
         {"role": "system", "content": SYSTEM.format(count=count)},
@@ -34,10 +35,11 @@ def ask_for(question: str, count: int) -> Ask:
         "required": ["questions"],
         "additionalProperties": False,
     }
-    return Ask(request_key("paraphrase", messages), messages, schema, 40 * count + 20)
+    key = request_key("paraphrase", messages)
+    return Request(Chat(messages), json.dumps(schema), 40 * count + 20, key)
 
 
-def phrasings(endpoint: Endpoint, asked: list[tuple[str, str]], count: int) -> list[list[str] | None]:
+def phrasings(endpoint: Paid, asked: list[tuple[str, str]], count: int) -> list[list[str] | None]:
     """For each (question, answer) the phrasings that pass; None where a cap or a failure left it open."""
     answers = endpoint.ask([ask_for(question, count) for question, _ in asked])
     return [

@@ -26,7 +26,7 @@ from schemas.stage_items import ArchiveFile, CheckedPart, JudgedPart, Part
 
 if TYPE_CHECKING:
     from cluster.distill.teacher import Teacher
-    from cluster.models.endpoint import Budget
+    from cluster.models.paid_answers import Budget
     from cluster.store.files import Files
 
 
@@ -199,7 +199,7 @@ def spent(config: DistillConfig) -> dict:
 
 def budget(config: TaughtConfig) -> "Budget":
     """Caps, and what endpoints were paid for until now, in every role."""
-    from cluster.models.endpoint import Budget
+    from cluster.models.paid_answers import Budget
 
     paid = spent(config)
     tokens = sum(count for name, count in paid.items() if getattr(config, name.split("_")[0], "") == "openai")

@@ -10,7 +10,7 @@ from schemas.endpoint import EndpointConfig
 from schemas.judge import JudgeProfile
 
 if TYPE_CHECKING:
-    from cluster.models.endpoint import Budget
+    from cluster.models.paid_answers import Budget
     from cluster.store.files import Files
 
 
@@ -69,7 +69,6 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
 
 def _budget(endpoint: EndpointConfig, max_cost: float | None, files: "Files") -> "Budget":
     """What the judge may cost, all answers of judges in this report folder included."""
-    from cluster.models.endpoint import Budget
-    from cluster.models.paid_answers import Responses
+    from cluster.models.paid_answers import Budget, Responses
 
     return Budget(max_cost=max_cost, cost=Responses(files, "judge", "").cost(endpoint))

@@ -67,7 +67,7 @@ def part_recipe(options) -> dict:
 def _ask_engine(options, profile, num_segments: int) -> tuple:
     """(encoder, replies, result) of one call to the profile's engine, without Ray."""
     from cluster.backfill.encoder import Encoder
-    from cluster.models.engine import Request
+    from cluster.models.asking import Request
     from schemas.record import answer_schema
 
     segments = segments_of(options.archive, profile, num_segments)
@@ -78,6 +78,7 @@ def _ask_engine(options, profile, num_segments: int) -> tuple:
         Request(
             encoder.prompt(s["context"], s["current"], s["session_time"]),
             answer_schema(len(s["current"]), profile.limits, profile.fields),
+            profile.max_tokens,
         )
         for s in segments
     ]

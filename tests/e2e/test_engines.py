@@ -95,7 +95,7 @@ import torch, xgrammar
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from xgrammar.contrib.hf import LogitsProcessor
 from cluster.backfill.encoder import encode
-from cluster.models.engine import Reply
+from cluster.models.asking import Answer
 from cluster.models.sources import base_folder
 from cluster.models.prompt import PromptBuilder
 
@@ -115,7 +115,7 @@ def generate(requests):
             repetition_penalty=profile.repetition_penalty, logits_processor=[LogitsProcessor(grammar)],
         )[0, len(request.prompt):]
         text = tokenizer.decode(output, skip_special_tokens=True)
-        replies.append(Reply(text, len(output) < profile.max_tokens, len(request.prompt), 0, len(output)))
+        replies.append(Answer(text, len(output) < profile.max_tokens, len(request.prompt), len(output)))
     return replies
 
 encodings = encode(segments[:num_segments], generate, PromptBuilder(profile, tokenizer), profile)

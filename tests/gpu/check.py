@@ -256,13 +256,18 @@ def check_encoder(setting: Setting) -> dict:
 
 def check_records(setting: Setting) -> dict:
     """Answers under the grammar, by the engine as it is: to the letter the same in float32."""
-    from cluster.models.engine import Request, make_engine
+    from cluster.models.asking import Request
+    from cluster.models.engine import make_engine
     from schemas.record import answer_schema
 
     profile, weights = encoder_profile(setting)
     _, ids = prompts(profile, num := 1 if setting.is_small else 4)
     requests = [
-        Request(prompt, answer_schema(len(segment["current"]), profile.limits, profile.fields))
+        Request(
+            prompt,
+            answer_schema(len(segment["current"]), profile.limits, profile.fields),
+            profile.max_tokens,
+        )
         for prompt, segment in zip(ids, segments(num), strict=True)
     ]
     texts, seconds = {}, {}

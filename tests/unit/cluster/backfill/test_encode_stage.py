@@ -11,7 +11,7 @@ from cluster.backfill import encode_stage
 from cluster.backfill.embed_stage import EmbedStage
 from cluster.backfill.encode_stage import EncodeStage
 from cluster.backfill.staged import plan_path, segments_paid
-from cluster.models.endpoint import CapReached
+from cluster.models.paid_answers import CapReached
 from cluster.runtime.sharing import SharedLock
 from cluster.store.crash_markers import MAX_DEATHS
 from tests.dying import Killed

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.backfill.cited import record_id
 from cluster.backfill.encoder import MIN_HALF_CHARS, encode
-from cluster.models.engine import Reply
+from cluster.models.asking import Answer
 from cluster.runtime import report_to, tick
 from schemas.profile import EncoderProfile
 from schemas.record import answer_schema
@@ -54,7 +54,7 @@ class Script:
 
     def reply(self, current):
         text = self.answers.get(current, self.default)
-        return Reply(text, text.endswith("]}"), prompt_tokens=100, cached_tokens=60, output_tokens=7)
+        return Answer(text, text.endswith("]}"), prompt_tokens=100, cached_tokens=60, output_tokens=7)
 
     def encode(self, *segments, profile=PROFILE, calibration=None):
         self.profile = profile
@@ -167,7 +167,7 @@ def test_an_answer_that_is_whole_at_the_token_limit_counts():
     """The limit may fall on the last bracket."""
 
     def generate(requests):
-        return [Reply(answer(said("A.")), False, 1, 0, 1) for _ in requests]
+        return [Answer(answer(said("A.")), False, 1, 1) for _ in requests]
 
     [encoding] = encode([a_segment("a")], generate, Script().prompt, PROFILE)
     assert (encoding.outcome, texts_of(encoding)) == ("complete", ["A."])
@@ -310,7 +310,7 @@ def test_context_that_does_not_fit_is_dropped_and_nothing_is_rejected():
 
     def generate(requests):
         asked.extend(requests)
-        return [Reply(answer(said("A.", 0)), True, 1, 0, 1) for _ in requests]
+        return [Answer(answer(said("A.", 0)), True, 1, 1) for _ in requests]
 
     context = tuple(f"c{i}" for i in range(room))
     segment = a_segment("w " * 20, context=context)
@@ -453,7 +453,7 @@ def test_every_turn_is_answered_for_once_or_rejected(sizes, seed, max_splits):
     def reply(current):
         if current not in cache:
             records = [said(text[:20], index) for index, text in enumerate(current)]
-            cache[current] = Reply(
+            cache[current] = Answer(
                 text=seed.choice([answer(*records), answer(*records), cut(), "{"]),
                 complete=seed.choice([True, False]),
                 prompt_tokens=1,
@@ -704,7 +704,7 @@ def test_a_model_that_repeats_itself_is_not_asked_again():
 
     def generate(requests):
         asked.extend(requests)
-        return [Reply(text, False, 1, 0, 1, repeats=True) for _ in requests]
+        return [Answer(text, False, 1, 1, repeats=True) for _ in requests]
 
     [encoding] = encode([dialogue()], generate, lambda *_: [1], gated())
     assert len(asked) == 1

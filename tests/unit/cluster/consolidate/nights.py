@@ -8,7 +8,7 @@ from cluster.consolidate.budget import Budget
 from cluster.consolidate.decider import ask
 from cluster.consolidate.fold import Question
 from cluster.consolidate.plan import Settings, plan_group
-from cluster.models.engine import Reply
+from cluster.models.asking import Answer
 from cluster.store.files import Files
 from cluster.store.store import Store
 from schemas.profile import DeciderProfile
@@ -59,7 +59,7 @@ class Model:
         answer = self.answers.pop(0) if self.answers else self.otherwise
         if isinstance(answer, Exception):
             raise answer
-        return Reply(answer, True, 10, 0, 5)
+        return Answer(answer, True, 10, 5)
 
 
 def settings_of(uri: str, **changes) -> Settings:

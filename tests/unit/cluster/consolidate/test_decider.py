@@ -3,7 +3,7 @@ import pytest
 from cluster.consolidate.decider import DeciderPrompt, ask, guard, invented
 from cluster.consolidate.fold import Question, Verdict
 from cluster.consolidate.rules import Rules
-from cluster.models.engine import Reply
+from cluster.models.asking import Answer
 from schemas.profile import DeciderProfile
 from tests.unit.cluster.consolidate.questions import Tokenizer, question
 
@@ -155,8 +155,8 @@ PROFILE = DeciderProfile(
 )
 
 
-def reply(text: str, complete: bool = True) -> Reply:
-    return Reply(text, complete, prompt_tokens=10, cached_tokens=2, output_tokens=3)
+def reply(text: str, complete: bool = True) -> Answer:
+    return Answer(text, complete, prompt_tokens=10, cached_tokens=2, output_tokens=3)
 
 
 def scripted(*rounds):

@@ -9,8 +9,8 @@ import pytest
 from cluster.backfill.staged import plan_path
 from cluster.distill.judge import Judge, JudgeStage
 from cluster.models.batches import BatchEndpoint
-from cluster.models.endpoint import Budget, Endpoint, EndpointConfig
-from cluster.models.paid_answers import Responses
+from cluster.models.endpoint import Endpoint, EndpointConfig
+from cluster.models.paid_answers import Budget, Paid, Responses
 from cluster.models.sources import resolve_decider
 from cluster.store.files import Files
 from jobs.common.run import load_profile
@@ -64,7 +64,7 @@ def segment(segment_id: str, text: str) -> dict:
 
 def make_judge(profile, server, folder) -> Judge:
     config = EndpointConfig(base_url=server.base_url, model="j")
-    return Judge(profile, Endpoint(config, Responses(Files(str(folder), "ledger"), "judge", "f"), Budget()))
+    return Judge(profile, Paid(Endpoint(config), Responses(Files(str(folder), "ledger"), "judge", "f")))
 
 
 def test_segments_are_scored_by_the_rubric_and_paid_once(profile, tmp_path):

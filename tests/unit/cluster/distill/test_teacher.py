@@ -5,8 +5,8 @@ import json
 from collections import Counter
 
 from cluster.distill.teacher import OpenAITeacher
-from cluster.models.endpoint import COUNTS
-from cluster.models.paid_answers import Answer
+from cluster.models.asking import Answer
+from cluster.models.paid_answers import COUNTS
 from schemas.profile import EncoderProfile
 
 PROFILE = EncoderProfile(

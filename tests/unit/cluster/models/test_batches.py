@@ -2,10 +2,12 @@
 
 import pytest
 
+from cluster.models.asking import Answer, Request
 from cluster.models.batch_api import Provider
 from cluster.models.batches import BatchEndpoint
-from cluster.models.endpoint import Ask, Budget, EndpointConfig, EndpointError
-from cluster.models.paid_answers import Answer, Responses
+from cluster.models.endpoint import EndpointConfig, EndpointError
+from cluster.models.paid_answers import Budget, Responses
+from cluster.models.prompt import Chat
 from cluster.store.files import Files
 from tests import endpoint as served
 from tests.dying import killed_before
@@ -17,11 +19,9 @@ COST = (100 * 1000.0 + 10 * 2000.0) / 1e6
 """Of a direct answer."""
 
 
-def asks(count: int) -> list[Ask]:
-    return [
-        Ask(f"key{i}", [{"role": "user", "content": f"{i} " + "x" * 30}], {"type": "object"}, 10)
-        for i in range(count)
-    ]
+def asks(count: int) -> list[Request]:
+    chats = [Chat([{"role": "user", "content": f"{i} " + "x" * 30}]) for i in range(count)]
+    return [Request(chat, '{"type": "object"}', 10, f"key{i}") for i, chat in enumerate(chats)]
 
 
 def config(server, **settings) -> EndpointConfig:

@@ -5,23 +5,24 @@ import json
 
 import pytest
 
-from cluster.models.endpoint import MAX_FAILURES, Ask, Budget, Endpoint, EndpointConfig, EndpointError
-from cluster.models.paid_answers import Answer, Responses
+from cluster.models.asking import Answer, Request
+from cluster.models.endpoint import Endpoint, EndpointConfig, EndpointError
+from cluster.models.paid_answers import MAX_FAILURES, Budget, Paid, Responses
+from cluster.models.prompt import Chat
 from cluster.store.files import Files
 from tests import endpoint as served
 from tests.endpoint import Happening
 
 
-def asks(count: int) -> list[Ask]:
-    return [
-        Ask(f"key{i}", [{"role": "user", "content": "x" * 30}], {"type": "object"}, 10) for i in range(count)
-    ]
+def asks(count: int) -> list[Request]:
+    chat = Chat([{"role": "user", "content": "x" * 30}])
+    return [Request(chat, '{"type": "object"}', 10, f"key{i}") for i in range(count)]
 
 
-def client(folder, server, *, budget=None, **config) -> Endpoint:
+def client(folder, server, *, budget=None, **config) -> Paid:
     settings = {"max_retries": 4, "concurrency": 4} | config
-    return Endpoint(
-        EndpointConfig(**served.table(server.base_url, **settings)),
+    return Paid(
+        Endpoint(EndpointConfig(**served.table(server.base_url, **settings))),
         Responses(Files(str(folder), "ledger"), "teacher", "f"),
         budget or Budget(),
     )
@@ -120,7 +121,7 @@ def test_caps_hold_over_all_runs_and_raising_them_goes_on(tmp_path, caps, num_an
         for _ in range(2):
             endpoint = client(tmp_path, server, concurrency=1, **prices)
             spent = endpoint.responses.spent
-            endpoint.budget = Budget(**caps, tokens=sum(spent), cost=endpoint.config.cost(*spent))
+            endpoint.budget = Budget(**caps, tokens=sum(spent), cost=endpoint.engine.config.cost(*spent))
             answers = endpoint.ask(asks(6))
             assert sum(answer is not None for answer in answers) == num_answered
             assert endpoint.counts["num_capped"] == 6 - num_answered

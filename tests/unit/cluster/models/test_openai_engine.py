@@ -4,8 +4,10 @@ import socket
 
 import pytest
 
-from cluster.models.endpoint import MAX_FAILURES, CapReached, EndpointError, without_bounds
-from cluster.models.engine import OpenAIEngine, Request, Unanswered, make_engine
+from cluster.models.asking import Request
+from cluster.models.endpoint import EndpointError, Unanswered, without_bounds
+from cluster.models.engine import make_engine
+from cluster.models.paid_answers import MAX_FAILURES, CapReached, Paid
 from cluster.models.prompt import Chat, control_pattern
 from cluster.store.files import Files
 from schemas.profile import EncoderProfile
@@ -15,7 +17,7 @@ from tests import endpoint as served
 SCHEMA = answer_schema(2, RecordLimits())
 
 
-def engine(folder, base_url: str, *, max_cost: float | None = None, **settings) -> OpenAIEngine:
+def engine(folder, base_url: str, *, max_cost: float | None = None, **settings) -> Paid:
     profile = EncoderProfile(
         name="remote",
         engine="openai",
@@ -29,7 +31,7 @@ def engine(folder, base_url: str, *, max_cost: float | None = None, **settings) 
 
 
 def requests(*texts: str) -> list[Request]:
-    return [Request(Chat([{"role": "user", "content": text}]), SCHEMA) for text in texts]
+    return [Request(Chat([{"role": "user", "content": text}]), SCHEMA, 100) for text in texts]
 
 
 def texts_of(replies) -> list[str]:
@@ -109,7 +111,7 @@ def test_too_long_a_prompt_is_told_apart_and_is_no_failure_of_the_endpoint(tmp_p
     message = "This model's maximum context length is 10 tokens; reduce the length of the messages"
     with served.Endpoint(lambda messages: served.Odd(message, status=400)) as server:
         replies = engine(tmp_path, server.base_url).generate(requests(*map(str, range(2 * MAX_FAILURES))))
-    assert {reply.refusal.partition(": ")[0] for reply in replies} == {"prompt_too_long"}
+    assert {reply.reason for reply in replies} == {"prompt_too_long"}
     assert all(message in reply.refusal and not reply.text for reply in replies)
 
 
@@ -123,9 +125,11 @@ def test_what_the_model_or_a_filter_refuses_is_a_refusal_and_costs_what_it_costs
         filtered, refused = engine(tmp_path, server.base_url).generate(requests("filtered", "refused"))
         [again] = engine(tmp_path, server.base_url).generate(requests("refused"))
         assert sorted(server.paid.values()) == [1]
-    assert filtered.refusal.startswith("refused: BadRequestError") and filtered.prompt_tokens == 0
+    assert f"{filtered.reason}: {filtered.refusal}".startswith("refused: BadRequestError")
+    assert filtered.prompt_tokens == 0
     assert refused == again
-    assert (refused.refusal, refused.prompt_tokens) == ("refused: I cannot help with that", 100)
+    assert (refused.reason, refused.refusal) == ("refused", "I cannot help with that")
+    assert refused.prompt_tokens == 100
 
 
 def test_an_endpoint_that_refuses_how_it_is_asked_is_misconfigured(tmp_path):

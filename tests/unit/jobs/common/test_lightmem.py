@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from cluster.models.engine import Reply
+from cluster.models.asking import Answer
 from jobs.common.lightmem import LightMemConfig, LightMemManager, repair
 from tests import lightmem as command
 from tests.lightmem import problems
@@ -49,7 +49,7 @@ class Engine:
         for request in requests:
             answer = self.answer("".join(request.prompt), request.schema)
             text = answer if isinstance(answer, str) else json.dumps(answer)
-            replies.append(Reply(text, not text.endswith("~"), 10, 0, 5))
+            replies.append(Answer(text, not text.endswith("~"), 10, 5))
         return replies
 
 
