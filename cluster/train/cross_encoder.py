@@ -15,9 +15,6 @@ from cluster.models.cross_encoder import WEIGHTS_FILE, load_base, logits_of
 from cluster.runtime import Progress
 from cluster.train.settings import CrossRecipe
 
-ADAPTED = r".*encoder\.layer\.\d+\..*(query|key|value|dense)"
-"""Names of the adapted layers: all linear ones of a block of BertModel."""
-
 WINDOW = 16
 """Of so many batches each has pairs of like length, so that padding costs little."""
 
@@ -57,7 +54,10 @@ def train_cross_encoder(
     torch.manual_seed(seed)
     bert, _ = load_base(base)
     lora = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=ADAPTED
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=adapted(range(recipe.first_layer, bert.config.num_hidden_layers)),
     )
     bert = get_peft_model(bert, lora).to(device)
     head = torch.nn.Linear(bert.config.hidden_size, num_labels)
@@ -88,7 +88,7 @@ def train_cross_encoder(
         schedule.load_state_dict(state["schedule"])
     for number in range(num_done + 1, recipe.num_epochs + 1):
         torch.manual_seed(seed * 1_000 + number)
-        bert.train()
+        bert.train(recipe.dropout > 0)
         progress = Progress(f"epoch {number}", "examples", len(rows), every_s=10)
         total, num_read = 0.0, 0
         for batch in batches(rows, recipe.batch_size, random.Random(f"{seed} {number}")):
@@ -119,6 +119,11 @@ def train_cross_encoder(
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, unfinished := checkpoint.with_suffix(".unfinished"))
         os.replace(unfinished, checkpoint)
+
+
+def adapted(blocks: range) -> str:
+    """Pattern of the names of the adapted layers: all linear ones of these blocks of BertModel."""
+    return rf".*encoder\.layer\.({'|'.join(map(str, blocks))})\..*(query|key|value|dense)"
 
 
 def shares(learned: list[Learned], num_labels: int) -> list[float]:

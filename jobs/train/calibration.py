@@ -4,30 +4,32 @@
     python -m jobs.sample --people tune --persons TWO OTHERS --archive TUNE
     python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR
 
-    python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR --labelled FILE
+    python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR --labelled FILE --entailment MODEL
 
 Take people from whom the adapter has not learned: of the others it is too sure.
 
 The encoder writes what it would of the people of two archives whose language it reads; a record is right if
 it states a memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN,
 measured on TUNE. `--labelled` adds records that readers have marked, which need no memories that somebody
-wrote down: FILE has one a line, as jobs/sample/corpus/records.jsonl, and what is `good` there is right. What
-the encoder wrote lies in the output folder, so that the same command with other
-settings need not ask again. Copy calibration.json into the adapter's folder, set `calibrated = true` in its
-profile, and choose `min_confidence` by the table in the card. It takes some fifteen minutes on two cores,
+wrote down: FILE has one a line, as jobs/sample/corpus/records.jsonl, and what is `good` there is right.
+`--entailment` learns besides what the word of an entailment model is worth: MODEL is what
+jobs.train.entailment left. What the encoder wrote lies in the output folder, so that the same command with
+other settings need not ask again. Copy calibration.json into the adapter's folder, set `calibrated = true` in
+its profile, and choose `min_confidence` by the table in the card. It takes some fifteen minutes on two cores,
 nearly all for the encoder.
 """
 
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cluster.backfill.calibration import Calibration, Turn, Weight, features
+from cluster.backfill.calibration import Calibration, Entailment, Turn, Weight, features
+from cluster.backfill.entailment import Claim
 from cluster.models.confidence import Confidence
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.gold import as_found, read_gold
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cluster.backfill.encoder import Encoder
+    from cluster.backfill.entailment import EntailmentModel
     from cluster.evaluate.memories import Found
 
 
@@ -58,6 +61,8 @@ class CalibrationConfig(JobConfig):
     """How much one of these counts; one of TRAIN counts 1."""
     strength: float = Field(0.003, gt=0)
     """Inverse of the regularisation."""
+    entailment: LocalFolder | None = None
+    """Folder of an entailment model, whose word is weighed too."""
 
 
 GOOD = "good"
@@ -74,10 +79,21 @@ class Written:
     mean: float
     least: float
     is_right: bool
+    told: list[str] = field(default_factory=list)
+    before: str = ""
+    """The whole turns, and the one before: see cluster.backfill.entailment."""
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.text, tuple(self.told), self.before)
+
+    @property
+    def known(self) -> Confidence:
+        return Confidence(self.mean, self.least)
 
     @property
     def features(self) -> dict[str, float]:
-        return features(self.text, self.evidence, Confidence(self.mean, self.least))
+        return features(self.text, self.evidence, self.known)
 
 
 def run(config: CalibrationConfig) -> dict:
@@ -91,6 +107,8 @@ def run(config: CalibrationConfig) -> dict:
         say(f"[calibration] {name}: {len(rows)} records, {sum(row.is_right for row in rows)} of them right")
     labelled = read_labelled(config.labelled) if config.labelled else []
     calibration = fit(train, config.strength, labelled, config.labelled_weight)
+    if config.entailment:
+        calibration = with_entailment(calibration, train, entailment_model(config.entailment))
     calibration.save(output)
     summary = {
         "status": "done",
@@ -99,7 +117,7 @@ def run(config: CalibrationConfig) -> dict:
         "num_people": {name: len({row.user_id for row in rows}) for name, rows in parts},
         "num_records": {name: len(rows) for name, rows in parts},
         "num_labelled": len(labelled),
-        "tune": measure(Calibration.load(output), tune),
+        "tune": measure(calibration, tune),
     }
     (output / "README.md").write_text(render("train/calibration.md.j2", summary=summary))
     return summary | {"seconds": round(time.monotonic() - started_s, 1)}
@@ -118,7 +136,8 @@ def written(config: CalibrationConfig, output: Path) -> tuple[list[Written], lis
     try:
         profile = resolve_encoder(
             EncoderProfile.model_validate(
-                given.model_dump() | {"calibrated": False, "min_confidence": 0.0, "engine": "vllm"}
+                given.model_dump()
+                | {"calibrated": False, "entailment": False, "min_confidence": 0.0, "engine": "vllm"}
             )
         )
     except ModelError as error:
@@ -127,7 +146,7 @@ def written(config: CalibrationConfig, output: Path) -> tuple[list[Written], lis
     encoder = None
     for name, archive in (("train", config.train), ("tune", config.tune)):
         memories = memories_of(archive, profile.languages, f"--{name}")
-        file = output / f"{name}-{profile.fingerprint}.jsonl"
+        file = output / f"{name}-records-{profile.fingerprint}.jsonl"
         if not file.is_file():
             encoder = encoder or Encoder(profile)
             write(file, encode(encoder, archive, memories))
@@ -139,11 +158,14 @@ class _Numbering:
     """A Rater that gives each record a number in the place of a probability, and notes what it rests on."""
 
     def __init__(self) -> None:
-        self.noted: list[tuple[str, list[Turn], Confidence]] = []
+        self.noted: list[tuple[Claim, list[Turn], Confidence]] = []
 
-    def probability(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
-        self.noted.append((text, evidence, confidence))
-        return len(self.noted) - 1
+    def probabilities(
+        self, claims: list[Claim], evidence: list[list[Turn]], known: list[Confidence]
+    ) -> list[float]:
+        first = len(self.noted)
+        self.noted += zip(claims, evidence, known, strict=True)
+        return list(map(float, range(first, len(self.noted))))
 
 
 Memories = dict[str, list["Found"]]
@@ -175,10 +197,21 @@ def encode(encoder: "Encoder", archive: str, memories: Memories) -> list[Written
     for segment, encoding in zip(segments, encoder.encode(segments), strict=True):
         for record in encoding.records:
             if record["confidence"] is not None:
-                text, evidence, confidence = numbering.noted[int(record["confidence"])]
+                claim, evidence, known = numbering.noted[int(record["confidence"])]
                 stored = as_record(segment, record)
                 is_right = any(matches(stored, memory) for memory in memories[stored.user_id])
-                found.append(Written(stored.user_id, text, evidence, *confidence, is_right))
+                found.append(
+                    Written(
+                        stored.user_id,
+                        claim.text,
+                        evidence,
+                        known.mean,
+                        known.least,
+                        is_right,
+                        list(claim.told),
+                        claim.before,
+                    )
+                )
     return found
 
 
@@ -261,6 +294,35 @@ def fit(
     return Calibration(weights, round(float(model.intercept_[0]), 4))
 
 
+def entailment_model(folder: str) -> "EntailmentModel":
+    """The trained one of a folder. UsageError where there is none."""
+    from cluster.backfill.entailment import EntailmentModel
+    from cluster.models.cross_encoder import BASE, WEIGHTS_FILE
+    from cluster.models.sources import ModelError, model_folder
+
+    if not (Path(folder) / WEIGHTS_FILE).is_file():
+        raise UsageError(
+            f"--entailment {folder}: no {WEIGHTS_FILE}; give what jobs.train.entailment has written"
+        )
+    try:
+        return EntailmentModel.load(Path(folder), model_folder(BASE, None))
+    except ModelError as error:
+        raise JobError(str(error)) from error
+
+
+def with_entailment(calibration: Calibration, rows: list[Written], model: "EntailmentModel") -> Calibration:
+    """The calibration with a weight for the model's word beside its own, learned of `rows`, of which the
+    model must not have learned."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+
+    words = [calibration.odds_by_words(row.text, row.evidence, row.known) for row in rows]
+    odds = np.array([words, model.odds([row.claim for row in rows])]).T
+    mix = LogisticRegression().fit(odds, [row.is_right for row in rows])
+    weights = (round(float(one), 4) for one in (*mix.coef_[0], mix.intercept_[0]))
+    return replace(calibration, entailment=Entailment(*weights), model=model)
+
+
 LEAST_SPREAD = 0.01
 """Standard deviation of a feature that is told apart."""
 
@@ -275,9 +337,8 @@ def measure(calibration: Calibration, rows: list[Written]) -> dict:
     from sklearn.metrics import roc_auc_score
 
     is_right = np.array([row.is_right for row in rows])
-    found = np.array(
-        [calibration.probability(row.text, row.evidence, Confidence(row.mean, row.least)) for row in rows]
-    )
+    claims, evidence, known = zip(*((row.claim, row.evidence, row.known) for row in rows), strict=True)
+    found = np.array(calibration.probabilities(list(claims), list(evidence), list(known)))
     tokens = np.array([row.mean for row in rows])
     bounds = []
     for bound in BOUNDS:

@@ -19,11 +19,13 @@ from jobs.train.calibration import (
     CalibrationConfig,
     Written,
     as_record,
+    entailment_model,
     fit,
     measure,
     memories_of,
     read_labelled,
     run,
+    with_entailment,
 )
 
 
@@ -34,14 +36,17 @@ def row(number: int, is_right: bool) -> Written:
     return Written(f"u{number % 4}", text, [("user", said)], 0.5 + number % 7 / 20, 0.2, is_right)
 
 
+def probability(calibration: Calibration, row: Written) -> float:
+    [found] = calibration.probabilities([row.claim], [row.evidence], [Confidence(0.6, 0.2)])
+    return found
+
+
 ROWS = [row(number, number % 3 == 0) for number in range(60)]
 
 
 def test_what_was_said_so_becomes_likelier_than_what_was_put_together():
     found = fit(ROWS, strength=0.1)
-    right, wrong = (
-        found.probability(one.text, one.evidence, Confidence(0.6, 0.2)) for one in (ROWS[0], ROWS[1])
-    )
+    right, wrong = (probability(found, one) for one in (ROWS[0], ROWS[1]))
     assert right > 0.5 > wrong
     told = measure(found, ROWS)
     assert told["area"] == 1.0 > told["area_by_tokens"]
@@ -82,9 +87,7 @@ def test_records_that_readers_marked_count_as_much_as_is_asked_for(tmp_path):
     against = [replace(one, is_right=not one.is_right) for one in ROWS]
     least, most = (fit(ROWS, 0.1, against, weight) for weight in (0.1, 10.0))
     said_so = ROWS[0]
-    low, high = (
-        one.probability(said_so.text, said_so.evidence, Confidence(0.6, 0.2)) for one in (most, least)
-    )
+    low, high = (probability(one, said_so) for one in (most, least))
     assert low < 0.5 < high
 
 
@@ -160,3 +163,23 @@ def test_the_encoder_is_asked_once_and_settings_may_change(tmp_path, monkeypatch
     card = (tmp_path / "README.md").read_text()
     assert str(summary["tune"]["area"]) in card and "| min_confidence |" in card
     assert json.loads((tmp_path / FILE).read_text())["weights"]
+
+
+class Reads:
+    """An entailment model that knows what is right."""
+
+    def odds(self, claims):
+        right = {row.text for row in ROWS if row.is_right}
+        return [3.0 if claim.text in right else -3.0 for claim in claims]
+
+
+def test_a_model_that_tells_more_than_the_words_counts_for_more():
+    words = Calibration({}, 0.0)
+    found = with_entailment(words, ROWS, Reads())
+    assert found.entailment.read > 0.5
+    assert measure(words, ROWS)["area"] == 0.5 and measure(found, ROWS)["area"] == 1.0
+
+
+def test_a_folder_without_an_entailment_model_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"--entailment .*: no weights.safetensors; give what jobs.train"):
+        entailment_model(str(tmp_path))

@@ -129,11 +129,18 @@ NOT_IN_FINGERPRINT = {
 
 def test_the_fingerprint_sees_every_field_that_changes_an_answer():
     # What of an endpoint decides has a test of its own, and what goes with other settings alone.
-    known = {*CHANGES, *NOT_IN_FINGERPRINT, "endpoint", "calibrated"}
+    known = {*CHANGES, *NOT_IN_FINGERPRINT, "endpoint", "calibrated", "entailment"}
     assert known == set(EncoderProfile.model_fields), "decide about the new field"
     prints = {name: changed(**{name: value}).fingerprint for name, value in CHANGES.items()}
     prints["unchanged"] = PROFILE.fingerprint
     assert len(set(prints.values())) == len(prints), prints
+
+
+def test_entailment_goes_with_a_calibration_and_is_seen_by_the_fingerprint():
+    given = {"adapter": "owner/adapter", "min_confidence": 0.3, "calibrated": True}
+    assert changed(**given, entailment=True).fingerprint != changed(**given).fingerprint
+    with pytest.raises(ValidationError, match="entailment: a calibration weighs it; set calibrated = true"):
+        changed(entailment=True)
 
 
 def test_a_calibration_goes_with_a_bound_and_an_adapter_and_is_seen_by_the_fingerprint():

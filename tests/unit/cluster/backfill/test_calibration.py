@@ -1,12 +1,14 @@
 """Calibration: what a record is rated by, and that its file is what was learned."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.backfill.calibration import FILE, Calibration, Weight, features
+from cluster.backfill.calibration import FILE, Calibration, Entailment, Weight, features
+from cluster.backfill.entailment import Claim, EntailmentModel
 from cluster.models.confidence import Confidence
 
 SURE = Confidence(0.9, 0.8)
@@ -14,6 +16,11 @@ SURE = Confidence(0.9, 0.8)
 
 def told(text: str, *said: str, role: str = "user") -> dict[str, float]:
     return features(text, [(role, one) for one in said], SURE)
+
+
+def probability(calibration: Calibration, text: str, *said: str) -> float:
+    [found] = calibration.probabilities([Claim(text, said)], [[("user", one) for one in said]], [SURE])
+    return found
 
 
 def test_words_of_one_sentence_count_for_more_than_words_of_the_whole_message():
@@ -50,15 +57,49 @@ def test_every_text_and_evidence_has_the_same_features_and_a_probability(text, s
     found = told(text, *said)
     assert found.keys() == told("User sings.", "I sing.").keys()
     weights = {name: Weight(0.5, 2.0, 0.3) for name in found}
-    assert 0 <= Calibration(weights, -1.0).probability(text, [("user", one) for one in said], SURE) <= 1
+    assert 0 <= probability(Calibration(weights, -1.0), text, *said) <= 1
 
 
 def test_a_feature_counts_by_its_standard_score():
-    evidence = [("user", "I have a cat.")]
-    assert Calibration({}, 0.0).probability("User has a cat.", evidence, SURE) == 0.5
+    said = "I have a cat."
+    assert probability(Calibration({}, 0.0), "User has a cat.", said) == 0.5
     by_told = Calibration({"told": Weight(mean=0.5, scale=0.25, weight=1.0)}, 0.0)
-    assert by_told.probability("User has a cat.", evidence, SURE) == pytest.approx(0.881, abs=1e-3)
-    assert by_told.probability("User has a dog.", evidence, SURE) == pytest.approx(0.119, abs=1e-3)
+    assert probability(by_told, "User has a cat.", said) == pytest.approx(0.881, abs=1e-3)
+    assert probability(by_told, "User has a dog.", said) == pytest.approx(0.119, abs=1e-3)
+
+
+class Believes:
+    """An entailment model that finds everything told that has this word."""
+
+    def __init__(self, word):
+        self.word = word
+
+    def odds(self, claims):
+        return [4.0 if self.word in claim.text else -4.0 for claim in claims]
+
+
+def test_what_a_model_reads_is_added_to_what_the_words_say():
+    words = Calibration({}, 1.0)
+    both = Calibration({}, 1.0, Entailment(words=2.0, read=0.5, bias=-1.0), Believes("cat"))
+    # 2 * 1 + 0.5 * 4 - 1, and 2 * 1 - 0.5 * 4 - 1.
+    assert probability(both, "User has a cat.", "x") == pytest.approx(0.953, abs=1e-3)
+    assert probability(both, "User has a dog.", "x") == pytest.approx(0.269, abs=1e-3)
+    assert probability(words, "User has a dog.", "x") == pytest.approx(0.731, abs=1e-3)
+
+
+def test_a_calibration_that_knows_of_no_model_is_refused_where_the_profile_wants_one(tmp_path):
+    Calibration({}, 0.0).save(tmp_path)
+    with pytest.raises(ValueError, match="nothing of entailment; train it with --entailment DIR"):
+        Calibration.load(tmp_path, with_entailment=True)
+
+
+def test_a_saved_calibration_says_what_the_models_word_is_worth(tmp_path, monkeypatch):
+    saved = Calibration({}, 0.0, Entailment(1.0, 0.5, -0.5))
+    saved.save(tmp_path)
+    assert Calibration.load(tmp_path) == Calibration({}, 0.0)
+    model = Believes("cat")
+    monkeypatch.setattr(EntailmentModel, "load", lambda *folders: model)
+    assert Calibration.load(tmp_path, with_entailment=True) == replace(saved, model=model)
 
 
 def test_what_is_saved_is_loaded_and_an_unknown_feature_is_refused(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.backfill.cited import record_id
 from cluster.backfill.encoder import MIN_HALF_CHARS, encode
+from cluster.backfill.entailment import Claim
 from cluster.models.asking import Answer
 from cluster.runtime import report_to, tick
 from schemas.profile import EncoderProfile
@@ -639,9 +640,9 @@ class ByLength:
     def __init__(self):
         self.shown = []
 
-    def probability(self, text, evidence, confidence):
-        self.shown.append((text, evidence, confidence))
-        return 0.9 if len(text) < 12 else 0.1
+    def probabilities(self, claims, evidence, known):
+        self.shown += zip(claims, evidence, known, strict=True)
+        return [0.9 if len(claim.text) < 12 else 0.1 for claim in claims]
 
 
 def test_a_calibration_rates_a_record_by_what_it_rests_on_and_the_gate_goes_by_that():
@@ -650,8 +651,8 @@ def test_a_calibration_rates_a_record_by_what_it_rests_on_and_the_gate_goes_by_t
     [encoding] = script.encode(a_segment("tea"), profile=gated(min_confidence=0.5), calibration=rater)
     assert [(r["semantic_text"], r["confidence"]) for r in encoding.records] == [("Likes tea.", 0.9)]
     assert [(r["reason"], r["confidence"]) for r in encoding.refusals] == [("unsure", 0.1)]
-    text, evidence, confidence = rater.shown[0]
-    assert (text, evidence, confidence.mean) == ("Likes tea.", [("user", "tea")], pytest.approx(0.3))
+    claim, evidence, confidence = rater.shown[0]
+    assert (claim.text, evidence, confidence.mean) == ("Likes tea.", [("user", "tea")], pytest.approx(0.3))
 
 
 def test_without_probabilities_a_calibration_is_not_asked():
@@ -722,3 +723,16 @@ def test_confidence_is_not_staged():
     assert [record["semantic_text"] for record in row["records"]] == ["Likes tea."]
     assert "confidence" not in str(row)
     assert [refusal["reason"] for refusal in row["refusals"]] == ["unsure"]
+
+
+def test_a_calibration_is_shown_the_whole_turn_and_the_one_before_of_a_sentence_that_was_asked_about():
+    answers = {
+        ("I moved. I live in Oslo.",): answer(),
+        ("I live in Oslo.",): answer(said("User lives in Oslo.")),
+    }
+    script, rater = Unsure(answers, sure={"User lives in Oslo.": 0.8}), ByLength()
+    segment = a_segment("I moved. I live in Oslo.", context=("Where are you?",))
+    script.encode(segment, profile=gated(min_confidence=0.0, second_look=True), calibration=rater)
+    claims = [claim for claim, _, _ in rater.shown]
+    assert claims == [Claim("User lives in Oslo.", ("I moved. I live in Oslo.",), "Where are you?")]
+    assert [evidence for _, evidence, _ in rater.shown] == [[("user", "I live in Oslo.")]]
