@@ -97,7 +97,7 @@ class OneRun:
     def snapshot(self):
         return self
 
-    def run(self, as_of):
+    def view(self, as_of):
         return FinishedRun.of(dict.fromkeys(RUNS_SCHEMA.names) | {"run_id": "run1"})
 
 

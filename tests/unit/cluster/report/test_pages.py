@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cluster.report import pages
+from cluster.report import pages, rendering
 from cluster.report.contents import Rejected, UserState
 from cluster.report.memories import UserPage, user_page
 from cluster.report.overview import Overview, ages, money, overview
@@ -408,7 +408,7 @@ def test_whatever_users_are_called_and_errors_say_it_stays_text_in_the_report(ni
 
 
 def test_templates_turn_escaping_off_nowhere():
-    for path in Path(pages.TEMPLATES).iterdir():
+    for path in Path(rendering.TEMPLATES).iterdir():
         text = path.read_text("utf-8")
         assert "safe" not in re.findall(r"\|\s*(\w+)", text) and "autoescape" not in text
         # An attribute without quotation marks ends at a space of its value.

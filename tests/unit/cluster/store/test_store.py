@@ -96,7 +96,7 @@ def test_of_undated_sessions_of_two_runs_the_later_run_s_is_the_newer_whatever_t
 
 
 def test_an_empty_store_has_no_rows(store, tmp_path):
-    assert (store.runs(), store.run(), store.dim(), store.table("records")) == ([], None, None, None)
+    assert (store.runs(), store.run(), store.dim(), store.table("records")) == ([], None, 0, None)
     assert store.rows("segments", ["segment_id"], where="active").num_rows == 0
     assert store.search("ann", "tea", vector("tea"), 5) == []
     assert store.recover() is None
