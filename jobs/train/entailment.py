@@ -1,5 +1,6 @@
-"""Train the entailment model of an encoder: whether what was said tells what a record says
-(cluster.backfill.entailment).
+"""Train the entailment model of an encoder: whether the turns tell what a record says.
+
+It is that of cluster.backfill.entailment.
 
     python -m jobs.train.entailment --output DIR        # half an hour on two cores
 
@@ -23,8 +24,7 @@ from pydantic import Field
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.markdown import render
-from jobs.sample.written import CORPUS
-from jobs.train.entailment_examples import Example, read_marked, read_written
+from jobs.train.entailment_examples import CORPUS, Example, read_marked, read_written
 
 if TYPE_CHECKING:
     from cluster.backfill.entailment import EntailmentModel

@@ -2,7 +2,6 @@
 spoilt with other words of their message, which the turns do not; and records that readers marked.
 """
 
-import json
 import random
 import re
 from collections.abc import Iterator
@@ -11,7 +10,9 @@ from pathlib import Path
 
 from cluster.backfill.entailment import Claim
 from cluster.language.people import RELATIONS
-from jobs.sample.written import Written, read_people, read_segments
+from jobs.train.pair_examples import read_lines
+
+CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
 
 GOOD, FALSE = "good", ("false", "nonsense")
 """Marks of records. What is true and yet of little use stands between them."""
@@ -35,9 +36,8 @@ class Example:
 
 def read_marked(path: str) -> Iterator[Example]:
     """Records that readers marked, with the whole turns of the single segments that they are of."""
-    turns = {row["session_id"]: _turns(row) for row in read_segments().sessions}
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    turns = {session.session_id: session.turns for session in _segments()}
+    for row in read_lines(Path(path)):
         yield Example(
             claim_of(row["text"], [text for _, text in row["evidence"]], turns.get(row["session_id"], [])),
             row["label"] == GOOD,
@@ -54,37 +54,51 @@ def claim_of(text: str, cited: list[str], turns: list[str]) -> Claim:
     return Claim(text, told, turns[first - 1] if first else "")
 
 
-def _turns(session: dict) -> list[str]:
-    return [turn["content"] for turn in session["turns"]]
-
-
 # --- memories and spoilt ones -------------------------------------------------------------------------
 
 
 def read_written(*, seed: int) -> Iterator[Example]:
     """Memories of the train people who write English and of the single segments, and spoilt ones."""
     rng = random.Random(seed)
-    for written in (read_people(("train",), language="en"), read_segments()):
-        yield from _examples(written, rng)
-
-
-def _examples(written: Written, rng: random.Random) -> Iterator[Example]:
-    turns = {row["session_id"]: _turns(row) for row in written.sessions}
-    of_session: dict[str, list[dict]] = {}
-    for row in written.memories:
-        of_session.setdefault(row["session_id"], []).append(row)
-    for session_id, rows in of_session.items():
-        for row in rows:
-            said = [turns[session_id][turn] for turn in row["evidence_turns"]]
-            claim = claim_of(row["said"], said, turns[session_id])
-            if DAY.search(claim.text):
+    for session in (*_sessions_of_train_people(), *_segments()):
+        for place, (text, evidence) in enumerate(session.memories):
+            said = [session.turns[turn] for turn in evidence]
+            claim = claim_of(text, said, session.turns)
+            if DAY.search(text):
                 # Computed from the day of the message, which is not read.
                 continue
-            yield Example(claim, True, 1.0, session_id)
-            others = [one["said"] for one in rows if one is not row]
-            spoilt = sorted(set(spoil(claim.text, " ".join(said), others, rng)) - {claim.text})
-            for text in rng.sample(spoilt, min(NUM_SPOILT, len(spoilt))):
-                yield Example(Claim(text, claim.told, claim.before), False, 1.0, session_id)
+            yield Example(claim, True, 1.0, session.session_id)
+            others = [other for number, (other, _) in enumerate(session.memories) if number != place]
+            spoilt = sorted(set(spoil(text, " ".join(said), others, rng)) - {text})
+            for one in rng.sample(spoilt, min(NUM_SPOILT, len(spoilt))):
+                yield Example(Claim(one, claim.told, claim.before), False, 1.0, session.session_id)
+
+
+@dataclass(frozen=True)
+class _Session:
+    session_id: str
+    turns: list[str]
+    memories: list[tuple[str, list[int]]]
+    """What each says, and the turns that it rests on."""
+
+    @classmethod
+    def of(cls, session_id: str, line: dict) -> "_Session":
+        memories = [(one.get("said") or one["text"], one["evidence"]) for one in line["memories"]]
+        return cls(session_id, [text for _, text in line["turns"]], memories)
+
+
+def _segments() -> Iterator[_Session]:
+    """The single segments, by the ids that jobs.sample gives them."""
+    for path in sorted((CORPUS / "segments").glob("*.jsonl")):
+        for number, line in enumerate(read_lines(path)):
+            yield _Session.of(f"single-{path.stem}-{number:03}-s01", line)
+
+
+def _sessions_of_train_people() -> Iterator[_Session]:
+    for path in sorted((CORPUS / "people" / "train").glob("*.jsonl")):
+        person, *lines = read_lines(path)
+        if person["language"] == "en":
+            yield from (_Session.of(one["session_id"], one) for one in lines if one["kind"] == "session")
 
 
 DAY = re.compile(r"\d{4}-\d{2}")

@@ -60,7 +60,9 @@ def part_raw(options) -> dict:
 
 def part_recipe(options) -> dict:
     # transformers tells no probabilities, by which a profile might refuse records.
-    profile = resolved(options.profile, engine="transformers", min_confidence=None, calibrated=False)
+    profile = resolved(
+        options.profile, engine="transformers", min_confidence=None, calibrated=False, entailment=False
+    )
     return _ask_engine(options, profile, options.recipe)[2]
 
 

@@ -136,6 +136,7 @@ def encoder_profile(setting: Setting) -> tuple[EncoderProfile, str]:
     """The default encoder as the transformers engine takes it, resolved, and whose weights it has."""
     # What judges records, and what transformers does not tell, has no part in this.
     plain = {"engine": "transformers", "min_confidence": None, "calibrated": False, "second_look": False}
+    plain |= {"entailment": False}
     given = shipped(EncoderProfile, "default").model_copy(update=plain)
     if not setting.tiny:
         try:

@@ -33,7 +33,7 @@ class Searched:
     def snapshot(self):
         return self
 
-    def run(self, as_of):
+    def view(self, as_of):
         written = {"embedder_profile": PROFILE.model_dump_json(), "embedder": PROFILE.fingerprint}
         return FinishedRun.of(dict.fromkeys(RUNS_SCHEMA.names) | written | {"run_id": as_of})
 
