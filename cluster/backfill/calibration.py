@@ -15,7 +15,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cluster.backfill.entailment import FOLDER, Claim, EntailmentModel
 from cluster.language.content import NEGATION, WORD, content_words, stem, stems
@@ -117,14 +117,25 @@ def _is_owned(thing: str, said: str) -> bool:
     return bool(re.search(rf"\b(?:my|our|ma|me)\b[^.!?]{{0,25}}\b{re.escape(thing)}", said, re.IGNORECASE))
 
 
+class Rated(NamedTuple):
+    """What a record is rated by."""
+
+    claim: Claim
+    evidence: list[Turn]
+    """The turns, or sentences of them, that the encoder was shown for it."""
+    known: Confidence
+    """In its words."""
+
+    @property
+    def features(self) -> dict[str, float]:
+        return features(self.claim.text, self.evidence, self.known)
+
+
 class Rater(Protocol):
     """What rates records."""
 
-    def probabilities(
-        self, claims: list[Claim], evidence: list[list[Turn]], known: list[Confidence]
-    ) -> list[float]:
-        """How likely each record is right, 0 to 1: by what it claims of the whole turns, by the turns or
-        sentences that the encoder was shown for it, and by the confidence in its words."""
+    def probabilities(self, records: list[Rated]) -> list[float]:
+        """How likely each is right, 0 to 1."""
         ...
 
 
@@ -186,20 +197,17 @@ class Calibration:
             content |= {"entailment": vars(self.entailment)}
         (folder / FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
-    def probabilities(
-        self, claims: list[Claim], evidence: list[list[Turn]], known: list[Confidence]
-    ) -> list[float]:
-        """How likely each record is right, 0 to 1, three digits."""
-        rows = zip(claims, evidence, known, strict=True)
-        odds = [self.odds_by_words(claim.text, turns, sure) for claim, turns, sure in rows]
+    def probabilities(self, records: list[Rated]) -> list[float]:
+        """How likely each is right, 0 to 1, three digits."""
+        odds = [self.odds_by_words(one) for one in records]
         if self.entailment and self.model:
-            mix, read = self.entailment, self.model.odds(claims)
+            mix, read = self.entailment, self.model.odds([one.claim for one in records])
             odds = [mix.bias + mix.words * one + mix.read * two for one, two in zip(odds, read, strict=True)]
         return [round(probability_of(one), 3) for one in odds]
 
-    def odds_by_words(self, text: str, evidence: list[Turn], confidence: Confidence) -> float:
-        """The log-odds that a record is right, by its words and those of the turns."""
-        found = features(text, evidence, confidence)
+    def odds_by_words(self, record: Rated) -> float:
+        """The log-odds that it is right, by its words and those of the turns."""
+        found = record.features
         return self.bias + sum(
             one.weight * (found[name] - one.mean) / one.scale for name, one in self.weights.items()
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cluster.backfill.calibration import Calibration, Rater
+from cluster.backfill.calibration import Calibration, Rated, Rater
 from cluster.backfill.cited import CitedRecord, cite_by_words, measured, rows_of
 from cluster.backfill.entailment import Claim
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
@@ -248,14 +248,13 @@ def _rated(
     """The confidence in each record: what the calibration says, or how likely its tokens were."""
     if calibration is None:
         return [one.known and one.known.mean for one in written]
-    claims, evidence, known = [], [], []
-    for record, piece, confidence in written:
-        if confidence is not None:
+    rated = []
+    for record, piece, known in written:
+        if known is not None:
             cited = [piece.current[index] for index in record.evidence_turns]
-            claims.append(_claim(record, cited, segments[piece.owner], profile))
-            evidence.append([(part["role"], profile.shown(part["text"])) for part in cited])
-            known.append(confidence)
-    found = iter(calibration.probabilities(claims, evidence, known) if claims else [])
+            evidence = [(part["role"], profile.shown(part["text"])) for part in cited]
+            rated.append(Rated(_claim(record, cited, segments[piece.owner], profile), evidence, known))
+    found = iter(calibration.probabilities(rated) if rated else [])
     return [None if one.known is None else next(found) for one in written]
 
 

@@ -136,14 +136,12 @@ class EvolvableSettings(EvolvableShape):
 
 
 class CrossRecipe(_Settings):
-    """How the cross-encoder of pairs is trained."""
+    """How a cross-encoder is trained."""
 
     num_epochs: int = Field(5, ge=1)
-    """Times through all pairs; the rate falls to nothing over them."""
-    early_stopping: int | None = Field(2, ge=1)
-    """Stop after so many epochs in a row that are no better on the people of `tune`."""
+    """Times through all examples; the rate falls to nothing over them."""
     batch_size: int = Field(16, ge=1)
-    """Pairs per step."""
+    """Examples per step."""
     learning_rate: float = Field(5e-4, gt=0)
     head_rate: float = Field(4.0, gt=0)
     """Learning rate of the layer onto the labels, as a multiple of the adapter's: it starts from nothing."""
@@ -156,8 +154,6 @@ class CrossRecipe(_Settings):
     """Of the adapter's input. At 0 nothing of the base is dropped either: quicker on a CPU."""
     first_layer: int = Field(0, ge=0)
     """Blocks before this one get no adapter, and the backward pass ends at it."""
-    unlabelled_weight: float = Field(0.5, gt=0, le=1)
-    """A keep that nobody labelled counts so much: a few of them may be none."""
 
 
 # --- examples -----------------------------------------------------------------------------------------

@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from cluster.backfill.calibration import Calibration, Entailment, Turn, Weight, features
+from cluster.backfill.calibration import Calibration, Entailment, Rated, Turn, Weight
 from cluster.backfill.entailment import Claim
 from cluster.models.confidence import Confidence
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.gold import as_found, read_gold
 from jobs.common.markdown import render
 from jobs.common.run import absolute, load_profile
+from jobs.train.corpus import GOOD, read_marked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,10 +66,6 @@ class CalibrationConfig(JobConfig):
     """Folder of an entailment model, whose word is weighed too."""
 
 
-GOOD = "good"
-"""The label of a record that a reader would keep."""
-
-
 @dataclass(frozen=True)
 class Written:
     """A record that the encoder wrote, and whether it states a memory of its person."""
@@ -84,16 +81,9 @@ class Written:
     """The whole turns, and the one before: see cluster.backfill.entailment."""
 
     @property
-    def claim(self) -> Claim:
-        return Claim(self.text, tuple(self.told), self.before)
-
-    @property
-    def known(self) -> Confidence:
-        return Confidence(self.mean, self.least)
-
-    @property
-    def features(self) -> dict[str, float]:
-        return features(self.text, self.evidence, self.known)
+    def rated(self) -> Rated:
+        claim = Claim(self.text, tuple(self.told), self.before)
+        return Rated(claim, self.evidence, Confidence(self.mean, self.least))
 
 
 def run(config: CalibrationConfig) -> dict:
@@ -158,13 +148,11 @@ class _Numbering:
     """A Rater that gives each record a number in the place of a probability, and notes what it rests on."""
 
     def __init__(self) -> None:
-        self.noted: list[tuple[Claim, list[Turn], Confidence]] = []
+        self.noted: list[Rated] = []
 
-    def probabilities(
-        self, claims: list[Claim], evidence: list[list[Turn]], known: list[Confidence]
-    ) -> list[float]:
+    def probabilities(self, records: list[Rated]) -> list[float]:
         first = len(self.noted)
-        self.noted += zip(claims, evidence, known, strict=True)
+        self.noted += records
         return list(map(float, range(first, len(self.noted))))
 
 
@@ -240,23 +228,11 @@ def read(file: Path) -> list[Written]:
 
 def read_labelled(path: str) -> list[Written]:
     """Records that readers have marked. UsageError names the first line that is none."""
-    if not Path(path).is_file():
-        raise UsageError(f"--labelled {path}: no such file")
-    found = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            evidence = [(str(role), str(text)) for role, text in row["evidence"]]
-            is_right = row["label"] == GOOD
-            found.append(
-                Written(row.get("session_id", ""), row["text"], evidence, row["mean"], row["least"], is_right)
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise UsageError(
-                f"--labelled {path}: line {number}: {type(error).__name__}: {error}; give text, evidence "
-                "(role and text of each turn), mean, least and label"
-            ) from None
-    return found
+    remedy = "text, evidence (role and text of each turn), mean, least and label"
+    return [
+        Written(one.session_id, one.text, one.evidence, one.mean, one.least, one.label == GOOD)
+        for one in read_marked(path, "--labelled", ("mean", "least"), remedy)
+    ]
 
 
 # --- the regression -------------------------------------------------------------------------------------
@@ -278,7 +254,7 @@ def fit(
     all_rows = [*rows, *labelled]
     counts = np.array([1.0] * len(rows) + [labelled_weight] * len(labelled))
     is_right = np.array([row.is_right for row in all_rows])
-    found = [row.features for row in all_rows]
+    found = [row.rated.features for row in all_rows]
     names = list(found[0])
     values = np.array([[one[name] for name in names] for one in found])
     # What is always the same says nothing.
@@ -316,8 +292,9 @@ def with_entailment(calibration: Calibration, rows: list[Written], model: "Entai
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    words = [calibration.odds_by_words(row.text, row.evidence, row.known) for row in rows]
-    odds = np.array([words, model.odds([row.claim for row in rows])]).T
+    rated = [row.rated for row in rows]
+    words = [calibration.odds_by_words(one) for one in rated]
+    odds = np.array([words, model.odds([one.claim for one in rated])]).T
     mix = LogisticRegression().fit(odds, [row.is_right for row in rows])
     weights = (round(float(one), 4) for one in (*mix.coef_[0], mix.intercept_[0]))
     return replace(calibration, entailment=Entailment(*weights), model=model)
@@ -337,8 +314,7 @@ def measure(calibration: Calibration, rows: list[Written]) -> dict:
     from sklearn.metrics import roc_auc_score
 
     is_right = np.array([row.is_right for row in rows])
-    claims, evidence, known = zip(*((row.claim, row.evidence, row.known) for row in rows), strict=True)
-    found = np.array(calibration.probabilities(list(claims), list(evidence), list(known)))
+    found = np.array(calibration.probabilities([row.rated for row in rows]))
     tokens = np.array([row.mean for row in rows])
     bounds = []
     for bound in BOUNDS:

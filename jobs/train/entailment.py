@@ -24,13 +24,11 @@ from pydantic import Field
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.markdown import render
-from jobs.train.entailment_examples import CORPUS, Example, read_marked, read_written
+from jobs.train.corpus import RECORDS
+from jobs.train.entailment_examples import Example, marked_examples, written_examples
 
 if TYPE_CHECKING:
     from cluster.backfill.entailment import EntailmentModel
-
-RECORDS = CORPUS / "records.jsonl"
-"""Records that the default encoder wrote and readers marked."""
 
 
 class EntailmentRecipe(CrossRecipe):
@@ -112,26 +110,20 @@ def checkpoint_of(config: EntailmentConfig) -> Path:
 
 def parts_of(config: EntailmentConfig) -> tuple[list[Example], list[Example]]:
     """What is learned, and the marked records that are measured on. UsageError where a part is empty."""
-    try:
-        marked = list(read_marked(config.marked))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"--marked {config.marked}: {type(error).__name__}: {error}; give JSON lines with session_id, "
-            "text, evidence (role and text of each turn) and label"
-        ) from None
+    marked = list(marked_examples(config.marked))
     measured = [one for one in marked if is_measured(one.session_id, config.measured_share)]
     sessions = {one.session_id for one in measured}
     known = [one for one in marked if one.session_id not in sessions]
     if len({one.is_told for one in known}) < 2 or len({one.is_told for one in measured}) < 2:
         raise UsageError(f"--marked {config.marked}: needs good records and others, of more sessions")
     rng = random.Random(config.seed)
-    written = [one for one in read_written(seed=config.seed) if one.session_id not in sessions]
+    written = [one for one in written_examples(seed=config.seed) if one.session_id not in sessions]
     rng.shuffle(written)
     half = config.num_written // 2
-    chosen = [one for is_told in (True, False) for one in [x for x in written if x.is_told == is_told][:half]]
+    told, spoilt = ([one for one in written if one.is_told == is_told][:half] for is_told in (True, False))
     return [
         *known * config.marked_times,
-        *(replace(one, weight=one.weight * config.written_weight) for one in chosen),
+        *(replace(one, weight=one.weight * config.written_weight) for one in (*told, *spoilt)),
     ], measured
 
 

@@ -6,19 +6,12 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from cluster.backfill.entailment import Claim
-from cluster.language.people import RELATIONS
-from jobs.train.pair_examples import read_lines
-
-CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
-
-GOOD, FALSE = "good", ("false", "nonsense")
-"""Marks of records. What is true and yet of little use stands between them."""
+from jobs.train.corpus import CORPUS, FALSE, GOOD, read_lines, read_marked
 
 BETWEEN_WEIGHT = 0.5
-"""It counts so much, as a record not to be written."""
+"""What is true and yet of little use counts so much, as a record not to be written."""
 
 NUM_SPOILT = 1
 """Of each memory so many spoilt ones are learned."""
@@ -34,15 +27,17 @@ class Example:
     session_id: str
 
 
-def read_marked(path: str) -> Iterator[Example]:
-    """Records that readers marked, with the whole turns of the single segments that they are of."""
+def marked_examples(path: str) -> Iterator[Example]:
+    """Records that readers marked, with the whole turns of the single segments that they are of. UsageError
+    names the first line that is none."""
     turns = {session.session_id: session.turns for session in _segments()}
-    for row in read_lines(Path(path)):
+    remedy = "JSON lines with session_id, text, evidence (role and text of each turn) and label"
+    for one in read_marked(path, "--marked", ("session_id",), remedy):
         yield Example(
-            claim_of(row["text"], [text for _, text in row["evidence"]], turns.get(row["session_id"], [])),
-            row["label"] == GOOD,
-            1.0 if row["label"] in (GOOD, *FALSE) else BETWEEN_WEIGHT,
-            row["session_id"],
+            claim_of(one.text, [text for _, text in one.evidence], turns.get(one.session_id, [])),
+            one.label == GOOD,
+            1.0 if one.label in (GOOD, *FALSE) else BETWEEN_WEIGHT,
+            one.session_id,
         )
 
 
@@ -57,7 +52,7 @@ def claim_of(text: str, cited: list[str], turns: list[str]) -> Claim:
 # --- memories and spoilt ones -------------------------------------------------------------------------
 
 
-def read_written(*, seed: int) -> Iterator[Example]:
+def written_examples(*, seed: int) -> Iterator[Example]:
     """Memories of the train people who write English and of the single segments, and spoilt ones."""
     rng = random.Random(seed)
     for session in (*_sessions_of_train_people(), *_segments()):
@@ -126,6 +121,11 @@ _DENIED = (
 )
 
 
+SOMEBODY = ("sister", "brother", "mother", "father", "friend", "neighbour", "colleague", "son", "daughter")
+LEAST_JOINED = 4
+"""Words that each of two memories that are joined has more of."""
+
+
 def spoil(text: str, said: str, others: list[str], rng: random.Random) -> Iterator[str]:
     """Memories that `said` does not tell, made of the memory `text` that it tells: with a number, a name or a
     phrase of elsewhere in the message, of somebody else, denied, or joined to one of the `others`."""
@@ -154,10 +154,3 @@ def spoil(text: str, said: str, others: list[str], rng: random.Random) -> Iterat
         if min(len(mine), len(theirs)) > LEAST_JOINED:
             head, tail = (rng.randint(2, len(words) - 2) for words in (mine, theirs))
             yield " ".join([*mine[:head], *theirs[tail:]]) + "."
-
-
-SOMEBODY = ("sister", "brother", "mother", "father", "friend", "neighbour", "colleague", "son", "daughter")
-LEAST_JOINED = 4
-"""Words that each of two memories that are joined has more of."""
-
-assert set(SOMEBODY) <= RELATIONS, "words that a reader of records knows"

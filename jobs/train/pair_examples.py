@@ -4,12 +4,13 @@ They are written down as pairs, or told by the memories of the written corpus: w
 and, as keeps, later ones that resemble it and replace nothing.
 """
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from jobs.train.corpus import read_lines
 
 OTHERS = ("sister", "friend Tom", "colleague", "neighbour Ayse", "son", "mother")
 """Of whom the same is said, so that it is learned that it then replaces nothing."""
@@ -62,10 +63,6 @@ def labelled(folder: Path) -> list[Example]:
         for line in read_lines(path)
         if line.get("kind", "pair") == "pair"
     ]
-
-
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _people(folder: Path) -> Iterator[list[dict]]:

@@ -28,7 +28,8 @@ from pydantic import Field
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.markdown import render
-from jobs.train.pair_examples import Data, Example, labelled, read_lines, resembling, training_examples
+from jobs.train.corpus import CORPUS, read_lines
+from jobs.train.pair_examples import Data, Example, labelled, resembling, training_examples
 from jobs.train.pair_thresholds import Limits, choose_thresholds, log_loss, measure, scored, with_scores
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
     from cluster.consolidate.crosspairs import PairReader
     from cluster.consolidate.pairs import PairModel
 
-CORPUS = Path(__file__).parents[1] / "sample" / "corpus"
-
 
 class CrossTraining(CrossRecipe):
     """The cross-encoder of `crosspairs`: how it learns, and when its mix with the pair model is believed."""
 
+    early_stopping: int | None = Field(2, ge=1)
+    """Stop after so many epochs in a row that are no better on the people of `tune`."""
+    unlabelled_weight: float = Field(0.5, gt=0, le=1)
+    """A keep that nobody labelled counts so much: a few of them may be none."""
     wording_weight: float = Field(0.3, ge=0)
     """The pair model's log-odds count so much, beside 1 for those of the cross-encoder."""
     min_kept: float = Field(0.98, gt=0, le=1)
@@ -137,7 +140,8 @@ def train_cross(config: PairsConfig, data: Data) -> dict:
     except ModelError as error:
         raise JobError(str(error)) from error
     recipe = CrossRecipe(**cross.model_dump(include=set(CrossRecipe.model_fields)))
-    claim(epochs, json.dumps([base_hash, config.seed, recipe.model_dump(), asdict(data)]))
+    settings = recipe.model_dump() | {"unlabelled_weight": cross.unlabelled_weight}
+    claim(epochs, json.dumps([base_hash, config.seed, settings, asdict(data)]))
     tokenizer = AutoTokenizer.from_pretrained(base)
     learned = [
         Learned(
@@ -155,7 +159,7 @@ def train_cross(config: PairsConfig, data: Data) -> dict:
     training = train_cross_encoder(
         base, learned, len(LABELS), recipe, seed=config.seed, checkpoint=epochs / "checkpoint.pt"
     )
-    while not is_over(results, recipe) and (epoch := next(training, None)):
+    while not is_over(results, cross) and (epoch := next(training, None)):
         save_parts(epoch.parts, folder := epochs / str(epoch.number))
         write_scores(folder, scores_of(PairReader.load(folder, base), data), worded, data)
         results[epoch.number] = choose(folder, worded, data, cross)
@@ -235,7 +239,7 @@ def best_of(results: dict[int, dict]) -> int:
     )
 
 
-def is_over(results: dict[int, dict], recipe: CrossRecipe) -> bool:
+def is_over(results: dict[int, dict], recipe: CrossTraining) -> bool:
     """Whether all epochs are done, or too many since the best one."""
     if len(results) >= recipe.num_epochs or not results:
         return bool(results)

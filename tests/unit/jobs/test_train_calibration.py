@@ -37,7 +37,7 @@ def row(number: int, is_right: bool) -> Written:
 
 
 def probability(calibration: Calibration, row: Written) -> float:
-    [found] = calibration.probabilities([row.claim], [row.evidence], [Confidence(0.6, 0.2)])
+    [found] = calibration.probabilities([row.rated._replace(known=Confidence(0.6, 0.2))])
     return found
 
 

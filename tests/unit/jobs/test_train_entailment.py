@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.backfill.entailment import Claim, EntailmentModel
+from cluster.language.people import RELATIONS
 from cluster.models import sources
 from jobs.common.cli import UsageError
 from jobs.train import entailment as job
 from jobs.train import entailment_examples
 from jobs.train.entailment import EntailmentConfig, is_measured, measure, parts_of, run
-from jobs.train.entailment_examples import Example, claim_of, read_marked, read_written, spoil
+from jobs.train.entailment_examples import Example, claim_of, marked_examples, spoil, written_examples
 from tests.tiny import tiny_reader
 
 SAID = "My sister Lena moved to Porto in 2021. I work at Siemens and have 3 cats."
@@ -51,7 +52,7 @@ def test_a_claim_has_the_whole_turn_of_a_sentence_and_the_turn_before():
 
 
 def test_the_corpus_teaches_as_many_memories_as_spoilt_ones_and_no_computed_day():
-    found = list(read_written(seed=0))
+    found = list(written_examples(seed=0))
     told = [one for one in found if one.is_told]
     assert len(told) > 8_000 and abs(len(found) - 2 * len(told)) < 200
     assert not any(entailment_examples.DAY.search(one.claim.text) for one in told)
@@ -59,7 +60,7 @@ def test_the_corpus_teaches_as_many_memories_as_spoilt_ones_and_no_computed_day(
 
 
 def test_marked_records_have_the_turns_of_their_segments():
-    found = list(read_marked(str(job.RECORDS)))
+    found = list(marked_examples(str(job.RECORDS)))
     assert len(found) > 2_000 and 0.3 < sum(one.is_told for one in found) / len(found) < 0.35
     assert {one.weight for one in found if one.is_told} == {1.0}
     assert {one.weight for one in found} == {1.0, entailment_examples.BETWEEN_WEIGHT}
@@ -125,3 +126,7 @@ def test_the_job_leaves_weights_and_a_card_and_goes_on_behind_the_last_epoch(tmp
     assert len(EntailmentModel.load(tmp_path / "out", tmp_path / "base").odds([examples[0].claim])) == 1
     # Nothing is left to learn.
     assert run(config)["loss"] is None
+
+
+def test_somebody_else_is_called_by_words_that_a_reader_of_records_knows():
+    assert set(entailment_examples.SOMEBODY) <= RELATIONS

@@ -9,7 +9,6 @@ from cluster.consolidate.pairs import PairModel
 from cluster.models import sources
 from cluster.models.cross_encoder import WEIGHTS_FILE
 from cluster.train import cross_encoder
-from cluster.train.settings import CrossRecipe
 from jobs.common.cli import UsageError
 from jobs.train.pair_examples import Example, labelled, training_examples
 from jobs.train.pair_thresholds import Limits, Scored, choose_thresholds
@@ -158,13 +157,13 @@ def test_the_best_epoch_makes_most_deletes_and_then_gives_the_labels_most_probab
 
 
 def test_a_training_ends_with_its_epochs_or_when_none_gets_better():
-    recipe = CrossRecipe(num_epochs=5, early_stopping=2)
+    recipe = CrossTraining(num_epochs=5, early_stopping=2)
     assert not is_over({}, recipe)
     assert not is_over(results((20, 0.5), (10, 0.6)), recipe)
     assert is_over(results((20, 0.5), (10, 0.6), (10, 0.6)), recipe)
-    patient = CrossRecipe(num_epochs=5, early_stopping=None)
+    patient = CrossTraining(num_epochs=5, early_stopping=None)
     assert not is_over(results((20, 0.5), (10, 0.6), (10, 0.6)), patient)
-    assert is_over(results((10, 0.6), (20, 0.5)), CrossRecipe(num_epochs=2))
+    assert is_over(results((10, 0.6), (20, 0.5)), CrossTraining(num_epochs=2))
 
 
 # --- thresholds -----------------------------------------------------------------------------------------

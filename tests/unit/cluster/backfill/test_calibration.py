@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.backfill.calibration import FILE, Calibration, Entailment, Weight, features
+from cluster.backfill.calibration import FILE, Calibration, Entailment, Rated, Weight, features
 from cluster.backfill.entailment import Claim, EntailmentModel
 from cluster.models.confidence import Confidence
 
@@ -19,7 +19,7 @@ def told(text: str, *said: str, role: str = "user") -> dict[str, float]:
 
 
 def probability(calibration: Calibration, text: str, *said: str) -> float:
-    [found] = calibration.probabilities([Claim(text, said)], [[("user", one) for one in said]], [SURE])
+    [found] = calibration.probabilities([Rated(Claim(text, said), [("user", one) for one in said], SURE)])
     return found
 
 
