@@ -9,7 +9,7 @@ learns by `python -m jobs.train.entailment`.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cluster.models.cross_encoder import CrossEncoder
+from cluster.models.cross_encoder import CrossEncoder, joined_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,18 +40,8 @@ def token_ids(tokenizer: "PreTrainedTokenizerBase", claim: Claim) -> list[int]:
     """<s> RECORD </s></s> TURNS </s></s> TURN BEFORE </s>"""
     texts = [claim.text, " ".join(claim.told), claim.before or NOTHING]
     text, told, before = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    last = tokenizer.sep_token_id
-    return [
-        tokenizer.cls_token_id,
-        *text[:MAX_RECORD_TOKENS],
-        last,
-        last,
-        *told[:MAX_TOLD_TOKENS],
-        last,
-        last,
-        *before[-MAX_BEFORE_TOKENS:],
-        last,
-    ]
+    parts = [text[:MAX_RECORD_TOKENS], told[:MAX_TOLD_TOKENS], before[-MAX_BEFORE_TOKENS:]]
+    return joined_ids(tokenizer, parts)
 
 
 class EntailmentModel(CrossEncoder):

@@ -21,7 +21,7 @@ from cluster.consolidate.pairs import (
     decider_fingerprint,
     pairs_fingerprint,
 )
-from cluster.models.cross_encoder import BASE, WEIGHTS_FILE, CrossEncoder
+from cluster.models.cross_encoder import BASE, WEIGHTS_FILE, CrossEncoder, joined_ids
 from cluster.models.fingerprint import source_fingerprint
 from cluster.models.odds import log_odds, probability_of
 
@@ -62,11 +62,7 @@ def token_ids(tokenizer: "PreTrainedTokenizerBase", older: str, newer: str) -> l
     """<s> OLDER </s></s> NEWER </s></s> RELATION OF DAYS </s>"""
     texts = [older, newer, day_relation(older, newer)]
     parts = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    last = tokenizer.sep_token_id
-    ids = [tokenizer.cls_token_id]
-    for part in parts:
-        ids += [*part[:MAX_TOKENS], last, last]
-    return ids[:-1]
+    return joined_ids(tokenizer, [part[:MAX_TOKENS] for part in parts])
 
 
 class PairReader(CrossEncoder):

@@ -43,6 +43,15 @@ def load_base(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
     return model, AutoTokenizer.from_pretrained(folder)
 
 
+def joined_ids(tokenizer: "PreTrainedTokenizerBase", parts: list[list[int]]) -> list[int]:
+    """Token ids of texts, read as one: <s> PART </s></s> PART </s></s> ... PART </s>"""
+    last = tokenizer.sep_token_id
+    ids = [tokenizer.cls_token_id]
+    for part in parts:
+        ids += [*part, last, last]
+    return ids[:-1]
+
+
 def logits_of(bert: "PreTrainedModel", head: "torch.nn.Linear", rows: list[list[int]]) -> "torch.Tensor":
     """Rows of token ids, padded here -> float32 [len(rows), labels], on the model's device."""
     import torch
