@@ -27,7 +27,7 @@ from jobs.common.run import Run, WriterConfig, absolute, writing
 from schemas.audit import AUDIT, KINDS, Finding, Kind
 
 if TYPE_CHECKING:
-    from cluster.consolidate.plan import Settings
+    from cluster.consolidate.plan import PlanSettings
     from cluster.store.store import Store
 
 FINDINGS = "audit.jsonl"
@@ -87,7 +87,7 @@ def close(config: AuditConfig, store: "Store") -> dict:
         staging.delete(staging.paths(STAGED))
         num_closed = 0
 
-        def stage(findings: list[Finding], settings: "Settings") -> None:
+        def stage(findings: list[Finding], settings: "PlanSettings") -> None:
             nonlocal num_closed
             if not (closed := closing(findings)):
                 return
@@ -169,7 +169,7 @@ def look(
     store: "Store",
     run_id: str,
     started_at: dt.datetime,
-    take: "Callable[[list[Finding], Settings], None]",
+    take: "Callable[[list[Finding], PlanSettings], None]",
 ) -> Report:
     """Audit the users group by group; `take` gets the findings of each, which are not kept."""
     from cluster.audit.search import audit, deciding
@@ -196,13 +196,13 @@ def look(
     return report
 
 
-def settings_of(uri: str, as_of: str, run_id: str, started_at: dt.datetime) -> "Settings":
+def settings_of(uri: str, as_of: str, run_id: str, started_at: dt.datetime) -> "PlanSettings":
     """A consolidation's settings that compare all memories with all, and otherwise its defaults."""
-    from cluster.consolidate.plan import Settings
+    from cluster.consolidate.plan import PlanSettings
 
     names = {"min_similarity", "top_k", "max_sources", "min_confidence", "batch_size"}
     plain: dict[str, Any] = UpdateSettings().model_dump(include=names)
-    return Settings(
+    return PlanSettings(
         uri=uri,
         as_of=as_of,
         run_id=run_id,

@@ -9,7 +9,7 @@ import hashlib
 import pyarrow as pa
 
 from cluster.consolidate.fold import Change, Memory
-from cluster.consolidate.plan import Settings
+from cluster.consolidate.plan import PlanSettings
 from cluster.consolidate.stages import revision_rows
 from cluster.store.store import Store
 from schemas.audit import AUDIT, Finding
@@ -26,7 +26,7 @@ def closing(findings: list[Finding]) -> list[Finding]:
     return list(first.values())
 
 
-def closing_rows(store: Store, findings: list[Finding], settings: Settings) -> dict[str, pa.Table]:
+def closing_rows(store: Store, findings: list[Finding], settings: PlanSettings) -> dict[str, pa.Table]:
     """Table -> whole rows that close these findings; `findings` are those of `closing`, not empty."""
     changes = [
         Change(Memory(one.record_id, one.revision, one.user_id, "", "", 0, one.text), one.action)
@@ -62,5 +62,5 @@ def _decision(one: Finding) -> dict:
     }
 
 
-def _of_run(settings: Settings) -> dict:
+def _of_run(settings: PlanSettings) -> dict:
     return {"decided_at": settings.started_at, "run_id": settings.run_id}

@@ -19,7 +19,15 @@ from cluster.consolidate.candidates import comparable_starts, similar_pairs
 from cluster.consolidate.decider import guarded
 from cluster.consolidate.fold import UNITE, Decide, Question, Verdict, fold
 from cluster.consolidate.pins import pinned
-from cluster.consolidate.plan import Settings, compared, dates_of, memory_of, ordered, pairs_of, vectors_of
+from cluster.consolidate.plan import (
+    PlanSettings,
+    compared,
+    dates_of,
+    memory_of,
+    ordered,
+    pairs_of,
+    vectors_of,
+)
 from cluster.consolidate.without_model import WITHOUT_MODEL
 from cluster.store.sql import in_lists
 from cluster.store.store import Store
@@ -41,7 +49,7 @@ Turns = dict[tuple[str, str, int], tuple[str, str]]
 
 
 def audit(
-    store: Store, users: Sequence[str], settings: Settings, kinds: Sequence[Kind], decide: Decide
+    store: Store, users: Sequence[str], settings: PlanSettings, kinds: Sequence[Kind], decide: Decide
 ) -> tuple[list[Finding], int]:
     """Findings of these kinds among the active memories of some users, sorted by user; how many memories
     there are. What is pinned by hand is found as well, but not to be closed."""
@@ -183,7 +191,7 @@ _REASONS = {
 }
 
 
-def _decided(records: pa.Table, settings: Settings, decide: Callable) -> Iterable[Finding]:
+def _decided(records: pa.Table, settings: PlanSettings, decide: Callable) -> Iterable[Finding]:
     """What a consolidation of these memories would close, or rewrite."""
     planned, pairs, _ = compared(
         records,

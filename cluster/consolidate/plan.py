@@ -56,7 +56,7 @@ PAIRS = pa.schema([("target", pa.string()), ("source", pa.string()), ("score", p
 
 
 @dataclass(frozen=True)
-class Settings:
+class PlanSettings:
     """What the stages need to know, the same for every worker of a run."""
 
     uri: str
@@ -85,7 +85,7 @@ _LOADED = [
 ]
 
 
-def plan_group(group: UserGroup, *, settings: Settings, files: Files) -> PlannedGroup:
+def plan_group(group: UserGroup, *, settings: PlanSettings, files: Files) -> PlannedGroup:
     """Stage: candidates of a group of users, staged."""
     store = Store(settings.uri)
     records = pa.concat_tables(
@@ -130,7 +130,7 @@ def compared(
     return rows.append_column("turn", pa.array(own_turns(rows), pa.int64())), pairs, num_repeats
 
 
-def is_new_mask(records: pa.Table, settings: Settings) -> np.ndarray:
+def is_new_mask(records: pa.Table, settings: PlanSettings) -> np.ndarray:
     """bool [num_records]: which memories this run has to compare with the others."""
     if settings.new_runs is None:
         return np.ones(records.num_rows, bool)
@@ -196,7 +196,7 @@ def vectors_of(records: pa.Table) -> np.ndarray:
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
-def _highest_revisions(store: Store, planned: pa.Table, settings: Settings) -> list[int]:
+def _highest_revisions(store: Store, planned: pa.Table, settings: PlanSettings) -> list[int]:
     """A record that was closed and came back may have closed revisions above its active one."""
     highest: dict[str, int] = {}
     for where in in_lists("user_id", planned.column("user_id").unique().to_pylist()):

@@ -18,7 +18,7 @@ from cluster.consolidate.budget import Budget, SharedBudget
 from cluster.consolidate.decider import ModelDecider, expected_tokens, guarded
 from cluster.consolidate.fold import UNITE, Change, Decide, Memory, Question, Verdict, fold
 from cluster.consolidate.plan import (
-    Settings,
+    PlanSettings,
     columns_of,
     load_memories,
     load_pairs,
@@ -39,14 +39,14 @@ from schemas.store import DECISIONS_SCHEMA, records_schema
 
 
 def plan_for_model(
-    group: UserGroup, *, profile: DeciderProfile, settings: Settings, files: Files
+    group: UserGroup, *, profile: DeciderProfile, settings: PlanSettings, files: Files
 ) -> PlannedGroup:
     """Stage: `plan_group`, and what a model would cost."""
     return estimate_group(plan_group(group, settings=settings, files=files), profile, settings, files)
 
 
 def estimate_group(
-    group: PlannedGroup, profile: DeciderProfile, settings: Settings, files: Files
+    group: PlannedGroup, profile: DeciderProfile, settings: PlanSettings, files: Files
 ) -> PlannedGroup:
     """Adds the calls and tokens that deciding the group would cost if every answer were `ignore`."""
     memories = load_memories(group.group_id, files)
@@ -69,7 +69,7 @@ def estimate_group(
     return replace(group, expected_calls=cost["expected_calls"], expected_tokens=cost["expected_tokens"])
 
 
-def decide_group(group: PlannedGroup, *, settings: Settings, files: Files, kind: str) -> DecidedGroup:
+def decide_group(group: PlannedGroup, *, settings: PlanSettings, files: Files, kind: str) -> DecidedGroup:
     """Stage: DecideStage with one of WITHOUT_MODEL, of which there is nothing to keep loaded."""
     return DecideStage(None, settings, files, {}, kind=kind)(group)
 
@@ -85,7 +85,7 @@ class DecideStage:
     def __init__(
         self,
         profile: DeciderProfile | None,
-        settings: Settings,
+        settings: PlanSettings,
         files: Files,
         engine: dict,
         budget: Budget | SharedBudget | None = None,
@@ -206,7 +206,7 @@ class DecideStage:
         return verdicts
 
 
-def revision_rows(store: Store, changes: list[Change], settings: Settings) -> pa.Table | None:
+def revision_rows(store: Store, changes: list[Change], settings: PlanSettings) -> pa.Table | None:
     """Whole rows of the table `records`, with `is_rewritten`: what is closed, and what comes in its place.
 
     A rewritten row still has its old vector here; None where nothing changes.
@@ -248,7 +248,7 @@ def revision_rows(store: Store, changes: list[Change], settings: Settings) -> pa
     return table.append_column("is_rewritten", pa.array(rewritten, pa.bool_()))
 
 
-def _revision(revised: Memory, decision_id: str, settings: Settings) -> dict:
+def _revision(revised: Memory, decision_id: str, settings: PlanSettings) -> dict:
     """Columns of a new revision that differ from those of the one before."""
     return {
         **columns_of(revised),

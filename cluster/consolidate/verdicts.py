@@ -9,7 +9,7 @@ import json
 import pyarrow as pa
 
 from cluster.consolidate.fold import PINNED, UNITE, Verdict
-from cluster.consolidate.plan import Settings
+from cluster.consolidate.plan import PlanSettings
 from cluster.runtime.rows import arrow_type
 from cluster.store.files import Files
 from cluster.store.sql import in_lists
@@ -23,7 +23,7 @@ STAGED_VERDICTS = pa.schema(
 class KnownVerdicts:
     """Known verdicts on the memories of some users. Failed decisions are left out: they are asked again."""
 
-    def __init__(self, store: Store, files: Files, settings: Settings, user_ids: list[str]):
+    def __init__(self, store: Store, files: Files, settings: PlanSettings, user_ids: list[str]):
         self.unasked: set[str] = set()
         """Ids of decisions in the view that no decider was asked for: unions of repeats, and pins."""
         self._verdicts: dict[str, Verdict] = staged_verdicts(files, settings.decider)

@@ -7,21 +7,22 @@ all changes are committed at once as revisions, tombstones and decisions.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from cluster.runtime import PoolConfig, Progress, Stage, run_stage
 from jobs.common.choice import WITHOUT_MODEL, choose_decider
-from jobs.common.cli import JobConfig, JobError, UsageError, say
+from jobs.common.cli import JobError, UsageError, say
 from jobs.common.endpoints import paying, workers
 from jobs.common.pools import EnginePool
 from jobs.common.rejected import too_many
 from jobs.common.run import Run, StagesConfig, WriterConfig, check_engine, connect
 from schemas.endpoint import EndpointConfig
 from schemas.profile import DeciderProfile, EmbedderProfile
+from schemas.settings import Settings
 from schemas.stage_items import DecidedGroup, PlannedGroup, UserGroup
 
 if TYPE_CHECKING:
-    from cluster.consolidate.plan import Settings
+    from cluster.consolidate.plan import PlanSettings
     from cluster.store.files import Files
     from cluster.store.runs import FinishedRun
     from cluster.store.store import Store
@@ -40,8 +41,10 @@ FEEDING_JOBS = ("backfill", "restore", "import", "edit")
 the rollback."""
 
 
-class UpdateSettings(JobConfig):
-    """How memories are compared and decided."""
+class UpdateSettings(Settings):
+    """How memories are compared and decided; also the table [consolidation] of a backfill."""
+
+    model_config = ConfigDict(validate_default=True, allow_inf_nan=False)
 
     decider: DeciderName | None = None
     """rules: deterministic, from the wording alone. pairs: the rules, and a small model that learned from
@@ -175,9 +178,9 @@ def restore(config: UpdateConfig, store: "Store", embedder: EmbedderProfile) -> 
 
 def plan(
     config: UpdateConfig, this: Run, store: "Store", profile: DeciderProfile | None, files: "Files"
-) -> "tuple[list[PlannedGroup], Settings]":
+) -> "tuple[list[PlannedGroup], PlanSettings]":
     """Users with new memories, in groups -> staged memories and pairs; the planned groups, the settings."""
-    from cluster.consolidate.plan import Settings, plan_group
+    from cluster.consolidate.plan import PlanSettings, plan_group
     from cluster.consolidate.stages import plan_for_model
     from cluster.consolidate.verdicts import undone_runs
     from cluster.consolidate.without_model import FINGERPRINTS
@@ -185,7 +188,7 @@ def plan(
     assert config.decider is not None, "consolidate has chosen one"
     fingerprint = profile.fingerprint if profile else FINGERPRINTS[config.decider]()
     new_runs, again = delta(config, store, fingerprint)
-    settings = Settings(
+    settings = PlanSettings(
         uri=store.uri,
         as_of=store.view().run_id,
         run_id=this.run_id,
@@ -245,7 +248,7 @@ def unseen_runs(
     return runs[first:]
 
 
-def group_users(store: "Store", settings: "Settings") -> list[list[str]]:
+def group_users(store: "Store", settings: "PlanSettings") -> list[list[str]]:
     """Users with something new, in groups of about GROUP_MEMORIES memories."""
     import numpy as np
     import pyarrow as pa
@@ -269,7 +272,7 @@ def group_users(store: "Store", settings: "Settings") -> list[list[str]]:
 def decide(
     config: UpdateConfig,
     profile: DeciderProfile | None,
-    settings: "Settings",
+    settings: "PlanSettings",
     groups: list[PlannedGroup],
     files: "Files",
 ) -> list[DecidedGroup]:

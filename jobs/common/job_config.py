@@ -76,7 +76,8 @@ def parse(
         return config_class.model_validate(values), shared
     except ValidationError as error:
         explained = [_explain(config_class, item, others) for item in error.errors()]
-        refuse("\n".join(["wrong settings:", *explained]))
+        one = len(explained) == 1
+        refuse(explained[0] if one else "\n  ".join(["wrong settings:", *explained]))
 
 
 def _parser(config_class: type[JobConfig], doc: str, command: str | None, others: Others | None) -> Parser:
@@ -97,7 +98,7 @@ def _parser(config_class: type[JobConfig], doc: str, command: str | None, others
 
 
 ENDING = """A switch that the file turns on is turned off by --no-NAME.
-Exit codes: 0 done; 1 failed, interrupted or nothing found; 2 wrong usage.
+Exit codes: 0 done; 1 failed, interrupted, nothing found or unhealthy; 2 wrong usage.
             3 another job writes where this one would.
 Last line of stdout: the summary as JSON, {"status": "done", ...}; none after wrong usage."""
 
@@ -140,20 +141,21 @@ def _override(values: dict, name: str, value: object, kind: type[BaseModel], def
 
 def _explain(config_class: type[BaseModel], item: ErrorDetails, others: Others | None) -> str:
     name = ".".join(str(part) for part in item["loc"])
+    said = item["msg"].removeprefix("Value error, ")
     if not name:
-        return f"  {item['msg']}"
+        return said
     if item["type"] == "missing":
         ways = [f"pass --{name.replace('_', '-')}", "set it in the config file"]
-        return f"  {name}: not given; {' or '.join(ways if '.' not in name else ways[::-1])}"
+        return f"{name}: not given; {' or '.join(ways if '.' not in name else ways[::-1])}"
     if item["type"] == "extra_forbidden":
         if len(item["loc"]) == 1 and (hint := elsewhere(name, others)):
-            return f"  {name}={_shown(name, item)}: no setting of this command{hint}"
+            return f"{name}={_shown(name, item)}: no setting of this command{hint}"
         for part in item["loc"][:-1]:
             config_class = table_kind(config_class, str(part))
         known = config_class.model_fields
         hint = nearest(str(item["loc"][-1]), known)
-        return f"  {name}={_shown(name, item)}: no such setting; known settings: {', '.join(known)}{hint}"
-    return f"  {name}={_shown(name, item)}: {item['msg']}"
+        return f"{name}={_shown(name, item)}: no such setting; known settings: {', '.join(known)}{hint}"
+    return f"{name}={_shown(name, item)}: {said}"
 
 
 _SECRET_SETTING = re.compile(

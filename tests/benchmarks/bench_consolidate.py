@@ -174,10 +174,10 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
 
 
 def make_settings(uri: str, new_run: str, config):
-    from cluster.consolidate.plan import Settings
+    from cluster.consolidate.plan import PlanSettings
     from cluster.consolidate.rules import rules_fingerprint
 
-    return Settings(
+    return PlanSettings(
         uri=uri,
         as_of=new_run,
         run_id="bench",

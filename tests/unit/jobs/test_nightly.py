@@ -60,6 +60,16 @@ def test_each_job_gets_its_settings_from_one_file_which_a_backfill_reads_too(nig
     assert (compact.store, compact.keep_runs) == ("s", 9)
 
 
+def test_the_object_store_is_set_once_for_the_whole_night(night, capsys):
+    """Regression: [consolidation.storage] was taken, and the night ended with a TypeError."""
+    given = ["--archive", "a", "--store", "s"]
+    nightly.run(parse_config(NightlyConfig, "A night.", [*given, "--storage.max-outage-s", "9"]))
+    assert [night.given[name].storage.max_outage_s for name in JOBS] == [9, 9, 9]
+    with pytest.raises(SystemExit):
+        parse_config(NightlyConfig, "A night.", [*given, "--consolidation.storage.max-outage-s", "9"])
+    assert "unrecognized arguments: --consolidation.storage" in capsys.readouterr().err
+
+
 def test_what_nobody_has_set_is_the_backfill_s_default_and_nothing_that_was_named(night):
     """Regression: a night without SLOWWAVE_FORGET_KEY was refused, as if the variable had been named."""
     nightly.run(parse_config(NightlyConfig, "A night.", ["--archive", "a", "--store", "s"]))

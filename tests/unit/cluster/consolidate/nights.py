@@ -7,7 +7,7 @@ from cluster.consolidate import stages
 from cluster.consolidate.budget import Budget
 from cluster.consolidate.decider import ask
 from cluster.consolidate.fold import Question
-from cluster.consolidate.plan import Settings, plan_group
+from cluster.consolidate.plan import PlanSettings, plan_group
 from cluster.models.asking import Answer
 from cluster.store.files import Files
 from cluster.store.store import Store
@@ -62,7 +62,7 @@ class Model:
         return Answer(answer, True, 10, 5)
 
 
-def settings_of(uri: str, **changes) -> Settings:
+def settings_of(uri: str, **changes) -> PlanSettings:
     values = {
         "uri": uri,
         "as_of": "night-1",
@@ -78,7 +78,7 @@ def settings_of(uri: str, **changes) -> Settings:
         "min_confidence": 0.5,
         "batch_size": 2,
     }
-    return Settings(**values | changes)
+    return PlanSettings(**values | changes)
 
 
 def tell(uri: str, run_id: str, *memories: dict) -> Store:
