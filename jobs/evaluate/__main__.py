@@ -8,7 +8,7 @@
     python -m jobs.evaluate qa --store URI --questions FILE --profiles default --report DIR
 
 Every command writes report.json, report.md and report.html, a page with charts, into the report folder;
-`COMMAND --help` teaches it.
+`COMMAND --help` has its options and measures.
 """
 
 import functools
