@@ -27,7 +27,7 @@ from schemas.audit import DISCARD
 from schemas.edit import ADD, CORRECT, EDITED, PIN, UNPIN, Edit
 from schemas.exchange import BadMemory
 from schemas.identity import joined
-from schemas.record import cleaned
+from schemas.record import cleaned, normalized
 from schemas.store import BY_HAND, DECISIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Edits:
         return {
             "temporal": temporal,
             "session_time": self.started_at,
-            "normalized_text": f"{new['memory_type']}: {new['semantic_text']}",
+            "normalized_text": normalized(new["memory_type"], new["semantic_text"]),
             "source_role": row["source_role"] if has_text else "",
             "vector": row["vector"] if has_text else None,
         }
@@ -203,7 +203,7 @@ class Edits:
             "conversation_id": None,
             "session_id": session_id(BY_HAND, self.run_id),
             "session_time": self.started_at,
-            "normalized_text": f"{row['memory_type']}: {row['semantic_text']}",
+            "normalized_text": normalized(row["memory_type"], row["semantic_text"]),
             **{"entities": [], "tags": [], "evidence": [], "source_role": ""},
             "encoder": BY_HAND,
             "vector": None,

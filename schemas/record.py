@@ -241,6 +241,11 @@ def cleaned(text: str) -> str:
     return " ".join(text.encode(errors="replace").decode().split())
 
 
+def normalized(memory_type: str, text: str) -> str:
+    """The column `normalized_text`, as LycheeMem's tables have it."""
+    return f"{memory_type}: {text}"
+
+
 def _distinct(items: list[str]) -> list[str]:
     return list(dict.fromkeys(item for item in map(cleaned, items) if item))
 

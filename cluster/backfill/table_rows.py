@@ -6,6 +6,7 @@ import re
 from cluster.backfill.encoder import OTHER_LANGUAGE
 from cluster.backfill.redact import Rules, redact
 from schemas.identity import joined
+from schemas.record import normalized
 from schemas.stage_items import BadRow
 
 MAX_RAW_CHARS = 20_000
@@ -31,7 +32,7 @@ def record_row(segment: dict, record: dict) -> dict:
         **_keys(segment),
         **{name: value for name, value in record.items() if name != "evidence_turns"},
         "revision": 1,
-        "normalized_text": f"{record['memory_type']}: {record['semantic_text']}",
+        "normalized_text": normalized(record["memory_type"], record["semantic_text"]),
         "evidence": evidence,
     }
 

@@ -34,6 +34,7 @@ from cluster.store.files import Files
 from cluster.store.sql import MAX_IN, in_lists
 from cluster.store.store import Store
 from schemas.profile import DeciderProfile, EmbedderProfile
+from schemas.record import normalized
 from schemas.stage_items import DecidedGroup, PlannedGroup, UserGroup
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
@@ -252,7 +253,7 @@ def _revision(revised: Memory, decision_id: str, settings: PlanSettings) -> dict
     """Columns of a new revision that differ from those of the one before."""
     return {
         **columns_of(revised),
-        "normalized_text": f"{revised.memory_type}: {revised.text}",
+        "normalized_text": normalized(revised.memory_type, revised.text),
         "decision_id": decision_id,
         "updated_at": settings.started_at,
         "run_id": settings.run_id,

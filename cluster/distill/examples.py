@@ -5,7 +5,6 @@ under the profile's schema spells it: a student must not have to learn another f
 """
 
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from cluster.backfill.ledger import Ledger
 from cluster.backfill.staged import plan_path
 from cluster.distill.derivable import derivable
 from cluster.distill.extractor import asking
+from cluster.distill.near_duplicates import signature
 from cluster.distill.verifier import Refusal, states_something, verify
 from cluster.language.content import share_told
 from cluster.language.statements import sentences, statements
@@ -28,7 +28,7 @@ from cluster.store.files import Files
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord
 from schemas.stage_items import CheckedPart, ShownSegments, ShownUnit, TaughtPart
-from schemas.store import SEGMENTS_SCHEMA
+from schemas.store import RECORD_TYPE, SEGMENTS_SCHEMA
 from schemas.training import MESSAGE_TYPE
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ CHECKED_SCHEMA = pa.schema(
         ("verdict", pa.string()),
         ("messages", pa.list_(MESSAGE_TYPE)),
         ("completion", pa.string()),
-        ("records", pa.string()),
+        ("records", pa.list_(RECORD_TYPE)),
         ("memory_types", pa.list_(pa.string())),
         ("num_turns", pa.int32()),
         ("num_turns_cited", pa.int32()),
@@ -60,8 +60,8 @@ CHECKED_SCHEMA = pa.schema(
     ]
 )
 """A segment after the verifier, which gold passes by. `verdict`: records | empty | asking | alone (of a
-sentence), or why it teaches nothing. `records` is JSON of all keys, for the judge; `completion` has those
-that the student writes."""
+sentence), or why it teaches nothing. `records` has all keys, for the judge; `completion` has those that the
+student writes."""
 
 
 def completion(records: list[EncodedRecord], fields: Sequence[str]) -> str:
@@ -180,7 +180,7 @@ class CheckStage:
             "verdict": verdict,
             "messages": messages,
             "completion": text,
-            "records": json.dumps([record.model_dump() for record in records], ensure_ascii=False),
+            "records": [record.model_dump() for record in records],
             "memory_types": [record.memory_type for record in records],
             "num_turns": len(segment["current"]),
             "num_turns_cited": len({index for record in records for index in record.evidence_turns}),
@@ -241,46 +241,6 @@ def num_tokens(tokenizer: "PreTrainedTokenizerBase", text: str) -> int:
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-# --- duplicates -----------------------------------------------------------------------------------------
-
-NUM_HASHES, NUM_BANDS, SHINGLE_WORDS = 64, 16, 5
-"""MinHash over word shingles: 16 bands of 4 find pairs with a Jaccard similarity of 0.8 in 99.98 % of cases,
-of 0.5 in 64 %; what the bands propose is then measured on all 64 hashes."""
-
-_PRIME = (1 << 31) - 1
-_FACTORS = np.random.default_rng(0).integers(1, _PRIME, size=(NUM_HASHES, 2), dtype=np.int64)
-
-
-def signature(text: str) -> np.ndarray:
-    """MinHash of a text, int64[64]; case and white space do not count."""
-    words = text.casefold().split()
-    grams = {
-        zlib.crc32(" ".join(words[i : i + SHINGLE_WORDS]).encode()) & 0x7FFFFFFF
-        for i in range(max(1, len(words) - SHINGLE_WORDS + 1))
-    }
-    values = np.fromiter(grams, np.int64, len(grams))
-    # Products stay below 2**62.
-    return np.min((values[:, None] % _PRIME * _FACTORS[:, 0] + _FACTORS[:, 1]) % _PRIME, axis=0)
-
-
 def said(segment: dict) -> str:
     """The current turns as one text, which makes two segments the same for a student."""
     return "\n".join(f"{part['role']}: {part['text']}" for part in segment["current"])
-
-
-def duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
-    """Which rows of int64[n, 64] are near an earlier row that is kept, as bool[n]."""
-    is_duplicate = np.zeros(len(signatures), bool)
-    buckets: dict[bytes, list[int]] = {}
-    width = NUM_HASHES // NUM_BANDS
-    for row, values in enumerate(signatures):
-        keys = [
-            bytes([band]) + values[band * width : (band + 1) * width].tobytes() for band in range(NUM_BANDS)
-        ]
-        near = {other for key in keys for other in buckets.get(key, ())}
-        if any((values == signatures[other]).mean() >= threshold for other in near):
-            is_duplicate[row] = True
-            continue
-        for key in keys:
-            buckets.setdefault(key, []).append(row)
-    return is_duplicate

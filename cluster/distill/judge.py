@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from cluster.backfill.staged import plan_path
+from cluster.distill.asked import in_one_call
 from cluster.models.asking import Answer, Request, request_key
 from cluster.models.batches import BatchEndpoint
-from cluster.models.endpoint import EndpointError
 from cluster.models.engine import Later, VllmEngine
 from cluster.models.paid_answers import Budget, Paid, Responses
 from cluster.models.prompt import Chat, control_pattern
@@ -117,19 +117,14 @@ class JudgeStage:
         judge = self._judge = self._judge or self._make()
         answers = [self._answers(part) for part in parts]
         asked = [answer for some in answers for answer in some]
-        before, error = dict(judge.counts), ""
-        try:
-            scores = judge.score(asked)
-        except EndpointError as failure:
-            scores, error = [None] * len(asked), str(failure)
-        counts = {name: count - before.get(name, 0) for name, count in judge.counts.items()}
-        scores_of = dict(zip((segment["segment_id"] for segment, _ in asked), scores, strict=True))
+        found, counts, error = in_one_call(judge.score, asked, judge)
+        scores_of = dict(zip((segment["segment_id"] for segment, _ in asked), found, strict=True))
         judged: list[JudgedPart] = []
         for part, some in zip(parts, answers, strict=True):
             rows = [
-                {"segment_id": segment["segment_id"], **self._judged(found)}
+                {"segment_id": segment["segment_id"], **self._judged(scores)}
                 for segment, _ in some
-                if (found := scores_of[segment["segment_id"]]) is not None
+                if (scores := scores_of[segment["segment_id"]]) is not None
             ]
             self._files.put_rows(path := f"judged/{part.part_id}.parquet", rows, JUDGED_SCHEMA)
             known = vars(part) | {"error": part.error or error}
@@ -140,11 +135,7 @@ class JudgeStage:
         """Segments of a part with records that the verifier accepted, and these."""
         columns = ["segment_id", "verdict", "records"]
         checked = self._files.get_table(part.checked, columns=columns).to_pylist()
-        records = {
-            found["segment_id"]: json.loads(found["records"])
-            for found in checked
-            if found["verdict"] == "records"
-        }
+        records = {one["segment_id"]: one["records"] for one in checked if one["verdict"] == "records"}
         plan = self._files.get_table(plan_path(part.batch_id)).to_pylist()
         return [(segment, records[name]) for segment in plan if (name := segment["segment_id"]) in records]
 

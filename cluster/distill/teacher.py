@@ -13,7 +13,7 @@ import datetime as dt
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,10 +21,11 @@ import pyarrow as pa
 
 from cluster.backfill.encoder import Encoder, Encoding, encode
 from cluster.backfill.staged import plan_path
+from cluster.distill.asked import Counting, in_one_call
 from cluster.distill.extractor import extract
 from cluster.language.words import words
 from cluster.models.asking import Answer, Request
-from cluster.models.endpoint import EndpointConfig, EndpointError
+from cluster.models.endpoint import EndpointConfig
 from cluster.models.fingerprint import source_fingerprint
 from cluster.models.paid_answers import Paid, Responses
 from cluster.models.prompt import Chat, PromptBuilder
@@ -48,13 +49,8 @@ TAUGHT_SCHEMA = pa.schema(
 )
 
 
-class Teacher(Protocol):
+class Teacher(Counting, Protocol):
     """What every teacher has."""
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """What it was asked, and what became of that."""
-        ...
 
     def teach(self, segments: list[dict]) -> Sequence[Answer | None]:
         """Answers in order; None where a cap left a segment open."""
@@ -306,13 +302,7 @@ class TeachStage:
         teacher = self._teacher = self._teacher or self._make()
         segments = [self._segments(part) for part in parts]
         asked = [segment for some in segments for segment in some]
-        answers: Sequence[Answer | None]
-        before, error = dict(teacher.counts), ""
-        try:
-            answers = teacher.teach(asked)
-        except EndpointError as failure:
-            answers, error = [None] * len(asked), str(failure)
-        counts = {name: count - before.get(name, 0) for name, count in teacher.counts.items()}
+        answers, counts, error = in_one_call(teacher.teach, asked, teacher)
         answer_of = dict(zip((segment["segment_id"] for segment in asked), answers, strict=True))
         taught: list[TaughtPart] = []
         for part, some in zip(parts, segments, strict=True):

@@ -18,6 +18,7 @@ from cluster.interchange.files import BadRow, Read
 from cluster.store.brought import segment_id, session_id
 from schemas.exchange import DATES, Memory, shown_time
 from schemas.identity import joined
+from schemas.record import normalized
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,7 +122,7 @@ def record_row(memory: Memory, run_id: str, vector: "np.ndarray") -> dict:
         "session_time": memory.session_time,
         "memory_type": memory.memory_type,
         "semantic_text": memory.semantic_text,
-        "normalized_text": f"{memory.memory_type}: {memory.semantic_text}",
+        "normalized_text": normalized(memory.memory_type, memory.semantic_text),
         "entities": list(memory.entities),
         "temporal": {name: getattr(memory, name) for name in DATES},
         "tags": list(memory.tags),

@@ -31,7 +31,7 @@ from cluster.interchange.files import (
 )
 from cluster.store.tables import connect
 from schemas.exchange import DATES, BadMemory, Memory, shown_time
-from schemas.record import MEMORY_TYPES
+from schemas.record import MEMORY_TYPES, normalized
 
 RECORDS, VECTORS = "compact_memory.db", "compact_vector"
 
@@ -139,7 +139,7 @@ def _row(memory: Memory) -> tuple:
         "record_id": identify(memory),
         "memory_type": _type_of(memory),
         "semantic_text": memory.semantic_text,
-        "normalized_text": f"{_type_of(memory)}: {memory.semantic_text}",
+        "normalized_text": normalized(_type_of(memory), memory.semantic_text),
         "entities": _json(list(memory.entities)),
         "temporal": _json({name: getattr(memory, name) for name in DATES}),
         "tags": _json(list(memory.tags)),

@@ -46,7 +46,8 @@ def cut(
     import numpy as np
 
     from cluster.backfill.archive import inspect, plan_units
-    from cluster.distill.examples import NUM_HASHES, cut_for_student, duplicates
+    from cluster.distill.examples import cut_for_student
+    from cluster.distill.near_duplicates import NUM_HASHES, near_duplicates
 
     inspected = list(
         run_stage([ArchiveFile(path) for path in paths], Stage(inspect, {"archive": config.archive}))
@@ -75,7 +76,7 @@ def cut(
     # Which of two duplicates stays must not depend on the order in which workers finish.
     shown.sort(key=lambda batch: batch.batch_id)
     packed = b"".join(batch.signatures for batch in shown)
-    is_duplicate = duplicates(np.frombuffer(packed, "i4").reshape(-1, NUM_HASHES), config.near_duplicate)
+    is_duplicate = near_duplicates(np.frombuffer(packed, "i4").reshape(-1, NUM_HASHES), config.near_duplicate)
     plan.left_out["duplicate_segment"] = int(is_duplicate.sum())
     all_ids = [segment_id for batch in shown for segment_id in batch.segment_ids]
     wanted = [item for item, is_twin in zip(all_ids, is_duplicate, strict=True) if not is_twin]

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.distill.examples import completion, duplicates, examine, signature
+from cluster.distill.examples import completion, examine
+from cluster.distill.near_duplicates import near_duplicates, signature
 from cluster.distill.teacher import local_records
 from jobs.common.cli import UsageError, parse_config
 from jobs.common.run import load_profile
@@ -106,7 +107,7 @@ def test_near_duplicates_are_found_and_others_are_not():
     signatures = np.stack(
         [signature(item) for item in (text, other, near, text.upper(), half, "a", "a", "b")]
     )
-    assert duplicates(signatures, 0.8).tolist() == [False, False, True, True, False, False, True, False]
+    assert near_duplicates(signatures, 0.8).tolist() == [False, False, True, True, False, False, True, False]
 
 
 # --- examples -------------------------------------------------------------------------------------------

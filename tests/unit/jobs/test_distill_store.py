@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import types
 
 import pytest
 
@@ -14,22 +13,9 @@ from jobs.distill.leaks import Leaks, text_key
 from jobs.distill.paraphrase import accepted
 from schemas.profile import DeciderProfile
 from tests import endpoint as served
+from tests.unit.cluster.store.stores import SCHEMAS, commit, vector
 
 NO_LEAKS = Leaks(frozenset(), frozenset(), frozenset(), frozenset())
-
-
-class FakeStore:
-    """Tables as lists of rows, which knows the one condition that is asked. LanceDB is tested elsewhere."""
-
-    def __init__(self, records=(), decisions=(), turns=()):
-        self._tables = {"records": list(records), "decisions": list(decisions), "turns": list(turns)}
-
-    def rows(self, name, columns, where=None):
-        assert where in (None, "outcome = 'applied'")
-        rows = [row for row in self._tables[name] if where is None or row["outcome"] == "applied"]
-        return types.SimpleNamespace(
-            to_pylist=lambda: [{name: row[name] for name in columns} for row in rows]
-        )
 
 
 def record(record_id: str, day: str, text: str, **changes) -> dict:
@@ -76,10 +62,17 @@ DECISIONS = [decision("old", ["new"], "delete"), decision("tea", ["new"], "ignor
 
 
 @pytest.fixture
-def stored(monkeypatch):
-    def use(**tables):
-        for module in (replay, facts):
-            monkeypatch.setattr(module, "open_store", lambda uri: FakeStore(**tables))
+def stored(store):
+    """Commits rows; columns that the test does not name are empty."""
+
+    def use(**tables) -> str:
+        empty = {name: dict.fromkeys(schema.names) for name, schema in SCHEMAS.items()}
+        part = {
+            name: [empty[name] | {"vector": vector(str(row)), "active": True} | row for row in rows]
+            for name, rows in tables.items()
+        }
+        commit(store, "run", part)
+        return store.uri
 
     return use
 
@@ -90,13 +83,13 @@ def decider():
     return profile.model_copy(update={"system_prompt": profile.system_prompt.strip()})
 
 
-def config(**settings) -> DistillConfig:
-    return TASKS[settings.get("task", "decider")](**({"store": "x", "output": "y"} | settings))
+def config(store: str | None, **settings) -> DistillConfig:
+    return TASKS[settings.get("task", "decider")](**({"store": store, "output": "y"} | settings))
 
 
 def test_a_decision_is_replayed_as_the_decider_sees_it_and_spells_it(stored, decider):
-    stored(records=RECORDS, decisions=DECISIONS)
-    found = replay.candidates(config(), decider, NO_LEAKS)
+    uri = stored(records=RECORDS, decisions=DECISIONS)
+    found = replay.candidates(config(uri), decider, NO_LEAKS)
     delete, ignore = sorted(found.examples, key=lambda example: example["label"])
     assert delete["completion"] == '{"action": "delete", "updated_text": "", "confidence": 0.9}'
     assert delete["messages"][-1]["content"] == (
@@ -113,8 +106,8 @@ def test_what_a_decision_may_not_say_is_refused_with_its_rule(stored, decider):
         decision("tea", ["old"], "delete"),
         decision("club", ["new"], "update", "User joined the Fox Club."),
     ]
-    stored(records=RECORDS, decisions=rows)
-    found = replay.candidates(config(), decider, NO_LEAKS)
+    uri = stored(records=RECORDS, decisions=rows)
+    found = replay.candidates(config(uri), decider, NO_LEAKS)
     assert {row["source_id"]: row["reason"] for row in found.rejected} == {
         "d-old": "invented",
         "d-tea": "order",
@@ -125,20 +118,21 @@ def test_what_a_decision_may_not_say_is_refused_with_its_rule(stored, decider):
 
 def test_united_repeats_and_forgotten_memories_teach_nothing(stored, decider):
     rows = [decision("old", ["new"], "unite", decider="unite"), decision("tea", ["gone"], "ignore")]
-    stored(records=RECORDS, decisions=rows)
-    found = replay.candidates(config(), decider, NO_LEAKS)
+    uri = stored(records=RECORDS, decisions=rows)
+    found = replay.candidates(config(uri), decider, NO_LEAKS)
     assert dict(found.left_out) == {"united_without_a_question": 1, "memory_is_gone": 1}
 
 
 def test_a_memory_of_a_leaking_session_takes_its_decision_along(stored, decider):
     turn = {
+        "turn_id": "t1",
         "user_id": "u1",
         "session_id": "s-2024-02-01",
         "content": "I just moved to Kampala, what a lively town it is!",
     }
     leaks = Leaks(frozenset(), frozenset(), frozenset([text_key(turn["content"])]), frozenset())
-    stored(records=RECORDS, decisions=DECISIONS, turns=[turn])
-    found = replay.candidates(config(), decider, leaks)
+    uri = stored(records=RECORDS, decisions=DECISIONS, turns=[turn])
+    found = replay.candidates(config(uri), decider, leaks)
     assert not found.examples
     assert found.left_out["leaked_turn_text"] == 2
 
@@ -154,7 +148,7 @@ def test_foreign_decisions_are_read_under_both_names_and_written_under_one(tmp_p
     }
     path = tmp_path / "decisions.jsonl"
     path.write_text(json.dumps(row) + "\n")
-    found = replay.candidates(config(store=None, decisions=[str(path)]), decider, NO_LEAKS)
+    found = replay.candidates(config(None, decisions=[str(path)]), decider, NO_LEAKS)
     (example,) = found.examples
     assert json.loads(example["completion"])["updated_text"] == "User has a green bicycle."
     assert (example["origin"], example["label"]) == ("file", "update")
@@ -164,12 +158,12 @@ def test_a_foreign_line_that_is_no_decision_is_named(tmp_path, decider):
     path = tmp_path / "decisions.jsonl"
     path.write_text('{"action": "delete"}\n')
     with pytest.raises(UsageError, match=r"decisions\.jsonl:1.*KeyError"):
-        replay.candidates(config(store=None, decisions=[str(path)]), decider, NO_LEAKS)
+        replay.candidates(config(None, decisions=[str(path)]), decider, NO_LEAKS)
 
 
 def test_facts_are_asked_in_several_ways_and_answered_with_their_value(stored):
-    stored(records=RECORDS, decisions=DECISIONS)
-    found = facts.candidates(config(task="fact_qa", num_questions=4), NO_LEAKS)
+    uri = stored(records=RECORDS, decisions=DECISIONS)
+    found = facts.candidates(config(uri, task="fact_qa", num_questions=4), NO_LEAKS)
     asked = [e for e in found.examples if e["source_id"] == "new" and e["label"] == "question"]
     assert {example["completion"] for example in asked} == {"Kampala"}
     assert len({example["messages"][-1]["content"].rpartition("Question: ")[2] for example in asked}) == 4
@@ -179,8 +173,8 @@ def test_facts_are_asked_in_several_ways_and_answered_with_their_value(stored):
 
 
 def test_a_superseded_fact_is_denied_and_the_newest_wins(stored):
-    stored(records=RECORDS, decisions=DECISIONS)
-    found = facts.candidates(config(task="fact_qa"), NO_LEAKS)
+    uri = stored(records=RECORDS, decisions=DECISIONS)
+    found = facts.candidates(config(uri, task="fact_qa"), NO_LEAKS)
     negatives = [example for example in found.examples if example["label"] == "negative"]
     assert {example["completion"] for example in negatives} == {
         "No, since 2024-02-01: User lives in Kampala."
@@ -201,8 +195,8 @@ def test_memories_that_nobody_consolidated_are_read_newest_first(stored):
         record("a", "2024-01-01", "User lives in Utrecht."),
         record("b", "2024-02-01", "User lives in Kampala."),
     ]
-    stored(records=rows)
-    found = facts.candidates(config(task="fact_qa"), NO_LEAKS)
+    uri = stored(records=rows)
+    found = facts.candidates(config(uri, task="fact_qa"), NO_LEAKS)
     assert {e["completion"] for e in found.examples if e["label"] == "question"} == {"Kampala"}
     assert found.coverage["num_superseded_facts"] == 1
 
@@ -212,9 +206,9 @@ def test_general_instructions_are_a_share_of_the_set(stored, tmp_path):
     rows = [{"prompt": f"Count to {i}.", "response": " ".join(map(str, range(i)))} for i in range(2, 40)]
     rows.append({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]})
     path.write_text("\n".join(map(json.dumps, rows)))
-    stored(records=RECORDS)
+    uri = stored(records=RECORDS)
     found = facts.candidates(
-        config(task="fact_qa", instructions=str(path), instruction_fraction=0.25), NO_LEAKS
+        config(uri, task="fact_qa", instructions=str(path), instruction_fraction=0.25), NO_LEAKS
     )
     labels = [example["label"] for example in found.examples]
     assert labels.count("instruction") == round(0.25 * len(labels))
@@ -224,7 +218,7 @@ def test_general_instructions_are_a_share_of_the_set(stored, tmp_path):
 
 
 def test_an_endpoint_paraphrases_and_is_asked_once(stored, tmp_path):
-    stored(records=RECORDS, decisions=DECISIONS)
+    uri = stored(records=RECORDS, decisions=DECISIONS)
 
     def reply(messages):
         question = messages[-1]["content"]
@@ -236,7 +230,7 @@ def test_an_endpoint_paraphrases_and_is_asked_once(stored, tmp_path):
     with served.Endpoint(reply) as server:
         settings = {"teacher": "openai", "teacher_endpoint": {"base_url": server.base_url, "model": "m"}}
         for _ in range(2):
-            found = facts.candidates(config(task="fact_qa", output=str(tmp_path), **settings), NO_LEAKS)
+            found = facts.candidates(config(uri, task="fact_qa", output=str(tmp_path), **settings), NO_LEAKS)
             asked = [example for example in found.examples if example["origin"] == "openai:m"]
             assert {(e["source_id"], e["label"]) for e in asked} == {
                 ("new", "question"),
@@ -246,7 +240,7 @@ def test_an_endpoint_paraphrases_and_is_asked_once(stored, tmp_path):
             questions = [e["messages"][-1]["content"] for e in asked if e["source_id"] == "new"]
             assert questions and all("Please remind me: " in question for question in questions)
         assert set(server.paid.values()) == {1} and len(server.requests) == 3
-    capped = config(task="fact_qa", output=str(tmp_path / "other"), max_tokens=1, **settings)
+    capped = config(uri, task="fact_qa", output=str(tmp_path / "other"), max_tokens=1, **settings)
     assert facts.candidates(capped, NO_LEAKS).num_left == 3
 
 

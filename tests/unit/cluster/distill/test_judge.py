@@ -1,12 +1,12 @@
 """The judge's scores are weighed as documented; what is no judgement is never a score."""
 
 import json
-import types
 
 import pyarrow as pa
 import pytest
 
 from cluster.backfill.staged import plan_path
+from cluster.distill.examples import CHECKED_SCHEMA
 from cluster.distill.judge import Judge, JudgeStage
 from cluster.models.batches import BatchEndpoint
 from cluster.models.endpoint import Endpoint, EndpointConfig
@@ -15,6 +15,7 @@ from cluster.models.sources import resolve_decider
 from cluster.store.files import Files
 from jobs.common.run import load_profile
 from schemas.judge import WEIGHTS, InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
+from schemas.record import EncodedRecord, Temporal
 from schemas.stage_items import CheckedPart
 from tests import endpoint as served
 
@@ -62,6 +63,32 @@ def segment(segment_id: str, text: str) -> dict:
     return {"segment_id": segment_id, "current": [part]}
 
 
+HERE = EncodedRecord(
+    memory_type="fact",
+    semantic_text="User is here.",
+    entities=["User"],
+    temporal=Temporal(t_ref="2024-01-01", t_valid_from="", t_valid_to=""),
+    tags=[],
+    evidence_turns=[0],
+    source_role="user",
+)
+
+
+def checked(files, name, segments, silent=()) -> CheckedPart:
+    """A part with one record of each segment but those that are `silent`, as the check stage leaves it."""
+    ids, empty = [row["segment_id"] for row in segments], dict.fromkeys(CHECKED_SCHEMA.names)
+    rows = [
+        empty
+        | {"segment_id": one, "verdict": "empty" if one in silent else "records"}
+        | {"records": [] if one in silent else [HERE.model_dump()]}
+        for one in ids
+    ]
+    files.put_table(plan_path(f"plan-{name}"), pa.Table.from_pylist(segments))
+    files.put_rows(path := f"checked/{name}.parquet", rows, CHECKED_SCHEMA)
+    known = {"taught": "", "num_left": 0, "teach_counts": {}, "error": "", "num_to_judge": len(rows)}
+    return CheckedPart(name, f"plan-{name}", (), checked=path, **known)
+
+
 def make_judge(profile, server, folder) -> Judge:
     config = EndpointConfig(base_url=server.base_url, model="j")
     return Judge(profile, Paid(Endpoint(config), Responses(Files(str(folder), "ledger"), "judge", "f")))
@@ -79,6 +106,16 @@ def test_segments_are_scored_by_the_rubric_and_paid_once(profile, tmp_path):
     system, user = body["messages"]
     assert system["content"] == profile.system_prompt
     assert "[0] user: I live in Lyon." in user["content"] and '"User lives in Lyon."' in user["content"]
+
+
+def test_a_record_is_shown_to_the_judge_as_it_was_written_with_its_keys_in_their_order(profile, tmp_path):
+    """An answer that was paid for is found by the prompt, to the letter."""
+    files = Files(str(tmp_path), "staging")
+    part = checked(files, "p", [segment("a", "I am here.")])
+    with served.Endpoint(lambda messages: json.dumps(GOOD | {"remark": ""})) as server:
+        JudgeStage(files, 4.0, lambda: make_judge(profile, server, tmp_path))(part)
+        (body,) = server.requests
+    assert json.dumps(HERE.model_dump()) in body["messages"][-1]["content"]
 
 
 def test_text_of_a_conversation_cannot_close_its_block(profile, tmp_path):
@@ -100,38 +137,12 @@ def test_what_scores_too_low_or_not_at_all_is_refused_with_its_scores(profile, t
             else "?"
         )
 
+    names = ("good", "bad", "odd", "none")
     files = Files(str(tmp_path), "staging")
-    tables = {
-        "checked/p": [
-            {"segment_id": name, "verdict": verdict, "records": '[{"semantic_text": "User is here."}]'}
-            for name, verdict in (
-                ("good", "records"),
-                ("bad", "records"),
-                ("odd", "records"),
-                ("none", "empty"),
-            )
-        ],
-        "plan/b.parquet": [segment(name, f"I am {name}.") for name in ("good", "bad", "odd", "none")],
-    }
+    part = checked(files, "p", [segment(name, f"I am {name}.") for name in names], silent=("none",))
     with served.Endpoint(reply) as server:
-        stage = JudgeStage(files, 4.0, lambda: make_judge(profile, server, tmp_path))
-        written = {}
-        stage._files = types.SimpleNamespace(
-            get_table=lambda path, columns=None: types.SimpleNamespace(to_pylist=lambda: tables[path]),
-            put_rows=lambda path, rows, schema: written.update({row["segment_id"]: row for row in rows}),
-        )
-        part = CheckedPart(
-            "p",
-            "b",
-            (),
-            taught="",
-            num_left=0,
-            teach_counts={},
-            error="",
-            checked="checked/p",
-            num_to_judge=3,
-        )
-        row = stage(part)
+        row = JudgeStage(files, 4.0, lambda: make_judge(profile, server, tmp_path))(part)
+    written = {found["segment_id"]: found for found in files.get_table(row.judged).to_pylist()}
     assert {name: found["reason"] for name, found in written.items()} == {
         "good": "",
         "bad": "judge",
@@ -144,17 +155,9 @@ def test_what_scores_too_low_or_not_at_all_is_refused_with_its_scores(profile, t
 
 def test_parts_that_are_judged_together_are_one_batch_and_keep_their_rows_apart(profile, tmp_path):
     files = Files(str(tmp_path), "staging")
-    parts = []
-    for name in "ab":
-        rows = [segment(f"{name}{i}", f"I am {name}{i}.") for i in range(2)]
-        checked = [
-            {"segment_id": row["segment_id"], "verdict": "records", "records": '[{"semantic_text": "x"}]'}
-            for row in rows
-        ]
-        files.put_table(plan_path(f"plan-{name}"), pa.Table.from_pylist(rows))
-        files.put_table(f"checked/{name}.parquet", pa.Table.from_pylist(checked))
-        known = {"taught": "", "num_left": 0, "teach_counts": {}, "error": "", "num_to_judge": 2}
-        parts.append(CheckedPart(name, f"plan-{name}", (), checked=f"checked/{name}.parquet", **known))
+    parts = [
+        checked(files, name, [segment(f"{name}{i}", f"I am {name}{i}.") for i in range(2)]) for name in "ab"
+    ]
     with served.Endpoint(lambda messages: json.dumps(GOOD | {"remark": ""})) as server:
         config = EndpointConfig(**served.table(server.base_url, batch=True, batch_poll_s=0.01))
         responses = Responses(Files(str(tmp_path), "ledger"), "judge", "f")
