@@ -61,7 +61,7 @@ def run(config: ReembedConfig) -> dict:
     from cluster.embed.embedder import TEXTS
     from cluster.embed.reembed import plan_batches
     from cluster.embed.turn_embedder import turn_embedder, vector_lengths
-    from cluster.models.sources import resolve_embedder
+    from cluster.models.resolve import resolve_embedder
     from cluster.store.files import Files
     from cluster.store.maintenance import reembed
 

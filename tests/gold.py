@@ -130,7 +130,7 @@ def write_run(
 def load_embedder():
     """The fastest embedder that comes as a package."""
     from cluster.embed.embedder import Embedder
-    from cluster.models.sources import resolve_embedder
+    from cluster.models.resolve import resolve_embedder
     from jobs.common.run import load_profile
     from schemas.profile import EmbedderProfile
 

@@ -6,7 +6,8 @@ A process of its own, `python -m tests.logits`: vLLM keeps what memory it takes.
 import torch
 
 from cluster.backfill.encoder import Encoder
-from cluster.models.sources import base_folder, resolve_encoder
+from cluster.models.resolve import resolve_encoder
+from cluster.models.sources import base_folder
 from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from cluster.embed.embedder import Embedder
 from cluster.embed.turn_embedder import turn_embedder
-from cluster.models.sources import ModelError, resolve_embedder
+from cluster.models.resolve import resolve_embedder
+from cluster.models.sources import ModelError
 from cluster.store.store import Store
 from schemas.profile import EmbedderProfile
 

@@ -68,7 +68,7 @@ def choose_encoder(
 ) -> EncoderProfile:
     """The encoder, resolved; without a store, a new one's. JobError when the one that wrote the store can
     no longer be had."""
-    from cluster.models.sources import hashed_encoder, resolve_encoder
+    from cluster.models.resolve import hashed_encoder, resolve_encoder
 
     last = store.run() if store else None
     if name or store is None or last is None:
@@ -89,7 +89,7 @@ def choose_encoder(
 def choose_embedder(name: str | None, store: "Store | None") -> EmbedderProfile:
     """The embedder, resolved; without a store, a new one's. JobError when the one that wrote the store can
     no longer be had."""
-    from cluster.models.sources import resolve_embedder
+    from cluster.models.resolve import resolve_embedder
 
     last = store.run() if store else None
     if name or last is None:
@@ -119,7 +119,7 @@ def embedder_of(name: str | None, store: "Store") -> EmbedderProfile:
 
 def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, DeciderProfile | None]:
     """One of WITHOUT_MODEL and None, or `model` and its profile, resolved."""
-    from cluster.models.sources import resolve_decider
+    from cluster.models.resolve import resolve_decider
 
     runs = [run for run in store.runs() if run.job == "consolidate"]
     kind = config.decider

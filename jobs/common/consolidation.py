@@ -322,7 +322,7 @@ def embed(config: UpdateConfig, embedder: EmbedderProfile, done: list[DecidedGro
 
 def check_embedder(profile: EmbedderProfile) -> None:
     """A rewritten text must not get a vector of another model than its neighbours have."""
-    from cluster.models.sources import resolve_embedder
+    from cluster.models.resolve import resolve_embedder
 
     of_records = profile.model_copy(update={"turns": None})
     if resolve_embedder(of_records).model_hash != profile.model_hash:

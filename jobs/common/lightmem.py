@@ -309,7 +309,7 @@ def repair(text: str) -> str:
 
 def _profiles(settings: LightMemConfig) -> tuple[EncoderProfile, DeciderProfile]:
     """Both profiles on one model, so that it is loaded once."""
-    from cluster.models.sources import resolve_decider, resolve_encoder
+    from cluster.models.resolve import resolve_decider, resolve_encoder
 
     encoder = load_profile("encoders", settings.encoder_profile, EncoderProfile)
     decider = load_profile("deciders", settings.decider_profile, DeciderProfile)

@@ -127,7 +127,7 @@ def encoder(config: EncoderSetConfig) -> dict:
 
 def of_store(config: DeciderSetConfig | FactSetConfig) -> dict:
     """decisions or memories of a store -> set. The driver alone does it."""
-    from cluster.models.sources import resolve_decider
+    from cluster.models.resolve import resolve_decider
     from jobs.distill import facts, replay
     from jobs.distill.leaks import read_leaks
     from jobs.distill.segments import spent
@@ -188,7 +188,7 @@ def of_questions(config: EvolvableSetConfig) -> dict:
 
 def resolved(config: EncoderSetConfig) -> dict:
     """Profiles of student, teacher and judge, as far as they are needed."""
-    from cluster.models.sources import resolve_decider, resolve_encoder
+    from cluster.models.resolve import resolve_decider, resolve_encoder
 
     student = resolve_encoder(load_profile("encoders", config.profile, EncoderProfile))
     profiles: dict[str, ModelProfile] = {"student": student, "teacher": student}

@@ -97,7 +97,8 @@ def run_set(config: Config) -> dict:
 def run_pairs(config: Config) -> dict:
     """Deciders on labelled pairs, each through a whole consolidation."""
     from cluster.embed.embedder import Embedder
-    from cluster.models.sources import ModelError, resolve_embedder
+    from cluster.models.resolve import resolve_embedder
+    from cluster.models.sources import ModelError
     from jobs.common.run import load_profile
     from jobs.evaluate.pairs import consolidate_pairs, mistakes, pairs_board, read_pairs
 
@@ -138,7 +139,8 @@ def run_pairs(config: Config) -> dict:
 def asked_models(config: Config) -> dict[str, DeciderProfile]:
     """Deciders that have a profile, by name, resolved and with the cluster connected for them. JobError where
     one of all that are named cannot be had."""
-    from cluster.models.sources import ModelError, resolve_decider
+    from cluster.models.resolve import resolve_decider
+    from cluster.models.sources import ModelError
 
     names = [name for name in config.deciders if name not in WITHOUT_MODEL]
     variants = load_variants("deciders", names, DeciderProfile) if names else {}

@@ -92,7 +92,8 @@ class Config(ModelsConfig):
 def run(config: Config) -> dict:
     """Measure every profile, write the report, return the summary with the leaderboard."""
     from cluster.backfill.archive import ArchiveError
-    from cluster.models.sources import ModelError, resolve_encoder
+    from cluster.models.resolve import resolve_encoder
+    from cluster.models.sources import ModelError
 
     started_s = time.monotonic()
     folder = check_folder(config.report)

@@ -23,7 +23,7 @@ def judge_rows(config: Any, label: str, rows: list[dict], segments: dict[str, di
     from cluster.distill.judge import make_judge
     from cluster.evaluate.trial import AnswersToJudge, Judging
     from cluster.models.endpoint import EndpointError
-    from cluster.models.sources import resolve_decider
+    from cluster.models.resolve import resolve_decider
     from cluster.store.files import Files
 
     profile = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))

@@ -79,7 +79,8 @@ class Config(ModelsConfig):
 @recorded("evaluate qa", writes="report")
 def run(config: Config) -> dict:
     """Measure every profile with retrieval off and on, write the report, return the summary."""
-    from cluster.models.sources import ModelError, resolve_answerer
+    from cluster.models.resolve import resolve_answerer
+    from cluster.models.sources import ModelError
     from cluster.store.errors import StoreError
 
     started_s = time.monotonic()

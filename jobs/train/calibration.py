@@ -119,7 +119,8 @@ def run(config: CalibrationConfig) -> dict:
 def written(config: CalibrationConfig, output: Path) -> tuple[list[Written], list[Written]]:
     """Of the people of both parts, out of the output folder or from the encoder."""
     from cluster.backfill.encoder import Encoder
-    from cluster.models.sources import ModelError, resolve_encoder
+    from cluster.models.resolve import resolve_encoder
+    from cluster.models.sources import ModelError
     from schemas.profile import EncoderProfile
 
     given = load_profile("encoders", config.profile, EncoderProfile)

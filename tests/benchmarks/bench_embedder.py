@@ -26,7 +26,7 @@ SEGMENTS = Path(__file__).parents[2] / "jobs" / "sample" / "corpus" / "segments"
 
 def load(name: str, **changes):
     from cluster.embed.embedder import Embedder
-    from cluster.models.sources import resolve_embedder
+    from cluster.models.resolve import resolve_embedder
     from jobs.common.run import load_profile
     from schemas.profile import EmbedderProfile
 

@@ -44,7 +44,7 @@ def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
 
 
 def resolved(name: str, **changes):
-    from cluster.models.sources import resolve_encoder
+    from cluster.models.resolve import resolve_encoder
     from jobs.common.run import load_profile
     from schemas.profile import EncoderProfile
 

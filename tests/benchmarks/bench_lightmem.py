@@ -214,7 +214,8 @@ def tokens_of():
     from transformers import AutoTokenizer
 
     from cluster.consolidate.decider import DeciderPrompt
-    from cluster.models.sources import base_folder, resolve_decider
+    from cluster.models.resolve import resolve_decider
+    from cluster.models.sources import base_folder
     from jobs.common.run import load_profile
     from schemas.profile import DeciderProfile
 

@@ -104,7 +104,7 @@ def dates(args) -> None:
 def languages(args) -> None:
     from cluster.backfill.cut_stage import cut_sessions
     from cluster.backfill.encoder import skipped
-    from cluster.models.sources import resolve_encoder
+    from cluster.models.resolve import resolve_encoder
     from jobs.common.run import load_profile
     from schemas.profile import EncoderProfile
 
@@ -141,7 +141,7 @@ def languages(args) -> None:
 def load(args):
     """The profile's encoder; one that measures confidence where that is asked for."""
     from cluster.backfill.encoder import Encoder
-    from cluster.models.sources import resolve_encoder
+    from cluster.models.resolve import resolve_encoder
     from jobs.common.run import load_profile
     from schemas.profile import EncoderProfile
 

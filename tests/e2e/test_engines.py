@@ -15,7 +15,7 @@ SEGMENTS = """
 import json, sys
 from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
 from cluster.backfill.cut_stage import segment_offsets
-from cluster.models.sources import resolve_encoder
+from cluster.models.resolve import resolve_encoder
 from cluster.backfill.segmenter import cut_session
 from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile

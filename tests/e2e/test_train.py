@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.models.sources import resolve_encoder
+from cluster.models.resolve import resolve_encoder
 from jobs.common.run import load_profile
 from schemas.profile import EncoderProfile
 from schemas.training import TRAINING_SCHEMA

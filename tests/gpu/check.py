@@ -36,7 +36,8 @@ from unittest import mock
 
 import numpy as np
 
-from cluster.models.sources import ModelError, base_folder, model_folder, resolve_embedder, resolve_encoder
+from cluster.models.resolve import resolve_embedder, resolve_encoder
+from cluster.models.sources import ModelError, base_folder, model_folder
 from cluster.profiles import SHIPPED
 from jobs.sample.written import read_segments
 from schemas.profile import EmbedderProfile, EncoderProfile

@@ -148,7 +148,8 @@ def encoder_stand_in(profile: EncoderProfile, folder: Path) -> EncoderProfile:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-    from cluster.models.sources import ModelError, model_folder, read_prompt
+    from cluster.models.resolve import read_prompt
+    from cluster.models.sources import ModelError, model_folder
     from tests.tiny import tiny_tokenizer
 
     try:
@@ -199,7 +200,8 @@ def measure_encoder(
     from cluster.backfill.cut_stage import cut_sessions
     from cluster.evaluate.scoring import percentile
     from cluster.evaluate.trial import Trial, TrialBatch
-    from cluster.models.sources import adapter_folder, resolve_encoder
+    from cluster.models.resolve import resolve_encoder
+    from cluster.models.sources import adapter_folder
 
     profile = resolve_encoder(profile.model_copy(update={"engine": engine}))
     segments = cut_sessions([session for _, session in data.sessions[:num_segments]], profile)

@@ -70,7 +70,7 @@ def arguments(tmp_path_factory) -> list[str]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_stand_in_goes_the_whole_way_and_the_last_line_says_so(arguments, capsys, monkeypatch, model):
-    monkeypatch.setattr("cluster.models.sources.read_prompt", lambda _: "Write memory records in JSON.")
+    monkeypatch.setattr("cluster.models.resolve.read_prompt", lambda _: "Write memory records in JSON.")
     few = ["--models", model, "--num-segments", "1", "--num-questions", "2"]
     assert main([*arguments, *few, "--stand-ins"]) == 0
     *lines, summary = [json.loads(one) for one in capsys.readouterr().out.splitlines() if one[:1] == "{"]

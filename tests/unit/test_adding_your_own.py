@@ -98,7 +98,7 @@ IMPORT = """
 import importlib, json, sys
 import numpy as np
 from cluster.embed import embedder
-from cluster.models.sources import resolve_embedder
+from cluster.models.resolve import resolve_embedder
 from schemas.profile import EmbedderProfile
 
 class Scripted:

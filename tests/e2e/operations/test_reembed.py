@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from cluster.embed.reembed import ReembedStage, plan_batches
-from cluster.models.sources import resolve_embedder
+from cluster.models.resolve import resolve_embedder
 from cluster.store.files import Files
 from jobs.common.run import load_profile
 from jobs.query import QueryConfig

@@ -11,7 +11,8 @@ import pytest
 from cluster import memory as module
 from cluster.embed import questions
 from cluster.memory import Memories, Turn
-from cluster.models.sources import ModelError, resolve_embedder
+from cluster.models.resolve import resolve_embedder
+from cluster.models.sources import ModelError
 from cluster.store.errors import StoreError
 from cluster.store.files import Files
 from cluster.store.store import Store

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cluster.embed import embedder
-from cluster.models.sources import resolve_embedder
+from cluster.models.resolve import resolve_embedder
 from cluster.store.store import Store
 from jobs import audit, edit, forget, history, rollback
 from jobs.common import choice

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cluster.models.sources import resolve_answerer
+from cluster.models.resolve import resolve_answerer
 from jobs.common.cli import JobError, UsageError
 from jobs.common.endpoints import all_at_endpoint
 from jobs.common.run import connect

@@ -15,7 +15,7 @@ from cluster.embed import embedder, questions
 from cluster.forget.erase import find, forget
 from cluster.forget.forgotten import Forgotten
 from cluster.memory import Memories
-from cluster.models.sources import resolve_embedder
+from cluster.models.resolve import resolve_embedder
 from cluster.store.maintenance import rollback
 from cluster.store.store import Store
 from jobs.common import choice

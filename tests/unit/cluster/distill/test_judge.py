@@ -11,7 +11,7 @@ from cluster.distill.judge import Judge, JudgeStage
 from cluster.models.batches import BatchEndpoint
 from cluster.models.endpoint import Endpoint, EndpointConfig
 from cluster.models.paid_answers import Budget, Paid, Responses
-from cluster.models.sources import resolve_decider
+from cluster.models.resolve import resolve_decider
 from cluster.store.files import Files
 from jobs.common.run import load_profile
 from schemas.judge import WEIGHTS, InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from cluster.embed import questions as module
-from cluster.models.sources import resolve_embedder
+from cluster.models.resolve import resolve_embedder
 from cluster.store.runs import FinishedRun
 from jobs import query
 from jobs.common.questions import Question

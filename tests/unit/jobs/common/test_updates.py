@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.models.sources import resolve_embedder
+from cluster.models.resolve import resolve_embedder
 from jobs.common.cli import JobError
 from jobs.common.consolidation import check_embedder
 from jobs.common.run import load_profile
