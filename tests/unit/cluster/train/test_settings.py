@@ -20,7 +20,6 @@ from cluster.train.settings import (
 )
 from cluster.train.trainer import (
     AnswerCollator,
-    Answers,
     StepSampler,
     answer_trainer,
     arguments,
@@ -29,6 +28,7 @@ from cluster.train.trainer import (
     load_base,
     save_adapter,
 )
+from cluster.train.watching import Answers
 
 ANSWER = '{"records": []}'
 
