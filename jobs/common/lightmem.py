@@ -15,16 +15,15 @@ Prompts are the profiles': an adapter must see those it was trained with. LightM
 by `_call_update_llm(system_prompt, user_prompt)` with two texts, which asks exactly these.
 """
 
-import datetime as dt
 import json
 import logging
-import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.common.lightmem_shapes import counted, no_usage, question_of, repair, sessions_of
 from jobs.common.run import load_profile
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
 from schemas.profile import DeciderProfile, EncoderProfile
@@ -33,9 +32,7 @@ from schemas.settings import Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from cluster.backfill.encoder import Encoding
-    from cluster.consolidate.fold import Question, Verdict
-    from cluster.models.asking import Answer, Engine
+    from cluster.models.asking import Engine
 
 MODEL_NAME = "local_hf_lora"
 
@@ -169,7 +166,7 @@ class LightMemManager:
 
         segments, owners = [], []
         for number, call in enumerate(calls):
-            for session, source_ids in _sessions(number, call, roles):
+            for session, source_ids in sessions_of(number, call, roles):
                 cut = cut_session(session, segment_offsets(self.encoder), self.encoder)
                 segments += cut
                 owners += [(number, source_ids)] * len(cut)
@@ -182,7 +179,7 @@ class LightMemManager:
                 "input_prompt": [],
                 "output_prompt": "",
                 "cleaned_result": [],
-                "usage": _usage(),
+                "usage": no_usage(),
                 "entry_type": "factual",
             }
             for _ in calls
@@ -200,7 +197,7 @@ class LightMemManager:
                 }
                 for record in encoding.records
             ]
-            _count(result["usage"], encoding)
+            counted(result["usage"], encoding)
             failed[number] += encoding.outcome == "rejected"
             for rejection in encoding.rejections:
                 self._failed("meta_text_extract", rejection["reason"], rejection["raw"], call=number)
@@ -230,9 +227,10 @@ class LightMemManager:
         from cluster.consolidate.decider import DeciderPrompt, ask, guard
         from cluster.consolidate.rules import Rules
 
-        question = _question(target, candidates)
+        question = question_of(target, candidates)
         if not question.sources:
-            return {"action": "ignore", "reason": "no candidate is later than the target", "usage": _usage()}
+            reason = "no candidate is later than the target"
+            return {"action": "ignore", "reason": reason, "usage": no_usage()}
         if self.settings.decider == "rules":
             (verdict,) = Rules().decide([question])
         else:
@@ -242,7 +240,7 @@ class LightMemManager:
         if verdict.outcome == "failed":
             self._failed("_call_update_llm", verdict.reason, verdict.raw, target=target["id"])
             return None
-        usage = _count(_usage(), verdict)
+        usage = counted(no_usage(), verdict)
         if verdict.outcome == "refused":
             return {"action": "ignore", "reason": f"refused: {verdict.reason}", "usage": usage}
         rewritten = {"new_memory": verdict.text} if verdict.action == "update" else {}
@@ -253,7 +251,7 @@ class LightMemManager:
         from cluster.models.prompt import Chat, as_prompt
 
         messages = [{"role": "system", "content": system_prompt}, {"role": "user", "content": user_prompt}]
-        usage, reason, raw = _usage(), "", ""
+        usage, reason, raw = no_usage(), "", ""
         # Greedy decoding would repeat itself: the second time the answer is asked for in other words.
         for retry in ("", "\n\nAnswer with one JSON object and nothing else."):
             messages[1]["content"] = user_prompt + retry
@@ -265,7 +263,7 @@ class LightMemManager:
                 break
             schema = decision_schema(self.decider.limits)
             (reply,) = self.engine.generate([Request(ids, schema, self.decider.max_tokens)])
-            _count(usage, reply)
+            counted(usage, reply)
             raw = reply.text
             try:
                 decision = parse_decision(repair(raw))
@@ -283,28 +281,7 @@ class LightMemManager:
         logger.error("%s%s: %s", method, shown, reason)
 
 
-def repair(text: str) -> str:
-    """The JSON object in an answer: out of its code fence or the prose around it, and closed if it was cut.
-
-    A text without an opening brace, or cut within a key, comes back unchanged for the parser to refuse.
-    """
-    start = text.find("{")
-    if start < 0:
-        return text
-    try:
-        return json.dumps(json.JSONDecoder().raw_decode(text, start)[0])
-    except ValueError:
-        pass
-    # Complete members stay; what was begun behind the last comma goes.
-    for comma in [match.start() for match in re.finditer(",", text[start:])][::-1]:
-        try:
-            return json.dumps(json.loads(text[start : start + comma] + "}"))
-        except ValueError:
-            continue
-    return text
-
-
-# --- LightMem's shapes to ours --------------------------------------------------------------------------
+# --- profiles and engine --------------------------------------------------------------------------------
 
 
 def _profiles(settings: LightMemConfig) -> tuple[EncoderProfile, DeciderProfile]:
@@ -357,85 +334,3 @@ def _load(encoder: EncoderProfile, device_map: str) -> "Engine":
     if device_map not in ("auto", found):
         raise ValueError(f"device_map={device_map!r}: the engine runs on {found} here; use auto")
     return VllmEngine(encoder)
-
-
-def _sessions(number: int, topics: list, roles: set[str]) -> Iterator[tuple[dict, list[int]]]:
-    """(session of one topic and time, source id of each turn) for cluster.backfill.segmenter."""
-    position = 0
-    for topic, messages in enumerate(topics):
-        sittings: dict[str, list[tuple[int, Mapping]]] = {}
-        for message in messages:
-            # LightMem numbers exchanges: two messages have one source id.
-            source_id = message.get("sequence_number", position) // 2
-            position += 1
-            if message.get("role") in roles and (message.get("content") or "").strip():
-                sitting = message.get("session_time") or message.get("time_stamp") or ""
-                sittings.setdefault(sitting, []).append((source_id, message))
-        for sitting, said in sittings.items():
-            turns = [
-                {
-                    "role": message["role"],
-                    "content": message["content"],
-                    "speaker": message.get("speaker_name"),
-                    "time": None,
-                }
-                for _, message in said
-            ]
-            session = {
-                "user_id": "",
-                "conversation_id": None,
-                "session_id": f"{number}/{topic}/{sitting}",
-                "session_time": _time(said[0][1].get("time_stamp") or sitting),
-                "turns": turns,
-            }
-            yield session, [source_id for source_id, _ in said]
-
-
-def _time(text: str) -> dt.datetime | None:
-    """LightMem's times: ISO 8601, or 2023/05/20 (Sat) 02:21."""
-    cleaned = re.sub(r"\s*\(\w+\)\s*", " ", text).replace("/", "-").strip()
-    try:
-        time = dt.datetime.fromisoformat(cleaned)
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
-
-
-def _question(target: dict, candidates: list[dict]) -> "Question":
-    """A decision as cluster.consolidate.decider asks it: sources in order, each later than the target."""
-    from cluster.consolidate.fold import Memory, Question, Source
-
-    def memory(entry: dict) -> Memory:
-        payload = entry["payload"]
-        time = _time(str(payload.get("time_stamp") or ""))
-        return Memory(
-            record_id=str(entry["id"]),
-            revision=1,
-            user_id="",
-            session_time=time.isoformat() if time else "",
-            session_id="",
-            turn=0,
-            text=payload["memory"],
-        )
-
-    def score(entry: dict) -> float:
-        queue = entry["payload"].get("update_queue") or []
-        return next((link["score"] for link in queue if link["id"] == target["id"]), 0.0)
-
-    older = memory(target)
-    sources = [Source(memory(entry), score(entry)) for entry in candidates]
-    # Two entries of the same moment are each other's candidate in LightMem; the order is strict here.
-    newer = [source for source in sources if source.memory.order > older.order]
-    return Question(older, tuple(sorted(newer, key=lambda source: source.memory.order)))
-
-
-def _usage() -> dict[str, int]:
-    return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-
-
-def _count(usage: dict[str, int], spent: "Answer | Encoding | Verdict") -> dict[str, int]:
-    """Add what a reply, encoding or verdict cost, in LightMem's names."""
-    usage["prompt_tokens"] += spent.prompt_tokens
-    usage["completion_tokens"] += spent.output_tokens
-    usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
-    return usage

@@ -256,6 +256,15 @@ def test_what_tests_share_is_in_no_test_module():
         assert not shared, f"{name_of(path)} imports {shared}"
 
 
+def test_unit_tests_lie_where_what_they_test_lies():
+    """Folders by folders, and beside the folders of `cluster/` tests of its loose modules alone."""
+    for path in (ROOT / "tests" / "unit").rglob("test_*.py"):
+        inner = path.parent.relative_to(ROOT / "tests" / "unit")
+        assert (ROOT / inner).is_dir(), f"{name_of(path)}: there is no folder {inner}"
+    loose = {path.stem.removeprefix("test_") for path in (ROOT / "tests/unit/cluster").glob("test_*.py")}
+    assert loose <= {path.stem for path in (ROOT / "cluster").glob("*.py")}
+
+
 # --- jobs -----------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.models.asking import Answer
-from jobs.common.lightmem import LightMemConfig, LightMemManager, repair
+from jobs.common.lightmem import LightMemConfig, LightMemManager
+from jobs.common.lightmem_shapes import repair
 from tests import lightmem as command
 from tests.lightmem import problems
 
