@@ -125,7 +125,7 @@ def edit(config: EditConfig, store: "Store") -> dict:
 
 
 Line = tuple[str, Edit | str]
-"""Where an edit stands, and the edit, or why it is none."""
+"""Where an edit stands, and the edit, or why it cannot be done."""
 
 
 def lines(config: EditConfig) -> Iterator[Line]:

@@ -189,7 +189,7 @@ def time_of(value: object, name: str) -> dt.datetime | None:
 
 
 def day_of(value: object) -> str:
-    """A day as YYYY-MM-DD; empty for what is none, as records have it."""
+    """A day as YYYY-MM-DD; empty if it is not a day, as records have it."""
     try:
         return dt.datetime.fromisoformat(str(value).strip()).date().isoformat() if value else ""
     except ValueError:

@@ -93,7 +93,7 @@ _ANY = TypeAdapter(Annotated[Intent, Field(discriminator="kind")])
 
 
 def read_intent(written: dict) -> Intent:
-    """An intent out of its JSON object. ValueError, which names the field, where it is none of these."""
+    """An intent out of its JSON object. ValueError, which names the field, if it is not one of these."""
     try:
         return _ANY.validate_python({"kind": "commit"} | written)
     except ValidationError as error:

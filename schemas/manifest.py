@@ -89,7 +89,7 @@ class RunManifest(BaseModel):
 
 def read_manifest(written: object, where: str) -> RunManifest:
     """A manifest out of its JSON, of this version or an earlier one. ValueError, which names the place, the
-    field and the value, where it is none, or one of a later release."""
+    field and the value, if it cannot be read, or is of a later release."""
     if not isinstance(written, dict):
         raise ValueError(f"{where}: no manifest, which is a JSON object; restore the file, or delete it")
     version = written.get("format_version", 1)

@@ -63,7 +63,7 @@ EVOLVABLE_SCHEMA = pa.schema(
 """One question to one conversation."""
 
 EVOLVABLE_COLUMNS = ["messages", "meta"]
-"""Of these is learned; a set of other origin has no more."""
+"""Columns that the trainer reads; a set from elsewhere needs only these."""
 
 REJECTED_SCHEMA = pa.schema(
     [

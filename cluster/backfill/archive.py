@@ -178,14 +178,14 @@ class Row:
     number: int
     """In the file."""
     found: dict | BadRow
-    """A checked session, or why it is none."""
+    """A checked session, or why it cannot be used."""
     is_settled: bool
     """Whether the row will be read in the same way at any later time. False for a row that could not be read,
     and for a time in the future."""
 
 
 def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
-    """The unit's rows in order: a checked session, or why it is none."""
+    """The unit's rows in order: a checked session, or why it cannot be used."""
     return (row.found for row in read_rows(archive, unit))
 
 

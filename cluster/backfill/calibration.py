@@ -171,7 +171,7 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path, with_entailment: bool = False) -> "Calibration":
-        """ValueError where the file names a feature that is none, or knows nothing of entailment."""
+        """ValueError if the file names an unknown feature, or lacks the one of entailment."""
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         known = features("User sings.", [("user", "I sing.")], Confidence(0.5, 0.5))
         if unknown := found["weights"].keys() - known.keys():

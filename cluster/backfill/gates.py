@@ -274,7 +274,7 @@ def _nothing_said(text: str, evidence: list[str], shown: list[str]) -> bool:
 
 
 def _has_statement(turn: str, text: str) -> bool:
-    """Whether some sentence of a turn that ends with a question is none, and tells of the record."""
+    """Whether a turn that ends with a question has a sentence that is no question and tells of the record."""
     wanted = content_words(text)
     told = [s for s in _SENTENCE.findall(turn) if not s.rstrip().endswith("?")]
     return 2 * len(wanted & stems(told)) >= len(wanted) > 0

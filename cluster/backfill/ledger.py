@@ -178,7 +178,7 @@ _NIBBLES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 def _packed_ids(ids: pa.Array, names: dict[bytes, str]) -> np.ndarray:
-    """uint8 [n, 16]: the bytes that 32 hex digits stand for, or a hash of an id that is none, which goes into
+    """uint8 [n, 16]: the bytes that 32 hex digits stand for, or a hash of any other id, which goes into
     `names`."""
     digits = _NIBBLES[_text_bytes(ids)] if pc.all(pc.equal(pc.binary_length(ids), 32)).as_py() else None
     if digits is not None and (digits < 16).all():

@@ -24,7 +24,7 @@ BY_DICTIONARY = (2, 8)
 
 
 class BrokenPage(ValueError):
-    """The bytes where a page should be are none."""
+    """The bytes where a page should be are not a page."""
 
 
 @dataclass(frozen=True)

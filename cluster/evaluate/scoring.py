@@ -57,13 +57,13 @@ def is_stale(current: np.ndarray, outdated: np.ndarray) -> float | None:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Mean of what is not None; None of nothing."""
+    """Mean of the values that are not None; None if there are none."""
     numbers = [value for value in values if value is not None]
     return float(np.mean(numbers)) if numbers else None
 
 
 def percentile(values: list[float], share: float) -> float | None:
-    """The value that `share` percent of them do not exceed, interpolated; None of nothing."""
+    """The value that `share` percent of them do not exceed, interpolated; None if there are none."""
     return float(np.percentile(values, share)) if values else None
 
 

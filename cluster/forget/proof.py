@@ -168,7 +168,7 @@ def _of_others(store: Writer, needles: list[str], subject: Subject) -> set[str]:
 
 
 def readable(files: Files, path: str) -> pa.Table | None:
-    """A Parquet file, None where it is none, or damaged: it must not stand in the way of an erasure."""
+    """A Parquet file; None if it is another or a damaged file, which must not stop an erasure."""
     if not path.endswith(".parquet"):
         return None
     try:

@@ -68,7 +68,7 @@ def _record(memory: Memory) -> dict:
 
 
 def read(path: Path, user_id: str | None) -> Read:
-    """Memories of a COGX folder. BadMemory where it is none, or of a later version."""
+    """Memories of a COGX folder. BadMemory if it is another folder, or of a later version."""
     version = _version(path)
     if version.partition(".")[0] != VERSION.partition(".")[0]:
         raise BadMemory(f"{path}: is of COGX {version}, and this release reads {VERSION}; export it as that")

@@ -37,7 +37,7 @@ Read = Iterator[Memory | BadRow]
 
 
 def read_row(place: str, row: dict, user_id: str | None) -> Memory | BadRow:
-    """The memory of a row with columns of EXCHANGE_SCHEMA, or why it is none."""
+    """The memory of a row with columns of EXCHANGE_SCHEMA, or why it cannot be read."""
     try:
         return memory_of(row, user_id=user_id)
     except BadMemory as error:
@@ -151,7 +151,7 @@ def old_database(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def read_table(path: Path, table: str, what: str) -> Iterator[tuple[str, dict]]:
-    """(place, row) of each row of a table of a SQLite database. BadMemory where it is none of `what`."""
+    """(place, row) of each row of a table of a SQLite database. BadMemory for another database."""
     try:
         with old_database(path) as database:
             database.row_factory = sqlite3.Row

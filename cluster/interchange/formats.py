@@ -131,7 +131,7 @@ def _added_rules() -> Iterator[tuple[str, Callable[[Path], bool]]]:
 
 
 def read(name: str, path: Path, user_id: str | None) -> Read:
-    """The memories of a file or folder of a format. BadMemory where it is none, or cannot be read."""
+    """The memories of a file or folder. BadMemory if it is not in this format, or cannot be read."""
     try:
         yield from READERS[name](path, user_id)
     except OSError as error:

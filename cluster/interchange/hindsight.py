@@ -102,7 +102,7 @@ def read(path: Path, user_id: str | None) -> Read:
 
 
 def bank_of(file: zipfile.ZipFile) -> str | None:
-    """Id of the bank of a transfer archive. ValueError where it is none, or of another version."""
+    """Id of the bank of a transfer archive. ValueError if it is another file, or of another version."""
     try:
         manifest = json.loads(file.read(MANIFEST))
     except KeyError:

@@ -199,7 +199,7 @@ def _memory(place: str, row: dict, user_id: str | None) -> Memory | BadRow:
 
 
 def _value(row: dict, name: str, kind: type) -> Any:
-    """A column's JSON; empty where it is none, as its own reader has it."""
+    """A column's JSON; empty if it is not JSON, as its own reader has it."""
     try:
         found = json.loads(row.get(name) or "null")
     except (ValueError, TypeError):

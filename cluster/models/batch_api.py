@@ -100,7 +100,7 @@ class Provider:
             self._client.batches.cancel(sent.batch_id)
 
     def lines(self, file_id: str) -> Iterator[dict]:
-        """The objects of a file; what is none is left out."""
+        """The JSON objects of a file; other lines are left out."""
         for line in self._client.files.content(file_id).content.splitlines():
             with contextlib.suppress(ValueError):
                 if isinstance(found := json.loads(line), dict):

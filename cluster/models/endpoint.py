@@ -82,7 +82,8 @@ class Endpoint:
     def generate(self, requests: list[Request]) -> list[Answer]:
         """Answers in order, one asked for after the other; refusals among them.
 
-        Unanswered when it fails at one; EndpointError when it refuses the key or the model, or is none.
+        Unanswered when it fails at one; EndpointError when it refuses the key or the model, or is not an
+        endpoint.
         """
         return [self._answer(request) for request in requests]
 

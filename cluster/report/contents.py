@@ -213,7 +213,7 @@ def view_before(night: Night, entries: Sequence[RunEntry]) -> RunEntry | None:
 
 def changes(store: Store, night: Night, entries: Sequence[RunEntry]) -> dict[str, int] | None:
     """Kind of change, see cluster.consolidate.history.diff, -> how many memories: what the view after the
-    night has over that before it. None where a view that is needed is not kept, or is none.
+    night has over that before it. None if a view that is needed is not kept, or does not exist.
 
     Only memories that the night touched are compared, RECORDS_AT_ONCE of them at a time.
     """

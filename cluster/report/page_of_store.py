@@ -61,7 +61,7 @@ class Event:
 
 
 def _events(found: Overview) -> list[Event]:
-    """All of them, oldest first. What only looked, as a dry run, is none."""
+    """All of them, oldest first. A run that only looked, such as a dry run, does not count."""
     events = []
     for place, (night, spent) in enumerate(zip(found.nights, found.money.by_night, strict=True)):
         is_night = night.job == "night"

@@ -241,7 +241,7 @@ _GOES_ON = ("restore", "consolidate", "compact")
 """Jobs that go on with the night that a backfill has begun."""
 
 _APART = dt.timedelta(hours=12)
-"""What begins this long behind a night's last run is none of it."""
+"""A run that begins this long after a night's last run belongs to another night."""
 
 _WORST = ("failed", "interrupted", "stopped", "running", "done", "dry_run", "unchanged")
 

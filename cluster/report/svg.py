@@ -122,7 +122,7 @@ def text_width(text: str) -> float:
 
 def steps(top: float, least: float = 0) -> list[float]:
     """From 0 to at least `top`, in up to five round steps of 1, 2 or 5 times a power of ten, and of `least`
-    each: half a user is none."""
+    each: there is no half user."""
     if top < SMALLEST:
         return [0.0, 1.0 if top <= 0 else SMALLEST]
     size = 10.0 ** math.floor(math.log10(top / 4))

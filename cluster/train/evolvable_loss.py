@@ -93,8 +93,9 @@ def losses(
 
 
 def contrastive_loss(scores: Tensor, evidence: Sequence[int], settings: EvolvableSettings) -> Tensor:
-    """Cross entropy of each evidence document among itself and all that is none, averaged over the evidence,
-    times the logarithm of the number of candidates: scalar. `scores` are cosines with the question, [N]."""
+    """Cross entropy of each evidence document among itself and all documents that are not evidence, averaged
+    over the evidence, times the logarithm of the number of candidates: scalar. `scores` are cosines with the
+    question, [N]."""
     is_evidence = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
     is_evidence[list(evidence)] = True
     positive, negative = (scores[mask] / settings.temperature for mask in (is_evidence, ~is_evidence))

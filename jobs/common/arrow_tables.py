@@ -79,7 +79,7 @@ _DICTIONARY_BATCH, _TYPE = 2, 1
 
 
 def unpacked_bytes(head: bytes, body: "pa.Buffer | None") -> int:
-    """Bytes of a message's body once it is unpacked. ValueError for a head that is none."""
+    """Bytes of a message's body once it is unpacked. ValueError if `head` is not the head of a message."""
     if body is None:
         return 0
     try:

@@ -165,7 +165,7 @@ def check_there(kinds: Collection[str]) -> None:
 
 
 def check_decider(kind: str) -> None:
-    """EntryPointError, JobError or ModelError where this is none of WITHOUT_MODEL, as one that decided a
+    """EntryPointError, JobError or ModelError if this is not one of WITHOUT_MODEL, as one that decided a
     consolidation may no longer be, or cannot be had on this machine."""
     if kind not in WITHOUT_MODEL:
         raise JobError(

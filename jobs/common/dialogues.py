@@ -10,7 +10,7 @@ _TAIL = re.compile(r"\s*->->[^\n]*\Z")
 
 
 def beam_turns(batch: dict) -> list:
-    """The turns of a batch of BEAM in their order, whatever stands among them that is none."""
+    """The turns of a batch of BEAM in their order; everything else is left out."""
     turns = batch.get("turns")
     if not isinstance(turns, list):
         raise ValueError(f"turns: must be a list of lists of turns, not {type(turns).__name__}")

@@ -105,7 +105,7 @@ def register() -> None:
 class LightMemManager:
     """A LightMem memory manager. The model is loaded with the first call that needs it.
 
-    `failures` holds what could not be had, each with its reason and raw answer.
+    `failures` lists the calls that failed, each with its reason and raw answer.
     """
 
     def __init__(self, config: object = None, *, engine: "Engine | None" = None):
@@ -145,7 +145,7 @@ class LightMemManager:
 
         `extract_list`: calls of topics of messages `{role, content}`, as LightMem gives them, or one plain
         list of messages. Returns one result per call, `cleaned_result` with `{source_id, fact}` among its
-        keys; None for a call of which nothing could be had. ValueError for an argument that cannot work.
+        keys; None for a call that failed. ValueError for an argument that cannot work.
         """
         if messages_use not in ROLES:
             raise ValueError(f"messages_use={messages_use!r}: must be one of {', '.join(ROLES)}")
@@ -213,7 +213,7 @@ class LightMemManager:
     def _call_update_llm(
         self, system_prompt: str, target_entry: dict | str, candidate_sources: list[dict] | None = None
     ) -> dict | None:
-        """One update decision: `{action, new_memory?, usage}`; None when none could be had.
+        """One update decision: `{action, new_memory?, usage}`; None if it failed.
 
         With LightMem's entries, only candidates later than the target may change it; an answer that was
         refused is `ignore` with the `reason`. With two texts, the model is asked exactly these.

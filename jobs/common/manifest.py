@@ -30,7 +30,7 @@ def put_run(runs: "Files", manifest: RunManifest) -> None:
 
 
 def get_run(runs: "Files", run_id: str) -> RunManifest | None:
-    """The manifest of a run; None where none is kept. ValueError where it is none that this release reads."""
+    """The manifest of a run; None if none is kept. ValueError if this release cannot read it."""
     found = runs.get_json(path := f"{run_id}.json")
     return None if found is None else read_manifest(found, f"_slowwave/runs/{path}")
 

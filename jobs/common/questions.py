@@ -66,7 +66,8 @@ QuestionFiles = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 def read_questions(path: str, format: str | None = None, *, option: str = "--questions") -> list[Question]:
-    """All questions of a file (JSON lines or one JSON array, plain or gzip). UsageError for what is none."""
+    """All questions of a file (JSON lines or one JSON array, plain or gzip). UsageError names the first
+    item that is not one."""
     questions = []
     for number, item in enumerate(read_all_items(path, option), 1):
         kind = format or _format_of(item)
@@ -112,7 +113,7 @@ def _is_kept(turn: dict, name: str = "content") -> bool:
 
 
 def _longmemeval(item: dict, path: Path) -> list[Question]:
-    """`has_answer` marks the evidence; where a turn lacks it, the turn is none. A session that stands twice
+    """`has_answer` marks the evidence; a turn without it is not evidence. A session that stands twice
     in a haystack has the suffix #2 by date. For a knowledge update, the latest session with evidence states
     the current value and the others an outdated one, whatever the question asks for."""
     dated = zip(item["haystack_dates"], item["haystack_session_ids"], item["haystack_sessions"], strict=True)

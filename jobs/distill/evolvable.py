@@ -262,6 +262,6 @@ def cut(num_turns: int, needed: set[int], config: EvolvableSetConfig, name: str)
     steps = range(config.context_turns + 1)
     context = (number - step for step in steps for number in sorted(needed))
     more = (number - step for number in others for step in steps)
-    # Numbers are not taken twice, and those before the first are none.
+    # Numbers are not taken twice, and there are none before the first.
     wanted = dict.fromkeys(number for number in itertools.chain(context, more) if number >= 0)
     return sorted(itertools.islice(wanted, max(config.max_turns or num_turns, len(needed))))

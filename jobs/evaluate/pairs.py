@@ -26,7 +26,7 @@ DAYS_APART = 30
 
 
 def read_pairs(path: str, max_questions: int | None = None) -> list[dict]:
-    """The lines of a file of pairs. UsageError for what is none."""
+    """The lines of a file of pairs. UsageError names the first line that is not a pair."""
     found = []
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

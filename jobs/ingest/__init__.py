@@ -62,7 +62,7 @@ else:
     FormatName = Literal[AUTO, *FORMATS]
 
 Found = tuple[int, object, dict, float | None] | Rejection
-"""(number, source, archive row, updated_s) of a session, as `read_file` says, or what is none."""
+"""(number, source, archive row, updated_s) of a session, as `read_file` says, or what cannot be read."""
 
 NUM_REASONS = 3
 """Reasons that are shown when a job fails on rejections."""

@@ -47,7 +47,7 @@ def named(item: dict, names: tuple[str, ...]) -> dict:
 
 
 def archive_turns(turns: object, archive_turn: Callable[[int, dict], dict]) -> object:
-    """`archive_turn` over what are turns; what are none stays as it is, for mend_session to judge."""
+    """`archive_turn` of each turn; anything else stays as it is, and mend_session decides about it."""
     if not isinstance(turns, list):
         return turns
     return [archive_turn(index, turn) if isinstance(turn, dict) else turn for index, turn in enumerate(turns)]
@@ -136,7 +136,7 @@ def calls_of(message: dict) -> list[tuple[object, object]]:
 
 
 def all_chat_turns(messages: object) -> object:
-    """`chat_turns` over what is a list; what is none stays as it is, for mend_session to judge."""
+    """`chat_turns` of a list; anything else stays as it is, and mend_session decides about it."""
     if not isinstance(messages, list):
         return messages
     return [turn for message in messages for turn in chat_turns(message)]

@@ -93,7 +93,7 @@ def _is_input(name: str, pattern: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether files and folders of this name are none of the input's."""
+    """Whether files and folders of this name do not belong to the input."""
     return name.startswith(("_", ".")) and not whatsapp.is_file(plain_name(name))
 
 
@@ -164,7 +164,7 @@ def _size_and_time(path: Path) -> tuple[int, int]:
 
 
 def _members(file: BinaryIO) -> list[str] | None:
-    """The files in a zip file, None for what is none."""
+    """The files in a zip file; None for another file."""
     file.seek(0)
     if file.read(4) != b"PK\x03\x04":
         return None

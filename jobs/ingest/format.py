@@ -32,7 +32,7 @@ class Row:
 
 
 Session = tuple[object, dict | InvalidSession]
-"""(the part of the item that it is, session as jobs.ingest.mending takes it, or why it is none)."""
+"""(the part of the item that it is, session as jobs.ingest.mending takes it, or why there is none)."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Format:
     matches: Callable[[dict], bool]
     """Whether an item is one, by its fields. No item should be one of two formats."""
     read: Callable[[dict, Origin], Iterator[Session | Row]]
-    """What an item holds. Raises InvalidSession for one that is none."""
+    """What an item holds. Raises InvalidSession for one that cannot be read."""
     names_users: bool = False
     """Whether its items say whose they are; --user-id must if they do not."""
     files: str = "*"

@@ -228,7 +228,7 @@ def read(file: Path) -> list[Written]:
 
 
 def read_labelled(path: str) -> list[Written]:
-    """Records that readers have marked. UsageError names the first line that is none."""
+    """Records that readers have marked. UsageError names the first line that is not one."""
     remedy = "text, evidence (role and text of each turn), mean, least and label"
     return [
         Written(one.session_id, one.text, one.evidence, one.mean, one.least, one.label == GOOD)

@@ -29,7 +29,7 @@ class Example:
 
 def marked_examples(path: str) -> Iterator[Example]:
     """Records that readers marked, with the whole turns of the single segments that they are of. UsageError
-    names the first line that is none."""
+    names the first line that is not one."""
     turns = {session.session_id: session.turns for session in _segments()}
     remedy = "JSON lines with session_id, text, evidence (role and text of each turn) and label"
     for one in read_marked(path, "--marked", ("session_id",), remedy):

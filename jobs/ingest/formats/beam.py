@@ -13,7 +13,7 @@ from schemas.archive import InvalidSession
 
 
 def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
-    """The session of one batch. Raises InvalidSession for a batch that is none."""
+    """The session of one batch. Raises InvalidSession if it cannot be read."""
     if "batch_number" not in item:
         raise InvalidSession("batch_number: is missing; is this the chat.json of a conversation of BEAM?")
     try:

@@ -31,7 +31,7 @@ CLASSES = {
 
 
 def read(item: dict, origin: Origin) -> Iterator[tuple[object, dict] | Row]:
-    """The turns of one message, or the session of a thread. Raises InvalidSession for what is none."""
+    """The turns of one message, or the session of a thread. Raises InvalidSession for anything else."""
     if _is_message(item):
         yield Row(origin.user_id, None, origin.place, _turns(item))
         return

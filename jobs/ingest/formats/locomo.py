@@ -14,7 +14,7 @@ from schemas.archive import InvalidSession
 
 
 def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict | InvalidSession]]:
-    """The sessions of one sample, in their order. Raises InvalidSession for a sample that is none."""
+    """The sessions of one sample, in their order. Raises InvalidSession if it cannot be read."""
     conversation = item.get("conversation")
     if not isinstance(conversation, dict):
         kind = type(conversation).__name__

@@ -16,7 +16,7 @@ LISTS = ("haystack_session_ids", "haystack_dates", "haystack_sessions")
 
 
 def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict | InvalidSession]]:
-    """The sessions of one question, oldest first. Raises InvalidSession for a question that is none."""
+    """The sessions of one question, oldest first. Raises InvalidSession if it cannot be read."""
     for name in LISTS:
         if not isinstance(item.get(name), list):
             kind = type(item.get(name)).__name__

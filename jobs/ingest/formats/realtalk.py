@@ -13,7 +13,7 @@ from schemas.archive import InvalidSession
 
 
 def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict]]:
-    """The sessions of one chat, in their order. Raises InvalidSession for a chat that is none."""
+    """The sessions of one chat, in their order. Raises InvalidSession if it cannot be read."""
     try:
         user = origin.user_id or realtalk_user(item)
     except (KeyError, TypeError):

@@ -25,7 +25,7 @@ _LINK = re.compile(r"<([@#!]?)([^<>|]*)(?:\|([^<>]*))?>")
 
 
 def read_rows(item: dict, origin: Origin) -> Iterator[Row]:
-    """One message. Raises InvalidSession for what is none."""
+    """One message. Raises InvalidSession for anything else."""
     text, thread = item.get("text"), item.get("thread_ts")
     if not isinstance(text, str):
         raise InvalidSession(f"text: must be a string, not {type(text).__name__}; check --format")

@@ -30,7 +30,7 @@ _NOTHING = re.compile(
 
 
 def read_rows(item: dict, origin: Origin) -> Iterator[Row]:
-    """One message. Raises InvalidSession for what is none."""
+    """One message. Raises InvalidSession for anything else."""
     text, chat = item.get("text"), item.get("whatsapp_chat")
     if not isinstance(text, str):
         raise InvalidSession(f"text: must be a string, not {type(text).__name__}; check --format")
