@@ -25,6 +25,7 @@ class EndpointConfig(BaseModel):
     max_retries: int = Field(6, ge=0)
     """Of one request, after 429, 5xx, a time-out or a lost connection."""
     temperature: float = Field(0.0, ge=0)
+    """Of sampling; 0: the most likely answer."""
     response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
     """How the answer is held to its schema, as far as the endpoint can."""
     schema_bounds: bool = True
@@ -39,16 +40,16 @@ class EndpointConfig(BaseModel):
     output_price: float = Field(0.0, ge=0)
     """Price of a million answer tokens, in the same currency."""
     batch: bool = False
-    """Ask through the endpoint's batch API: files of requests, answered within a day, for less money. Of a
-    teacher and a judge alone."""
+    """Ask through the endpoint's batch API: files of requests, answered within a day, for less money. For a
+    teacher and a judge only."""
     batch_price_factor: float = Field(0.5, ge=0)
     """What an answer costs in a batch, as a part of these prices."""
     batch_window: str = "24h"
-    """Within which time the provider is to answer a batch, as its API spells it."""
+    """Time within which the provider is to answer a batch, as its API spells it."""
     batch_max_requests: int = Field(10_000, ge=1)
     """Requests of one batch; providers take 50,000 at most."""
     batch_poll_s: float = Field(60.0, gt=0)
-    """How often is asked how far the batches are."""
+    """Seconds between two looks at the batches."""
     batch_timeout_s: float = Field(90_000.0, gt=0)
     """How long a run waits for batches. They go on without it, and the next run waits for them again."""
 
@@ -58,7 +59,7 @@ class EndpointConfig(BaseModel):
 
     @property
     def deciding(self) -> dict:
-        """The settings that can change an answer; where the endpoint lies is none of them."""
+        """The settings that can change an answer; the endpoint's address is not among them."""
         shown = self.model_dump(include={"model", "temperature", "response_format", "extra_body"})
         # Not there before a release knew it: what was paid for until then stays paid for.
         return shown if self.schema_bounds else shown | {"schema_bounds": False}

@@ -12,7 +12,9 @@ class PoolConfig(Settings):
     """A pool of actors. Ray starts `min_size` and grows to `max_size` where the cluster has room."""
 
     min_size: int = Field(1, ge=1)
+    """Actors that the pool begins with."""
     max_size: int = Field(1, ge=1)
+    """Actors that it may have, if the cluster has room."""
     num_cpus: float = Field(1.0, ge=0)
     """Logical CPUs per actor: a reservation, not a limit."""
     num_gpus: float | None = Field(None, ge=0)

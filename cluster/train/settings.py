@@ -34,8 +34,11 @@ class LoraSettings(_Settings):
     """What of the base is adapted."""
 
     rank: int = Field(16, ge=1, le=256)
+    """Width of the adapter's matrices."""
     alpha: int = Field(32, ge=1)
+    """The adapter counts alpha / rank times."""
     dropout: float = Field(0.05, ge=0, lt=1)
+    """Share of the adapter's input that is dropped at random."""
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Linear layers of each block."""
     first_layer: int = Field(0, ge=0)
@@ -52,6 +55,7 @@ class Recipe(_Settings):
     """How it is trained."""
 
     num_epochs: float = Field(3.0, gt=0)
+    """Passes over the training set."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps; wins over `num_epochs`."""
     batch_size: int = Field(1, ge=1)
@@ -59,10 +63,13 @@ class Recipe(_Settings):
     accumulation: int = Field(16, ge=1)
     """Forward passes per optimizer step."""
     learning_rate: float = Field(2e-4, gt=0)
+    """Highest learning rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the rate falls after the warm-up."""
     warmup: float = Field(0.0, ge=0, lt=1)
     """Share of the steps in which the rate rises."""
     weight_decay: float = Field(0.0, ge=0)
+    """Of AdamW."""
     decision_weight: float = Field(1.0, ge=1)
     """Weight of the tokens by which an encoder's answer goes on or ends: the one after `[`, and the one after
     each record. They say whether anything is to be remembered, and are few among many that copy."""
@@ -77,8 +84,9 @@ class Recipe(_Settings):
     gradient_checkpointing: bool = False
     """Compute activations twice to keep fewer of them."""
     eval_every_steps: int = Field(50, ge=1)
+    """Steps between two evaluations."""
     save_every_steps: int = Field(50, ge=1)
-    """What a crash can cost."""
+    """Steps between two checkpoints: what a crash can cost."""
     early_stopping: int | None = Field(None, ge=1)
     """Stop after so many evaluations without a lower validation loss."""
     max_validation: int = Field(200, ge=1)
@@ -86,17 +94,20 @@ class Recipe(_Settings):
     num_answers: int = Field(16, ge=0)
     """Validation examples that are answered, greedily and unconstrained, at each evaluation."""
     max_answer_tokens: int = Field(512, ge=1)
+    """Tokens of such an answer at most."""
     seed: int = 0
+    """Of the order of the examples, of new weights and of dropout."""
 
 
 class EvolvableSettings(EvolvableShape):
-    """What the evolvable model's training has besides. The defaults are the published ones."""
+    """What only the training of an evolvable model has. The defaults are the published ones."""
 
     temperature: float = Field(0.1, gt=0)
     """Cosines are divided by it."""
     contrastive_weight: float = Field(1.0, gt=0)
+    """Weight of the loss of retrieval."""
     lm_weight: float = Field(1.0, ge=0)
-    """Weights of the two terms of the loss."""
+    """Weight of the loss of the language model."""
     length_weight: bool = True
     """Multiply the contrastive term by the logarithm of its number of candidates."""
     bptt_chunks: int | None = Field(None, ge=1)
@@ -143,13 +154,17 @@ class CrossRecipe(_Settings):
     batch_size: int = Field(16, ge=1)
     """Examples per step."""
     learning_rate: float = Field(5e-4, gt=0)
+    """Highest learning rate of the adapter."""
     head_rate: float = Field(4.0, gt=0)
     """Learning rate of the layer onto the labels, as a multiple of the adapter's: it starts from nothing."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the rate rises."""
     weight_decay: float = Field(0.01, ge=0)
+    """Of AdamW."""
     rank: int = Field(8, ge=1, le=256)
+    """Width of the adapter's matrices."""
     alpha: int = Field(16, ge=1)
+    """The adapter counts alpha / rank times."""
     dropout: float = Field(0.05, ge=0, lt=1)
     """Of the adapter's input. At 0 nothing of the base is dropped either: quicker on a CPU."""
     first_layer: int = Field(0, ge=0)

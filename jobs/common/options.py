@@ -77,12 +77,12 @@ def add_options(
     for name, field in kind.model_fields.items():
         option, value = option_kind(field.annotation), default_of(kind, name, default)
         if option is None or isinstance(option, type):
-            tables[path + name] = option, field, value
+            tables[path + name] = option, described(kind, name), value
         else:
-            _add_option(section or parser, path + name, option, field, value)
-    for name, (table, field, value) in tables.items():
+            _add_option(section or parser, path + name, option, field, described(kind, name), value)
+    for name, (table, said, value) in tables.items():
         title = f"table [{name}]" + ("" if table else ", in the file alone")
-        text = inspect.cleandoc(field.description or getattr(table, "__doc__", None) or "")
+        text = inspect.cleandoc(said or getattr(table, "__doc__", None) or "")
         group = parser.add_argument_group(title, text)
         if table:
             add_options(parser, table, group, value, f"{name}.")
@@ -93,6 +93,7 @@ def _add_option(
     name: str,
     kind: str | tuple[str, ...],
     field: FieldInfo,
+    text: str,
     default: object,
 ) -> None:
     flag = "--" + name.replace("_", "-")
@@ -101,7 +102,7 @@ def _add_option(
     flags = list(dict.fromkeys([str(short), flag]))
     shown = f" (default: {default})" if default or (default == 0 and default is not False) else ""
     shown = " (required)" if default is PydanticUndefined else shown
-    help = " ".join(f"{field.description or ''}{shown}".split()).replace("%", "%%")
+    help = " ".join(f"{text}{shown}".split()).replace("%", "%%")
     settings: dict[str, typing.Any] = {"dest": name, "default": argparse.SUPPRESS, "help": help}
     if kind == "list":
         settings |= {"nargs": "+", "metavar": "TEXT"}
@@ -118,6 +119,12 @@ def _add_option(
             section.add_argument(one, action="store_true", **hidden)
         flags, settings["action"] = flags[:1], "store_true"
     section.add_argument(*flags, **settings)
+
+
+def described(kind: type[BaseModel], name: str) -> str:
+    """What a setting means: as its class says, or else the class from which it has it."""
+    fields = [one.model_fields.get(name) for one in kind.__mro__ if issubclass(one, BaseModel)]
+    return next((field.description for field in fields if field and field.description), "")
 
 
 def default_of(kind: type[BaseModel], name: str, table: BaseModel | None) -> Any:

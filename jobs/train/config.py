@@ -19,6 +19,7 @@ class Workers(Settings):
     """The training's workers: each holds the whole base and a share of the examples."""
 
     num_workers: int = Field(1, ge=1)
+    """Workers that train together."""
     num_cpus: float = Field(1.0, gt=0)
     """Logical CPUs of a worker: a reservation, not a limit."""
     num_gpus: float | None = Field(None, ge=0)

@@ -53,7 +53,7 @@ class EntailmentConfig(JobConfig):
     """JSON lines with records that readers marked: `session_id` of a single segment, `text`, `evidence` and
     `label`."""
     num_written: int = Field(4_000, ge=0)
-    """So many memories and spoilt ones are learned, half of each; the others are left out."""
+    """So many memories are learned, half of them falsified; the others are left out."""
     written_weight: float = Field(0.5, gt=0)
     """How much one of these counts; a marked record counts 1."""
     marked_times: int = Field(3, ge=1)
@@ -61,6 +61,7 @@ class EntailmentConfig(JobConfig):
     measured_share: float = Field(0.2, gt=0, lt=1)
     """Of the sessions of the marked records so many are not learned from, but measured on."""
     seed: int = 0
+    """Of what is drawn, and of new weights."""
     cross: EntailmentRecipe = EntailmentRecipe()
 
 

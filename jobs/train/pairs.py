@@ -45,7 +45,7 @@ class CrossTraining(CrossRecipe):
     early_stopping: int | None = Field(2, ge=1)
     """Stop after so many epochs in a row that are no better on the people of `tune`."""
     unlabelled_weight: float = Field(0.5, gt=0, le=1)
-    """A keep that nobody labelled counts so much: a few of them may be none."""
+    """A keep that nobody labelled counts so much: a few of them may be wrong."""
     wording_weight: float = Field(0.3, ge=0)
     """The pair model's log-odds count so much, beside 1 for those of the cross-encoder."""
     min_kept: float = Field(0.98, gt=0, le=1)
@@ -82,6 +82,7 @@ class PairsConfig(JobConfig):
     least_unite: float = Field(0.8, ge=0, le=1)
     """No threshold of unites is lower."""
     seed: int = 0
+    """Of what is drawn, and of new weights."""
     cross: CrossTraining = CrossTraining()
 
 

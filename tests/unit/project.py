@@ -14,6 +14,10 @@ import pytest
 from pydantic import BaseModel
 
 from jobs.common import cli, options
+from jobs.common.commands import Commands
+from jobs.distill.__main__ import COMMANDS as DISTILL
+from jobs.evaluate.__main__ import COMMANDS as EVALUATE
+from jobs.train.__main__ import COMMANDS as TRAIN
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +42,19 @@ def jobs_there_are() -> list[str]:
             parts = path.relative_to(ROOT).with_suffix("").parts
             found.append(".".join(parts[:-1] if parts[-1] == "__main__" else parts))
     return found
+
+
+COMMANDS: dict[str, Commands] = {one.job: one for one in (DISTILL, EVALUATE, TRAIN)}
+"""Jobs with several commands."""
+
+
+def all_jobs() -> list[tuple[str, str | None]]:
+    """(job, command) of everything that has options."""
+    return [
+        (name, command)
+        for name in jobs_there_are()
+        for command in (COMMANDS[name].commands if name in COMMANDS else [None])
+    ]
 
 
 SHARED = {"--help", "--config", "--log-format", "--metrics"}

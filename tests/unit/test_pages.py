@@ -18,18 +18,12 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.backfill import BackfillConfig
-from jobs.common.commands import Commands
 from jobs.common.options import option_kind
-from jobs.distill.__main__ import COMMANDS as DISTILL
 from jobs.distill.config import EncoderSetConfig
-from jobs.evaluate.__main__ import COMMANDS as EVALUATE
-from jobs.train.__main__ import COMMANDS as TRAIN
 from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
 from schemas.store import RUNS_SCHEMA, table_schemas
-from tests.unit.project import ROOT, SHARED, Job, blocks, job_of, jobs_there_are
+from tests.unit.project import COMMANDS, ROOT, SHARED, Job, all_jobs, blocks, job_of, jobs_there_are
 
-COMMANDS: dict[str, Commands] = {one.job: one for one in (DISTILL, EVALUATE, TRAIN)}
-"""Jobs with several commands."""
 HIDDEN = {"data", "store", "build"}
 """Folders that .gitignore names: what commands of the pages leave behind."""
 
@@ -80,15 +74,6 @@ def named_modules(text: str) -> set[str]:
 
 
 # --- what there is --------------------------------------------------------------------------------------
-
-
-def all_jobs() -> list[tuple[str, str | None]]:
-    """(job, command) of everything that has options."""
-    return [
-        (name, command)
-        for name in jobs_there_are()
-        for command in (COMMANDS[name].commands if name in COMMANDS else [None])
-    ]
 
 
 @cache

@@ -1,15 +1,18 @@
 """Options of every job: what could be typed can be typed, and what a table holds can be set one by one."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from jobs.backfill import BackfillConfig
 from jobs.common.cli import parse_config
+from jobs.common.options import described, option_kind
 from jobs.distill.config import EncoderSetConfig
 from jobs.train.config import EncoderTraining
-from tests.unit.project import job_of
+from tests.unit.project import all_jobs, job_of
 
 KEPT = (Path(__file__).parent / "options.txt").read_text("utf-8")
 """Names that scripts rely on. A new option may be added here; one that stands here stays."""
@@ -41,6 +44,28 @@ def test_every_option_that_a_job_has_had_is_still_taken_and_sets_what_it_did(job
 
 def test_the_kept_options_are_read_from_their_list():
     assert len(kept()) == KEPT.count(" -") == 281
+
+
+def settings_of(kind: type[BaseModel], path: str = "") -> Iterator[tuple[type[BaseModel], str, str]]:
+    """(class, setting, where it is) of the tables of a config, and of those in them."""
+    for name, field in kind.model_fields.items():
+        table = option_kind(field.annotation)
+        if isinstance(table, type):
+            yield from ((table, one, f"{path}{name}.{one}") for one in table.model_fields)
+            yield from settings_of(table, f"{path}{name}.")
+
+
+@pytest.mark.parametrize(("name", "command"), all_jobs())
+def test_every_setting_of_a_table_says_what_it_means(name, command):
+    silent = [
+        where
+        for table, one, where in settings_of(job_of(name, command).config)
+        # Of a class in the file that is run here the text cannot be read.
+        if not described(table, one)
+        and table.__module__ != "__main__"
+        and not isinstance(option_kind(table.model_fields[one].annotation), type)
+    ]
+    assert not silent
 
 
 NEEDED = ["--archive", "a", "--store", "s"]
