@@ -1,14 +1,16 @@
 """The pages: commands on them can be typed, links lead somewhere, every job, option and table is named.
 
-No command is run. Options of jobs go through the job's own parser, those of benchmarks are looked up in the
-source.
+No command is run but the first two of the front page, as far as they need no model. Options of jobs go
+through the job's own parser, those of benchmarks are looked up in the source.
 """
 
 import argparse
 import ast
+import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -193,6 +195,24 @@ def test_the_transcript_on_the_front_page_has_the_commands_that_make_shows_and_r
         "jobs.query",
         "jobs.query",
     ]
+
+
+def test_the_transcript_on_the_front_page_is_what_the_sample_and_its_cut_print(tmp_path):
+    """Of what no model has a part in. Three dots stand for anything."""
+    sample = ["jobs.sample", "--archive", "data/sample"]
+    cut = ["jobs.backfill", "--archive", "data/sample", "--store", "data/store", "--dry-run", "--local"]
+    printed = []
+    for command in (sample, cut):
+        run = [sys.executable, "-m", *command]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        printed += (done.stderr + done.stdout).splitlines()
+    front = FRONT.read_text("utf-8")
+    [wrote, was_cut] = re.findall(r"^(?:wrote|\[cut\]) .*", front, re.MULTILINE)
+    [num_sessions] = re.findall(r'"num_sessions": (\d+)', front)
+    for shown in (wrote, was_cut, f'{{..."num_sessions": {num_sessions}, ...}}'):
+        pattern = ".*".join(map(re.escape, shown.split("...")))
+        assert [line for line in printed if re.fullmatch(pattern, line)], f"nobody prints {shown!r}"
 
 
 # --- what must be named ---------------------------------------------------------------------------------
