@@ -259,7 +259,7 @@ def test_as_of_answers_by_what_was_known_then(store):
                 ask(as_of="run9")
 
 
-def test_a_store_that_is_none_is_said_to_be_none(tmp_path):
+def test_a_folder_without_a_store_is_refused_by_its_name(tmp_path):
     with pytest.raises(StoreError, match=r"run jobs\.backfill first"):
         Memories(str(tmp_path / "nowhere"))
 
