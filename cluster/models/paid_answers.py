@@ -239,8 +239,9 @@ class Paid:
             threading.Thread(target=work, name="ask", daemon=True).start()
         try:
             # When one fails, what is in flight is paid for all the same: hear it out, and keep it.
-            for _ in as_completed(answers):
-                tick()
+            for asked in as_completed(answers):
+                if not asked.exception() and asked.result() is not None:
+                    tick()
         finally:
             waiting.clear()
         return {request.key: answer.result() for request, answer in zip(requests, answers, strict=True)}

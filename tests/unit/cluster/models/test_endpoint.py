@@ -9,6 +9,7 @@ from cluster.models.asking import Answer, Request
 from cluster.models.endpoint import Endpoint, EndpointConfig, EndpointError
 from cluster.models.paid_answers import MAX_FAILURES, Budget, Paid, Responses
 from cluster.models.prompt import Chat
+from cluster.runtime import report_to
 from cluster.store.files import Files
 from tests import endpoint as served
 from tests.endpoint import Happening
@@ -73,6 +74,16 @@ def test_what_fails_for_good_is_left_open_and_asked_again_by_the_next_run(tmp_pa
         assert first.counts["num_failed"] == 2
         assert all(client(tmp_path, server, max_retries=0).ask(asks(3)))
         assert set(server.paid.values()) == {1}
+
+
+def test_progress_counts_what_was_answered_alone(tmp_path):
+    """A run of which every request failed said that it was nearly done."""
+    seen = []
+    with served.Endpoint(lambda messages: "{}", num_refused=2) as server, report_to(seen.append):
+        client(tmp_path, server, max_retries=0, concurrency=1).ask(asks(3))
+    with pytest.raises(EndpointError), report_to(seen.append):
+        client(tmp_path, server, max_retries=0).ask(asks(20))
+    assert sum(seen) == 1
 
 
 def test_a_dead_endpoint_is_given_up_with_a_word(tmp_path):
