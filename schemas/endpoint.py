@@ -30,7 +30,7 @@ class EndpointConfig(BaseModel):
     """How the answer is held to its schema, as far as the endpoint can."""
     schema_bounds: bool = True
     """The schema says how long texts and lists may be and how a date looks. False for endpoints whose strict
-    schemas know no such keywords, as OpenAI's own."""
+    schemas do not allow these keywords, such as OpenAI's own."""
     token_limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """How this endpoint calls the limit of an answer's tokens."""
     extra_body: dict = {}

@@ -59,7 +59,7 @@ class EvolvableShape(Settings):
 
 
 class EvolvableConfig(EvolvableShape):
-    """What makes an evolvable model besides its weights. Written into a saved model's `evolvable.json`."""
+    """What makes an evolvable model, apart from weights. Written into a saved model's `evolvable.json`."""
 
     base: str
     """The frozen causal language model: hub id, local folder, or `package:NAME`."""

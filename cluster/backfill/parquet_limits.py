@@ -141,7 +141,7 @@ def unpacked(
 
 
 VALUE_BYTES = 64
-"""What a value takes as a Python object besides its own bytes, at least."""
+"""What a value takes as a Python object in addition to its own bytes, at least."""
 
 
 def row_bytes(table: pa.Table) -> np.ndarray:

@@ -47,7 +47,7 @@ CHANGES = {
     "superseded": ("closed_reason", "closed_run_id", "by"),
     "removed": ("closed_reason", "closed_run_id"),
 }
-"""Kinds of changes between two runs, see `diff`, and what each says besides which memory and which texts."""
+"""Kinds of changes between two runs, see `diff`, and what each says beside memory and texts."""
 
 BY_DECISION = ("delete", "update", UNITE, DISCARD)
 """Values of `closed_reason` that name the action of a decision."""

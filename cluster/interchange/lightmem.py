@@ -1,4 +1,4 @@
-"""LightMem: the points of its Qdrant collection as JSON lines, a file for each user, since it knows no users.
+"""LightMem: the points of its Qdrant collection as JSON lines, a file for each user, since it has no users.
 
     USER.jsonl    {"id": UUID, "vector": [...], "payload": {"memory": TEXT, "time_stamp": ..., ...}}
 

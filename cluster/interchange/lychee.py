@@ -1,4 +1,4 @@
-"""LycheeMem 0.1.4: a folder for each user, since its store knows no users.
+"""LycheeMem 0.1.4: a folder for each user, since its store has no users.
 
     USER/compact_memory.db    SQLite: `memory_records`, with its full text built
     USER/compact_vector/      LanceDB: `memory_records`, the vectors that the store has

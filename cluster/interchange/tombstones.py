@@ -96,4 +96,4 @@ LINES: dict[str, Lines] = {
     "letta": _by_line(_letta_file, lambda user: f"{name_of_user(user)}/"),
     "hindsight": _hindsight,
 }
-"""Formats whose receivers know no id of a memory."""
+"""Formats whose receivers have no ids of memories."""

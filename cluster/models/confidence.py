@@ -35,7 +35,7 @@ class Confidence(NamedTuple):
 def confidences(answer: str, tokens: Sequence[Token]) -> dict[str, Confidence]:
     """`semantic_text`, as `parse_answer` reads it -> how likely its tokens were.
 
-    A token counts where one of its characters stands between the quotes, also one that holds a quote besides.
+    A token counts if one of its characters is between the quotes, even if it also holds a quote.
     Of equal texts the first decides: what was said once is easily said again. There is nothing of a text that
     was cut, and nothing at all where the tokens do not spell the answer.
     """

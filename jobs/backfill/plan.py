@@ -85,8 +85,8 @@ def staged_tables(
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Staged files of batches and of users read, as Store.commit takes them: `inserts` and `replaces`.
 
-    Rejections replace: what is tried again in vain must not stand twice. Turns of a batch whose users were
-    read have been staged again, with their vectors.
+    Rejections replace earlier ones: what is tried again in vain must not be there twice. Turns of a batch
+    whose users were read have been staged again, with their vectors.
     """
     inserts: dict[str, list[str]] = {}
     for batch in done:

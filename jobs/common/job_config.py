@@ -37,7 +37,7 @@ def _check_local(folder: str) -> str:
 
 
 LocalFolder = Annotated[str, AfterValidator(_check_local)]
-"""A folder that is written, or read, by libraries which know no object stores."""
+"""A folder that is written, or read, by libraries without object stores."""
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _is_kept(turn: dict, name: str = "content") -> bool:
 
 
 def _longmemeval(item: dict, path: Path) -> list[Question]:
-    """`has_answer` marks the evidence; a turn without it is not evidence. A session that stands twice
+    """`has_answer` marks the evidence; a turn without it is not evidence. A session that is twice
     in a haystack has the suffix #2 by date. For a knowledge update, the latest session with evidence states
     the current value and the others an outdated one, whatever the question asks for."""
     dated = zip(item["haystack_dates"], item["haystack_session_ids"], item["haystack_sessions"], strict=True)

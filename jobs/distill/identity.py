@@ -1,4 +1,4 @@
-"""De-identification: what a training set says of who its users are, besides what they tell.
+"""De-identification: what a training set says about who its users are, apart from what they tell.
 
 User and session ids become pseudonyms, in the prompts of fact_qa as well; e-mail addresses and phone numbers
 become markers, in prompt and answer alike. Secrets are gone before. Names stay: they are what is remembered.

@@ -17,7 +17,7 @@ MIN_CHARS = 40
 """Shorter turns ("Thanks, that helps!") are everybody's and prove nothing."""
 
 _REPEATED = re.compile(r"#\d+$")
-"""What jobs.ingest appends to a session id that stands twice in one history."""
+"""What jobs.ingest appends to a session id that is twice in one history."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ VARIANTS = ("base", "merged", "per_request")
 
 
 def load_variants(folder: str, names: Sequence[str], kind: type[Compared]) -> dict[str, Compared]:
-    """Name as given -> profile, not resolved. UsageError for a name that is unknown or stands twice."""
+    """Name as given -> profile, not resolved. UsageError for a name that is unknown or is given twice."""
     if len(set(names)) < len(names):
         raise UsageError(f"{folder} {names}: each must be named once; copies cannot be told apart")
     return {name: _load(folder, name, kind) for name in names}

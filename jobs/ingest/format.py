@@ -28,7 +28,7 @@ class Row:
     turns: list[dict]
     """As a session has them, see jobs.ingest.mending; their `time` may order the rows."""
     by_silence: bool = False
-    """The chat `conversation_id` knows no sessions: it is cut where it fell silent. `session_id` is None."""
+    """The chat `conversation_id` has no sessions: it is cut at long silences. `session_id` is None."""
 
 
 Session = tuple[object, dict | InvalidSession]

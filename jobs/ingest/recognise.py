@@ -20,7 +20,7 @@ NUM_NEAREST = 3
 OTHERS: tuple[tuple[str, Callable[[dict], bool]], ...] = (
     ("a memory of a memory system, not a conversation", lambda item: "memory" in item),
     (
-        "an entry of Google's activities that is none of Gemini",
+        "an entry of Google's activities that is not of Gemini",
         lambda item: "header" in item and "products" in item,
     ),
 )

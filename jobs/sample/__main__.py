@@ -208,7 +208,7 @@ def _counts(sessions: list[dict], rows: dict[str, list[dict]]) -> dict[str, int]
 
 
 def _by_kind(rows: dict[str, list[dict]]) -> dict[str, dict[str, int]]:
-    """What a test wants to know besides the gold."""
+    """What a test needs in addition to the gold."""
     return {
         "memories_by_type": _count(row["memory_type"] for row in rows["memories"]),
         "memories_by_status": _count(row["status"] for row in rows["memories"]),

@@ -3,7 +3,7 @@
     {"header": "Gemini Apps", "title": "Prompted What is open?", "time": "2026-03-02T09:15:00.000Z",
      "products": ["Gemini Apps"], "safeHtmlItem": [{"html": "<p>Museums</p>"}]}
 
-The export knows no chats: prompts are put in order, and cut into sessions where nobody asked for four hours.
+The export has no chats: prompts are put in order, and cut into sessions where nobody asked for four hours.
 Activities of other kinds, which have no answer and no prompt, are left out. The mark "Prompted" in front of
 a prompt is taken off; in exports in other languages it stays.
 """

@@ -43,7 +43,7 @@ def read_sessions(item: dict, origin: Origin) -> Iterator[tuple[object, dict | I
 
 
 class _Names:
-    """Gives a session id that stands twice in a haystack the suffix #2, #3 and so on, by date."""
+    """Gives a session id that is twice in a haystack the suffix #2, #3 and so on, by date."""
 
     def __init__(self, session_ids: Iterable[object]) -> None:
         self.taken = {session_id for session_id in session_ids if isinstance(session_id, str)}
