@@ -1,4 +1,4 @@
-"""Compare: two stores, or two runs of one, side by side: their memories, costs, and what a search finds.
+"""Compare: shows two stores, or two runs of one, side by side: memories, costs, and what a search finds.
 
     python -m jobs.compare --store A --with B                               # as they are now
     python -m jobs.compare --store A --run R1 --with-run R2                 # two runs of one store

@@ -1,4 +1,4 @@
-"""History: which runs there are, what became of a memory and why, and what changed between two runs.
+"""History: shows the runs, what became of a memory and why, and what changed between two runs.
 
     python -m jobs.history --store URI                              # every run, also those that failed
     python -m jobs.history --store URI --since 2026-03-01 --rejections  # what was rejected, and why

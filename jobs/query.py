@@ -1,4 +1,4 @@
-"""Query: the memories of a user that answer a question.
+"""Query: finds the memories of a user that answer a question.
 
     python -m jobs.query --store URI --user-id U --text "where do I live?" -k 10
     python -m jobs.query --store URI --user-id U --text "..." --kind record

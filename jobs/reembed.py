@@ -1,4 +1,4 @@
-"""Reembed: a new generation of vectors, built beside the old one and swapped in at once.
+"""Reembed: computes new vectors beside the old ones, and swaps them in at once.
 
     python -m jobs.reembed --store URI --embedder qwen3-0.6b
     python -m jobs.reembed --store URI --embedder my-embedder.toml

@@ -1,4 +1,4 @@
-"""Report: what happened in a store, as pages that one opens in a browser.
+"""Report: shows what happened in a store, as pages for a browser.
 
     python -m jobs.report --store URI --output DIR
     python -m jobs.report --store URI --output DIR --user-id U    # also a page of this user's memories

@@ -1,4 +1,4 @@
-"""Status: whether a store is healthy, and what an operator has to do.
+"""Status: says whether a store is healthy, and what an operator has to do.
 
     python -m jobs.status --store URI                   # exit code 0: healthy; 1: unhealthy
     python -m jobs.status --store URI --max-age-h 36    # also unhealthy if no good night ended in 36 hours

@@ -1,4 +1,4 @@
-"""Evaluate: what encoders, memories, deciders and answers are worth, on data with known answers.
+"""Evaluate: measures encoders, retrieval, memories, deciders and answers on data with known answers.
 
     python -m jobs.evaluate encoder --archive DIR --profiles default default:base --report DIR
     python -m jobs.evaluate retrieval --store URI --questions FILE --report DIR

@@ -1,4 +1,4 @@
-"""Import: memories of other systems, and of exports, into a store.
+"""Import: brings memories of other systems, and of exports, into a store.
 
     python -m jobs.import --input memories.jsonl --store URI
     python -m jobs.import --from mem0 --input mem0-export.json --store URI

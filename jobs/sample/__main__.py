@@ -1,4 +1,4 @@
-"""Sample: conversations with known answers as an archive, to try, train and test the pipeline on.
+"""Sample: writes conversations with known answers as an archive, to try, train and test the pipeline on.
 
 The conversations were written by hand, person by person; jobs/sample/corpus/README.md says how. DIR gets the
 archive (Parquet), DIR/_gold what a memory store should hold at the end: memories.jsonl, questions.jsonl,

@@ -1,4 +1,4 @@
-"""Train the calibration of an encoder: how likely its records are right (cluster.backfill.calibration).
+"""Train the calibration of an encoder: how likely each of its records is right.
 
     python -m jobs.sample --people tune --persons SIX OF THEM --archive TRAIN
     python -m jobs.sample --people tune --persons TWO OTHERS --archive TUNE
@@ -6,11 +6,10 @@
 
     python -m jobs.train.calibration --train TRAIN --tune TUNE --output DIR --labelled FILE --entailment MODEL
 
-Take people from whom the adapter has not learned: of the others it is too sure.
+Take people from whom the adapter has not learned: about the others it is too sure.
 
-The encoder writes what it would of the people of two archives whose language it reads; a record is right if
-it states a memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN,
-measured on TUNE. `--labelled` adds records that readers have marked, which need no memories that somebody
+The encoder encodes the people of two archives whose language it reads; a record is right if it states a memory
+that was written down for them, in the archive's folder `_gold`. Learned from TRAIN, measured on TUNE. `--labelled` adds records that readers have marked, which need no memories that somebody
 wrote down: FILE has one a line, as jobs/sample/corpus/records.jsonl, and what is `good` there is right.
 `--entailment` also learns the weight of an entailment model's answer: MODEL is what
 jobs.train.entailment left. What the encoder wrote lies in the output folder, so that the same command with

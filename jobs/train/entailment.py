@@ -1,14 +1,13 @@
-"""Train the entailment model of an encoder: whether the turns tell what a record says.
-
-It is that of cluster.backfill.entailment.
+"""Train the entailment model of an encoder: the check whether turns support a record.
 
     python -m jobs.train.entailment --output DIR        # half an hour on two cores
 
-Learned from the English people of the written corpus's part `train` and its single segments: their memories,
-as told; the same, spoilt with other words of their message, as not told; and the records of `--marked`, but
-for those of some sessions, on which it is measured. Leaves the weights and a card in the output folder. Copy
-weights.safetensors into the folder `entailment` beside an adapter, and let jobs.train.calibration learn what
-its word is worth. Run the same command again after a crash: it goes on behind the last whole epoch.
+The model (cluster.backfill.entailment) learns from the English people of the written corpus's part `train`
+and from its single segments: their memories count as supported, the same memories falsified with other words
+of their message as not supported. It also learns from the records of `--marked`, but for those of some
+sessions, on which it is measured. Writes the weights and a card. Copy weights.safetensors into the folder
+`entailment` beside an adapter, and let jobs.train.calibration learn its weight. Run the same command again
+after a crash: it goes on after the last whole epoch.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Train what decides about pairs of memories: labelled pairs become the model of a decider.
+"""Train on pairs of memories: the model of the decider `pairs` or `crosspairs`.
 
     python -m jobs.train.pairs --output DIR                         # `pairs`: a minute on one core
     python -m jobs.train.pairs --output DIR --decider crosspairs    # `crosspairs`: several minutes an epoch
