@@ -8,14 +8,15 @@
 
 Take people from whom the adapter has not learned: about the others it is too sure.
 
-The encoder encodes the people of two archives whose language it reads; a record is right if it states a memory
-that was written down for them, in the archive's folder `_gold`. Learned from TRAIN, measured on TUNE. `--labelled` adds records that readers have marked, which need no memories that somebody
-wrote down: FILE has one a line, as jobs/sample/corpus/records.jsonl, and what is `good` there is right.
-`--entailment` also learns the weight of an entailment model's answer: MODEL is what
-jobs.train.entailment left. What the encoder wrote lies in the output folder, so that the same command with
-other settings need not ask again. Copy calibration.json into the adapter's folder, set `calibrated = true` in
-its profile, and choose `min_confidence` by the table in the card. It takes some fifteen minutes on two cores,
-nearly all for the encoder.
+The encoder encodes the people of two archives whose language it reads; a record is right if it states a
+memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN, measured on TUNE.
+`--labelled` adds records that readers have marked, which need no memories that somebody wrote down: FILE has
+one a line, as jobs/sample/corpus/records.jsonl, and what is `good` there is right. `--entailment` also learns
+the weight of an entailment model's answer: MODEL is what jobs.train.entailment left. What the encoder wrote
+lies in the output folder, so that the same command with other settings need not ask again. Copy
+calibration.json into the adapter's folder, set `calibrated = true` in its profile, and choose
+`min_confidence` by the table in the card. It takes some fifteen minutes on two cores, nearly all for the
+encoder.
 """
 
 import json
