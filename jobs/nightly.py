@@ -14,8 +14,9 @@ backfill, and [consolidation] in the config file.
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster.runtime import hide_secrets
 from jobs.backfill import BackfillConfig, consolidation_of
@@ -45,6 +46,12 @@ class NightlyConfig(BackfillConfig):
     URI."""
     report_questions: QuestionFiles = ()
     """Files with questions and their evidence, for the quality that the report shows."""
+
+    @model_validator(mode="after")
+    def _check_report(self) -> Self:
+        if self.report_questions and self.report is None:
+            raise ValueError("report_questions: they are for the report; give report too")
+        return self
 
 
 def run(config: NightlyConfig) -> dict:

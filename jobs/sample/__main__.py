@@ -18,12 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from obstore.exceptions import BaseError
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.store.clients import told
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say
@@ -74,6 +74,17 @@ class SampleConfig(JobConfig):
     @classmethod
     def _as_text(cls, archive: object) -> object:
         return str(archive) if isinstance(archive, Path) else archive
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        written = self.model_fields_set & {"people", "persons", "segments", "language"}
+        if self.num_users is not None and written:
+            named = ", ".join(sorted(written))
+            raise ValueError(
+                f"num_users={self.num_users}: generates conversations, where {named} would choose written "
+                "ones; leave out one or the other"
+            )
+        return self
 
 
 def run(config: SampleConfig) -> dict:

@@ -117,6 +117,14 @@ def test_one_endpoint_serves_the_whole_night(night):
         nightly.run(NightlyConfig.model_validate(night_by_endpoint))
 
 
+def test_questions_without_a_report_are_wrong_usage(capsys):
+    with pytest.raises(SystemExit):
+        parse_config(
+            NightlyConfig, "A night.", ["--archive", "a", "--store", "s", "--report-questions", "q.jsonl"]
+        )
+    assert capsys.readouterr().err == "error: report_questions: they are for the report; give report too\n"
+
+
 def test_a_night_in_which_nothing_was_to_be_done_is_unchanged(night):
     night.does |= {"backfill": "unchanged", "consolidate": "unchanged"}
     night.has_expiring = False

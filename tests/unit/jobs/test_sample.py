@@ -325,3 +325,10 @@ def test_refuses_a_file_as_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="is a file"):
         run(SampleConfig(archive=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("chosen", [{"people": "tune"}, {"segments": True}, {"language": "en"}])
+def test_generated_conversations_are_not_chosen_as_written_ones_are(tmp_path, chosen):
+    """They were generated, and the choice was ignored."""
+    with pytest.raises(ValueError, match=f"num_users=2: generates conversations, where {next(iter(chosen))}"):
+        SampleConfig(archive=str(tmp_path), num_users=2, **chosen)
