@@ -9,7 +9,7 @@ import pytest
 from cluster.backfill import encoder
 from cluster.backfill.calibration import FILE, Calibration
 from cluster.evaluate.memories import matches
-from cluster.models import sources
+from cluster.models import resolve
 from cluster.models.confidence import Confidence
 from jobs.common.cli import JobError, UsageError
 from jobs.common.gold import as_found
@@ -151,7 +151,7 @@ def test_the_encoder_is_asked_once_and_settings_may_change(tmp_path, monkeypatch
     monkeypatch.setattr(job, "encode", encode)
     monkeypatch.setattr(encoder, "Encoder", lambda profile: None)
     monkeypatch.setattr(
-        sources, "resolve_encoder", lambda profile: profile.model_copy(update={"base_hash": "sha256:0"})
+        resolve, "resolve_encoder", lambda profile: profile.model_copy(update={"base_hash": "sha256:0"})
     )
     train, tune = (write_gold(tmp_path / name, GOLD) for name in ("train", "tune"))
     config = CalibrationConfig(train=train, tune=tune, output=str(tmp_path), strength=0.1)
