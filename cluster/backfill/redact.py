@@ -210,7 +210,8 @@ def _private_keys(text: str) -> Iterator[Span]:
 
 # --- URLs, Authorization headers, tokens of known shape
 
-_URL_PASSWORD = re.compile(r"://[^\s:/?#@\"'<>]{0,100}:([^\s/?#\"'<>]{1,256})@")
+# Up to the last @ before the path; a # or ? behind digits alone is behind a port.
+_URL_PASSWORD = re.compile(r"://[^\s:/?#@\"'<>]{0,100}:(?!\d{1,5}[?#])([^\s/\"'<>]{1,256})@")
 _HEADER = re.compile(
     r"(?i:authorization)[\"'`*\]\\]{0,4}\s{0,4}[:=,][\"'`*\\]{0,4}\s{0,4}[\"'`\\]{0,2}"
     r"(?i:bearer|basic|token|apikey|digest)\s{1,4}([^\s\"'`\\,;<>]{6,4096})"

@@ -120,12 +120,23 @@ HOOKS = re.compile(
 _COOKIE = re.compile(r"(?i:\b(?:set-)?cookie)[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?P<pairs>[^\n\"']{8,4096})")
 _PAIR = re.compile(r"(?P<name>[\w.-]{1,64})=(?P<v>[^;\s,]{8,2048})")
 _SESSION = re.compile(r"sess|sid|auth|token|jwt|login|remember|csrf|secret|key|user", re.IGNORECASE)
-_PAIRED = re.compile(
-    r"(?i:\b(?:credentials|login(?: data| details)?|zugangsdaten|anmeldedaten|identifiants|"
+_NAMES = (
+    r"\b(?:credentials|login(?: data| details)?|zugangsdaten|anmeldedaten|identifiants|"
     r"credenciales|credenciais|"
-    r"учетные данные|логин/пароль|登录信息|账号密码))\s{0,2}[:：=]\s{0,3}[^\s/|]{1,64}\s{0,2}[/|"
-    r"]\s{0,2}(?P<v>[^\s/|]{4,64})"
+    r"учетные данные|логин/пароль|登录信息|账号密码"
 )
+_LABELS = r"pass(?:word|wort)?|pwd?|kennwort|contraseña|clave|senha|mot de passe|пароль|密码|パスワード"
+_PAIRED = re.compile(
+    rf"(?i:{_NAMES})\s{{0,2}}[:：=]\s{{0,3}}[^\s/|]{{1,64}}\s{{0,2}}[/|"
+    r"]\s{0,2}(?![^\s/|]{1,63}[:：=](?:\s|\Z))(?P<v>[^\s/|]{4,64}))"
+)
+"""login: NAME / PASSWORD"""
+_LABELLED = re.compile(
+    rf"(?i:{_NAMES}|user(?:name)?|e-?mail|benutzer(?:name)?|usuario|usuário|utilisateur|логин|用户名)"
+    rf"\s{{0,2}}[:：=]\s{{0,3}}[^\s/|,;]{{1,64}}\s{{0,2}}[/|,;]\s{{0,2}}(?:{_LABELS})\s{{0,2}}[:：=]\s{{0,3}}"
+    r"(?P<v>[^\s\"'`<>$*/|,;]{4,64}))"
+)
+"""login: NAME / pass: PASSWORD"""
 
 
 def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
@@ -141,7 +152,7 @@ def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
         if "=" in text:
             yield from _links(text, is_placeholder)
             yield from _cookies(text)
-        for pattern, kind in ((HOOKS, "api_key"), (_PAIRED, "password")):
+        for pattern, kind in ((HOOKS, "api_key"), (_PAIRED, "password"), (_LABELLED, "password")):
             for found in pattern.finditer(text):
                 if not is_placeholder(found["v"]):
                     yield *found.span("v"), kind
