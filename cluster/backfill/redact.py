@@ -302,7 +302,8 @@ _PASSWORD_NOUN = (
     r"(?P<pin>pin(?: number)?(?=[\"'`*’:=]| is| was| to)))|(?P<short>pass)))(?![a-z])"
 )
 _KEY_NOUN = (
-    r"(?<!redacted:)(?:(?:api|access|secret|auth|client|private|account|service|bearer|refresh|session|bot)"
+    r"(?<!redacted:)(?:(?:api|access|secret|auth|client|private|account|service|bearer|refresh|session|bot|"
+    r"admin|master|global|signing|encryption|deploy)"
     r"[ _-]?(?:key|token|secret)|(?<![a-z])(?:token|secret))(?![a-z])"
 )
 # The value is looked at, not consumed: it may turn out to be the next noun.

@@ -155,6 +155,8 @@ _BACKUP = re.compile(
     r"[A-Za-z0-9]{4,12}){0,6}){0,20})"
 )
 _ONE_BACKUP = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
+_DISK = re.compile(r"(?<![\d-])\d{6}(?:-\d{6}){7}(?![\d-])")
+"""What opens a disk that BitLocker has encrypted."""
 _SEED = re.compile(
     r"(?i:(?:seed|recovery|mnemonic|secret)[ -]?(?:phrase|"
     r"words))\W{1,6}(?:is )?(?P<v>(?:[a-z]{3,8}[ ,]{1,3}){11,23}[a-z]{3,8})\b"
@@ -162,8 +164,10 @@ _SEED = re.compile(
 
 
 def backup_codes(text: str) -> Spans:
-    """Codes and words that bring an account or a wallet back."""
+    """Codes and words that bring an account, a disk or a wallet back."""
     lowered = text.lower()
+    for disk in _DISK.finditer(text):
+        yield *disk.span(), "password"
     for found in _BACKUP.finditer(text) if "code" in lowered else ():
         for code in _ONE_BACKUP.finditer(text, *found.span("v")):
             if re.search(r"\d", code[0]) and not re.fullmatch(r"(?:19|20)\d\d", code[0]):
