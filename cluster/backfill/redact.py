@@ -34,7 +34,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from detect_secrets.core.plugins.initialize import from_plugin_classname
 from detect_secrets.filters.heuristic import is_templated_secret
@@ -50,6 +50,8 @@ KINDS = (
     *("private_key", "url_password", "bearer_token", "api_key", "password", "card_number"),
     *("iban", "national_id", "one_time_code", "phone_number", "email_address"),
 )
+
+Value = TypeVar("Value")
 
 Rules = tuple[tuple[str, re.Pattern], ...]
 """Kinds beside KINDS and what is replaced by their markers; see `compiled`."""
@@ -146,6 +148,19 @@ def shown_rows(value: Any) -> Any:
         name: shown_id(item) if name in GIVEN_NAMES and isinstance(item, str) else shown_rows(item)
         for name, item in value.items()
     }
+
+
+def shown_by_id(values: Mapping[str, Value]) -> dict[str, Value]:
+    """What is known of each id, by the ids as they are shown; numbered where several would be the same."""
+    found: dict[str, Value] = {}
+    for name, value in values.items():
+        shown = key = shown_id(name)
+        number = 1
+        while key in found:
+            number += 1
+            key = f"{shown} {number}"
+        found[key] = value
+    return found
 
 
 @functools.cache
