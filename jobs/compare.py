@@ -60,6 +60,7 @@ class CompareConfig(JobConfig):
 
 def run(config: CompareConfig) -> dict:
     """Compare, show the table on stderr, and return the summary."""
+    from cluster.backfill.redact import shown_rows
     from cluster.report.compare import compare
     from cluster.store.errors import StoreError
 
@@ -77,7 +78,7 @@ def run(config: CompareConfig) -> dict:
         say(line)
     summary = {"status": "done", "store": config.store, "with": config.other or config.store, **counts(found)}
     summary |= {"retrieval": measured} if measured else {}
-    summary |= {"memories": list(found.pairs)} if config.user_id else {}
+    summary |= {"memories": shown_rows(list(found.pairs))} if config.user_id else {}
     return summary | (
         {"output": config.output, "pages": written(config.output, found, tables)} if config.output else {}
     )
@@ -97,12 +98,14 @@ def written(output: str, found: "Comparison", tables: dict[str, list[Cells]]) ->
 
 def counts(found: "Comparison") -> dict:
     """For the summary."""
+    from cluster.backfill.redact import shown_by_id
+
     return {
         **{f"num_{kind}": num for kind, num in found.counts.items()},
         "num_users": found.num_users,
         "first": dataclasses.asdict(found.first),
         "second": dataclasses.asdict(found.second),
-        "of_user": found.of_user,
+        "of_user": shown_by_id(found.of_user),
     }
 
 

@@ -160,7 +160,9 @@ def counts_of(export: "Export") -> dict:
     if export.skipped:
         counts["skipped"] = dict(export.skipped)
     if len(of_user) <= MAX_SHOWN_USERS:
-        counts["of_user"] = dict(sorted(of_user.items()))
+        from cluster.backfill.redact import shown_by_id
+
+        counts["of_user"] = shown_by_id(dict(sorted(of_user.items())))
     return counts
 
 

@@ -86,6 +86,9 @@ class UnitCut:
     num_forgotten: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     """Reason -> sessions that were not wanted."""
+    num_unknown_times: int = 0
+    unknown_times: tuple[str, ...] = ()
+    """The first of these: row, field and value."""
     num_rejections: int = 0
     rejections: str = ""
     """Path of the staged rejections; empty where there are none."""

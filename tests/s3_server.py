@@ -131,6 +131,18 @@ class S3Server:
         self._buckets[name] = {}
         return name
 
+    def copy(self, bucket: str, source: str, target: str) -> None:
+        """Put the objects of one folder into the place of another's."""
+        with self._lock:
+            objects = self._buckets[bucket]
+            kept = {key: one for key, one in objects.items() if not key.startswith(f"{target}/")}
+            copies = {
+                target + key.removeprefix(source): one
+                for key, one in objects.items()
+                if key.startswith(f"{source}/")
+            }
+            self._buckets[bucket] = kept | copies
+
     # --- what is asked ------------------------------------------------------------------------------------
 
     def do(self, request: Request) -> Answer:

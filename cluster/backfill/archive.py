@@ -182,6 +182,8 @@ class Row:
     is_settled: bool
     """Whether the row will be read in the same way at any later time. False for a row that could not be read,
     and for a time in the future."""
+    unknown_times: tuple[str, ...] = ()
+    """Times of the session that are not plausible: where they stand, and that they count as unknown."""
 
 
 def read_unit(archive: str, unit: Unit) -> Iterator[dict | BadRow]:
@@ -207,10 +209,9 @@ def read_rows(archive: str, unit: Unit) -> Iterator[Row]:
         for row_number in range(first, min(first + table.num_rows, last + 1)):
             if row_number not in not_read:
                 index = row_number - first
-                found, is_settled = _read_row(
-                    table.slice(index, 1), f"{unit.path}:{row_number}", num_bytes[index]
-                )
-                yield Row(row_number, found, is_settled)
+                source = f"{unit.path}:{row_number}"
+                found, unknown = _read_row(table.slice(index, 1), source, num_bytes[index])
+                yield Row(row_number, found, not unknown and isinstance(found, dict), unknown)
         first += table.num_rows
 
 
@@ -219,24 +220,24 @@ def _tables(archive: str, unit: Unit) -> Iterator[pa.Table]:
     yield from unpacked(source, pq.read_metadata(source), unit.row_group, ARCHIVE_SCHEMA.names)
 
 
-def _read_row(table: pa.Table, source: str, num_bytes: int) -> tuple[dict | BadRow, bool]:
-    """The one row of a table, and whether it `is_settled`."""
+def _read_row(table: pa.Table, source: str, num_bytes: int) -> tuple[dict | BadRow, tuple[str, ...]]:
+    """The one row of a table, and its `unknown_times`."""
     if num_bytes > MAX_ROW_BYTES:
         detail = f"{num_bytes >> 20} MiB unpacked, more than {MAX_ROW_BYTES >> 20}; split the session"
-        return BadRow(source, "oversized_row", detail), False
+        return BadRow(source, "oversized_row", detail), ()
     try:
         # Row by row: one string that is no UTF-8 would fail the conversion of the whole column.
         row = table.to_pylist()[0]
     except UnicodeDecodeError as error:
-        return BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8"), False
+        return BadRow(source, "broken_text", f"{_message(error)}; re-encode the row as UTF-8"), ()
     except Exception as error:  # a time outside the years 1 to 9999, an unknown time zone, ...
-        return BadRow(source, "unreadable_row", _message(error)), False
+        return BadRow(source, "unreadable_row", _message(error)), ()
     ids = {name: row[name] if isinstance(row[name], str) else None for name in ("user_id", "session_id")}
     try:
         session, notes = mend_session(row)
     except InvalidSession as error:
-        return BadRow(source, "invalid_session", str(error), raw=repr(row)[:RAW_CHARS], **ids), False
-    return session, all(note.kind != UNKNOWN_TIME for note in notes)
+        return BadRow(source, "invalid_session", str(error), raw=repr(row)[:RAW_CHARS], **ids), ()
+    return session, tuple(f"{source}: {note.reason}" for note in notes if note.kind == UNKNOWN_TIME)
 
 
 def read_sessions(archive: str) -> Iterator[dict]:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 NOTHING_FORGOTTEN = Forgotten("", frozenset())
 
+NUM_SHOWN = 3
+"""Times of a unit that cannot be used, and are shown."""
+
 
 def cut_unit(
     unit: Unit,
@@ -53,6 +56,7 @@ def cut_unit(
     batches: list[Batch] = []
     closed: list[str] = []
     bad: list[BadRow] = []
+    unknown_times: list[str] = []
     left_out: collections.Counter[str] = collections.Counter()
     num_sessions = num_segments = num_redactions = num_forgotten = 0
     rows = np.zeros(unit.num_rows, ROW)
@@ -72,6 +76,7 @@ def cut_unit(
         if leave_out and (reason := leave_out(row)):
             left_out[reason] += 1
             continue
+        unknown_times += read.unknown_times
         num_redacted = redact_session(row, contacts=mask_contacts, rules=redaction_rules)
         is_forgotten = forgotten.blank_turns(row) > 0
         segments = cut_session(row, offsets, profile)
@@ -101,6 +106,8 @@ def cut_unit(
         num_redactions=num_redactions,
         num_forgotten=num_forgotten,
         left_out=dict(left_out),
+        num_unknown_times=len(unknown_times),
+        unknown_times=tuple(unknown_times[:NUM_SHOWN]),
         num_rejections=len(bad),
         rejections=rejections if bad else "",
         batches=tuple(batches),

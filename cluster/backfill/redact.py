@@ -34,7 +34,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from detect_secrets.core.plugins.initialize import from_plugin_classname
 from detect_secrets.filters.heuristic import is_templated_secret
@@ -50,6 +50,8 @@ KINDS = (
     *("private_key", "url_password", "bearer_token", "api_key", "password", "card_number"),
     *("iban", "national_id", "one_time_code", "phone_number", "email_address"),
 )
+
+Value = TypeVar("Value")
 
 Rules = tuple[tuple[str, re.Pattern], ...]
 """Kinds beside KINDS and what is replaced by their markers; see `compiled`."""
@@ -148,6 +150,19 @@ def shown_rows(value: Any) -> Any:
     }
 
 
+def shown_by_id(values: Mapping[str, Value]) -> dict[str, Value]:
+    """What is known of each id, by the ids as they are shown; numbered where several would be the same."""
+    found: dict[str, Value] = {}
+    for name, value in values.items():
+        shown = key = shown_id(name)
+        number = 1
+        while key in found:
+            number += 1
+            key = f"{shown} {number}"
+        found[key] = value
+    return found
+
+
 @functools.cache
 def _marker(*kinds: str) -> re.Pattern:
     return re.compile(rf"\[redacted:(?:{'|'.join((*KINDS, *kinds))})\]")
@@ -210,7 +225,8 @@ def _private_keys(text: str) -> Iterator[Span]:
 
 # --- URLs, Authorization headers, tokens of known shape
 
-_URL_PASSWORD = re.compile(r"://[^\s:/?#@\"'<>]{0,100}:([^\s/?#\"'<>]{1,256})@")
+# Up to the last @ before the path; a # or ? behind digits alone is behind a port.
+_URL_PASSWORD = re.compile(r"://[^\s:/?#@\"'<>]{0,100}:(?!\d{1,5}[?#])([^\s/\"'<>]{1,256})@")
 _HEADER = re.compile(
     r"(?i:authorization)[\"'`*\]\\]{0,4}\s{0,4}[:=,][\"'`*\\]{0,4}\s{0,4}[\"'`\\]{0,2}"
     r"(?i:bearer|basic|token|apikey|digest)\s{1,4}([^\s\"'`\\,;<>]{6,4096})"
@@ -301,7 +317,8 @@ _PASSWORD_NOUN = (
     r"(?P<pin>pin(?: number)?(?=[\"'`*’:=]| is| was| to)))|(?P<short>pass)))(?![a-z])"
 )
 _KEY_NOUN = (
-    r"(?<!redacted:)(?:(?:api|access|secret|auth|client|private|account|service|bearer|refresh|session|bot)"
+    r"(?<!redacted:)(?:(?:api|access|secret|auth|client|private|account|service|bearer|refresh|session|bot|"
+    r"admin|master|global|signing|encryption|deploy)"
     r"[ _-]?(?:key|token|secret)|(?<![a-z])(?:token|secret))(?![a-z])"
 )
 # The value is looked at, not consumed: it may turn out to be the next noun.

@@ -75,8 +75,12 @@ def with_ingestion(records: pa.Table, now: dt.datetime) -> pa.Table:
     times = records.column("session_time").combine_chunks()
     is_wrong = pc.invert(pc.and_(pc.greater_equal(times, EARLIEST), pc.less_equal(times, now + MAX_AHEAD)))
     times = pc.if_else(is_wrong, pa.scalar(None, times.type), times)
-    sessions = pc.binary_join_element_wise(records.column("user_id"), records.column("session_id"), "\0")
-    number = sessions.combine_chunks().dictionary_encode().indices.to_numpy(False)
+    users, sessions = (
+        records.column(name).combine_chunks().dictionary_encode().indices.to_numpy(False).astype(np.int64)
+        for name in ("user_id", "session_id")
+    )
+    # Numbers of both, and no text of both: ids may hold any character that could stand between them.
+    _, number = np.unique(users * records.num_rows + sessions, return_inverse=True)
     written = records.column("created_at").cast(pa.int64()).to_numpy()
     first = np.full(records.num_rows, np.iinfo(np.int64).max)
     np.minimum.at(first, number, written)

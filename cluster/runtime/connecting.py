@@ -23,11 +23,11 @@ class ClusterError(Exception):
     """Ray cannot be started or reached. The message has the remedy."""
 
 
-_is_local = False
+_is_local = True
 
 
 def is_local() -> bool:
-    """Whether stages run in this process, without Ray: what the last `connect` asked for."""
+    """Whether stages run in this process, without Ray: what the last `connect` asked for, and before it."""
     return _is_local
 
 

@@ -23,7 +23,8 @@ _COMING = (
     r"aqu[ií] (?:va|est[áa])|enseguida|je (?:t['’]|vous |te )(?:envoie|[ée]cris|donne)|voici|arrive|"
     r"ci-dessous|segue|a[íi] vai|aqui (?:vai|est[áa])|ti (?:mando|invio|scrivo)|ecco|arriva|komt|stuur|"
     r"hierbij|wysy[łl]am|oto|вот|сейчас|пришл\w+|отправл\w+|дальше|ниже)\b|"
-    r"发给你|發給你|如下|下一条|稍后|送ります|送る|次の|以下)"
+    r"pr[óo]xim[oa] mensa(?:je|gem)|n[äa]chste[nr]? nachricht|prochain message|prossimo messaggio|"
+    r"следующ\w+ сообщени\w+|发给你|發給你|如下|下一条|稍后|送ります|送る|次の|以下)"
 )
 """That something is sent now or next, in other languages than English."""
 _TO_COME = re.compile(

@@ -60,6 +60,29 @@ _COMMANDS = (
         r"SECRET(?:_KEY)?|_TOKEN|API_?KEY|"
         r"ACCESS_KEY|PRIVATE_KEY)(?:_[A-Z0-9]{1,20})?=[\"']?(?![\d.]{1,12}(?:\s|$))" + _VALUE,
     ),
+    # Any other NAME_KEY=, where chance has drawn the value.
+    (
+        "_key=",
+        r"(?<![A-Z0-9_])[A-Z][A-Z0-9_]{1,60}_KEY=[\"']?(?=(?:[^\d\s]{0,40}\d){4})(?=[^\s]{0,80}[A-Za-z])"
+        r"(?P<v>[\w+/=.-]{20,512})",
+    ),
+    # A Dockerfile's ENV NAME_PASSWORD word
+    (
+        "env ",
+        r"(?m:^)\s{0,8}ENV\s+[A-Z0-9_]{0,60}(?:PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY)\s+[\"']?" + _VALUE,
+    ),
+    # ssh_pass: word, as in inventories and files of settings
+    (
+        "_pass",
+        r"(?i:(?<![a-z0-9])(?:[a-z0-9]{1,20}_){0,3}(?:ssh|sudo|become|db|user|admin|root|smtp|ftp|imap|mail|"
+        r"login|auth|mysql|pg|redis|rpc|wifi)_pass(?:wd|word)?)[\"']?\s{0,2}[:=]\s{0,3}" + _QUOTED,
+    ),
+    # define('DB_PASSWORD', 'word')
+    (
+        "define(",
+        r"(?i:\bdefine\(\s{0,3}[\"'][\w.]{0,40}(?:password|secret|_key|_salt|token)[\"']\s{0,3},\s{0,3})"
+        r"[\"'](?P<v>[^\"'\n]{3,256})[\"']",
+    ),
     # <password>word</password>, <add key="ApiKey" value="...">
     (
         "<",
@@ -84,11 +107,12 @@ _COMMANDS = (
         r"(?i:authorization)[\"']?\s{0,2}:\s{0,4}[\"']?(?:SSWS|GenieKey|Api-Key|Key|Splunk|Negotiate)"
         r"\s+(?P<v>[^\s\"'`]{8,512})",
     ),
+    ("ssws", r"\bSSWS\s+(?P<v>00[\w-]{38,42})(?![\w-])"),
     # A passphrase of several words, alone on its line.
     (
         "phrase",
-        r"(?im:^\s{0,8}(?:the )?pass ?phrase\s{0,2}[:=]\s{0,3}(?!(?:must|should|choose|use|"
-        r"required?|enter|an?|the|not|your|"
+        r"(?im:^\s{0,8}(?:(?:the|my|gpg|pgp|ssh|key|wallet) )?pass ?phrase\s{0,2}[:=]\s{0,3}"
+        r"(?!(?:must|should|choose|use|required?|enter|an?|the|not|your|"
         r"optional|leave|at|for|if|is|was|none|see)\b)(?P<v>[a-z]{2,20}(?: [a-z]{2,20}){2,8})\s*$)",
     ),
     # pass: word, alone on its line
@@ -104,10 +128,10 @@ _IN_LINK = re.compile(
     r"[?&#;](?:[\w.-]{0,40}[._-])?(?P<name>sig|signature|token|access_?token|id_?token|"
     r"refresh_?token|auth_?token|secret|"
     r"password|passwd|pwd|api_?key|apikey|access_?key|jwt|ticket|x-amz-signature|x-amz-security-token|"
-    r"x-goog-signature|client_?secret|code|key|auth|session|sid|otp|hash)=(?P<v>[^&\s\"'<>#]{6,2048})",
+    r"x-goog-signature|client_?secret|code|key|auth|session|sid|otp|hash|app_?id)=(?P<v>[^&\s\"'<>#]{6,2048})",
     re.IGNORECASE,
 )
-_OPEN = frozenset(("code", "key", "auth", "session", "sid", "hash", "signature", "otp"))
+_OPEN = frozenset(("code", "key", "auth", "session", "sid", "hash", "signature", "otp", "appid", "app_id"))
 """Parameters that may be anything: only a long value with digits counts."""
 HOOKS = re.compile(
     r"(?:discord(?:app)?\.com/api/webhooks/\d{5,25}/|webhook\.office\.com/webhookb2/|"
@@ -120,12 +144,23 @@ HOOKS = re.compile(
 _COOKIE = re.compile(r"(?i:\b(?:set-)?cookie)[\"']?\s{0,2}[:=]\s{0,2}[\"']?(?P<pairs>[^\n\"']{8,4096})")
 _PAIR = re.compile(r"(?P<name>[\w.-]{1,64})=(?P<v>[^;\s,]{8,2048})")
 _SESSION = re.compile(r"sess|sid|auth|token|jwt|login|remember|csrf|secret|key|user", re.IGNORECASE)
-_PAIRED = re.compile(
-    r"(?i:\b(?:credentials|login(?: data| details)?|zugangsdaten|anmeldedaten|identifiants|"
+_NAMES = (
+    r"\b(?:credentials|login(?: data| details)?|zugangsdaten|anmeldedaten|identifiants|"
     r"credenciales|credenciais|"
-    r"учетные данные|логин/пароль|登录信息|账号密码))\s{0,2}[:：=]\s{0,3}[^\s/|]{1,64}\s{0,2}[/|"
-    r"]\s{0,2}(?P<v>[^\s/|]{4,64})"
+    r"учетные данные|логин/пароль|登录信息|账号密码"
 )
+_LABELS = r"pass(?:word|wort)?|pwd?|kennwort|contraseña|clave|senha|mot de passe|пароль|密码|パスワード"
+_PAIRED = re.compile(
+    rf"(?i:{_NAMES})\s{{0,2}}[:：=]\s{{0,3}}[^\s/|]{{1,64}}\s{{0,2}}[/|"
+    r"]\s{0,2}(?![^\s/|]{1,63}[:：=](?:\s|\Z))(?P<v>[^\s/|]{4,64}))"
+)
+"""login: NAME / PASSWORD"""
+_LABELLED = re.compile(
+    rf"(?i:{_NAMES}|user(?:name)?|e-?mail|benutzer(?:name)?|usuario|usuário|utilisateur|логин|用户名)"
+    rf"\s{{0,2}}[:：=]\s{{0,3}}[^\s/|,;]{{1,64}}\s{{0,2}}[/|,;]\s{{0,2}}(?:{_LABELS})\s{{0,2}}[:：=]\s{{0,3}}"
+    r"(?P<v>[^\s\"'`<>$*/|,;]{4,64}))"
+)
+"""login: NAME / pass: PASSWORD"""
 
 
 def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
@@ -141,7 +176,7 @@ def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
         if "=" in text:
             yield from _links(text, is_placeholder)
             yield from _cookies(text)
-        for pattern, kind in ((HOOKS, "api_key"), (_PAIRED, "password")):
+        for pattern, kind in ((HOOKS, "api_key"), (_PAIRED, "password"), (_LABELLED, "password")):
             for found in pattern.finditer(text):
                 if not is_placeholder(found["v"]):
                     yield *found.span("v"), kind

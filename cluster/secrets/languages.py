@@ -14,11 +14,12 @@ _NOUN = (
     r"kennwort|losungswort|zugangscode|pin-code)|"
     r"contraseña|contrasena|clave(?: de acceso| secreta)?|mot de passe|mdp|code d['’]acc[èe]s|"
     r"senha|palavra-passe|"
-    r"parola d['’]ordine|parola chiave|wachtwoord|hasło|şifre|пароль|пин-код)"
+    r"parola d['’]ordine|parola chiave|password(?=\s(?:è|del|della|di)\s)|wachtwoord|hasło|şifre[mn]?|"
+    r"passord(?:et)?|lösenord(?:et)?|adgangskoden?|пароль|пин-код|كلمة (?:المرور|السر))"
 )
 _ABOUT = r"(?P<about>(?:\s(?:del?|da|do|du|de la|von|vom|für|for|от|для|к|dla|voor)\s[\w'’-]{1,30}){0,2})"
 _LINK = (
-    r"(?P<link>\s{0,2}(?:[:：=]|[—–-]\s)\s{0,3}|\s(?:lautet|ist|heißt|es|est|é|e|è|is|to|"
+    r"(?P<link>\s{0,2}(?:[:：=]|[—–-]\s)\s{0,3}|\s(?:lautet|ist|heißt|es|est|é|e|è|is|to|er|är|هي|"
     r"jest)\s{1,3}:?\s{0,2}|,?\s(?:c['’]est|это)(?:\s?:)?\s{1,3}|"
     r",\s(?:das ist|es|é|è|e)\s{1,3}:?\s{0,2}|\s(?=\S*\d))"
 )
@@ -30,8 +31,16 @@ _EAST = re.compile(
 )
 _HINT = re.compile(
     r"(?i:(?:pass|kenn|losungs)wort|zugangscode|pin-code|contrase|clave|mot de p|mdp|d['’]acc|"
-    r"wachtw|senha|palavra|parola|has[łl]o|[şs]ifre|парол|пин-)"
+    r"wachtw|senha|palavra|parola|password|has[łl]o|[şs]ifre|passord|lösenord|adgangsk|парол|пин-|"
+    r"كلمة )"
 )
+_PIN = re.compile(
+    r"(?<![^\W\d_])(?i:(?:mein|dein|unser)e?|die|mi|tu|su|el|mon|ton|le|meu|o|mio|mijn|mój|мой|твой)\s"
+    r"(?i:(?:c[óo]digo|code|codice|kod|код)\s)?(?:PIN|ПИН)(?i:\s(?:del?|da|do|du|für|von|for|voor)\s"
+    r"[\w'’ -]{1,30}?)?(?i:\s?[:=]|\s(?:ist|lautet|es|est|é|è|is|jest|это))\s{1,3}"
+    r"(?P<v>\d{4,8})(?!\d|[.,:/-]\d|\s+[^\W\d_])"
+)
+"""A PIN told in another language than English; of one digit or two says how long it is."""
 _PLAIN_END = re.compile(r"[.!\"'»“”`*]{0,3}(?:[,;]|\s*\Z|\s*\n)")
 _SAID_OF = re.compile(
     # What is said of a password and not the password.
@@ -61,6 +70,8 @@ def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
                 and _is_password(found, value, text[end : end + 8])
             ):
                 yield found.start("v"), end, "password"
+        for found in _PIN.finditer(text) if "PIN" in text or "ПИН" in text else ():
+            yield *found.span("v"), "password"
         for found in _EAST.finditer(text):
             value = found["v"].rstrip(".,;:!?)")
             if len(value) >= 4 and not is_placeholder(value):

@@ -106,6 +106,13 @@ _ONE_TIME = re.compile(
     r"\s{0,2}(?:is|:|：|=|was|lautet|ist|es|é|est|是|为|為|は|—|-)?\s{0,3}[\"'«»“]?(?:G-)?" + _CODE,
     re.IGNORECASE,
 )
+_YOUR_CODE = re.compile(
+    r"(?<![^\W\d_])(?:your|dein|ihr|euer|tu|su|votre|ton|seu|teu|tuo|suo|jouw|uw|ваш|твой) "
+    r"(?:code|c[óo]digo|codice|kod|код)\s{0,2}(?:is|:|=|was|lautet|ist|es|é|est|è|—|-)\s{0,3}[\"'«“]?"
+    r"(?P<v>\d{3}[ -]\d{3}|\d{5,8})(?!\d|[.,:/-]\d|\s+[^\W\d_])",
+    re.IGNORECASE,
+)
+"""As a message says it; of a code in a program one says how many lines it has."""
 _CODE_RUN = re.compile(r"(?<!\d)(?:\d{3}[ -]\d{3}|\d{4,8})(?!\d)")
 _CODE_FIRST = re.compile(
     rf"(?<![\w.-])(?:G-)?{_CODE} is your\b[^.\n]{{0,40}}\bcode\b|"
@@ -120,7 +127,7 @@ def one_time_codes(text: str) -> Spans:
         start, end = max(done, run.start() - _AHEAD), min(len(text), run.end() + _AHEAD)
         if not any(map(str.isalpha, text[start:end])):
             continue
-        for pattern in (_ONE_TIME, _CODE_FIRST):
+        for pattern in (_ONE_TIME, _CODE_FIRST, _YOUR_CODE):
             for found in pattern.finditer(text, start, end):
                 done = max(done, found.end())
                 yield *found.span("v" if found["v"] else "w"), "one_time_code"
@@ -148,6 +155,8 @@ _BACKUP = re.compile(
     r"[A-Za-z0-9]{4,12}){0,6}){0,20})"
 )
 _ONE_BACKUP = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
+_DISK = re.compile(r"(?<![\d-])\d{6}(?:-\d{6}){7}(?![\d-])")
+"""What opens a disk that BitLocker has encrypted."""
 _SEED = re.compile(
     r"(?i:(?:seed|recovery|mnemonic|secret)[ -]?(?:phrase|"
     r"words))\W{1,6}(?:is )?(?P<v>(?:[a-z]{3,8}[ ,]{1,3}){11,23}[a-z]{3,8})\b"
@@ -155,8 +164,10 @@ _SEED = re.compile(
 
 
 def backup_codes(text: str) -> Spans:
-    """Codes and words that bring an account or a wallet back."""
+    """Codes and words that bring an account, a disk or a wallet back."""
     lowered = text.lower()
+    for disk in _DISK.finditer(text):
+        yield *disk.span(), "password"
     for found in _BACKUP.finditer(text) if "code" in lowered else ():
         for code in _ONE_BACKUP.finditer(text, *found.span("v")):
             if re.search(r"\d", code[0]) and not re.fullmatch(r"(?:19|20)\d\d", code[0]):

@@ -56,7 +56,7 @@ _DOCUMENTED = re.compile(
     r"(?:sk-(?:proj|svcacct|admin|ant|or|lf)-|[rs]k_(?:live|test)_|github_pat_|gh[opsur]_|AIza|"
     r"ya29\.|1//0|hf_|npm_|"
     r"gsk_|xapp-|xox[abeprs]-|whsec_|xai-|pplx-|r8_|shp(?:at|ss|ca|pa|tka)_|do[opr]_v1_|hv[sbr]\.|"
-    r"nf[bcopu]_|fo1_|"
+    r"nf[bcopu]_|fo1_|IGQ[VW]|"
     r"FlyV1 fm\d_|ntn_|lin_(?:api|oauth)_|AT(?:ATT|CTT)3x|ATBB|figd_|dp\.(?:pt|ct|scim|audit|"
     r"st\.\w{1,40}|sa)\.|pcsk_|"
     r"lsv2_(?:pt|sk)_|rubygems_|dckr_(?:pat|oat)_|NR(?:AK|II|JS)-|sntry[su]_|gl(?:pat|dt|rt|ptt|"

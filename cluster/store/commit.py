@@ -1,16 +1,15 @@
 """`Store.commit`: merges the staged rows of a run into the tables, and closes the rows that they replace."""
 
 import datetime as dt
-import itertools
-from collections.abc import Iterable, Iterator
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.store.files import Files
+from cluster.store.fragments import write_rows
 from cluster.store.runs import run_row, view_versions
 from cluster.store.sql import in_lists, quote
+from cluster.store.staged_rows import Filling, rows_of, staged_files
 from cluster.store.tables import Table, alone, drop_old_versions, settle, tag
 from cluster.store.writer import Operations, Writer
 from schemas.intent import Commit
@@ -68,88 +67,24 @@ OPERATIONS: Operations = {Commit: apply}
 
 def _apply_table(store: Writer, table: Table, name: str, schema: pa.Schema, intent: Commit) -> None:
     run, staging, keys = intent.run, Files(store.uri, "staging"), TABLE_KEYS[name]
+    inserted = set(intent.inserts.get(name, []))
     paths = list(dict.fromkeys(intent.inserts.get(name, []) + intent.replaces.get(name, [])))
+    # Always by the key: what was inserted before, for whatever reason, must not stand twice.
+    staged, replaced = staged_files(
+        staging,
+        paths,
+        [schema.field(key) for key in keys],
+        table,
+        held=_held_by_hand(table) if name == "records" and inserted else (),
+        inserted=inserted,
+    )
     closed = intent.closed_segments if "closed_run_id" in schema.names else []
-    new_keys = staged_keys(staging, paths, keys)
-    if name == "records" and (inserted := set(intent.inserts.get(name, []))):
-        held = _held_by_hand(table)
-        new_keys = {key: path for key, path in new_keys.items() if path not in inserted or key[0] not in held}
-    old = _closed_rows(table, schema, closed, run) if closed else schema.empty_table()
-    old = old.filter(pa.array([row not in new_keys for row in _rows_of(old.select(keys))], pa.bool_()))
-    if not (new_keys or old.num_rows):
-        return
-    # One change closes the old rows and brings the new ones, so that no version shows both or neither.
-    new = staged_rows(staging, paths, schema, run, new_keys, keys, after=_last_created(table))
-    rows = itertools.chain(new, old.to_batches())
-    with alone(table):
-        if not table.count_rows():
-            table.add(_reader(schema, rows))
-        else:
-            # Always by the key: what was inserted before, for whatever reason, must not stand twice.
-            merge = table.merge_insert(keys).when_matched_update_all().when_not_matched_insert_all()
-            # Turns that could not be embedded come without a vector.
-            merge.execute(_reader(schema, rows), on_bad_vectors="null")
-
-
-def _reader(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader:
-    return pa.RecordBatchReader.from_batches(schema, batches)
-
-
-def staged_keys(files: Files, paths: Iterable[str], keys: list[str]) -> dict[tuple, str]:
-    """Key of a staged row -> the last file that has it: there it counts, and nowhere else."""
-    return {row: path for path in paths for row in _rows_of(files.get_table(path, columns=keys).select(keys))}
-
-
-def staged_rows(
-    files: Files,
-    paths: list[str],
-    schema: pa.Schema,
-    run: dict,
-    places: dict[tuple, str] | None = None,
-    keys: list[str] | None = None,
-    after: dt.datetime | None = None,
-) -> Iterator[pa.RecordBatch]:
-    """Staged rows, one file in memory at a time, with the columns that only the run knows filled in.
-
-    With `places`, as `staged_keys` gives them, each of its keys comes once, from its last file, and other
-    keys do not come. `created_at` counts up by a microsecond from row to row, so that it follows the order of
-    staging, which is that of the archive. It begins after `after`, so that rows of a later run are later
-    whatever the clocks of the two say.
-    """
-    written_at = dt.datetime.fromisoformat(str(run["started_at"]))
-    first = max(written_at, after + dt.timedelta(microseconds=1)) if after else written_at
-    known = {
-        "active": True,
-        "run_id": run["run_id"],
-        "closed_run_id": None,
-        "updated_at": written_at,
-        "encoder": run["encoder"],
-        "embedder": run["embedder"],
-        "decision_id": None,
-        "closed_reason": None,
-    }
-
-    num_rows = 0
-    for path in paths:
-        staged = files.get_table(path)
-        if places is not None:
-            found = list(_rows_of(staged.select(keys)))
-            last = {row: number for number, row in enumerate(found) if places.get(row) == path}
-            if len(last) < len(found):
-                staged = staged.take(pa.array(sorted(last.values()), pa.int64()))
-        if "created_at" in schema.names and "created_at" not in staged.column_names:
-            started = np.datetime64(first.astimezone(dt.UTC).replace(tzinfo=None), "us")
-            staged = staged.append_column(
-                "created_at", pa.array(started + np.arange(num_rows, num_rows + staged.num_rows))
-            )
-        num_rows += staged.num_rows
-        columns = [
-            staged.column(field.name).cast(field.type)
-            if field.name in staged.column_names
-            else pa.repeat(pa.scalar(known[field.name], field.type), staged.num_rows)
-            for field in schema
-        ]
-        yield from pa.table(columns, schema=schema).to_batches()
+    old = _closed_rows(table, schema, closed, run)
+    old = old.filter(pa.array([row not in replaced for row in rows_of(old.select(keys))], pa.bool_()))
+    if old.num_rows or any(file.num_new or file.known for file in staged):
+        with alone(table):
+            filling = Filling.of(schema, run, after=_last_created(table))
+            write_rows(table, keys, staged, staging, filling, replacing=old.to_batches())
 
 
 def _held_by_hand(table: Table) -> set[str]:
@@ -159,7 +94,7 @@ def _held_by_hand(table: Table) -> set[str]:
     newest: dict[str, tuple[int, str]] = {}
     for where in in_lists("record_id", edited.column("record_id").unique().to_pylist()):
         rows = table.to_lance().to_table(filter=where, columns=columns)
-        for record_id, *revision in _rows_of(rows.select(columns)):
+        for record_id, *revision in rows_of(rows.select(columns)):
             newest[record_id] = max(newest.get(record_id, (0, "")), tuple(revision))
     return {record_id for record_id, (_, encoder) in newest.items() if encoder == BY_HAND}
 
@@ -201,7 +136,3 @@ def _closed_rows(table: Table, schema: pa.Schema, segment_ids: list[str], run: d
             index, schema.field(index), pa.repeat(pa.scalar(value, schema.field(index).type), rows.num_rows)
         )
     return rows
-
-
-def _rows_of(table: pa.Table) -> Iterator[tuple]:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)

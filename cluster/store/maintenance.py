@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.store.commit import staged_rows
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, delete_below, sizes_below
 from cluster.store.runs import FinishedRun, run_row, run_rows, view_versions
+from cluster.store.staged_rows import Filling, all_rows
 from cluster.store.tables import Table, alone, bring_up, drop_old_versions, retag, settle, settled, tag
 from cluster.store.writer import Operations, Writer
 from schemas.intent import Compact, Reembed, Rollback
@@ -156,7 +156,7 @@ def _reembed(store: Writer, intent: Reembed) -> None:
         paths = intent.staged.get(name)
         if paths is not None:
             schema = table_schemas(intent.dim, intent.turn_dim)[name]
-            batches = staged_rows(staging, paths, schema, run)
+            batches = all_rows(staging, paths, Filling.of(schema, run))
             # One Lance commit takes the rows, the schema and the indexes of the old generation away.
             with alone(table):
                 table.to_lance().insert(pa.RecordBatchReader.from_batches(schema, batches), mode="overwrite")

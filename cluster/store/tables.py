@@ -16,6 +16,7 @@ import pyarrow as pa
 from lancedb.index import FTS, BTree
 from lancedb.query import BooleanQuery, MatchQuery, Occur
 
+from cluster.runtime import StageError
 from cluster.store.clients import lance_options
 from cluster.store.sql import MAX_IN
 from schemas.store import TABLE_KEYS
@@ -55,7 +56,7 @@ class Overtaken(Exception):
 
 def broke_off(error: Exception) -> bool:
     """Whether a server's answer ended in its middle: where it is a list, Lance does not ask for it again."""
-    return isinstance(error, RuntimeError | OSError) and "response body" in str(error)
+    return isinstance(error, RuntimeError | OSError | StageError) and "response body" in str(error)
 
 
 def connect(uri: str) -> Database:

@@ -26,7 +26,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cluster.runtime import hide_in_dump
+from cluster.runtime import StageError, hide_in_dump
 from cluster.runtime.log import say
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, files_below, sweep_aside, sync_new
@@ -202,7 +202,7 @@ class Writer(Reader):
                         f"store {self.uri}: another job, which has lost its lease, goes on writing "
                         f"({error}); end it and run the same command again"
                     ) from None
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, StageError) as error:
                 num_broken += 1
                 if num_broken == MAX_BROKEN or not broke_off(error):
                     raise

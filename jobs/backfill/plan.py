@@ -36,6 +36,10 @@ class Plan:
     num_redactions: int = 0
     num_forgotten: int = 0
     """Sessions that were left out, or have turns that were, because of jobs.forget."""
+    num_unknown_times: int = 0
+    """Times that are not plausible. They are looked at each night: one ahead of now may become usable."""
+    unknown_times: list[str] = field(default_factory=list)
+    """Some of these, with their rows."""
     known_rejections: int = 0
     batches: list[Batch] = field(default_factory=list)
     closed_segments: list[str] = field(default_factory=list)
@@ -47,8 +51,9 @@ class Plan:
         return cls(num_superseded=num_superseded, num_known=known.num_sessions, **dataclasses.asdict(known))
 
     def add(self, result: UnitCut, staging: "Files") -> None:
-        for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten"):
+        for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten", "num_unknown_times"):
             setattr(self, name, getattr(self, name) + getattr(result, name))
+        self.unknown_times += result.unknown_times
         self.batches += result.batches
         self.closed_segments += result.closed_segments
         self.num_pending += sum(batch.num_segments for batch in result.batches)
@@ -76,6 +81,7 @@ class Plan:
             "num_rejections_known": self.known_rejections,
             "num_redactions": self.num_redactions,
             "num_forgotten": self.num_forgotten,
+            "num_unknown_times": self.num_unknown_times,
             "input_tokens": self.num_tokens,
         }
 

@@ -7,6 +7,7 @@ the sessions of a LycheeMem server's database.
 
 import dataclasses
 import datetime as dt
+import itertools
 import json
 import re
 import sqlite3
@@ -129,16 +130,17 @@ def _start(data: bytes) -> str:
     return data[: 4 * RAW_CHARS].decode(errors="backslashreplace").strip()[:RAW_CHARS]
 
 
-_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_MARKS = re.compile(rb'[,\[{]|"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+"""A comma or bracket outside of texts, or a whole text; one that does not end is as long as the rest."""
 
 
 def _has_too_many_values(data: bytes) -> bool:
     """Told by its commas and brackets, before anything of it is parsed; those of its texts do not count."""
-
-    def num_marks(part: bytes) -> int:
-        return sum(part.count(mark) for mark in (b",", b"[", b"{"))
-
-    return num_marks(data) > MAX_ITEM_VALUES and num_marks(_TEXTS.sub(b"", data)) > MAX_ITEM_VALUES
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) <= MAX_ITEM_VALUES:
+        return False
+    # One by one: its texts as a list would take more memory than what they are counted to prevent.
+    marks = (found for found in _MARKS.finditer(data) if data[found.start()] != ord('"'))
+    return next(itertools.islice(marks, MAX_ITEM_VALUES, None), None) is not None
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, default=str)

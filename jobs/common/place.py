@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from cluster.store.clients import bucket, delete
-from cluster.store.files import local_path, paths_below
+from cluster.store.files import local_path, make_folder, paths_below, sync
 
 
 class Place:
@@ -54,7 +54,8 @@ class Place:
             return None
 
     def put(self, written: Path, name: str, *, is_durable: bool = False) -> None:
-        """Give a file in `work` its name; in a folder, `is_durable`, after its content is on the disk."""
+        """Give a file in `work` its name. In a folder, `is_durable`: its content is on the disk before it has
+        its name, and its name when this returns."""
         if self._folder is None:
             import obstore
 
@@ -66,8 +67,10 @@ class Place:
             with open(written, "rb+") as file:
                 os.fsync(file.fileno())
         target = self._folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         os.replace(written, target)
+        if is_durable:
+            sync(target.parent)
 
     def delete(self, names: list[str]) -> None:
         """Delete files. What is gone already is no error."""

@@ -85,18 +85,19 @@ def items(chat: str, lines: Callable[[], Iterable[str]]) -> Iterator[tuple[int, 
         )
 
 
+MAX_TEXT_CHARS = 1 << 20
+"""Of one message: what is behind that in a line, and lines behind that, are left out."""
+
+
 def text_lines(chunks: Iterable[bytes]) -> Iterator[str]:
     """The lines of a text in parts, without their ends. Damaged characters are replaced."""
     decoder, rest = codecs.getincrementaldecoder("utf-8-sig")("replace"), ""
     for chunk in chunks:
         *whole, rest = (rest + decoder.decode(chunk)).split("\n")
-        yield from (line.removesuffix("\r") for line in whole)
+        yield from (line[:MAX_TEXT_CHARS].removesuffix("\r") for line in whole)
+        rest = rest[:MAX_TEXT_CHARS]
     if rest:
         yield rest
-
-
-MAX_TEXT_CHARS = 1 << 20
-"""Of one message: lines behind that are left out."""
 
 
 def _messages(lines: Iterable[str]) -> Iterator[tuple[int, Message]]:

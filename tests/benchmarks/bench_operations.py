@@ -6,13 +6,17 @@ The store has NUM_MEMORIES records with vectors of 384 dimensions, of 100 users,
 a kept view each. `times_one_run`: MiB of that store for one of a store whose rows came in a single run;
 `most_files`: data files of the table that has most in its newest version. Every operation gets a copy of the
 store. `forget` erases one user, 1 % of the rows, from every view, and searches what is left. MiB are those of
-all files. The last line is JSON.
+all files. `publish`: on top of that store, the commit of as many memories again, out of staged files of 2,000
+rows, in a process of its own: seconds of the processor, and peak memory above what it held before. The last
+line is JSON.
 """
 
 import argparse
 import datetime as dt
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,21 +32,69 @@ NUM_USERS = 100
 def write_store(uri: str, num: int, num_runs: int) -> None:
     from cluster.store.files import Files
     from cluster.store.store import Store
-    from schemas.store import records_schema
 
     store, staging, size = Store(uri, must_exist=False), Files(uri, "staging"), num // num_runs
     for number in range(num_runs):
-        columns = records(NUM_USERS, size, number * size, *synthetic(size, seed=number))
-        known = pa.schema([field for field in records_schema(DIM) if field.name in columns])
-        staging.put_table("records.parquet", pa.table(columns, schema=known))
-        run = {
-            "run_id": f"run-{number}",
-            "job": "backfill",
-            "started_at": dt.datetime.now(dt.UTC).isoformat(),
-        }
-        run |= {"encoder": "e", "embedder": "e", "embedder_profile": "{}", "config": "{}", "summary": "{}"}
-        store.commit(run, DIM, inserts={"records": ["records.parquet"]})
+        staging.put_table("records.parquet", memories(size, number * size, number))
+        store.commit(run_row(f"run-{number}"), DIM, inserts={"records": ["records.parquet"]})
         staging.delete(staging.paths())
+
+
+def memories(num: int, first: int, seed: int) -> pa.Table:
+    """Staged rows of `records`."""
+    from schemas.store import records_schema
+
+    columns = records(NUM_USERS, num, first, *synthetic(num, seed=seed))
+    known = pa.schema([field for field in records_schema(DIM) if field.name in columns])
+    return pa.table(columns, schema=known)
+
+
+def run_row(run_id: str) -> dict:
+    row = {"run_id": run_id, "job": "backfill", "started_at": dt.datetime.now(dt.UTC).isoformat()}
+    return row | {"encoder": "e", "embedder": "e", "embedder_profile": "{}", "config": "{}", "summary": "{}"}
+
+
+ROWS_STAGED = 2_000
+"""Of a file."""
+
+
+def stage_night(uri: str, num: int) -> None:
+    """Stage `num` memories more than the store has."""
+    from cluster.store.files import Files
+    from cluster.store.store import Store
+
+    staging, known = Files(uri, "staging"), Store(uri).head("records").count_rows()
+    for number, first in enumerate(range(0, num, ROWS_STAGED)):
+        size = min(ROWS_STAGED, num - first)
+        staging.put_table(f"night/{number:06d}.parquet", memories(size, known + first, 1_000 + number))
+
+
+def publish(uri: str) -> dict:
+    """Commit what is staged, in this process."""
+    from cluster.store.files import Files
+    from cluster.store.store import Store
+
+    store, paths = Store(uri), Files(uri, "staging").paths("night")
+    store.head("records").count_rows()
+    before_mib, begun_s = peak_mib(), time.process_time()
+    store.commit(run_row("night"), DIM, inserts={"records": paths})
+    cpu_s = time.process_time() - begun_s
+    return {"cpu_s": round(cpu_s, 2), "peak_mib_above_start": round(peak_mib() - before_mib)}
+
+
+def published(uri: str) -> dict:
+    """The same in a process of its own, whose memory nothing else has filled before."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_operations", "--publish", uri]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_mib() -> float:
+    """Of this process since its start; `ru_maxrss` would also tell of the one that started it."""
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    ]
+    return int(line.split()[1]) / 1024
 
 
 def num_bytes(folder: Path) -> int:
@@ -93,6 +145,8 @@ def main(options) -> dict:
             if name == "forget":
                 result["compact_after_forget"] = timed(store, shorter)
             shutil.rmtree(store)
+        stage_night(str(whole), options.num_memories)
+        result["publish"] = published(str(whole))
     return result
 
 
@@ -103,4 +157,6 @@ if __name__ == "__main__":
     parser.add_argument("--num-memories", type=int, default=60_000)
     parser.add_argument("--num-runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="where the stores are put")
-    print(json.dumps(main(parser.parse_args())))
+    parser.add_argument("--publish", metavar="STORE", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    print(json.dumps(publish(given.publish) if given.publish else main(given)))

@@ -15,8 +15,9 @@ A night is a process of its own. Its clock begins when the job opens the store, 
 `plan_s` ends before the encoder would be asked (inspect, ledger, cut, plan), `total_s` with the summary.
 `cpu_s` are seconds of the processor until the plan, which say more on a busy machine. `plan_mib` is by how
 much memory had grown by then at its peak. An exponent is the slope of log time over log size, against the
-size before; `bytes_a_segment` is the slope of the peak, so that what is there at any size does not count. The
-last line is JSON.
+size before; `bytes_a_segment` is the slope of the peak, so that what is there at any size does not count.
+`publish_s` is the commit, with the staged files read and deleted; `staged_a_million` how many these are for a
+million encoded segments, in batches of --batch-size. The last line is JSON.
 
 With --driver only what the driver does in an unchanged night, and no archive and no store: it reads a
 watermark, plans, makes the ledger of segments that come in batches (SEGMENTS a session), and asks it of every
@@ -26,7 +27,6 @@ session.
 import argparse
 import dataclasses
 import hashlib
-import importlib
 import json
 import math
 import multiprocessing
@@ -35,13 +35,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 NIGHTS = ("first", "unchanged", "new", "grown")
 
-SECONDS = ("plan_s", "cpu_s", "total_s")
+SECONDS = ("plan_s", "cpu_s", "publish_s", "total_s")
 
 PART = 100
 """Of so many sessions one is new, or has grown."""
@@ -127,22 +127,24 @@ class Peak:
         return int(line.split()[1]) << 10
 
 
-IMPORTED = (
-    *("lance", "jobs.backfill", "cluster.backfill.cut_stage", "cluster.backfill.embed_stage"),
-    *(
-        "cluster.backfill.encode_stage",
-        "cluster.embed.lengths",
-        "cluster.forget.erase",
-        "cluster.store.store",
-    ),
-)
-"""What a backfill imports while it runs: that is no part of a night."""
+def import_all() -> None:
+    """What a backfill imports while it runs: that is no part of a night."""
+    import lance  # noqa: F401
+
+    import cluster.backfill.cut_stage
+    import cluster.backfill.embed_stage
+    import cluster.backfill.encode_stage
+    import cluster.embed.turn_embedder
+    import cluster.forget.erase
+    import cluster.store.store  # noqa: F401
+    import jobs.backfill  # noqa: F401
 
 
-def night(archive: Path, store: Path, is_quick: bool) -> dict:
+def night(archive: Path, store: Path, is_quick: bool, batch_size: int) -> dict:
     """A backfill without models; what it took."""
     from cluster.backfill import archive as reading
     from cluster.backfill import cut_stage, embed_stage, encode_stage
+    from cluster.store.files import Files
     from jobs import backfill
     from jobs.common.choice import choose_encoder
     from tests.unit.cluster.backfill.scripted import ScriptedEmbedder, ScriptedEncoder, word_offsets
@@ -161,16 +163,22 @@ def night(archive: Path, store: Path, is_quick: bool) -> dict:
         for segment in cut_stage.cut_session(row, offsets, profile):
             cut_stage.skipped(segment, profile)
 
-    config = backfill.BackfillConfig(archive=str(archive), store=str(store), local=True)
+    pool = {"batch_size": batch_size}
+    config = backfill.BackfillConfig(archive=str(archive), store=str(store), local=True, encoder_pool=pool)
     at_plan: dict[str, float] = {}
-    check = backfill.check_plan
+    num_staged, check, publish = 0, backfill.check_plan, backfill.publish
 
     def check_plan(*arguments: object) -> None:
         at_plan.update(plan_s=time.monotonic() - started_s, peak=Peak.bytes("VmHWM"))
         at_plan["cpu_s"] = time.process_time() - started_cpu_s
         check(*arguments)
 
-    backfill.check_plan = check_plan
+    def count_staged(*arguments: Any) -> bool:
+        nonlocal num_staged
+        num_staged = len(Files(str(store), "staging").paths())
+        return publish(*arguments)
+
+    backfill.check_plan, backfill.publish = check_plan, count_staged
     Peak.reset()
     before = Peak.bytes("VmRSS")
     started_s, started_cpu_s = time.monotonic(), time.process_time()
@@ -184,7 +192,10 @@ def night(archive: Path, store: Path, is_quick: bool) -> dict:
         "cpu_s": round(at_plan["cpu_s"], 2),
         "inspect_s": summary["stages"]["inspect"]["seconds"],
         "cut_s": summary["stages"]["cut"]["seconds"],
+        "publish_s": summary["stages"]["publish"]["seconds"],
         "total_s": round(time.monotonic() - started_s, 2),
+        "num_staged": num_staged,
+        "peak_bytes": int(Peak.bytes("VmHWM") - before),
         "plan_bytes": int(at_plan["peak"] - before),
     }
 
@@ -266,7 +277,7 @@ def driver(folder: Path, num: int) -> dict:
 # --- all of them ----------------------------------------------------------------------------------------
 
 
-def measure(num: int, folder: Path, is_quick: bool) -> dict[str, dict]:
+def measure(num: int, folder: Path, is_quick: bool, batch_size: int) -> dict[str, dict]:
     archive, store = folder / "archive", folder / "store"
     archive.mkdir()
     prepare = {"first": write_archive, "new": add_new, "grown": add_grown}
@@ -274,7 +285,7 @@ def measure(num: int, folder: Path, is_quick: bool) -> dict[str, dict]:
     for name in NIGHTS:
         if name in prepare:
             in_child(prepare[name], archive, num)
-        found[name] = in_child(night, archive, store, is_quick)
+        found[name] = in_child(night, archive, store, is_quick, batch_size)
         print(f"{num:,} sessions, {name}: {found[name]}", file=sys.stderr, flush=True)
     return found
 
@@ -302,6 +313,10 @@ def table(results: dict[int, dict[str, dict]]) -> list[dict]:
             if first:
                 shown |= {f"{key}_of_first": round(row[key] / max(first[key], 0.01), 3) for key in SECONDS}
             shown["plan_mib"] = round(row["plan_bytes"] / (1 << 20), 1)
+            if "peak_bytes" in row:
+                shown["peak_mib"] = round(row["peak_bytes"] / (1 << 20), 1)
+            if row.get("num_encoded"):
+                shown["staged_a_million"] = round(row["num_staged"] / row["num_encoded"] * 1e6)
             if before:
                 grown = math.log(row["num_segments"] / before["num_segments"])
                 for key in [name for name in SECONDS if name in row]:
@@ -316,14 +331,15 @@ def table(results: dict[int, dict[str, dict]]) -> list[dict]:
 
 
 def main(options: argparse.Namespace) -> None:
-    for name in IMPORTED:
-        importlib.import_module(name)
+    import_all()
     results = {}
     for num in sorted(options.num_sessions):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             place = Path(folder)
             results[num] = (
-                measure_driver(num, place) if options.driver else measure(num, place, options.quick)
+                measure_driver(num, place)
+                if options.driver
+                else measure(num, place, options.quick, options.batch_size)
             )
     rows = table(results)
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -341,6 +357,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--num-sessions", type=int, nargs="+", default=[2_000, 10_000])
     parser.add_argument("--quick", action="store_true", help="without redaction and tokenizer")
+    parser.add_argument("--batch-size", type=int, default=64, help="segments that are encoded together")
     parser.add_argument("--driver", action="store_true", help="only what the driver does, without a store")
     parser.add_argument("--folder", type=Path, default=None, help="where archives and stores are put")
     main(parser.parse_args())

@@ -19,6 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
+import boto3
 import pytest
 
 from tests.buckets import serving
@@ -123,15 +124,40 @@ class Bucket:
     """An S3 server in this process that can kill a client at its n-th request that changes something. With
     the variable SLOWWAVE_S3 it stands in front of a real one."""
 
+    NAME = "crash"
+
     def __init__(self) -> None:
         self._lock, self._pid, self._at, self._is_after, self.num = threading.Lock(), None, 0, False, 0
         self._stack = contextlib.ExitStack()
-        is_real = os.environ.get("SLOWWAVE_S3") is not None
-        upstream = self._stack.enter_context(serving())["AWS_ENDPOINT_URL"] if is_real else None
+        self._is_real = os.environ.get("SLOWWAVE_S3") is not None
+        upstream = self._stack.enter_context(serving())["AWS_ENDPOINT_URL"] if self._is_real else None
         self._server = S3Server(forwarded(upstream) if upstream else None)
         self._server.around = self._answer
         self._server.start()
         self.env = self._server.environment | {"AWS_EC2_METADATA_DISABLED": "true"}
+
+    def make(self) -> None:
+        boto3.client("s3").create_bucket(Bucket=self.NAME)
+
+    def copied(self, source: str, target: str) -> str:
+        """A copy of a store, in the place of what is there."""
+        if self._is_real:
+            client = boto3.client("s3")
+            for key in self._keys(client, target):
+                client.delete_object(Bucket=self.NAME, Key=key)
+            for key in self._keys(client, source):
+                place = {"Bucket": self.NAME, "Key": key}
+                client.copy_object(Bucket=self.NAME, Key=target + key.removeprefix(source), CopySource=place)
+        else:
+            self._server.copy(self.NAME, source, target)
+        return self.uri(target)
+
+    def uri(self, store: str) -> str:
+        return f"s3://{self.NAME}/{store}"
+
+    def _keys(self, client, folder: str) -> list[str]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.NAME, Prefix=f"{folder}/")
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
     def arm(self, pid: int | None, at: int = 0, is_after: bool = False) -> None:
         """Kill this process at its n-th change, before or after it is done. At 0, count."""

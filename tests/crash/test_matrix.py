@@ -29,6 +29,9 @@ PARTS = range(16 if EVERY == 1 else 4 if EVERY else 1)
 NUM_SAMPLED = {"local": 2, "s3": 1}
 """Points of an operation in the default tests: 14 on a local store, and 2 on S3."""
 
+PARTS_ON_S3 = range(4 if EVERY == 1 else len(PARTS))
+"""Fewer, because each makes its store first, and there are fewer requests than writes."""
+
 ON_S3 = [
     pytest.param(name, marks=() if name in ("nightly", "rollback") else pytest.mark.slow)
     for name in OPERATIONS
@@ -44,11 +47,9 @@ def jobs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bucket():
-    import boto3
-
     bucket = Bucket()
     with environment(bucket.env):
-        boto3.client("s3").create_bucket(Bucket="crash")
+        bucket.make()
         yield bucket
     bucket.close()
 
@@ -91,10 +92,10 @@ def assert_whole(uri: str, name: str) -> None:
         assert Files(uri, "receipts").get_json(f"{OP}.json")["proof"]["is_clean"]
 
 
-def points(num_calls: int, where: str, part: int) -> list[int]:
+def points(num_calls: int, where: str, part: int, num_parts: int) -> list[int]:
     """Numbers of the writes to kill at in this part: evenly spread."""
     if EVERY:
-        return list(range(1, num_calls + 1, EVERY))[part :: len(PARTS)]
+        return list(range(1, num_calls + 1, EVERY))[part::num_parts]
     num = NUM_SAMPLED[where]
     return sorted({round(1 + (num_calls - 1) * (number + 0.5) / num) for number in range(num)})
 
@@ -110,7 +111,7 @@ def test_killed_at_any_write_the_same_again_leaves_what_the_uninterrupted_one_le
     _, num_calls = jobs.run(name, whole)
     expected, either = shown(whole), (now(base), now(whole))
     assert_whole(whole, name)
-    killed_at = points(num_calls, "local", part)
+    killed_at = points(num_calls, "local", part, len(PARTS))
     for at in killed_at:
         shutil.rmtree(store, ignore_errors=True)
         shutil.copytree(base, store)
@@ -125,44 +126,23 @@ def test_killed_at_any_write_the_same_again_leaves_what_the_uninterrupted_one_le
     print(f"{name}: {num_calls} writes, killed at {len(killed_at)} of them")
 
 
-def copied(source: str, target: str) -> str:
-    """A copy of a store in the bucket, in the place of what is there."""
-    import boto3
-
-    client = boto3.client("s3")
-    for prefix, act in ((target, _delete), (source, _copy)):
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket="crash", Prefix=f"{prefix}/"):
-            for item in page.get("Contents", ()):
-                act(client, item["Key"], target)
-    return f"s3://crash/{target}"
-
-
-def _delete(client, key: str, _: str) -> None:
-    client.delete_object(Bucket="crash", Key=key)
-
-
-def _copy(client, key: str, target: str) -> None:
-    place = f"{target}/{key.partition('/')[2]}"
-    client.copy_object(Bucket="crash", Key=place, CopySource={"Bucket": "crash", "Key": key})
-
-
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", PARTS_ON_S3)
 @pytest.mark.parametrize("name", ON_S3)
 def test_killed_at_any_request_to_s3_the_same_again_leaves_what_the_uninterrupted_one_left(
     name, part, bucket, jobs_on_s3
 ):
     base = f"{name}-{part}"
-    prepare(name, f"s3://crash/{base}")
-    whole = copied(base, f"{base}-whole")
+    prepare(name, bucket.uri(base))
+    whole = bucket.copied(base, f"{base}-whole")
     bucket.arm(None)
     jobs_on_s3.run(name, whole)
     num_requests = bucket.num
-    expected, either = shown(whole), (now(f"s3://crash/{base}"), now(whole))
+    expected, either = shown(whole), (now(bucket.uri(base)), now(whole))
     assert_whole(whole, name)
-    killed_at = points(num_requests, "s3", part)
+    killed_at = points(num_requests, "s3", part, len(PARTS_ON_S3))
     for at in killed_at:
         for is_after in (False, True) if EVERY else (at % 2 == 0,):
-            store = copied(base, f"{base}-killed")
+            store = bucket.copied(base, f"{base}-killed")
             jobs_on_s3.run(
                 name, store, on_start=lambda pid, at=at, after=is_after: bucket.arm(pid, at, after)
             )

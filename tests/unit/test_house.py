@@ -141,6 +141,42 @@ READ_AS_TEXT = {"source_fingerprint"}
 """Functions that take the name of a module to read its source, and import nothing."""
 
 
+def names_of(module: Path) -> set[str]:
+    """What a module defines or imports at its top, and the modules beside it where it is a package."""
+    beside = {path.stem for path in module.parent.iterdir()} if module.name == "__init__.py" else set()
+    found = set(beside)
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "browser", "gpu", "interchange"])
+def test_what_is_run_by_hand_imports_nothing_that_has_moved(folder):
+    """No test and no type checker comes by there, and many imports stand inside functions."""
+    gone = []
+    for path in (ROOT / "tests" / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                wanted = [(alias.name, "") for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                wanted = [(node.module, alias.name) for alias in node.names]
+            else:
+                continue
+            for module, name in wanted:
+                if module.split(".")[0] not in (*PARTS, "tests"):
+                    continue
+                place = ROOT / module.replace(".", "/")
+                files = [one for one in (place.with_suffix(".py"), place / "__init__.py") if one.is_file()]
+                if not files or (name and not any(name in names_of(one) for one in files)):
+                    gone.append(f"{name_of(path)}: {module} {name}")
+    assert not gone
+
+
 def by_string(source: str) -> Iterator[str]:
     """What a module imports where no `import` shows it: calls of importlib, and names of our own modules."""
     tree = ast.parse(source)

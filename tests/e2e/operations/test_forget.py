@@ -191,8 +191,13 @@ def test_nothing_found_is_a_failure_to_who_called(store, monkeypatch):
 
 @pytest.mark.parametrize(
     "given",
-    [{"user_id": ANN}, {"user_id": ANN, "session_id": "s2-of-ann"}, {"session_id": "s2-of-ann"}],
-    ids=str,
+    [
+        {"user_id": ANN},
+        {"user_id": ANN, "session_id": "s2-of-ann"},
+        {"session_id": "s2-of-ann"},
+        {"memory": record_id("tea", "User drinks green tea.")},
+    ],
+    ids=["user", "session of user", "session", "memory"],
 )
 def test_what_was_forgotten_before_is_unchanged(store, given):
     assert forget_job(ForgetConfig(store=store.uri, **given))["status"] == "done"

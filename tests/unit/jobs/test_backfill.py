@@ -1,6 +1,7 @@
 """What a backfill says when it ends without memories, and what it reads of an archive that it knows.
 Tokenizer, encoder and embedder are scripted."""
 
+import datetime as dt
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -85,6 +86,23 @@ def test_a_dry_run_tells_calls_tokens_and_money_and_asks_nobody(tmp_path, monkey
     if engine == "openai":
         cost = (expected.prompt_tokens * 100 + expected.output_tokens * 1_000) / 1e6
         assert summary["expected_cost"] == pytest.approx(cost, abs=1e-4) and "by the prices" in said
+
+
+def test_times_of_an_archive_that_count_as_unknown_are_named(tmp_path, monkeypatch, capsys):
+    """Regression: jobs.ingest said so, and a backfill of an archive that others wrote did not."""
+    monkeypatch.setattr(backfill, "choose_encoder", lambda *given: PROFILE)
+    monkeypatch.setattr(backfill, "choose_embedder", lambda *given: EMBEDDER)
+    for module in (cut_stage, projection):
+        monkeypatch.setattr(module, "segment_offsets", lambda profile: word_offsets)
+    times = [dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2026, 9999)]
+    rows = [session(number, session_time=time) for number, time in enumerate(times)]
+    (archive := tmp_path / "archive").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, schema=ARCHIVE_SCHEMA), archive / "a.parquet")
+    config = BackfillConfig(archive=str(archive), store=str(tmp_path / "store"), local=True, dry_run=True)
+    assert run(config)["num_unknown_times"] == 1
+    assert "times of the archive that count as unknown: 1, such as a.parquet:1: session_time=9999" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_night_reads_what_is_new_and_a_forgetting_deletes_what_is_known(tmp_path, monkeypatch):

@@ -108,3 +108,16 @@ def test_what_cannot_be_compared_is_told(stores, tmp_path, capsys):
         look(stores, output=str(tmp_path / "file"))
     config = parse_config(compare.CompareConfig, "A job.", ["--store", "a", "--with", "b", "--run", "r"])
     assert (config.other, config.run, config.with_run) == ("b", "r", None)
+
+
+def test_ids_that_look_like_secrets_are_in_no_answer(tmp_path, capsys):
+    """Regression: they stood in the summary, by which its counts are known."""
+    keys = ["ghp_" + "aB3dE6gH9jK2" * 3, "ghp_" + "kJ9hG6eD3bA1" * 3]
+    store = Store(str(tmp_path / "store"), must_exist=False)
+    told = [segment(key[-4:], "Hi", user=key, session=key, records=["User sings."]) for key in keys]
+    commit(store, "run1", *told)
+    summary = look([store, store], user_id=keys)
+    said = f"{capsys.readouterr()}{json.dumps(summary)}"
+    assert not any(key in said for key in keys)
+    assert set(summary["of_user"]) == {"[redacted:api_key]", "[redacted:api_key] 2"}
+    assert [pair["user_id"] for pair in summary["memories"]] == ["[redacted:api_key]"] * 2

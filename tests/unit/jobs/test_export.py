@@ -106,6 +106,16 @@ def test_what_is_active_is_exported_user_by_user(store, tmp_path):
     assert row["session_time"] == "2026-02-01T00:00:00+00:00"
 
 
+def test_an_id_that_looks_like_a_secret_is_exported_and_not_shown(tmp_path):
+    """The receiver needs ids as they are. Regression: the summary had them too."""
+    key = "ghp_" + "aB3dE6gH9jK2" * 3
+    made = Store(str(tmp_path / "made"), must_exist=False)
+    stores.commit(made, "run1", segment("x", "Hi", user=key, records=["User sings."]))
+    summary, folder = export(made.uri, tmp_path)
+    assert [row["user_id"] for row in lines(folder / "memories.jsonl")] == [key]
+    assert summary["of_user"] == {"[redacted:api_key]": 1} and key not in json.dumps(summary)
+
+
 def test_only_the_named_users_are_exported(store, tmp_path):
     summary, folder = export(store, tmp_path, user_id=("b.o/b",))
     assert texts(folder) == ["User saw the moon."]

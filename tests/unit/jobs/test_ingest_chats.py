@@ -116,6 +116,17 @@ def test_a_chat_that_is_cut_off_gives_what_was_read_and_says_so(tmp_path):
     assert 1000 < len(said(rows)) < 9000
 
 
+def test_a_line_without_an_end_is_kept_as_far_as_a_message_goes():
+    """Regression: a zip file of some kilobytes took all memory."""
+    part = b"a" * (whatsapp.MAX_TEXT_CHARS // 2)
+    endless = (part for _ in range(100))
+    head = "[2025-03-01, 08:00:12] Ida: "
+    lines = whatsapp.text_lines([head.encode(), *endless, b"\nand on\r\n", *[part] * 3])
+    first, second, last = lines
+    assert first == head + "a" * (whatsapp.MAX_TEXT_CHARS - len(head))
+    assert (second, len(last)) == ("and on", whatsapp.MAX_TEXT_CHARS)
+
+
 def test_a_date_that_is_none_costs_its_message(tmp_path):
     text = "[2025-03-01, 08:00:12] Ida: A\n[2025-02-31, 08:00:12] Ida: B\n[2025-03-01, 29:00:12] Ida: C\n"
     rows, rejections = read([chat(tmp_path, text)], AUTO)

@@ -275,7 +275,13 @@ BOMBS = {
         b'{"user_id": "u", "session_id": "s", "messages": [' + b"{}," * 3_000_000 + b"{}]}",
         "values",
     ),
+    "messages": (
+        b'{"user_id": "u", "messages": [' + b'{"role":"user","content":"b"},' * 1_000_000 + b"{}]}",
+        "values",
+    ),
     "text": (b'{"user_id": "' + b"x" * 34_000_000 + b'"}', "longer than 32 MiB"),
+    # Looked at once: not from each of its quotation marks to its end.
+    "text without an end": (b'{"user_id": "' + b'\\",' * 2_000_000, "not JSON"),
 }
 
 

@@ -1,6 +1,8 @@
 """Archives in an object store: written there by the jobs that make them, whole, and by one at a time."""
 
 import json
+import os
+from stat import S_ISDIR
 
 import pytest
 
@@ -50,6 +52,25 @@ def test_an_archive_grows_in_a_bucket_as_it_does_in_a_folder(uri, tmp_path, monk
         "_ingest.json",
         "_slowwave",
     }
+
+
+def test_what_was_ingested_is_on_the_disk_with_its_name_before_it_is_recorded(tmp_path, monkeypatch):
+    """Else a power cut could leave a record of files that are not there."""
+    order, replace, fsync = [], os.replace, os.fsync
+
+    def synced(handle):
+        order.append("folder" if S_ISDIR(os.fstat(handle).st_mode) else "content")
+        fsync(handle)
+
+    def named(source, target):
+        order.append(os.path.basename(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    into(str(tmp_path / "archive"), chat(tmp_path, "I moved to Oslo."))
+    [data] = list_files(str(tmp_path / "archive"))
+    assert order[-6:] == ["content", data, "folder", "content", "_ingest.json", "folder"]
 
 
 def test_what_was_rejected_lies_beside_it_and_too_much_publishes_nothing(uri, tmp_path):

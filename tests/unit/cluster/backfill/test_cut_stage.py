@@ -1,5 +1,6 @@
 """The cut: what of an archive becomes segments to encode, and what is redacted and refused on the way."""
 
+import datetime as dt
 import json
 
 import pytest
@@ -27,7 +28,7 @@ def test_sessions_become_batches_of_segments(tmp_path, files):
     results = cut(tmp_path, files, [session(0), session(1), session(2, num_turns=3)])
     (result,) = results
     counts = {name: count for name, count in vars(result).items() if name.startswith("num_")}
-    nothing = dict.fromkeys(("num_redactions", "num_forgotten", "num_rejections"), 0)
+    nothing = dict.fromkeys(("num_redactions", "num_forgotten", "num_unknown_times", "num_rejections"), 0)
     assert counts == {"num_sessions": 3, "num_segments": 6} | nothing
     assert [batch.num_segments for batch in result.batches] == [3, 3]
     assert (result.rejections, result.closed_segments) == ("", ())
@@ -190,6 +191,19 @@ def test_what_the_operator_s_rules_find_goes_from_turns_names_and_bad_rows(tmp_p
     cut(tmp_path, files, [session(0, turns=told), bad], redaction_rules=rules)
     staged = staged_bytes(files)
     assert "Look at [redacted:ticket]." in staged and "TCK-" not in staged
+
+
+def test_times_that_count_as_unknown_are_counted_and_the_first_are_named(tmp_path, files):
+    years = (1970, 2026, 9999, 1980, 1981)
+    times = [dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in years]
+    late = [turn("Hi."), turn("Hello.") | {"time": times[2]}]
+    rows = [session(number, session_time=time) for number, time in enumerate(times)]
+    (result,) = cut(tmp_path, files, [*rows, session(9, turns=late)])
+    assert (result.num_sessions, result.num_unknown_times) == (6, 5)
+    assert [one.partition(" ")[0] for one in result.unknown_times] == [
+        f"a.parquet:{number}:" for number in (0, 2, 3)
+    ]
+    assert "session_time=9999-01-01" in result.unknown_times[1]
 
 
 def test_bad_rows_are_staged_with_their_reason(tmp_path, files):

@@ -195,3 +195,11 @@ def test_a_session_came_in_when_its_first_memory_did():
     now = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
     known = with_ingestion(table.rename_columns({"ingested_at": "created_at"}), now)
     assert [time.day for time in known.column("ingested_at").to_pylist()] == [3, 3, 4, 7]
+
+
+def test_sessions_whose_ids_hold_nul_came_in_each_for_itself():
+    """Regression: "a" and "b\\0c" were the same as "a\\0b" and "c", so one user's order hung on another's."""
+    table = records(("a", 1, "b\0c", [], "1", 5), ("a\0b", 1, "c", [], "2", 3))
+    now = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+    known = with_ingestion(table.rename_columns({"ingested_at": "created_at"}), now)
+    assert [time.day for time in known.column("ingested_at").to_pylist()] == [5, 3]

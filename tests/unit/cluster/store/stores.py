@@ -4,8 +4,11 @@ import datetime as dt
 import hashlib
 import itertools
 
+import lance
 import lancedb
 import pyarrow as pa
+from lance import fragment
+from lance.dataset import MergeInsertBuilder
 from lancedb.merge import LanceMergeInsertBuilder
 from lancedb.table import LanceTable, Tags
 
@@ -128,7 +131,9 @@ STEPS = [
     (Files, "create"),
     (Files, "delete"),
     (lancedb.db.LanceDBConnection, "create_table"),
-    (LanceTable, "add"),
+    (fragment, "write_fragments"),
+    (MergeInsertBuilder, "execute_uncommitted"),
+    (lance.LanceDataset, "commit"),
     (LanceMergeInsertBuilder, "execute"),
     (LanceTable, "restore"),
     (LanceTable, "create_index"),

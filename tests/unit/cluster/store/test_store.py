@@ -320,7 +320,8 @@ def test_dying_again_during_recovery(tmp_path, monkeypatch):
 def test_a_reader_keeps_its_view_while_a_run_is_written(store, monkeypatch):
     commit(store, "run1", TEA)
     reader = Store(store.uri)
-    killed_before(monkeypatch, STEPS, 14, lambda: nightly_run(store))
+    steps = killed_before(monkeypatch, STEPS, 20, lambda: nightly_run(store))
+    assert steps[-2:] == ["LanceDataset.commit", "killed"]
     assert active(reader, "turns", "content") == ["Green tea", "I drink tea"]
     assert {hit["run_id"] for hit in reader.search("ann", "tea", vector("tea"), 10)} == {"run1"}
     store.recover()
