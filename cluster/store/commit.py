@@ -127,6 +127,8 @@ def staged_rows(
         "embedder": run["embedder"],
         "decision_id": None,
         "closed_reason": None,
+        # Of rows that an earlier release has staged, or that no encoder wrote.
+        "extra": None,
     }
 
     num_rows = 0

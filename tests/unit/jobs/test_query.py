@@ -125,3 +125,17 @@ def test_neither_are_they_in_a_life(monkeypatch, capsys, as_json):
     summary = history.run(history.HistoryConfig(store="s", user_id=KEY, as_json=as_json))
     said = f"{capsys.readouterr().out}{summary}"
     assert KEY not in said and said.count("[redacted:api_key]") >= 3
+
+
+def test_a_record_is_shown_with_the_values_of_its_extra_fields():
+    record = {
+        "kind": "record",
+        "score": 0.25,
+        "memory_type": "fact",
+        "semantic_text": "User has a dog.",
+        "session_time": None,
+        "evidence": [{"session_id": "s1", "turn_index": 0}],
+        "extra": {"mood": "good", "place": "home"},
+    }
+    shown = "0.2500  fact         User has a dog.  (mood: good, place: home)  [no date, from s1#0]"
+    assert line(record) == shown
