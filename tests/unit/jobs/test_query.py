@@ -139,3 +139,18 @@ def test_a_record_is_shown_with_the_values_of_its_extra_fields():
     }
     shown = "0.2500  fact         User has a dog.  (mood: good, place: home)  [no date, from s1#0]"
     assert line(record) == shown
+
+
+def test_a_life_is_shown_with_the_values_of_its_extra_fields():
+    revision = {"revision": 1, "active": True, "memory_type": "fact", "semantic_text": "User has a dog."}
+    revision |= {
+        "session_time": None,
+        "run_id": "run1",
+        "decision": None,
+        "decision_id": None,
+        "evidence": [],
+    }
+    life = {"record_id": "r1", "user_id": "ann", "is_pinned": False, "decisions": []}
+    lines = history.life_lines(life | {"revisions": [revision | {"extra": {"mood": "good"}}]})
+    assert lines[-1] == "    mood: good"
+    assert history.life_lines(life | {"revisions": [revision]}) == lines[:-1]
