@@ -68,6 +68,8 @@ class Hit:
     """Messages that it rests on; of a turn, itself."""
     memory_type: str | None
     """None of a turn."""
+    extra: Mapping[str, str] = field(hash=False)
+    """Values of the extra fields that the encoder's profile names."""
     since: dt.date | None
     """First day on which a record held, as far as it is known."""
     until: dt.date | None
@@ -115,6 +117,8 @@ class Revision:
     revision: int
     text: str
     memory_type: str
+    extra: Mapping[str, str] = field(hash=False)
+    """Values of the extra fields that the encoder's profile names."""
     active: bool
     said_at: dt.datetime | None
     evidence: tuple[Turn, ...]
@@ -276,6 +280,7 @@ def _hit(row: dict) -> Hit:
         text=text_of(row),
         said_at=said_at,
         evidence=tuple(evidence),
+        extra=MappingProxyType(row.get("extra", {})),
         replaces=tuple(map(_party, row.get("replaces", ()))),
         row=MappingProxyType(row),
         **same,
@@ -313,6 +318,7 @@ def _revision(row: dict) -> Revision:
     return Revision(
         **{name: row[name] for name in names},
         text=row["semantic_text"],
+        extra=MappingProxyType(row["extra"]),
         said_at=row["session_time"],
         evidence=tuple(map(_turn, row["evidence"])),
         decision=_decision(row["decision"]) if row["decision"] else None,

@@ -8,8 +8,8 @@ The work of a backfill and a consolidation, in this process, with models that st
 
 import datetime as dt
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -35,7 +35,7 @@ USER = "preview"
 
 _COLUMNS = (
     *("record_id", "revision", "user_id", "session_time", "session_id", "semantic_text", "memory_type"),
-    *("entities", "tags", "temporal", "evidence", "created_at", "vector"),
+    *("entities", "tags", "temporal", "evidence", "created_at", "vector", "extra"),
 )
 
 
@@ -49,6 +49,8 @@ class Kept:
     """Turns of the conversation that it rests on, counted from 0."""
     confidence: float | None
     """None where the profile sets no `min_confidence`."""
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Values of the profile's extra fields."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ def _kept(record: dict) -> Kept:
         memory_type=record["memory_type"],
         turns=tuple(record["evidence_turns"]),
         confidence=record.get("confidence"),
+        extra=record.get("extra", {}),
     )
 
 

@@ -23,6 +23,7 @@ from cluster.runtime.shown import one_line
 from jobs.common.cli import JobError, main, show
 from jobs.common.run import StoreConfig, absolute
 from schemas.archive import who
+from schemas.record import shown_extra
 from schemas.store import BY_HAND
 
 if TYPE_CHECKING:
@@ -244,6 +245,8 @@ def life_lines(life: dict) -> list[str]:
         state += ", pinned" if row["active"] and life["is_pinned"] else ""
         lines.append(f"  revision {row['revision']}: {row['semantic_text']}")
         lines.append(f"    {day(row['session_time'])}, {row['memory_type']}, by run {row['run_id']}; {state}")
+        if row.get("extra"):
+            lines.append(f"    {shown_extra(row['extra'])}")
         if row["decision"]:
             lines.append(f"    made by {decision_line(row['decision'])}")
         elif row["decision_id"]:

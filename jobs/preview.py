@@ -22,6 +22,7 @@ from jobs.common.choice import DeciderWithoutModel
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
 from jobs.common.consolidation import UpdateSettings
 from jobs.common.run import absolute
+from schemas.record import shown_extra
 
 if TYPE_CHECKING:
     from cluster.preview import Told
@@ -114,7 +115,8 @@ def lines_of(told: "Told") -> Iterator[str]:
     """A conversation's lines on stdout, of a cluster.preview.Told."""
     for kept in told.kept:
         sure = "" if kept.confidence is None else f"{kept.confidence:.2f}, "
-        yield f"+ {kept.memory_type:12} {kept.text}  [{sure}{_turns(kept.turns)}]"
+        extra = f"  ({shown_extra(kept.extra)})" if kept.extra else ""
+        yield f"+ {kept.memory_type:12} {kept.text}{extra}  [{sure}{_turns(kept.turns)}]"
     for refused in told.refused:
         yield f"- {refused.reason:12} {refused.text}  [{_turns(refused.turns)}]"
     for changed in told.changed:

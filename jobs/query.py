@@ -20,6 +20,7 @@ from cluster.runtime.shown import one_line
 from jobs.common.cli import JobError, main, show
 from jobs.common.run import StoreConfig, absolute, named_embedder, reranker_of
 from schemas.archive import who
+from schemas.record import shown_extra
 
 
 class QueryConfig(StoreConfig):
@@ -92,7 +93,8 @@ def line(hit: dict) -> str:
         turns = ", ".join(f"{item['session_id']}#{item['turn_index']}" for item in hit["evidence"])
         day += f", until {hit['until']}" if hit.get("until") and hit.get("replaced_by") else ""
         before = f"  (before: {hit['replaces'][0]['text']})" if hit.get("replaces") else ""
-        said = f"{hit['memory_type']:12} {hit['semantic_text']}{before}"
+        extra = f"  ({shown_extra(hit['extra'])})" if hit.get("extra") else ""
+        said = f"{hit['memory_type']:12} {hit['semantic_text']}{extra}{before}"
         name = f"  {hit['record_id'][:SHOWN_ID]}" if "record_id" in hit else ""
         return f"{hit['score']:.4f}  {said}  [{day}, from {turns}]{name}"
     text = " ".join(hit["content"].split())

@@ -11,8 +11,8 @@ from typing import Literal, TypeVar, get_args
 
 import pyarrow as pa
 
-from schemas.record import SOURCE_ROLES, cleaned, is_type_name
-from schemas.store import EVIDENCE, TEMPORAL, TIME
+from schemas.record import MAX_EXTRA_FIELDS, MAX_VALUE_CHARS, SOURCE_ROLES, cleaned, extra_of, is_type_name
+from schemas.store import EVIDENCE, EXTRA, TEMPORAL, TIME
 
 Change = Literal["added", "changed", "closed"]
 CHANGES: tuple[Change, ...] = get_args(Change)
@@ -43,6 +43,7 @@ EXCHANGE_SCHEMA = pa.schema(
         ("revision", pa.int32()),
         ("change", pa.string()),
         ("closed_reason", pa.string()),
+        ("extra", EXTRA),
     ]
 )
 """One row of the formats `jsonl` and `parquet`. `change` is null but in an incremental export: added |
@@ -78,6 +79,8 @@ class Memory:
     active: bool = True
     change: Change | None = None
     closed_reason: str | None = None
+    extra: tuple[tuple[str, str], ...] = ()
+    """Values of the extra fields that its encoder's profile names, by name."""
 
     @property
     def identity(self) -> str:
@@ -98,8 +101,8 @@ class BadMemory(ValueError):
 def memory_of(row: dict, *, user_id: str | None = None) -> Memory:
     """A row with columns of EXCHANGE_SCHEMA as a memory; those that are missing are unknown.
 
-    `user_id` is whose it is where the row does not say. A type that is no name of one, or a
-    role that records do not have, is unknown.
+    `user_id` is whose it is where the row does not say. A type that is no name of one, a role that records do
+    not have, and what can be no value of an extra field, is unknown.
     BadMemory for a row without a user or a text, and for values of a wrong kind.
     """
     user = _text(row, "user_id") or user_id or ""
@@ -138,6 +141,7 @@ def memory_of(row: dict, *, user_id: str | None = None) -> Memory:
         revision=revision if isinstance(revision, int) and 0 < revision < 2**31 else 1,
         change=_one_of(row, "change", CHANGES, None),
         closed_reason=_text(row, "closed_reason"),
+        extra=_values(row),
     )
 
 
@@ -149,10 +153,12 @@ def row_of(memory: Memory) -> dict:
         "tags": list(memory.tags),
         "temporal": {name: getattr(memory, name) for name in DATES},
         "evidence": [{"session_id": session, "turn_index": turn} for session, turn in memory.evidence],
+        "extra": dict(memory.extra) or None,
     }
 
 
-_PLAIN = [name for name in EXCHANGE_SCHEMA.names if name not in ("entities", "tags", "temporal", "evidence")]
+_NESTED = ("entities", "tags", "temporal", "evidence", "extra")
+_PLAIN = [name for name in EXCHANGE_SCHEMA.names if name not in _NESTED]
 
 
 def json_row(memory: Memory) -> dict:
@@ -220,7 +226,7 @@ def with_known_fields(row: dict, metadata: object) -> dict:
 
 _OF_METADATA = [
     *("record_id", "memory_type", "entities", "tags", "evidence", "source_role"),
-    *("conversation_id", "session_id", "session_time", "revision"),
+    *("conversation_id", "session_id", "session_time", "revision", "extra"),
 ]
 
 
@@ -263,6 +269,11 @@ def _texts(row: dict, name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadMemory(f"{name}={str(value)[:60]!r}: must be a list of strings")
     return tuple(dict.fromkeys(item for item in map(cleaned, value) if item))
+
+
+def _values(row: dict) -> tuple[tuple[str, str], ...]:
+    values = [one for one in extra_of(row.get("extra")).items() if len(one[1]) <= MAX_VALUE_CHARS]
+    return tuple(values[:MAX_EXTRA_FIELDS])
 
 
 def _evidence(row: dict) -> tuple[tuple[str, int], ...]:

@@ -14,7 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from schemas.archive import spoken
 from schemas.decision import DecisionLimits
 from schemas.endpoint import EndpointConfig
-from schemas.record import MEMORY_TYPES, RECORD_FIELDS, RecordField, RecordLimits, TypeName
+from schemas.record import (
+    MAX_EXTRA_FIELDS,
+    MEMORY_TYPES,
+    RECORD_FIELDS,
+    ExtraField,
+    RecordField,
+    RecordLimits,
+    TypeName,
+)
+from schemas.store import records_schema
 
 
 class _Frozen(BaseModel):
@@ -195,6 +204,7 @@ class EncoderProfile(AskedProfile):
             "second_look",
             "second_look_min_records",
             "memory_types",
+            "extra_fields",
         }
     )
 
@@ -222,6 +232,9 @@ class EncoderProfile(AskedProfile):
     memory_types: tuple[TypeName, ...] = Field(MEMORY_TYPES, min_length=1)
     """Types that a record may have, of your own too: the answer is held to them, and the prompt must say what
     they mean. `event` alone means something to the store: what happens on its day, and is over then."""
+    extra_fields: tuple[ExtraField, ...] = ()
+    """Fields of your own that each record has behind `fields`: the answer is held to them, and `instructions`
+    name them."""
     limits: RecordLimits = RecordLimits()
     max_turns: int = Field(4, ge=1, le=32)
     """Current turns per segment."""
@@ -279,6 +292,7 @@ class EncoderProfile(AskedProfile):
                 raise ValueError(f"fields lacks {name!r}; a record cannot be stored without it")
         if len(set(self.memory_types)) < len(self.memory_types):
             raise ValueError(f"memory_types={list(self.memory_types)}: has one twice; name each once")
+        self._check_extra_fields()
         if self.min_confidence is not None and self.engine != "vllm":
             raise ValueError(
                 f"min_confidence={self.min_confidence}: engine {self.engine!r} tells no probabilities; "
@@ -292,6 +306,34 @@ class EncoderProfile(AskedProfile):
         if self.entailment and not self.calibrated:
             raise ValueError("entailment: a calibration weighs it; set calibrated = true, or leave it out")
         return self
+
+    def _check_extra_fields(self) -> None:
+        names = [one.name for one in self.extra_fields]
+        if len(names) > MAX_EXTRA_FIELDS:
+            raise ValueError(f"extra_fields: are {len(names)}; leave it at {MAX_EXTRA_FIELDS}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"extra_fields={names}: has one twice; name each once")
+        if taken := {*RECORD_FIELDS, *records_schema(1).names} & set(names):
+            name = min(taken)
+            raise ValueError(f"extra_fields: name={name!r} is a column of every record; choose another name")
+
+    @property
+    def instructions(self) -> str:
+        """The system message: `system_prompt`, and what is to be written into the extra fields."""
+        assert self.system_prompt is not None, "resolve the profile first"
+        return "\n".join([self.system_prompt, *self._extra_lines])
+
+    @property
+    def _extra_lines(self) -> list[str]:
+        if not self.extra_fields:
+            return []
+        told = 'Each record also has these keys, with "" where nobody says anything of it:'
+        return ["", told, *(one.instruction for one in self.extra_fields)]
+
+    @property
+    def _more(self) -> dict:
+        # The lines are this release's: in other words they are another prompt.
+        return super()._more | ({"extra_lines": self._extra_lines} if self.extra_fields else {})
 
     def shown(self, text: str) -> str:
         """A turn's text, or what is to be learned of it, as the model sees it."""
@@ -309,7 +351,7 @@ class EncoderProfile(AskedProfile):
     def max_model_len(self) -> int:
         """Tokens of prompt and answer together. System prompt, examples and the template's own text are
         estimated at four characters a token and then doubled, because a foreign tokenizer may need more."""
-        shown = [self.system_prompt or "", self.user_template]
+        shown = [self.system_prompt or "", *self._extra_lines, self.user_template]
         for example in self.examples:
             shown += [self.user_template, example.current, example.answer]
         fixed_tokens = sum(map(len, shown)) // 2

@@ -7,11 +7,20 @@ and the JSON is cut.
 
 import datetime as dt
 import json
+import operator
 import re
-from collections.abc import Collection
-from typing import Annotated, Any, Literal, TypeGuard, get_args
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, Self, TypeGuard, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 MemoryType = Literal[
     "fact",
@@ -46,6 +55,72 @@ TypeName = Annotated[str, Field(pattern=TYPE_PATTERN)]
 def is_type_name(value: object) -> TypeGuard[str]:
     """Whether a type of memories may be called so."""
     return isinstance(value, str) and re.fullmatch(TYPE_PATTERN, value) is not None
+
+
+MAX_EXTRA_FIELDS = 8
+"""Fields of its own that an encoder's records may have."""
+
+MAX_VALUE_CHARS = 400
+"""Characters of the longest value of one."""
+
+
+class ExtraField(BaseModel):
+    """A field that an encoder's records have beside those of all records. What it holds is text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Small letters, digits and underscores, as in `place_of_event`."""
+    description: str
+    """What it holds, for the model: it stands behind the name in the prompt."""
+    choices: tuple[str, ...] = ()
+    """Its values, if it has no others."""
+    max_length: int | None = Field(None, ge=1, le=MAX_VALUE_CHARS)
+    """Most characters of a free value; 80 where it is not given."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if not is_type_name(name):
+            raise ValueError(
+                f"{name!r} is no name of a field; give at most 32 small letters, digits and underscores, the "
+                "first a letter"
+            )
+        return name
+
+    @field_validator("description", "choices")
+    @classmethod
+    def _is_one_line(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for text in (given,) if isinstance(given, str) else given:
+            if not text or text != cleaned(text):
+                raise ValueError(f"{text!r} is empty or has needless spaces; write it on one line")
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError(f"choices={list(self.choices)}: has one twice; name each once")
+        if self.choices and self.max_length is not None:
+            raise ValueError(f"max_length={self.max_length}: goes with a free value; leave it or choices out")
+        return self
+
+    @property
+    def most_chars(self) -> int:
+        """Characters at which the grammar ends a free value."""
+        return self.max_length or 80
+
+    @property
+    def kind(self) -> Any:
+        """What its values may be, for `answer_model`. Empty is what nobody says."""
+        if self.choices:
+            return Literal[(*self.choices, "")]
+        return Annotated[str, Field(max_length=self.most_chars)]
+
+    @property
+    def instruction(self) -> str:
+        """Its line in the prompt."""
+        names = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in self.choices)
+        return f'- "{self.name}": {self.description}' + (f"; one of {names}" if names else "")
 
 
 DATE_PATTERN = r"^(\d{4}-\d{2}-\d{2})?$"
@@ -84,6 +159,13 @@ class EncodedRecord(BaseModel):
     tags: list[str] = []
     evidence_turns: list[int]
     source_role: SourceRole = ""
+    extra: dict[str, str] = Field({}, exclude_if=operator.not_)
+    """Values of the profile's extra fields, those that are not empty."""
+
+    @field_validator("extra", mode="before")
+    @classmethod
+    def _kept(cls, values: object) -> dict[str, str]:
+        return extra_of(values)
 
 
 def answer_model(
@@ -92,12 +174,13 @@ def answer_model(
     fields: tuple[str, ...] = RECORD_FIELDS,
     min_records: int = 0,
     types: tuple[str, ...] = MEMORY_TYPES,
+    extra_fields: tuple[ExtraField, ...] = (),
 ) -> type[BaseModel]:
     """The pydantic model of one answer to a segment of `num_turns` current turns.
 
-    `fields` chooses and orders the keys that the model must write; the others keep their defaults. Evidence
-    indexes outside the segment, and types that are not among `types`, do not validate, and cannot be decoded
-    under the schema made from this.
+    `fields` chooses and orders the keys that the model must write, before those of `extra_fields`; the others
+    keep their defaults. Evidence indexes outside the segment, and types that are not among `types`, do not
+    validate, and cannot be decoded under the schema made from this.
     """
     text = Annotated[str, Field(min_length=1, max_length=limits.max_text_chars)]
     item = Annotated[str, Field(min_length=1, max_length=limits.max_item_chars)]
@@ -117,6 +200,8 @@ def answer_model(
         "source_role": SourceRole,
     }
     required: dict[str, Any] = {name: (kinds[name], ...) for name in fields}
+    # By an alias: pydantic has uses of its own for names such as `copy` and `schema`.
+    required |= {f"extra_{one.name}": (one.kind, Field(alias=one.name)) for one in extra_fields}
     record = create_model("Record", **required)
     # Without a least number where it is 0: the schema is then what it always was.
     several = Field(min_length=min_records or None, max_length=limits.max_records)
@@ -129,9 +214,11 @@ def answer_schema(
     fields: tuple[str, ...] = RECORD_FIELDS,
     min_records: int = 0,
     types: tuple[str, ...] = MEMORY_TYPES,
+    extra_fields: tuple[ExtraField, ...] = (),
 ) -> str:
     """The JSON schema of `answer_model`, as a string: Arrow would unify nested dicts of different rows."""
-    schema = answer_model(num_turns, limits, fields, min_records, types).model_json_schema()
+    model = answer_model(num_turns, limits, fields, min_records, types, extra_fields)
+    schema = model.model_json_schema()
     return json.dumps(_without_titles(schema), separators=(",", ":"))
 
 
@@ -160,25 +247,28 @@ class InvalidAnswer(ValueError):
 
 
 def parse_answer(
-    text: str, num_turns: int, types: Collection[str] | None = MEMORY_TYPES
+    text: str,
+    num_turns: int,
+    types: Collection[str] | None = MEMORY_TYPES,
+    extra_fields: Collection[ExtraField] = (),
 ) -> list[EncodedRecord]:
     """Read a complete answer, or raise InvalidAnswer with the complete records before the break.
 
-    `types` are those that a record may have; None: any.
+    `types` are those that a record may have; None: any. Of other keys the extra fields alone are read.
 
     Never returns an empty list for a broken answer: "no memories" is only what `{"records": []}` says.
     """
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also integers too long for Python
-        raise InvalidAnswer(f"not JSON: {error}", salvage(text, num_turns, types)) from None
+        raise InvalidAnswer(f"not JSON: {error}", salvage(text, num_turns, types, extra_fields)) from None
     items = answer.get("records") if isinstance(answer, dict) else None
     if not isinstance(items, list):
-        raise InvalidAnswer("no list under the key 'records'", salvage(text, num_turns, types))
+        raise InvalidAnswer("no list under the key 'records'", salvage(text, num_turns, types, extra_fields))
     records, problem = [], None
     for item in items:
         try:
-            records.append(read_record(item, num_turns, types))
+            records.append(read_record(item, num_turns, types, extra_fields))
         except ValueError as error:
             problem = problem or str(error)
     if problem:
@@ -186,7 +276,12 @@ def parse_answer(
     return records
 
 
-def salvage(text: str, num_turns: int, types: Collection[str] | None = MEMORY_TYPES) -> list[EncodedRecord]:
+def salvage(
+    text: str,
+    num_turns: int,
+    types: Collection[str] | None = MEMORY_TYPES,
+    extra_fields: Collection[ExtraField] = (),
+) -> list[EncodedRecord]:
     """The complete, valid records in a text that was cut, or that has prose around its JSON."""
     records: list[EncodedRecord] = []
     decoder = json.JSONDecoder()
@@ -194,7 +289,7 @@ def salvage(text: str, num_turns: int, types: Collection[str] | None = MEMORY_TY
     while position >= 0:
         try:
             item, end = decoder.raw_decode(text, position)
-            records.append(read_record(item, num_turns, types))
+            records.append(read_record(item, num_turns, types, extra_fields))
         except (ValueError, RecursionError):
             # A cut or invalid record, a brace in prose, or the object around the records: look inside.
             end = position + 1
@@ -202,8 +297,15 @@ def salvage(text: str, num_turns: int, types: Collection[str] | None = MEMORY_TY
     return records
 
 
-def read_record(item: object, num_turns: int, types: Collection[str] | None = MEMORY_TYPES) -> EncodedRecord:
+def read_record(
+    item: object,
+    num_turns: int,
+    types: Collection[str] | None = MEMORY_TYPES,
+    extra_fields: Collection[ExtraField] = (),
+) -> EncodedRecord:
     """Validate one record; ValueError says what is wrong. An impossible date becomes empty, not a guess."""
+    if isinstance(item, dict):
+        item = item | {"extra": {one.name: item.get(one.name) for one in extra_fields}}
     try:
         record = EncodedRecord.model_validate(item)
     except ValidationError as error:
@@ -226,6 +328,23 @@ def read_record(item: object, num_turns: int, types: Collection[str] | None = ME
             "temporal": Temporal(**{key: _valid_date(value) for key, value in record.temporal}),
         }
     )
+
+
+def extra_of(values: object) -> dict[str, str]:
+    """Values of extra fields as they are kept: those that have a name and a text. They come as an object, or
+    as the column `extra` gives them: as pairs, or None."""
+    pairs = values.items() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    return {
+        pair[0]: text
+        for pair in pairs
+        if isinstance(pair, tuple) and is_type_name(pair[0]) and isinstance(pair[1], str)
+        if (text := cleaned(pair[1]))
+    }
+
+
+def shown_extra(values: Mapping[str, str]) -> str:
+    """Values of extra fields for a person; empty where there are none."""
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
 
 
 def type_problem(record: EncodedRecord, types: Collection[str] | None) -> str:

@@ -122,6 +122,8 @@ class EncodedBatch:
     num_skipped: int = 0
     num_refused: int = 0
     """Records that a gate refused."""
+    num_values_left_out: int = 0
+    """Values of extra fields that their records are kept without."""
     num_calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0

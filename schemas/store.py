@@ -6,7 +6,7 @@ run that replaced it): rows are closed, not deleted, so that a run can be explai
 
 import pyarrow as pa
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 """Raised with every change of a schema below, or of what lies beside the tables; CHANGELOG.md says what
 changed. A store of an earlier version is brought up to this one by the first job that writes it, or by
 jobs.migrate; a store of a later one is refused."""
@@ -53,6 +53,9 @@ SEGMENT_SCHEMA = pa.schema(
 
 TEMPORAL = pa.struct([("t_ref", pa.string()), ("t_valid_from", pa.string()), ("t_valid_to", pa.string())])
 
+EXTRA = pa.map_(pa.string(), pa.string())
+"""Values of an encoder's extra fields by name, see schemas.record.ExtraField. Null where there are none."""
+
 _RECORD = [
     ("record_id", pa.string()),
     ("memory_type", pa.string()),
@@ -62,6 +65,7 @@ _RECORD = [
     ("tags", pa.list_(pa.string())),
     ("evidence_turns", pa.list_(pa.int32())),
     ("source_role", pa.string()),
+    ("extra", EXTRA),
 ]
 RECORD_TYPE = pa.struct(_RECORD[1:])
 """A record as the encoder gave it, in the order of schemas.record.EncodedRecord."""
@@ -126,6 +130,7 @@ def records_schema(dim: int) -> pa.Schema:
             ("closed_reason", pa.string()),
             *_LIFE,
             ("vector", pa.list_(pa.float32(), dim)),
+            ("extra", EXTRA),
         ]
     )
 

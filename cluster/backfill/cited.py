@@ -5,8 +5,10 @@ What an encoder's profile leaves out of the answer is filled in here.
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
+from cluster.backfill.gates import is_told
 from cluster.language.dates import resolve
 from cluster.language.words import words
 from schemas.identity import joined
@@ -31,6 +33,28 @@ class CitedRecord:
     def turns(self) -> set[int]:
         """Indexes, in the session, of the turns that it rests on."""
         return {self.current[index]["turn_index"] for index in self.record.evidence_turns}
+
+    def without_values(self, names: Collection[str]) -> "CitedRecord":
+        """The same without its values of these extra fields."""
+        extra = {name: value for name, value in self.record.extra.items() if name not in names}
+        return replace(self, record=self.record.model_copy(update={"extra": extra}))
+
+
+def untold_values(one: CitedRecord, profile: EncoderProfile) -> dict[str, str]:
+    """Values of extra fields that a record is to be kept without: those that are no choice, those that the
+    grammar ended, and those of which no word was said, if the profile has a gate that looks for words."""
+    evidence = [profile.shown(one.current[index]["text"]) for index in one.record.evidence_turns]
+    has_gate = not {"invented", "unsupported"}.isdisjoint(profile.gates)
+    untold = {}
+    for extra in profile.extra_fields:
+        value = one.record.extra.get(extra.name, "")
+        if extra.choices:
+            is_kept = value in ("", *extra.choices)
+        else:
+            is_kept = len(value) < extra.most_chars and (not has_gate or is_told(value, evidence))
+        if not is_kept:
+            untold[extra.name] = value
+    return untold
 
 
 def cite_by_words(record: EncodedRecord, current: list[dict], role: str | None) -> EncodedRecord:
@@ -58,6 +82,8 @@ def rows_of(segment: dict, kept: list[CitedRecord], profile: EncoderProfile) -> 
         if row is None:
             row = rows[key] = record.model_dump(exclude={"evidence_turns"}) | {"turns": set(), "roles": set()}
             row["confidence"] = one.confidence
+            row["extra"] = {}
+        row["extra"] = record.extra | row["extra"]
         row["turns"].update(part["turn_index"] for part in parts)
         said = ("user", "assistant") if record.source_role == "both" else (record.source_role,)
         row["roles"].update(said if record.source_role else (part["role"] for part in parts))
@@ -70,6 +96,7 @@ def rows_of(segment: dict, kept: list[CitedRecord], profile: EncoderProfile) -> 
             "source_role": _source_role(row["roles"]),
             # t_ref is the day on which the information was produced, as encoder_v0 was trained.
             "temporal": row["temporal"] | {"t_ref": row["temporal"]["t_ref"] or day},
+            **({"extra": row["extra"]} if row["extra"] else {}),
             **measured(row["confidence"], profile),
         }
         for row in rows.values()

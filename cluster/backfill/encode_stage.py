@@ -6,6 +6,7 @@ one, to find out which segment, or whether the worker, is to blame (see cluster.
 
 import contextlib
 import functools
+import json
 import time
 import traceback
 import uuid
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from cluster.backfill.encoder import OTHER_LANGUAGE, Encoder, Encoding, skipped
+from cluster.backfill.encoder import EXTRA_VALUE, OTHER_LANGUAGE, Encoder, Encoding, skipped
 from cluster.backfill.staged import answers, encoded_folder, plan_path
 from cluster.models.paid_answers import CapReached
 from cluster.runtime.sharing import SharedLock, SharedSeconds
@@ -104,6 +105,7 @@ class EncodeStage:
             time.sleep(min(self._patience_s * 2**self._num_given_back, MAX_WAIT_S))
             self._num_given_back += 1
         outcomes = [row["outcome"] for row in done.rows]
+        refusals = [refusal for row in done.rows for refusal in row.get("refusals") or []]
         counted = ("prompt_tokens", "cached_tokens", "output_tokens", "num_calls")
         return EncodedBatch(
             batch_id=batch.batch_id,
@@ -115,10 +117,9 @@ class EncodeStage:
             num_segments_encoded=len(done.paid_now),
             num_segments_rejected=sum(outcome in ("partial", "rejected") for outcome in outcomes),
             **{f"num_{name}": outcomes.count(name) for name in OUTCOMES},
-            num_refused=sum(
-                refusal["reason"] != OTHER_LANGUAGE
-                for row in done.rows
-                for refusal in row.get("refusals") or []
+            num_refused=sum(one["reason"] not in (OTHER_LANGUAGE, EXTRA_VALUE) for one in refusals),
+            num_values_left_out=sum(
+                len(json.loads(one["raw"])) for one in refusals if one["reason"] == EXTRA_VALUE
             ),
             **{name: sum(row[name] for row in done.paid_now) for name in counted},
             encode_load_s=work.load_s,

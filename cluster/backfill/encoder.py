@@ -9,13 +9,14 @@ cluster.models.asking says how engines are asked.
 
 import contextlib
 import functools
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster.backfill.calibration import Calibration, Rated, Rater
-from cluster.backfill.cited import CitedRecord, cite_by_words, measured, rows_of
+from cluster.backfill.cited import CitedRecord, cite_by_words, measured, rows_of, untold_values
 from cluster.backfill.entailment import Claim
 from cluster.backfill.gates import refusal, repeated, unread_language, untold
 from cluster.language.people import as_told
@@ -27,13 +28,23 @@ from cluster.models.prompt import PromptBuilder, num_tokens
 from cluster.models.sources import model_folder
 from cluster.runtime import report_to
 from schemas.profile import EncoderProfile
-from schemas.record import EncodedRecord, InvalidAnswer, RecordLimits, answer_schema, parse_answer
+from schemas.record import (
+    EncodedRecord,
+    ExtraField,
+    InvalidAnswer,
+    RecordLimits,
+    answer_schema,
+    parse_answer,
+)
 
 MIN_HALF_CHARS = 80
 """A single turn whose half would be shorter is not halved."""
 
 OTHER_LANGUAGE = "language"
 """Reason of the refusal of a segment in a language that the profile does not read."""
+
+EXTRA_VALUE = "extra_value"
+"""Reason of the refusal of values of extra fields, without which their record stays."""
 
 
 @dataclass
@@ -68,7 +79,8 @@ class Encoding:
     rejections: list[dict] = field(default_factory=list)
     refusals: list[dict] = field(default_factory=list)
     """Records that a gate refused: its name as `reason`, `turns`, and the record as `raw`; `confidence` as
-    above. Of a segment that is skipped for its language the one refusal, with the language as `raw`."""
+    above. Of a segment that is skipped for its language the one refusal, with the language as `raw`. Values
+    of extra fields without which a record stays are one too, with their object as `raw`."""
     num_calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -127,7 +139,12 @@ def encode(
                 asked.append(piece)
                 least = profile.second_look_min_records if piece.is_second_look else 0
                 schema = _schema(
-                    len(piece.current), profile.limits, profile.fields, least, profile.memory_types
+                    len(piece.current),
+                    profile.limits,
+                    profile.fields,
+                    least,
+                    profile.memory_types,
+                    profile.extra_fields,
                 )
                 requests.append(Request(asks, schema, profile.max_tokens))
         # A segment is counted once, however often it is asked about.
@@ -156,8 +173,10 @@ def encode(
             one = CitedRecord(record, piece.current, confidence)
             if reason := _refusal(one, piece.context, profile):
                 encodings[piece.owner].refusals.append(_refused(reason, one, profile))
-            else:
-                found[piece.owner].append(one)
+                continue
+            if left_out := untold_values(one, profile):
+                encodings[piece.owner].refusals.append(_left_out(left_out, one, profile))
+            found[piece.owner].append(one.without_values(left_out))
         open_pieces = pieces
     for segment, encoding, kept in zip(segments, encodings, found, strict=True):
         if "repeated" in profile.gates:
@@ -181,7 +200,7 @@ def _read(
         return [], _halve_or_reject(piece, answer.reason, answer.refusal, encoding, profile)
     smaller: list[_Piece] = []
     try:
-        records = parse_answer(answer.text, len(piece.current), profile.memory_types)
+        records = _parsed(answer, piece, profile)
     except InvalidAnswer as error:
         reason = "invalid_answer" if answer.complete else "cut_answer"
         if not (answer.repeats and error.records):
@@ -197,9 +216,13 @@ def _read(
     return records, smaller
 
 
+def _parsed(answer: Answer, piece: _Piece, profile: EncoderProfile) -> list[EncodedRecord]:
+    return parse_answer(answer.text, len(piece.current), profile.memory_types, profile.extra_fields)
+
+
 def _complete_records(answer: Answer, piece: _Piece, profile: EncoderProfile) -> list[EncodedRecord]:
     try:
-        records = parse_answer(answer.text, len(piece.current), profile.memory_types)
+        records = _parsed(answer, piece, profile)
     except InvalidAnswer as error:
         records = error.records
     return [record for record in records if not _at_bound(record, profile)]
@@ -223,9 +246,14 @@ def _uncovered_sentences(
 
 @functools.lru_cache(maxsize=256)
 def _schema(
-    num_turns: int, limits: RecordLimits, fields: tuple[str, ...], min_records: int, types: tuple[str, ...]
+    num_turns: int,
+    limits: RecordLimits,
+    fields: tuple[str, ...],
+    min_records: int,
+    types: tuple[str, ...],
+    extra_fields: tuple[ExtraField, ...],
 ) -> str:
-    return answer_schema(num_turns, limits, fields, min_records, types)
+    return answer_schema(num_turns, limits, fields, min_records, types, extra_fields)
 
 
 def _at_bound(record: EncodedRecord, profile: EncoderProfile) -> bool:
@@ -285,6 +313,11 @@ def _refusal(one: CitedRecord, context: list[dict], profile: EncoderProfile) -> 
     least = profile.min_confidence
     is_unsure = one.confidence is not None and least is not None and one.confidence < least
     return "unsure" if is_unsure else ""
+
+
+def _left_out(values: dict[str, str], one: CitedRecord, profile: EncoderProfile) -> dict:
+    raw = json.dumps(values, ensure_ascii=False)
+    return {"reason": EXTRA_VALUE, "turns": sorted(one.turns), "raw": raw} | measured(None, profile)
 
 
 def _refused(reason: str, one: CitedRecord, profile: EncoderProfile) -> dict:

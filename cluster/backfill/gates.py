@@ -16,6 +16,9 @@ words.
 | `nothing_said`  | of a turn that only asks                                                          |
 | `repeated`      | that another record of the same turns tells whole, in any language with spaces    |
 
+With `invented` or `unsupported` a record is also kept without those values of extra fields of which its turns
+say no word (`extra_value`). A value that is one of a field's choices is not looked at.
+
 One more, `unsure`, looks at no words and needs no language: where a profile sets `min_confidence` it refuses
 what the model itself was not sure of. See cluster.models.confidence. And `language` refuses no record but a
 whole segment, before the model is asked about it.
@@ -86,6 +89,18 @@ def refusal(text: str, evidence: Iterable[str], shown: Iterable[str], gates: Ite
     """
     evidence, shown = list(evidence), list(shown)
     return next((name for name in gates if name in GATES and GATES[name](text, evidence, shown)), "")
+
+
+def is_told(value: str, evidence: Iterable[str]) -> bool:
+    """Whether a content word or a number of a value stands in these turns. What has none may stand there."""
+    said = list(evidence)
+    wanted, numbers = content_words(value), NUMBER.findall(value)
+    known = numbers_of(said)
+    return (
+        not (wanted or numbers)
+        or bool(wanted & stems(said))
+        or any(is_known_number(number, known) for number in numbers)
+    )
 
 
 def clauses_that_tell(text: str, evidence: Iterable[str]) -> list[str]:

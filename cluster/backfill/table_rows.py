@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-from cluster.backfill.encoder import OTHER_LANGUAGE
+from cluster.backfill.encoder import EXTRA_VALUE, OTHER_LANGUAGE
 from cluster.backfill.redact import Rules, redact
 from schemas.identity import joined
 from schemas.record import normalized
@@ -88,7 +88,10 @@ def segment_rejections(segment: dict) -> list[dict]:
     ]
 
 
-_DETAILS = {OTHER_LANGUAGE: "turns {turns} are in {raw!r}, a language that the encoder does not read"}
+_DETAILS = {
+    OTHER_LANGUAGE: "turns {turns} are in {raw!r}, a language that the encoder does not read",
+    EXTRA_VALUE: "a record of turns {turns} is kept without these values of extra fields",
+}
 """What is said of a reason, where it is not what the stage says of all."""
 
 

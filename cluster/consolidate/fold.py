@@ -53,6 +53,8 @@ class Memory:
     """ISO 8601 in UTC: when the store first heard of the session. Orders sessions of one time, or of none."""
     is_pinned: bool = False
     """Whether somebody has pinned it by hand."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """Values of the encoder's extra fields, by name."""
 
     @property
     def order(self) -> tuple[str, str, str, int, str]:
@@ -306,10 +308,19 @@ def _absorb(states: list[_State], target: int, source: int, decision_id: str) ->
     evidence = tuple(sorted({*new.memory.evidence, *old.memory.evidence}))
     entities = tuple(dict.fromkeys([*new.memory.entities, *old.memory.entities]))
     tags = tuple(dict.fromkeys([*new.memory.tags, *old.memory.tags]))
-    changed = replace(new.memory, evidence=evidence, entities=entities, tags=tags)
+    extra = _newest_values([new.memory, old.memory])
+    changed = replace(new.memory, evidence=evidence, entities=entities, tags=tags, extra=extra)
     if changed != new.memory:
         new.memory, new.decision_id = changed, decision_id
     new.wordings += [(old.memory.order, old.memory.text), *old.wordings]
+
+
+def _newest_values(memories: list[Memory]) -> tuple[tuple[str, str], ...]:
+    """Of each extra field the value of the first memory that has one; they come newest first."""
+    values: dict[str, str] = {}
+    for memory in memories:
+        values |= {name: value for name, value in memory.extra if name not in values}
+    return tuple(values.items())
 
 
 def _survivor(states: list[_State], number: int) -> int:
@@ -371,7 +382,8 @@ def _apply(
 
 
 def _rewritten(memory: Memory, question: Question) -> Memory:
-    """The target with its new text: evidence of all, entities that the text still names, the newest dates."""
+    """The target with its new text: evidence of all, entities that the text still names, the newest dates and
+    values of extra fields."""
     sources = [source.memory for source in question.sources]
     entities = dict.fromkeys(name for one in [memory, *sources] for name in one.entities)
     folded_text = memory.text.casefold()
@@ -383,4 +395,5 @@ def _rewritten(memory: Memory, question: Question) -> Memory:
         entities=tuple(name for name in entities if name.casefold() in folded_text),
         tags=tuple(dict.fromkeys(tag for one in [memory, *sources] for tag in one.tags)),
         temporal=(said_on, valid_from, valid_to),
+        extra=_newest_values([*reversed(sources), memory]),
     )

@@ -15,6 +15,7 @@ from cluster.store.errors import StoreError
 from cluster.store.sql import quote
 from cluster.store.store import Store
 from schemas.audit import DISCARD
+from schemas.record import extra_of
 from schemas.store import DECISIONS_SCHEMA, records_schema
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def life(revisions: list[dict], decisions: list[dict], *, texts: dict, said: dic
         "is_pinned": first["record_id"] in pinned_by(decisions),
         "revisions": [
             row
-            | {"evidence": evidence(row)}
+            | {"evidence": evidence(row), "extra": extra_of(row.get("extra"))}
             | {"decision": decided(by_id[row["decision_id"]]) if row["decision_id"] in by_id else None}
             for row in revisions
         ],

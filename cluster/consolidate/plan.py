@@ -28,8 +28,9 @@ from cluster.language.claims import statement_key
 from cluster.store.files import Files
 from cluster.store.sql import in_lists
 from cluster.store.store import Store
+from schemas.record import extra_of
 from schemas.stage_items import PlannedGroup, UserGroup
-from schemas.store import EVIDENCE, TEMPORAL, TIME
+from schemas.store import EVIDENCE, EXTRA, TEMPORAL, TIME
 
 PLANNED = pa.schema(
     [
@@ -48,6 +49,7 @@ PLANNED = pa.schema(
         ("temporal", TEMPORAL),
         ("evidence", pa.list_(EVIDENCE)),
         ("is_pinned", pa.bool_()),
+        ("extra", EXTRA),
     ]
 )
 """A memory of the plan: one that repeats another, or stands on either side of a pair."""
@@ -81,7 +83,7 @@ class PlanSettings:
 
 _LOADED = [
     *("record_id", "revision", "user_id", "session_time", "session_id", "semantic_text", "memory_type"),
-    *("entities", "tags", "temporal", "evidence", "created_at", "run_id", "vector"),
+    *("entities", "tags", "temporal", "evidence", "created_at", "run_id", "vector", "extra"),
 ]
 
 
@@ -236,6 +238,8 @@ def memory_of(row: dict) -> Memory:
         temporal=dates_of(row["temporal"]),
         evidence=tuple(sorted((turn["session_id"], turn["turn_index"]) for turn in row["evidence"] or ())),
         is_pinned=row["is_pinned"],
+        # What compares and writes nothing does not read it.
+        extra=tuple(extra_of(row.get("extra")).items()),
     )
 
 
@@ -248,6 +252,7 @@ def columns_of(memory: Memory) -> dict:
         "tags": list(memory.tags),
         "temporal": dict(zip(TEMPORAL_NAMES, memory.temporal, strict=True)),
         "evidence": [{"session_id": session, "turn_index": turn} for session, turn in memory.evidence],
+        "extra": list(memory.extra) or None,
     }
 
 

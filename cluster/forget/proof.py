@@ -22,6 +22,7 @@ from cluster.forget.words import Vocabulary, words
 from cluster.store.files import Files, everything
 from cluster.store.sql import quote
 from cluster.store.writer import Writer
+from schemas.record import extra_of
 from schemas.store import TABLE_KEYS
 
 MAX_NEEDLES = 100
@@ -144,12 +145,13 @@ def _words_left(store: Writer, traces: Traces) -> Iterator[str]:
     mine = f"user_id = {quote(traces.subject.user_id)}"
     for run in store.openable():
         said = store.rows("turns", ["content"], mine, run["run_id"]).column("content").to_pylist()
-        columns = ["record_id", "revision", "semantic_text"]
+        columns = ["record_id", "revision", "semantic_text", "extra"]
         records = store.rows("records", columns, mine, run["run_id"]).to_pylist()
         touched = [row for row in records if (row["record_id"], row["revision"]) in traces.touched]
         said += [row["semantic_text"] for row in records if row not in touched]
         accounted = Vocabulary(word for text in said for word in words(text))
-        own = {word for row in touched for word in words(row["semantic_text"])}
+        told = [[row["semantic_text"], *extra_of(row["extra"]).values()] for row in touched]
+        own = {word for texts in told for text in texts for word in words(text)}
         if any(word in erased and word not in accounted for word in own):
             yield f"rows of records, as of run {run['run_id']}"
 
@@ -252,6 +254,9 @@ def _strings(column: pa.Array | pa.ChunkedArray) -> Iterator[pa.Array]:
         yield column
     elif pa.types.is_struct(kind):
         for child in column.flatten():
+            yield from _strings(child)
+    elif pa.types.is_map(kind):
+        for child in (column.keys, column.items):
             yield from _strings(child)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         yield from _strings(column.flatten())

@@ -13,11 +13,12 @@ erased, and so do the vectors that were made with erased turns in it. The next b
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from cluster.embed.turn_embedder import EACH_ALONE, TurnEmbedder
 from cluster.forget.words import Vocabulary, has_no_spaces, words
+from schemas.record import extra_of
 
 NO_DATES = {"t_ref": "", "t_valid_from": "", "t_valid_to": ""}
 
@@ -220,7 +221,9 @@ def _records(subject: Subject, rows: dict[str, list[dict]]) -> Erasure:
         if is_telling or not kept:
             result.deleted.append(row)
         else:
-            standing[_key(row)] = _without(subject, row, kept, turns) if gone else overheard.without(row)
+            standing[_key(row)] = (
+                _without(subject, row, kept, turns, accounted) if gone else overheard.without(row)
+            )
     for key in _reopened(rows, result.deleted, standing):
         life = {"active": True, "closed_run_id": None, "closed_reason": None}
         standing[key] = standing[key] | life
@@ -250,7 +253,8 @@ class Overheard:
 
     def in_record(self, row: dict) -> set[str]:
         """Words of a record that it can only have from erased turns."""
-        text = " ".join([row["semantic_text"], *(row["entities"] or []), *(row["tags"] or [])])
+        values = extra_of(row.get("extra")).values()
+        text = " ".join([row["semantic_text"], *(row["entities"] or []), *(row["tags"] or []), *values])
         sessions = {item["session_id"] for item in row["evidence"] or []} | {row["session_id"]}
         if not sessions & self._gone.keys():
             return set()
@@ -270,12 +274,13 @@ class Overheard:
         }
 
     def without(self, row: dict) -> dict:
-        """A record that stays, without entities and tags that use such words."""
+        """A record that stays, without entities, tags and values of extra fields that use such words."""
         if not (told := self.in_record(row)):
             return row
-        return row | {
+        row = row | {
             name: [one for one in row[name] or [] if not told & words(one)] for name in ("entities", "tags")
         }
+        return _with_values(row, lambda value: not told & words(value))
 
 
 def _key(row: dict) -> tuple[str, int]:
@@ -293,14 +298,23 @@ def _split(subject: Subject, row: dict) -> tuple[list, list]:
     return gone, [place for place in places if place not in gone]
 
 
-def _without(subject: Subject, row: dict, kept: list, turns: dict) -> dict:
-    """A record without the erased part of its evidence, at home where the rest of it was said."""
+def _with_values(row: dict, is_kept: Callable[[str], bool]) -> dict:
+    """A record with those values of extra fields alone."""
+    if not (values := extra_of(row.get("extra"))):
+        return row
+    return row | {"extra": [(name, value) for name, value in values.items() if is_kept(value)] or None}
+
+
+def _without(subject: Subject, row: dict, kept: list, turns: dict, accounted: Vocabulary) -> dict:
+    """A record without the erased part of its evidence, at home where the rest of it was said. Of its extra
+    fields those stay whose words are `accounted` for."""
     text = row["semantic_text"].casefold()
     row = row | {
         "evidence": [{"session_id": session_id, "turn_index": index} for session_id, index in kept],
         "entities": [name for name in row["entities"] or [] if name.casefold() in text],
         "tags": [],
     }
+    row = _with_values(row, lambda value: accounted.tells(words(value)))
     home = turns.get(kept[-1])
     if subject.has_session(row["session_id"]):
         # Dates and place may have come from the erased session; a vector of the same text did not.

@@ -91,6 +91,10 @@ class Vocabulary:
             return True
         return any(_is_inflection(word, other) for other in self._by_stem.get(word[:_STEM], ()))
 
+    def tells(self, found: set[str]) -> bool:
+        """Whether there are words, and all are in it."""
+        return bool(found) and all(word in self for word in found)
+
 
 _STEM = 3
 """Inflections of a word share at least this beginning."""

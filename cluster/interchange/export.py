@@ -19,6 +19,7 @@ from cluster.store.sql import in_lists, quote
 from cluster.store.store import Store
 from cluster.store.validity import holds, periods
 from schemas.exchange import Change, Memory
+from schemas.record import extra_of
 from schemas.store import records_schema
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _HISTORY = [("user_id", "ascending"), ("record_id", "ascending"), ("revision", "
 COLUMNS = [
     *("record_id", "revision", "user_id", "memory_type", "semantic_text", "entities", "temporal", "tags"),
     *("evidence", "source_role", "conversation_id", "session_id", "session_time", "created_at"),
-    *("updated_at", "active", "closed_reason"),
+    *("updated_at", "active", "closed_reason", "extra"),
 ]
 """Columns of `records` that travel."""
 
@@ -236,4 +237,5 @@ def memory_of_row(row: dict, change: Change | None = None) -> Memory:
         active=row["active"],
         change=change,
         closed_reason=row.get("closed_reason"),
+        extra=tuple(extra_of(row.get("extra")).items()),
     )

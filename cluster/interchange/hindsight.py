@@ -163,7 +163,7 @@ def _decoded(metadata: object) -> dict:
     if not isinstance(metadata, dict) or not {"record_id", "first_written_at"} <= metadata.keys():
         return {}
     known: dict = {"session_time": None} | metadata
-    for name in ("entities", "tags", "evidence", "revision"):
+    for name in ("entities", "tags", "evidence", "revision", "extra"):
         if isinstance(known.get(name), str):
             try:
                 known[name] = json.loads(known[name])

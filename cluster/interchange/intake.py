@@ -54,7 +54,9 @@ class Intake:
                 self.counts["num_closed"] += 1
                 continue
             found = redact(row.semantic_text)
-            memory = dataclasses.replace(row, semantic_text=found.text)
+            values = {name: redact(value) for name, value in row.extra}
+            extra = tuple((name, value.text) for name, value in values.items())
+            memory = dataclasses.replace(row, semantic_text=found.text, extra=extra)
             own_id = memory.record_id or record_id(memory)
             memory = dataclasses.replace(memory, record_id=own_id)
             if self._is_forgotten(memory):
@@ -63,7 +65,8 @@ class Intake:
             owner = self.known.get(own_id)
             if owner is None:
                 self.known[own_id] = memory.user_id
-                self.counts["num_redactions"] += sum(found.counts.values())
+                redacted = (found, *values.values())
+                self.counts["num_redactions"] += sum(sum(one.counts.values()) for one in redacted)
                 yield memory
             elif owner == memory.user_id:
                 self.counts["num_known"] += 1
@@ -128,6 +131,7 @@ def record_row(memory: Memory, run_id: str, vector: "np.ndarray") -> dict:
         "tags": list(memory.tags),
         "evidence": [{"session_id": session, "turn_index": turn} for session, turn in memory.evidence],
         "source_role": memory.source_role,
+        "extra": list(memory.extra) or None,
         "encoder": IMPORTED,
         "vector": vector,
     }

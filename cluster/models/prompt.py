@@ -67,8 +67,7 @@ class PromptBuilder:
     def __init__(self, profile: EncoderProfile, tokenizer: "PreTrainedTokenizerBase | None"):
         self._profile = profile
         self._tokenizer = tokenizer
-        assert profile.system_prompt is not None, "resolve the profile first"
-        self._system = profile.system_prompt
+        self._system = profile.instructions
         self._user = profile.user_template
         self._control = control_pattern(tokenizer, self._user + self._system + profile.session_date_template)
 

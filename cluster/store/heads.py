@@ -15,6 +15,9 @@ from cluster.store.files import Files, Numbered, json_object
 
 _NAMES = Numbered()
 
+UPGRADE = "upgrade"
+"""`by` of a head that is the state before it, brought up to a later STORE_VERSION: no run made it."""
+
 NUM_KEPT = 4
 """Heads that stay. Only the newest is ever looked at; the ones before it tell a person what went on."""
 
@@ -25,7 +28,8 @@ class Head:
 
     number: int
     by: str
-    """Id of the run that made this state. A compaction has an id too, though it is no row of `runs`."""
+    """Id of the run that made this state, or UPGRADE. A compaction has an id too, though it is no row of
+    `runs`."""
     versions: dict[str, int]
     """Table -> version, `runs` included."""
     store_version: int

@@ -11,6 +11,7 @@ from cluster.store.reading import Reader
 from cluster.store.sql import in_lists, quote
 from cluster.store.tables import text_column, words_query
 from cluster.store.validity import ENDED_BY_DECISION, periods
+from schemas.record import extra_of
 from schemas.store import TABLE_KEYS, records_schema
 
 MIN_CANDIDATES = 30
@@ -98,7 +99,8 @@ def _with_periods(
     store: Reader, user_id: str, hits: list[dict], asked: np.ndarray, as_of: str | None
 ) -> list[dict]:
     """Hits, without vectors, to which two things are added: for records the days on which they held, and for
-    replaced records the record in whose favour they were closed, as a hit of its own."""
+    replaced records the record in whose favour they were closed, as a hit of its own. Values of extra fields
+    are there by their names."""
     records = {(hit["record_id"], hit["revision"]): hit for hit in hits if hit["kind"] == "record"}
     names = records_schema(1).names
     old, decisions, others = [], [], []
@@ -122,5 +124,8 @@ def _with_periods(
             found[key] = known[key] | {"kind": "record", "cosine": cosine, "words": 0.0}
             following.append(key)
     turns = [hit for hit in hits if hit["kind"] == "turn"]
-    dated = [hit | dataclasses.asdict(held[key]) for key, hit in found.items()]
+    dated = [
+        hit | dataclasses.asdict(held[key]) | {"extra": extra_of(hit.get("extra"))}
+        for key, hit in found.items()
+    ]
     return [{name: value for name, value in hit.items() if name != "vector"} for hit in [*dated, *turns]]

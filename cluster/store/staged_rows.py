@@ -158,6 +158,8 @@ class Filling:
             "embedder": run["embedder"],
             "decision_id": None,
             "closed_reason": None,
+            # Of rows that an earlier release has staged, or that no encoder wrote.
+            "extra": None,
         }
         first = max(written_at, after + dt.timedelta(microseconds=1)) if after else written_at
         return cls(schema, known, first)

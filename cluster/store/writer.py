@@ -30,7 +30,7 @@ from cluster.runtime import StageError, hide_in_dump
 from cluster.runtime.log import say
 from cluster.store.errors import StoreError
 from cluster.store.files import Files, files_below, sweep_aside, sync_new
-from cluster.store.heads import Head
+from cluster.store.heads import UPGRADE, Head
 from cluster.store.lease import Lease, LeaseLost
 from cluster.store.reading import INTENT, INTENTS, Reader
 from cluster.store.runs import FinishedRun, run_rows, view_versions
@@ -110,7 +110,10 @@ class Writer(Reader):
         number, newest = INTENTS.number(path), self.heads.number()
         if number is not None and number <= newest:
             head = self.heads.get(number)
-            if head is None or head.by != run_id:
+            # An upgrade that came in between has left all rows as they were.
+            while head and head.by == UPGRADE and head.number < newest:
+                head = self.heads.get(head.number + 1)
+            if head is None or head.by not in (run_id, UPGRADE):
                 self._give_up(path, f"run {run_id}", "another run was published in its place")
                 return None
         try:
@@ -318,7 +321,7 @@ class Writer(Reader):
         hidden[-1] = hidden[-1].with_columns(versions=versions)
         dataset = table.to_lance()
         dataset.insert(run_rows(hidden), mode="overwrite")
-        self.put_head(versions | {"runs": dataset.version}, runs[-1].run_id)
+        self.put_head(versions | {"runs": dataset.version}, UPGRADE)
 
     def _hide_in_manifests(self) -> None:
         """Earlier releases dumped the operator's tokens in clear."""

@@ -155,6 +155,7 @@ def encode_times(done: list[EmbeddedBatch]) -> dict:
         "num_rejected",
         "num_skipped",
         "num_refused",
+        "num_values_left_out",
     ]
     seconds = ["encode_load_s", "encode_s", "embed_load_s", "embed_s"]
     return {name: round(total, 2) for name, total in _sums(done, [*counts, *seconds]).items()}

@@ -190,10 +190,10 @@ def resolved(config: EncoderSetConfig) -> dict:
     """Profiles of student, teacher and judge, as far as they are needed."""
     from cluster.models.resolve import resolve_decider, resolve_encoder
 
-    student = resolve_encoder(load_profile("encoders", config.profile, EncoderProfile))
+    student = resolve_encoder(_without_extra("profile", config.profile))
     profiles: dict[str, ModelProfile] = {"student": student, "teacher": student}
     if config.teacher_profile:
-        teacher = resolve_encoder(load_profile("encoders", config.teacher_profile, EncoderProfile))
+        teacher = resolve_encoder(_without_extra("teacher_profile", config.teacher_profile))
         if missing := set(student.fields) - set(teacher.fields):
             raise UsageError(
                 f"teacher_profile={config.teacher_profile!r}: does not write {sorted(missing)}, which the "
@@ -203,6 +203,15 @@ def resolved(config: EncoderSetConfig) -> dict:
     if config.judge != "none":
         profiles["judge"] = resolve_decider(load_profile("judges", config.judge_profile, JudgeProfile))
     return profiles
+
+
+def _without_extra(option: str, name: str) -> EncoderProfile:
+    """The encoder profile of this name."""
+    profile = load_profile("encoders", name, EncoderProfile)
+    if profile.extra_fields:
+        names = [one.name for one in profile.extra_fields]
+        raise UsageError(f"{option}={name!r}: no training set has extra_fields {names}; name one without")
+    return profile
 
 
 def made_by(config: EncoderSetConfig, profiles: dict) -> dict:

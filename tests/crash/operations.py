@@ -82,6 +82,8 @@ def as_version_2(uri: str) -> None:
     rows = [run.row for run in store.runs()]
     for table, column in (("turns", "content"), ("records", "semantic_text")):
         changed = store.head(table)
+        if table == "records":
+            changed.drop_columns(["extra"])
         changed.create_index(column, config=FTS(), replace=True)
         changed.tags.update(rows[-1]["run_id"], changed.version)
         rows[-1]["versions"] = json.dumps(json.loads(rows[-1]["versions"]) | {table: changed.version})

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.store.files import HOME, Files, everything, local_path
 from cluster.store.store import Store
-from schemas.store import TABLE_KEYS
+from schemas.store import STORE_VERSION, TABLE_KEYS
 from tests.crash.killing import Bucket, Jobs, environment, killer_library
 from tests.crash.operations import OP, OPERATIONS, prepare
 from tests.e2e.operations.stores import SECRET
@@ -78,7 +78,7 @@ def assert_whole(uri: str, name: str) -> None:
     store = Store(uri)
     assert store.intents() == []
     head = store.head_now()
-    assert head.store_version == 3
+    assert head.store_version == STORE_VERSION
     for table in TABLE_KEYS:
         assert store.head(table).version == head.versions[table], table
         tags = store.head(table).tags.list()

@@ -102,6 +102,23 @@ def test_a_united_memory_loses_the_erased_evidence_and_stays(store):
     assert files_with(store.uri, "Still green") == []
 
 
+def test_a_value_of_an_extra_field_goes_with_the_only_turn_that_says_it(store):
+    """In every version, also where another memory's evidence keeps the record."""
+    house = segment("house", "My house is red", session="s8-of-ann", user=ANN, records=["User has a house."])
+    (row,) = house["records"]
+    evidence = [{"session_id": name, "turn_index": 0} for name in ("s1-of-ann", "s8-of-ann")]
+    extra = [("colour", "red"), ("pet", f"a {SECRET} parrot"), ("mood", "good")]
+    house["records"] = [row | {"evidence": evidence, "extra": extra}]
+    commit(store, "run4", house)
+    commit(store, "run5", segment("star", "Stars", user="bob", session="s7"))
+    done = forget_job(ForgetConfig(store=store.uri, session_id="s1-of-ann", user_id=ANN))
+    assert done["status"] == "done"
+    for as_of in ("run4", "run5", None):
+        (row,) = store.rows("records", ["extra"], "semantic_text = 'User has a house.'", as_of).to_pylist()
+        assert row["extra"] == [("colour", "red")]
+    assert files_with(store.uri, SECRET) == []
+
+
 def test_a_text_that_uses_erased_words_goes_and_its_older_revision_is_open_again(store):
     rum = segment("rum", "Rum with my tea", session="s6", user=ANN, records=["User drinks rum in tea."])
     commit(store, "run4", rum)

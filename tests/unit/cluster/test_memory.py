@@ -328,3 +328,16 @@ def test_the_snippet_of_a_page_runs_and_answers(page, store, capsys, monkeypatch
     monkeypatch.chdir(Path(store.uri).parent)
     exec(compile(snippet, page, "exec"), {})
     assert "User lives in Oslo." in capsys.readouterr().out
+
+
+def test_values_of_extra_fields_are_in_hits_and_in_lives_and_are_empty_where_there_are_none(store):
+    park = segment("park", "I love the park", user="me", session="s4", records=["User loves the park."])
+    park["records"] = [row | {"extra": [("mood", "good")]} for row in park["records"]]
+    stores.commit(store, "run4", park)
+    with Memories(store.uri) as memories:
+        hits = {hit.text: hit for hit in memories.search("me", "park")}
+        assert hits["User loves the park."].extra == {"mood": "good"}
+        assert hits["User loves the park."].row["extra"] == {"mood": "good"}
+        assert hits["User lives in Oslo."].extra == hits["I love the park"].extra == {}
+        lives = {life.text: life.revisions[-1].extra for life in memories.history(user="me")}
+        assert lives["User loves the park."] == {"mood": "good"} and lives["User lives in Oslo."] == {}

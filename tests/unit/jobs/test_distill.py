@@ -11,9 +11,10 @@ import pytest
 from cluster.distill.examples import completion, examine
 from cluster.distill.near_duplicates import near_duplicates, signature
 from cluster.distill.teacher import local_records
+from cluster.profiles import SHIPPED
 from jobs.common.cli import UsageError, parse_config
 from jobs.common.run import load_profile
-from jobs.distill.__main__ import COMMANDS
+from jobs.distill.__main__ import COMMANDS, resolved
 from jobs.distill.config import TASKS, EncoderSetConfig
 from jobs.distill.identity import without_contacts
 from jobs.distill.leaks import read_leaks
@@ -93,6 +94,16 @@ def test_a_leak_check_against_nothing_is_refused(tmp_path, content):
     (tmp_path / "set.json").write_text(content)
     with pytest.raises(UsageError, match=r"--leak-check .*set\.json"):
         read_leaks((str(tmp_path / "set.json"),), None)
+
+
+@pytest.mark.parametrize("option", ["profile", "teacher_profile"])
+def test_a_profile_with_extra_fields_is_refused_before_any_work(tmp_path, option):
+    shipped = (SHIPPED / "encoders" / "extractor-135m.toml").read_text("utf-8")
+    field = '[[extra_fields]]\nname = "place"\ndescription = "where"\n'
+    (path := tmp_path / "mine.toml").write_text(f"{shipped}\n{field}", "utf-8")
+    config = EncoderSetConfig(archive="a", output=str(tmp_path), **{option: str(path)})
+    with pytest.raises(UsageError, match=rf"^{option}=.*mine.toml': no training set has .*'place'.*without"):
+        resolved(config)
 
 
 # --- duplicates -----------------------------------------------------------------------------------------

@@ -400,3 +400,20 @@ def test_what_an_increment_says_is_closed_is_not_brought(store, tmp_path):
     row = {"user_id": "me", "record_id": "a", "semantic_text": "Old.", "change": "closed"}
     summary = bring(store, written(tmp_path, row))
     assert (summary["status"], summary["num_closed"]) == ("unchanged", 1)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "parquet", "mem0", "hindsight"])
+def test_values_of_extra_fields_travel_and_secrets_in_them_are_replaced(store, tmp_path, name):
+    row = ROWS[0] | {
+        "extra": {"place": "Oslo", "note": "My password is hunter2horse!", "Not a name": "x", "n": 3}
+    }
+    assert bring(store, written(tmp_path, row, ROWS[1]))["num_redactions"] == 1
+    told = [("place", "Oslo"), ("note", "My password is [redacted:password]")]
+    export_job(ExportConfig(store=store.uri, format=name, output=str(tmp_path / "out")))
+    other = Store(str(tmp_path / "other"), must_exist=False)
+    stores.commit(other, "run1")
+    bring(other, tmp_path / "out", name)
+    for one in (store, other):
+        found = records(one)
+        assert found["User lives in Oslo."]["extra"] == told
+        assert found["Bob has a cat."]["extra"] is None

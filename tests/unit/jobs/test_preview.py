@@ -37,6 +37,12 @@ def test_each_memory_is_shown_with_its_turns_and_each_refusal_with_its_reason():
     assert list(lines_of(Told((), (), (), 1, 1))) == ["  nothing to remember"]
 
 
+def test_a_memory_is_shown_with_the_values_of_its_extra_fields():
+    kept = Kept("User sings.", "fact", (0,), None, {"mood": "good", "place": "home"})
+    (line,) = lines_of(Told((kept,), (), (), 1, 1))
+    assert line == "+ fact         User sings.  (mood: good, place: home)  [turn 0]"
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [({"store": "s"}, "--user-id"), ({"user_id": "u"}, "--store"), ({"input": "no/such.txt"}, "no/such.txt")],

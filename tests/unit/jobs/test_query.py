@@ -125,3 +125,32 @@ def test_neither_are_they_in_a_life(monkeypatch, capsys, as_json):
     summary = history.run(history.HistoryConfig(store="s", user_id=KEY, as_json=as_json))
     said = f"{capsys.readouterr().out}{summary}"
     assert KEY not in said and said.count("[redacted:api_key]") >= 3
+
+
+def test_a_record_is_shown_with_the_values_of_its_extra_fields():
+    record = {
+        "kind": "record",
+        "score": 0.25,
+        "memory_type": "fact",
+        "semantic_text": "User has a dog.",
+        "session_time": None,
+        "evidence": [{"session_id": "s1", "turn_index": 0}],
+        "extra": {"mood": "good", "place": "home"},
+    }
+    shown = "0.2500  fact         User has a dog.  (mood: good, place: home)  [no date, from s1#0]"
+    assert line(record) == shown
+
+
+def test_a_life_is_shown_with_the_values_of_its_extra_fields():
+    revision = {"revision": 1, "active": True, "memory_type": "fact", "semantic_text": "User has a dog."}
+    revision |= {
+        "session_time": None,
+        "run_id": "run1",
+        "decision": None,
+        "decision_id": None,
+        "evidence": [],
+    }
+    life = {"record_id": "r1", "user_id": "ann", "is_pinned": False, "decisions": []}
+    lines = history.life_lines(life | {"revisions": [revision | {"extra": {"mood": "good"}}]})
+    assert lines[-1] == "    mood: good"
+    assert history.life_lines(life | {"revisions": [revision]}) == lines[:-1]

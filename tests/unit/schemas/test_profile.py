@@ -99,6 +99,7 @@ CHANGES = {
     "session_date_template": "{date}",
     "fields": RECORD_FIELDS[::-1],
     "memory_types": ("fact", "recipe"),
+    "extra_fields": ({"name": "place", "description": "where it happens"},),
     "limits": RecordLimits(max_items=3),
     "max_turns": 5,
     "max_current_tokens": 100,
@@ -166,7 +167,7 @@ def test_the_types_that_ship_written_out_are_no_other_encoder():
     assert changed(memory_types=MEMORY_TYPES[:-1]).fingerprint != PROFILE.fingerprint
 
 
-def test_the_page_s_profile_with_types_of_its_own_is_one():
+def test_the_page_s_profile_with_types_and_fields_of_its_own_is_one():
     page = (Path(__file__).parents[3] / "cluster" / "profiles" / "README.md").read_text("utf-8")
     (example,) = [
         block for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "memory_types" in block
@@ -174,6 +175,8 @@ def test_the_page_s_profile_with_types_of_its_own_is_one():
     profile = EncoderProfile.model_validate(tomllib.loads(example))
     assert profile.memory_types == ("fact", "event", "allergy")
     assert "allergy" in profile.system_prompt
+    assert [one.name for one in profile.extra_fields] == ["place", "sphere"]
+    assert [one.most_chars for one in profile.extra_fields] == [40, 80]
 
 
 def test_a_language_is_named_by_a_code_that_is_told_apart():
@@ -267,3 +270,54 @@ def test_without_its_adapter_a_profile_is_not_calibrated():
     assert default.calibrated
     without = EncoderProfile.model_validate(default.model_dump() | default.WITHOUT_ADAPTER)
     assert not without.calibrated and without.adapter is None
+
+
+PLACE = {"name": "place", "description": "where it happens"}
+
+
+def test_a_profile_without_extra_fields_keeps_its_fingerprint_and_its_system_message():
+    assert changed(extra_fields=()).fingerprint == PROFILE.fingerprint
+    assert PROFILE.instructions == PROFILE.system_prompt
+    assert changed(extra_fields=[PLACE]).fingerprint != PROFILE.fingerprint
+
+
+def test_the_system_message_names_extra_fields_with_what_they_hold():
+    mood = {"name": "mood", "description": "how the user feels", "choices": ["good", "bad"]}
+    profile = changed(extra_fields=[PLACE, mood])
+    assert profile.instructions == (
+        f"{profile.system_prompt}\n\n"
+        'Each record also has these keys, with "" where nobody says anything of it:\n'
+        '- "place": where it happens\n'
+        '- "mood": how the user feels; one of "good", "bad"'
+    )
+    assert profile.max_model_len > PROFILE.max_model_len
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            [PLACE | {"name": "My place"}],
+            "extra_fields.0.name.*'My place' is no name of a field; give at most",
+        ),
+        ([PLACE | {"name": "entities"}], "name='entities' is a column of every record; choose another name"),
+        ([PLACE | {"name": "user_id"}], "name='user_id' is a column of every record; choose another name"),
+        ([PLACE | {"name": "extra"}], "name='extra' is a column of every record; choose another name"),
+        ([PLACE, PLACE], r"extra_fields=\['place', 'place'\]: has one twice; name each once"),
+        ([PLACE | {"name": f"f{n}"} for n in range(9)], "extra_fields: are 9; leave it at 8"),
+        ([PLACE | {"description": " "}], "extra_fields.0.description.*' ' is empty or has needless spaces"),
+        ([PLACE | {"choices": ["a", ""]}], "extra_fields.0.choices.*'' is empty"),
+        ([PLACE | {"choices": ["a", "a"]}], r"choices=\['a', 'a'\]: has one twice"),
+        ([PLACE | {"choices": ["a"], "max_length": 9}], "max_length=9: goes with a free value"),
+        ([PLACE | {"max_length": 401}], "extra_fields.0.max_length.*less than or equal to 400"),
+        ([PLACE | {"maximum": 9}], "extra_fields.0.maximum"),
+    ],
+)
+def test_an_extra_field_that_cannot_be_is_refused_with_its_remedy(fields, message):
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        changed(extra_fields=fields)
+
+
+def test_a_profile_with_extra_fields_comes_back_from_a_manifest():
+    profile = changed(extra_fields=[PLACE, {**PLACE, "name": "mood", "choices": ["good"]}])
+    assert EncoderProfile.model_validate(profile.model_dump(mode="json")) == profile

@@ -1,5 +1,6 @@
 """What counts as an answer, what is saved from a broken one, and what the schema lets a decoder write."""
 
+import hashlib
 import json
 import re
 
@@ -12,6 +13,7 @@ from schemas.record import (
     MEMORY_TYPES,
     RECORD_FIELDS,
     SOURCE_ROLES,
+    ExtraField,
     InvalidAnswer,
     RecordLimits,
     answer_model,
@@ -325,3 +327,44 @@ def test_salvage_reads_every_answer_of_a_model_that_does_not_stop():
     one, two = (json.dumps({"records": [a_record(semantic_text=text)]}) for text in ("One.", "Two."))
     assert [record.semantic_text for record in salvage(one + two, 1)] == ["One.", "Two."]
     assert [record.semantic_text for record in salvage(f'"records": [] is wrong: {two}', 1)] == ["Two."]
+
+
+# --- extra fields ---------------------------------------------------------------------------------------
+
+SPHERE = ExtraField(name="sphere", description="which part of life", choices=("home", "work"))
+COPY = ExtraField(name="copy", description="the words", max_length=8)
+"""Pydantic has a use of its own for such a name."""
+
+
+def test_without_extra_fields_the_schema_is_to_the_byte_what_it_was():
+    """Paid answers are known by it."""
+    schema = answer_schema(4, RecordLimits())
+    assert hashlib.sha256(schema.encode()).hexdigest()[:16] == "d490fbf921ea79da"
+    assert answer_schema(4, RecordLimits(), extra_fields=()) == schema
+
+
+def test_extra_fields_are_keys_that_a_decoder_must_write_behind_the_others():
+    schema = json.loads(answer_schema(2, LIMITS, extra_fields=(SPHERE, COPY)))
+    record = schema["$defs"]["Record"]
+    assert tuple(record["properties"]) == tuple(record["required"]) == (*RECORD_FIELDS, "sphere", "copy")
+    assert record["properties"]["sphere"]["enum"] == ["home", "work", ""]
+    assert record["properties"]["copy"] == {"maxLength": 8, "type": "string"}
+    jsonschema.validate({"records": [a_record(sphere="", copy="")]}, schema)
+    for wrong in ({"sphere": "garden", "copy": ""}, {"sphere": "home", "copy": "x" * 9}, {"sphere": "home"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"records": [a_record(**wrong)]}, schema)
+
+
+def test_values_of_extra_fields_are_read_and_what_is_empty_or_unknown_is_not():
+    given = a_record(sphere="home", copy=" two  words ", other="x", extra={"other": "y"})
+    assert read_record(given, 1, extra_fields=(SPHERE, COPY)).extra == {"sphere": "home", "copy": "two words"}
+    [record] = parse_answer(json.dumps({"records": [given | {"copy": ""}]}), 1, extra_fields=(SPHERE, COPY))
+    assert record.extra == {"sphere": "home"}
+    assert read_record(given | {"sphere": 3, "copy": None}, 1, extra_fields=(SPHERE, COPY)).extra == {}
+
+
+@pytest.mark.parametrize("value", [None, "x", 3, ["x"], {"a": 1}])
+def test_a_key_extra_of_an_answer_says_nothing_and_hurts_nothing(value):
+    record = read_record(a_record(extra=value), 1)
+    assert record == read_record(a_record(), 1)
+    assert "extra" not in record.model_dump() and "extra" not in record.model_dump_json()

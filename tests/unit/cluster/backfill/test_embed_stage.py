@@ -1,5 +1,7 @@
 """The embedding of answers: rows of the tables, made once, and made again after answers that are others."""
 
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -102,6 +104,29 @@ def test_a_segment_in_a_language_that_is_not_read_costs_nothing_and_keeps_its_tu
 
     again = EncodeStage(READS_ENGLISH, files, "attempt2", {}, {})(batch)
     assert (again.encoded, again.num_segments_encoded) == (row.encoded, 0)
+
+
+def test_values_without_which_records_stay_are_counted_and_kept_aside(files, batch, encoder, embedder):
+    plain = encoder.encode
+
+    def with_values(segments):
+        encodings = plain(segments)
+        encodings[0].records[0]["extra"] = {"mood": "good"}
+        raw = json.dumps({"place": "Oslo", "sphere": "garden"})
+        encodings[0].refusals = [{"reason": "extra_value", "turns": [0], "raw": raw}]
+        return encodings
+
+    encoder.encode = with_values
+    row = EmbedStage(ENCODER, EMBEDDER, files)(actor(files)(batch))
+    assert (row.num_values_left_out, row.num_refused, row.num_records) == (2, 0, 4)
+    assert [one["extra"] for one in table(files, "records", row).to_pylist()] == [
+        [("mood", "good")],
+        *[None] * 3,
+    ]
+    (rejection,) = table(files, "rejections", row).to_pylist()
+    assert (rejection["stage"], rejection["reason"]) == ("gate", "extra_value")
+    assert rejection["detail"] == "a record of turns [0] is kept without these values of extra fields"
+    assert json.loads(rejection["raw"]) == {"place": "Oslo", "sphere": "garden"}
 
 
 def test_a_batch_that_is_all_in_another_language_loads_no_model(tmp_path, files, encoder):

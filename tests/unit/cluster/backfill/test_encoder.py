@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.backfill.cited import record_id
+from cluster.backfill.encode_stage import encoded_row
 from cluster.backfill.encoder import MIN_HALF_CHARS, encode
 from cluster.backfill.entailment import Claim
 from cluster.models.asking import Answer
 from cluster.runtime import report_to, tick
 from schemas.profile import EncoderProfile
-from schemas.record import answer_schema
+from schemas.record import ExtraField, answer_schema
 from schemas.store import encoded_schema
 from tests.unit.cluster.backfill.answers import DAY, a_segment, answer, cut, said, texts_of
 
@@ -50,6 +51,7 @@ class Script:
         for request, least in zip(requests, self.least, strict=True):
             num_turns = len(request.prompt[0][1])
             own = (self.profile.limits, self.profile.fields, least, self.profile.memory_types)
+            own += (self.profile.extra_fields,)
             assert request.schema == answer_schema(num_turns, *own)
         return [self.reply(current) for _, current in texts]
 
@@ -736,3 +738,54 @@ def test_a_calibration_is_shown_the_whole_turn_and_the_one_before_of_a_sentence_
     claims = [claim for claim, _, _ in rater.shown]
     assert claims == [Claim("User lives in Oslo.", ("I moved. I live in Oslo.",), "Where are you?")]
     assert [evidence for _, evidence, _ in rater.shown] == [[("user", "I live in Oslo.")]]
+
+
+# --- extra fields ---------------------------------------------------------------------------------------
+
+EXTRA = (
+    ExtraField(name="mood", description="how the user feels", choices=("good", "bad")),
+    ExtraField(name="place", description="where", max_length=20),
+)
+WITH_EXTRA = PROFILE.model_copy(update={"extra_fields": EXTRA, "gates": ("unsupported",)})
+HARBOUR = "I had a swim at the old harbour"
+
+
+def test_values_of_extra_fields_are_kept_with_their_record():
+    script = Script(default=answer(said("User swims at the harbour.", 0, mood="good", place="old harbour")))
+    [encoding] = script.encode(a_segment(HARBOUR), profile=WITH_EXTRA)
+    assert [record["extra"] for record in encoding.records] == [{"mood": "good", "place": "old harbour"}]
+    assert encoding.refusals == []
+    # They can be staged, and come back.
+    places = dict.fromkeys(("first_turn", "last_turn", "start_char", "end_char"), 0)
+    segment = a_segment(HARBOUR) | {"conversation_id": None, "turns": [], **places}
+    table = pa.Table.from_pylist([encoded_row(segment, encoding)], encoded_schema())
+    [record] = table.to_pylist()[0]["records"]
+    assert dict(record["extra"]) == encoding.records[0]["extra"]
+
+
+@pytest.mark.parametrize("value", ["Copenhagen", "at the harbour of the"[:20]])
+def test_a_value_that_nobody_said_or_the_grammar_ended_is_left_out_and_its_record_stays(value):
+    script = Script(default=answer(said("User swims at the harbour.", 0, mood="good", place=value)))
+    [encoding] = script.encode(a_segment(HARBOUR, first_turn=3), profile=WITH_EXTRA)
+    assert [record["extra"] for record in encoding.records] == [{"mood": "good"}]
+    assert encoding.refusals == [{"reason": "extra_value", "turns": [3], "raw": json.dumps({"place": value})}]
+
+
+def test_without_a_gate_no_value_is_looked_at_by_its_words_but_a_choice_stays_one():
+    profile = WITH_EXTRA.model_copy(update={"gates": ()})
+    script = Script(default=answer(said("User swims.", 0, mood="so so", place="Copenhagen")))
+    [encoding] = script.encode(a_segment(HARBOUR), profile=profile)
+    assert [record["extra"] for record in encoding.records] == [{"place": "Copenhagen"}]
+
+
+def test_equal_statements_unite_the_values_of_their_extra_fields():
+    both = said("User swims.", 0, mood="good", place=""), said("User swims.", 1, mood="bad", place="harbour")
+    profile = WITH_EXTRA.model_copy(update={"gates": ()})
+    [encoding] = Script(default=answer(*both)).encode(a_segment("swim", "harbour"), profile=profile)
+    assert [record["extra"] for record in encoding.records] == [{"mood": "good", "place": "harbour"}]
+
+
+def test_records_of_a_profile_without_extra_fields_have_no_such_key():
+    script = Script(default=answer(said("User swims.", 0, mood="good")))
+    [encoding] = script.encode(a_segment("swim"))
+    assert [record.keys() & {"extra", "mood"} for record in encoding.records] == [set()]

@@ -454,3 +454,24 @@ def test_nights_end_the_same_in_whatever_order_memories_arrive(memories, rng: ra
             if change.revised:
                 active[change.memory.record_id] = change.revised
     assert active.keys() == {max(ids) for ids in by_fact(memories).values()}
+
+
+def test_of_each_extra_field_the_newest_value_stands():
+    old = memory("a", 1, "User lives in Lyon.", extra=(("mood", "bad"), ("place", "Lyon")))
+    new = memory("b", 2, "User lives in Lyon.", extra=(("mood", "good"),))
+    united = run([old, new], [], answers())
+    assert closed(united) == {"a": UNITE}
+    assert revised(united)["b"].extra == (("mood", "good"), ("place", "Lyon"))
+    moved = memory("c", 2, "User lives in Oslo.", extra=(("place", "Oslo"),))
+    updated = run([old, moved], [("a", "c")], answers(a=Verdict("update", text="User moved to Oslo.")))
+    assert dict(revised(updated)["a"].extra) == {"mood": "bad", "place": "Oslo"}
+
+
+def test_extra_fields_ask_nothing_and_change_no_question():
+    plain, other = memory("a", 1, "One."), memory("b", 2, "Two.")
+    asked = answers(), answers()
+    run([plain, other], [("a", "b")], asked[0])
+    run([replace(plain, extra=(("mood", "bad"),)), other], [("a", "b")], asked[1])
+    assert [[one.decision_id("d") for one in decide.asked] for decide in asked] == [
+        [asked[0].asked[0].decision_id("d")]
+    ] * 2

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 
 from cluster.forget.erase import last_proof
-from cluster.forget.proof import Traces, _stand_in, search
+from cluster.forget.proof import Traces, _held, _stand_in, search
 from cluster.forget.rules import Subject
 from cluster.store.files import Files
 from cluster.store.store import Store
-from tests.unit.cluster.store.stores import TEA, commit
+from schemas.store import EXTRA
+from tests.unit.cluster.store.stores import TEA, commit, segment
 
 TEXTS = [f'User said "{number}" (über a+b)\nand left' for number in range(100)]
 
@@ -54,3 +55,24 @@ def test_the_last_search_is_that_of_the_last_run_whatever_the_clock_says(tmp_pat
         receipts.put_json(f"{run_id}.json", {"run_id": run_id, "subject": "who", "proof": proof})
     receipts.put_json("other.json", {"run_id": "other", "subject": "else", "proof": {"is_clean": False}})
     assert last_proof(store, "who") == {"is_clean": True}
+
+
+def test_a_text_in_a_value_of_an_extra_field_is_found():
+    values = pa.array([[("place", "the house in Lyon")], None, []], EXTRA)
+    nested = pa.array(
+        [[{"extra": [("place", "the house in Rome")]}]], pa.list_(pa.struct([("extra", EXTRA)]))
+    )
+    assert _held(pa.table({"extra": values}), ["house in Lyon", "Oslo"]) == {"house in Lyon"}
+    assert _held(pa.table({"records": nested}), ["house in Rome", "Oslo"]) == {"house in Rome"}
+
+
+def test_a_word_that_only_the_erased_said_is_seen_in_a_value_that_stays(tmp_path):
+    store = Store(str(tmp_path), must_exist=False)
+    walk = segment("walk", "I like my walk", records=["Ann walks."])
+    (row,) = walk["records"]
+    walk["records"] = [row | {"extra": [("place", "Lyon")]}]
+    commit(store, "run1", walk)
+    traces = Traces(
+        Subject("ann", "s9"), frozenset(["I was in Lyon"]), ("s9",), frozenset([(row["record_id"], 1)])
+    )
+    assert search(store, traces)["found"] == ["rows of records, as of run run1"]

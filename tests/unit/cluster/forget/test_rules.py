@@ -340,3 +340,29 @@ def test_a_forgotten_turn_is_known_by_place_and_by_text():
     assert blanked("s1", "hi", "edited", "bye") == ["hi", BLANK, "bye"]
     assert blanked("s1", "hi", "new", "my secret") == ["hi", BLANK, BLANK]
     assert blanked("s2", "hi", "my secret") == ["hi", "my secret"]
+
+
+# --- extra fields ---------------------------------------------------------------------------------------
+
+
+def test_of_a_memory_that_loses_evidence_the_values_stay_that_the_rest_accounts_for():
+    """A choice is no word of anybody, so nobody knows whose it is: it goes, as a tag does."""
+    both = record("r", "User has a dog.", ("s1", 0), ("s2", 3)) | {
+        "extra": [("breed", "whippet"), ("owner", "that dog"), ("mood", "good")]
+    }
+    said = [turn("s1", 0, "My dog is a whippet"), turn("s2", 3, "the user has that dog")]
+    (changed,) = erase(S1, rows(turns=said, records=[both]))["records"].changed
+    assert changed["extra"] == [("owner", "that dog")]
+    alone = both | {"extra": [("breed", "whippet")]}
+    (changed,) = erase(S1, rows(turns=said, records=[alone]))["records"].changed
+    assert changed["extra"] is None
+
+
+def test_a_sibling_loses_values_that_use_a_word_of_an_erased_turn():
+    own = record("own", "User likes the cheese.", ("s1", 1)) | {
+        "extra": [("place", "Lyon"), ("food", "cheese"), ("mood", "good")]
+    }
+    (changed,) = forget_memory(own).changed
+    assert changed["extra"] == [("food", "cheese"), ("mood", "good")]
+    untold = record("own", "User likes the cheese.", ("s1", 1)) | {"extra": [("mood", "good")]}
+    assert forget_memory(untold).changed == []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cluster.interchange.export import Selection
 from schemas.exchange import Memory
-from schemas.record import MEMORY_TYPES, SOURCE_ROLES, cleaned
+from schemas.record import MEMORY_TYPES, SOURCE_ROLES, TYPE_PATTERN, cleaned
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 WORDS = TEXTS.map(cleaned).filter(bool)
@@ -15,6 +15,7 @@ IDS = TEXTS.filter(str.strip)
 DAYS = st.one_of(st.just(""), st.dates(min_value=dt.date(1000, 1, 1)).map(dt.date.isoformat))
 TIMES = st.datetimes(dt.datetime(1971, 1, 1), dt.datetime(2200, 1, 1), timezones=st.just(dt.UTC))
 LISTS = st.lists(WORDS, max_size=4, unique=True).map(tuple)
+NAMES = st.from_regex(TYPE_PATTERN, fullmatch=True)
 EVIDENCE = st.lists(st.tuples(IDS, st.integers(0, 2**31 - 1)), max_size=3).map(tuple)
 
 MEMORIES = st.builds(
@@ -34,6 +35,7 @@ MEMORIES = st.builds(
     created_at=TIMES,
     updated_at=TIMES,
     revision=st.integers(1, 1000),
+    extra=st.dictionaries(NAMES, WORDS, max_size=3).map(lambda values: tuple(values.items())),
 )
 
 

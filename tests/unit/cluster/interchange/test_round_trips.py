@@ -86,6 +86,7 @@ def held_by_lychee(memory):
         session_time=memory.time,
         created_at=None,
         revision=1,
+        extra=(),
     )
 
 

@@ -226,6 +226,16 @@ def test_a_user_s_page_tells_each_memory_with_both_times_decisions_and_what_was_
     assert "moon" not in of_ann.text and "cat" not in of_ann.text.lower().split(), "nobody else's"
 
 
+def test_a_user_s_page_tells_the_values_of_extra_fields(tmp_path):
+    store = Store(str(tmp_path / "store"), must_exist=False)
+    tea = segment("tea", "I drink tea", records=["Ann drinks tea"])
+    tea["records"] = [row | {"extra": [("mood", "good <b>")]} for row in tea["records"]]
+    commit(store, "run1", tea)
+    names = pages.write_report(store.uri, str(tmp_path / "out"), "ann")
+    written = "".join((tmp_path / "out" / name).read_text("utf-8") for name in names)
+    assert '<dt>mood</dt><dd dir="auto">good &lt;b&gt;</dd>' in written
+
+
 def test_each_statement_of_the_timelines_leads_to_its_memory(of_ann):
     leads = [one["href"] for one in of_ann.of("a") if one["href"].startswith("#m")]
     articles = {f"#{one['id']}" for one in of_ann.of("article")}

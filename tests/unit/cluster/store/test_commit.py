@@ -608,6 +608,7 @@ def as_version_2(store):
         del row["sequence"]
     table = db.open_table("runs")
     table.to_lance().insert(pa.Table.from_pylist(rows, schema=old), mode="overwrite")
+    db.open_table("records").drop_columns(["extra"])
     for name, column in (("turns", "content"), ("records", "semantic_text")):
         db.open_table(name).create_index(column, config=FTS(), replace=True)
         table = db.open_table(name)
