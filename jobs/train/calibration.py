@@ -12,11 +12,11 @@ The encoder encodes the people of two archives whose language it reads; a record
 memory that was written down for them, in the archive's folder `_gold`. Learned from TRAIN, measured on TUNE.
 `--labelled` adds records that readers have marked, which need no memories that somebody wrote down: FILE has
 one a line, as jobs/sample/corpus/records.jsonl, and what is `good` there is right. `--entailment` also learns
-the weight of an entailment model's answer: MODEL is what jobs.train.entailment left. What the encoder wrote
-lies in the output folder, so that the same command with other settings need not ask again. Copy
-calibration.json into the adapter's folder, set `calibrated = true` in its profile, and choose
-`min_confidence` by the table in the card. It takes some fifteen minutes on two cores, nearly all for the
-encoder.
+the weight of an entailment model's answer, from TRAIN and from those marked records that this model has not
+read: MODEL is what jobs.train.entailment left. What the encoder wrote lies in the output folder, so that the
+same command with other settings need not ask again. Copy calibration.json into the adapter's folder, set
+`calibrated = true` in its profile, and choose `min_confidence` by the table in the card. It takes some
+fifteen minutes on two cores, nearly all for the encoder.
 """
 
 import json
@@ -35,7 +35,8 @@ from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, 
 from jobs.common.gold import as_found, read_gold
 from jobs.common.markdown import render
 from jobs.common.run import absolute, load_profile
-from jobs.train.corpus import GOOD, read_marked
+from jobs.train.corpus import GOOD, is_measured, read_marked
+from jobs.train.entailment_examples import claim_of, turns_of_segments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,8 @@ def run(config: CalibrationConfig) -> dict:
     labelled = read_labelled(config.labelled) if config.labelled else []
     calibration = fit(train, config.strength, labelled, config.labelled_weight)
     if config.entailment:
-        calibration = with_entailment(calibration, train, entailment_model(config.entailment))
+        model, unread = entailment_model(config.entailment), unread_of(labelled)
+        calibration = with_entailment(calibration, model, train, unread, config.labelled_weight)
     calibration.save(output)
     summary = {
         "status": "done",
@@ -230,10 +232,14 @@ def read(file: Path) -> list[Written]:
 def read_labelled(path: str) -> list[Written]:
     """Records that readers have marked. UsageError names the first line that is not one."""
     remedy = "text, evidence (role and text of each turn), mean, least and label"
-    return [
-        Written(one.session_id, one.text, one.evidence, one.mean, one.least, one.label == GOOD)
-        for one in read_marked(path, "--labelled", ("mean", "least"), remedy)
-    ]
+    turns, found = turns_of_segments(), []
+    for one in read_marked(path, "--labelled", ("mean", "least"), remedy):
+        claim = claim_of(one.text, [text for _, text in one.evidence], turns.get(one.session_id, []))
+        is_right, told = one.label == GOOD, list(claim.told)
+        found.append(
+            Written(one.session_id, one.text, one.evidence, one.mean, one.least, is_right, told, claim.before)
+        )
+    return found
 
 
 # --- the regression -------------------------------------------------------------------------------------
@@ -287,16 +293,29 @@ def entailment_model(folder: str) -> "EntailmentModel":
         raise JobError(str(error)) from error
 
 
-def with_entailment(calibration: Calibration, rows: list[Written], model: "EntailmentModel") -> Calibration:
-    """The calibration with a weight for the model's word beside its own, learned of `rows`, of which the
-    model must not have learned."""
+def unread_of(labelled: list[Written]) -> list[Written]:
+    """Marked records of the sessions from which jobs.train.entailment does not learn."""
+    return [row for row in labelled if is_measured(row.user_id)]
+
+
+def with_entailment(
+    calibration: Calibration,
+    model: "EntailmentModel",
+    rows: list[Written],
+    unread: Sequence[Written] = (),
+    unread_weight: float = 1.0,
+) -> Calibration:
+    """The calibration with a weight for the model's word beside its own, learned of `rows` and of marked
+    records. The model must have learned of none of them."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    rated = [row.rated for row in rows]
+    rated = [row.rated for row in (*rows, *unread)]
     words = [calibration.odds_by_words(one) for one in rated]
     odds = np.array([words, model.odds([one.claim for one in rated])]).T
-    mix = LogisticRegression().fit(odds, [row.is_right for row in rows])
+    counts = [1.0] * len(rows) + [unread_weight] * len(unread)
+    is_right = [row.is_right for row in (*rows, *unread)]
+    mix = LogisticRegression().fit(odds, is_right, sample_weight=counts)
     weights = (round(float(one), 4) for one in (*mix.coef_[0], mix.intercept_[0]))
     return replace(calibration, entailment=Entailment(*weights), model=model)
 

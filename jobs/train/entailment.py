@@ -1,6 +1,6 @@
 """Train the entailment model of an encoder: the check whether turns support a record.
 
-    python -m jobs.train.entailment --output DIR        # half an hour on two cores
+    python -m jobs.train.entailment --output DIR        # an hour and more on one core
 
 The model (cluster.backfill.entailment) learns from the English people of the written corpus's part `train`
 and from its single segments: their memories count as supported, the same memories falsified with other words
@@ -13,7 +13,6 @@ after a crash: it goes on after the last whole epoch.
 import hashlib
 import random
 import time
-import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ from pydantic import Field
 from cluster.train.settings import CrossRecipe
 from jobs.common.cli import JobConfig, JobError, LocalFolder, UsageError, main, say
 from jobs.common.markdown import render
-from jobs.train.corpus import RECORDS
+from jobs.train.corpus import MEASURED_SHARE, RECORDS, is_measured
 from jobs.train.entailment_examples import Example, marked_examples, written_examples
 
 if TYPE_CHECKING:
@@ -57,8 +56,9 @@ class EntailmentConfig(JobConfig):
     """How much one of these counts; a marked record counts 1."""
     marked_times: int = Field(3, ge=1)
     """How often a marked record comes in an epoch."""
-    measured_share: float = Field(0.2, gt=0, lt=1)
-    """Of the sessions of the marked records so many are not learned from, but measured on."""
+    measured_share: float = Field(MEASURED_SHARE, gt=0, lt=1)
+    """Of the sessions of the marked records so many are not learned from, but measured on.
+    jobs.train.calibration learns of those that are kept back where this is left as it is."""
     seed: int = 0
     """Of what is drawn, and of new weights."""
     cross: EntailmentRecipe = EntailmentRecipe()
@@ -125,11 +125,6 @@ def parts_of(config: EntailmentConfig) -> tuple[list[Example], list[Example]]:
         *known * config.marked_times,
         *(replace(one, weight=one.weight * config.written_weight) for one in (*told, *spoilt)),
     ], measured
-
-
-def is_measured(session_id: str, share: float) -> bool:
-    """Whether a session is kept back: always the same ones."""
-    return zlib.crc32(session_id.encode()) % 1_000 < share * 1_000
 
 
 def measure(model: "EntailmentModel", examples: list[Example]) -> dict:

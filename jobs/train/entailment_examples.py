@@ -30,7 +30,7 @@ class Example:
 def marked_examples(path: str) -> Iterator[Example]:
     """Records that readers marked, with the whole turns of the single segments that they are of. UsageError
     names the first line that is not one."""
-    turns = {session.session_id: session.turns for session in _segments()}
+    turns = turns_of_segments()
     remedy = "JSON lines with session_id, text, evidence (role and text of each turn) and label"
     for one in read_marked(path, "--marked", ("session_id",), remedy):
         yield Example(
@@ -39,6 +39,11 @@ def marked_examples(path: str) -> Iterator[Example]:
             1.0 if one.label in (GOOD, *FALSE) else BETWEEN_WEIGHT,
             one.session_id,
         )
+
+
+def turns_of_segments() -> dict[str, list[str]]:
+    """Session id -> the turns of a single segment."""
+    return {session.session_id: session.turns for session in _segments()}
 
 
 def claim_of(text: str, cited: list[str], turns: list[str]) -> Claim:

@@ -25,8 +25,10 @@ from jobs.train.calibration import (
     memories_of,
     read_labelled,
     run,
+    unread_of,
     with_entailment,
 )
+from jobs.train.corpus import RECORDS
 
 
 def row(number: int, is_right: bool) -> Written:
@@ -175,9 +177,25 @@ class Reads:
 
 def test_a_model_that_tells_more_than_the_words_counts_for_more():
     words = Calibration({}, 0.0)
-    found = with_entailment(words, ROWS, Reads())
+    found = with_entailment(words, Reads(), ROWS)
     assert found.entailment.read > 0.5
     assert measure(words, ROWS)["area"] == 0.5 and measure(found, ROWS)["area"] == 1.0
+
+
+def test_marked_records_say_what_the_model_counts_for_as_much_as_is_asked_for():
+    words, against = Calibration({}, 0.0), [replace(one, is_right=not one.is_right) for one in ROWS]
+    some, many = (with_entailment(words, Reads(), ROWS, against, weight) for weight in (0.1, 10.0))
+    assert some.entailment.read > 0 > many.entailment.read
+
+
+def test_what_the_model_counts_for_is_learned_of_marked_records_that_it_has_not_read():
+    rows = read_labelled(str(RECORDS))
+    unread = unread_of(rows)
+    kept_back = {row.user_id for row in unread}
+    assert 400 < len(unread) < 700 and not kept_back & {row.user_id for row in rows if row not in unread}
+    assert {row.is_right for row in unread} == {True, False}
+    # The model reads whole turns, not what the encoder cited of them.
+    assert any(row.told != [text for _, text in row.evidence] for row in unread)
 
 
 def test_a_folder_without_an_entailment_model_is_named(tmp_path):
