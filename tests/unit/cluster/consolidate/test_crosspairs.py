@@ -24,7 +24,9 @@ from cluster.consolidate.without_model import FINGERPRINTS, LOADED, WITHOUT_MODE
 from cluster.models import cross_encoder
 from cluster.models.cross_encoder import BASE, WEIGHTS_FILE, load_base
 from cluster.models.sources import model_folder
+from jobs.evaluate.pairs import consolidate_pairs, read_pairs
 from tests.tiny import tiny_reader
+from tests.unit.cluster.consolidate.test_rules import PAIRS as LABELLED
 
 PAIRS = [
     ("User plans to adopt a dog.", "User has adopted a dog."),
@@ -242,3 +244,14 @@ def test_the_shipped_model_closes_what_other_words_end_and_keeps_the_like():
     actions = [one.action for one in decider.decide([question(*pair) for pair in [replaced, *kept]])]
     assert actions == ["delete", "ignore", "ignore", "ignore"]
     assert isinstance(model.wording, PairModel)
+
+
+@has_weights
+def test_nearly_all_that_only_resembles_an_end_is_kept_by_the_shipped_model():
+    decider = PairDecider(CrossPairModel.load(model_folder(BASE, None)))
+    pairs = [pair for pair in read_pairs(LABELLED) if pair["older_should"] == "keep"]
+    fates, _ = consolidate_pairs(
+        pairs, lambda texts: np.ones((len(texts), 1), np.float32), decider.decide, min_similarity=0.0
+    )
+    closed = [(p["older"], p["newer"], f) for p, f in zip(pairs, fates, strict=True) if f != "keep"]
+    assert len(pairs) == 407 and len(closed) <= 4, closed
