@@ -182,7 +182,8 @@ def is_limited(older: Memory, newer: Memory) -> bool:
 
 def is_narrower(older: Memory, newer: Memory) -> bool:
     """ "no longer plays piano in church", "does not eat fish bones": less is denied than was said."""
-    if not (found := _DENIAL.search(newer.text.replace("n't ", " not ").rstrip(". "))):
+    said = " ".join(newer.text.replace("n't ", " not ").split()).rstrip(". ")
+    if not (found := _DENIAL.search(said)):
         return False
     denied = _told(_ASIDE.split(re.sub(f"{TAIL}$", "", _LIMIT.sub("", found["rest"])))[0])
     known = _told(older.text)
@@ -383,7 +384,7 @@ GUARDS: dict[str, dict[str, Guard]] = {
         **_OF_BOTH,
         "it holds for a time or an occasion": is_limited,
         "it denies less than the older memory says": is_narrower,
-        "it is true besides": is_added,
+        "it adds to the older memory": is_added,
         "it is about a part or another thing": is_part,
         "both have only a verb in common": is_other_sense,
         "it is a stop or a departure": is_departure,

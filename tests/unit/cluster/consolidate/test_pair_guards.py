@@ -14,7 +14,7 @@ ANOTHER = "it is about another one of the kind"
 AGE = "it is about somebody of another age"
 LIMITED = "it holds for a time or an occasion"
 NARROWER = "it denies less than the older memory says"
-BESIDES = "it is true besides"
+ADDS = "it adds to the older memory"
 PART = "it is about a part or another thing"
 VERB = "both have only a verb in common"
 DEPARTURE = "it is a stop or a departure"
@@ -78,7 +78,7 @@ KEPT = {
         ("User is afraid of heights.", "User is no longer afraid of heights in planes."),
         ("User speaks Danish.", "User does not speak Danish with his mother."),
     ],
-    BESIDES: [
+    ADDS: [
         ("User speaks Portuguese.", "User now speaks Galician too."),
         ("User is allergic to cats.", "User is now also allergic to rabbits."),
         ("User plays the lute.", "User now plays the harp as well."),
@@ -270,3 +270,25 @@ def test_each_guard_has_pairs_that_it_keeps():
     assert KEPT.keys() | NOT_UNITED.keys() == REASONS
     assert all(len(some) >= 6 for some in KEPT.values())
     assert len(ENDED) >= 6 * len(KEPT) - 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "用户住在杭州。",
+        "🙂" * 50,
+        "User is " + "²" * 3,
+        "User's son is ² years old.",
+        "User no longer sings" + " because" * 60 + "\nx",
+        "User left the" + " in" * 2000,
+        "User was moved to" + " from" * 2000 + " to",
+        "User no longer" + " in 2019" * 500,
+        "User has not " + "as since " * 500,
+    ],
+)
+def test_odd_texts_are_read_and_break_nothing(text):
+    for older, newer in ((text, text), (text, "User sold the boat."), ("User has a boat.", text)):
+        for fate in GUARDS:
+            refusal(memory(older), memory(newer, 20), fate)
