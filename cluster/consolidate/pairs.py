@@ -3,7 +3,8 @@
 It reads the target with each source and says how likely the newer one replaces it (delete), makes it more
 exact (update) or repeats it (unite). Only what is more likely than a threshold of the model is done; the
 thresholds were chosen so that almost everything that should stay does. What the rules are sure of is done
-whatever the model says, and a statement about one person never closes one about another.
+whatever the model says. A statement about one person never closes one about another, and guards refuse what
+only resembles an end (see cluster.consolidate.pair_guards).
 """
 
 import functools
@@ -11,6 +12,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cluster import profiles
 from cluster.consolidate.fold import Memory, Question, Source, Verdict
 from cluster.consolidate.pair_features import features, is_contained, may_replace, whose
+from cluster.consolidate.pair_guards import refusal
 from cluster.consolidate.rules import Rules
 from cluster.models.fingerprint import source_fingerprint
 
@@ -156,8 +159,14 @@ class PairDecider:
         ]
         texts = [(questions[number].target.text, newer.text) for number, newer in asked]
         for (number, newer), label in zip(asked, labels(self._model, texts), strict=True):
-            if label != "keep" and verdicts[number].action == "ignore":
-                verdicts[number] = _verdict(label, newer)
+            given = verdicts[number]
+            if label == "keep" or (given.action != "ignore" and given.outcome == "applied"):
+                continue
+            verdict = _verdict(label, newer)
+            if reason := refusal(questions[number].target, newer, label):
+                # Of several refusals that of the newest memory is told.
+                verdict = given if given.outcome == "refused" else _refused(verdict, reason)
+            verdicts[number] = verdict
         return verdicts
 
 
@@ -170,6 +179,10 @@ def _verdict(label: str, newer: Memory) -> Verdict:
     if label == "delete":
         return Verdict("delete", reason=f"replaced by {newer.record_id}")
     return Verdict("update", text=newer.text, reason=f"restated by {newer.record_id}")
+
+
+def _refused(verdict: Verdict, reason: str) -> Verdict:
+    return replace(verdict, outcome="refused", reason=reason)
 
 
 @functools.cache

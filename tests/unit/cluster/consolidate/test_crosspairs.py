@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from cluster.consolidate.without_model import FINGERPRINTS, LOADED, WITHOUT_MODE
 from cluster.models import cross_encoder
 from cluster.models.cross_encoder import BASE, WEIGHTS_FILE, load_base
 from cluster.models.sources import model_folder
+from jobs.evaluate.pairs import consolidate_pairs, mistakes, pairs_board, read_pairs
 from tests.tiny import tiny_reader
 
 PAIRS = [
@@ -242,3 +244,23 @@ def test_the_shipped_model_closes_what_other_words_end_and_keeps_the_like():
     actions = [one.action for one in decider.decide([question(*pair) for pair in [replaced, *kept]])]
     assert actions == ["delete", "ignore", "ignore", "ignore"]
     assert isinstance(model.wording, PairModel)
+
+
+@has_weights
+@pytest.mark.parametrize(
+    ("file", "num_keeps", "max_closed", "num_deletes"),
+    # No guard was changed after the later ones had been written.
+    [("update_pairs.jsonl", 407, 4, 77), ("later_pairs.jsonl", 40, 3, 24)],
+)
+def test_the_shipped_model_keeps_nearly_all_that_only_resembles_an_end_and_makes_the_ends(
+    file, num_keeps, max_closed, num_deletes
+):
+    pairs = read_pairs(Path(__file__).with_name(file))
+    decider = PairDecider(CrossPairModel.load(model_folder(BASE, None)))
+    fates, _ = consolidate_pairs(
+        pairs, lambda texts: np.ones((len(texts), 1), np.float32), decider.decide, min_similarity=0.0
+    )
+    board = pairs_board(pairs, fates)
+    assert (board["keep_of"], board["delete_of"]) == (num_keeps, num_deletes)
+    assert num_keeps - board["keep_right"] <= max_closed, mistakes(pairs, fates)
+    assert board["delete_right"] == num_deletes, mistakes(pairs, fates)

@@ -59,6 +59,7 @@ def test_whose_tells_people_apart():
     [
         ("User lives in Oslo.", "User's friend Tom no longer lives in Oslo."),
         ("User went to Japan in 2019.", "User went to Japan again in 2024."),
+        ("User toured Japan in May.", "User no longer lives in Japan."),
         ("User is a roofer.", "User quit the choir."),
         ("User smokes a pipe.", "User has given up sugar."),
     ],
@@ -89,6 +90,19 @@ def test_the_verdict_names_the_newest_source_that_replaces_the_target():
         [question("User rents a flat.", "User bought a flat.", "User sold the flat.")]
     )
     assert (verdict.action, verdict.reason) == ("delete", "replaced by 2")
+
+
+def test_what_a_guard_refuses_stays_and_the_decision_says_why():
+    decider = PairDecider(sure_of("delete"))
+    (verdict,) = decider.decide([question("User has a boat.", "User sold the boat trailer.")])
+    assert (verdict.action, verdict.outcome) == ("delete", "refused")
+    assert verdict.reason == "it is about a part or another thing"
+
+
+def test_a_refusal_of_the_newest_source_leaves_an_older_one_to_be_asked():
+    asked = question("User has a boat.", "User sold the boat.", "User sold the boat trailer.")
+    (verdict,) = PairDecider(sure_of("delete")).decide([asked])
+    assert (verdict.outcome, verdict.reason) == ("applied", "replaced by 1")
 
 
 def test_memories_of_other_tags_replace_nothing():
