@@ -30,7 +30,7 @@ backfill: sample
 	@echo
 	$(call run,jobs.query --store $(DATA)/store --user-id darlene-lubbock --text "Where do I live?" -k 5)
 	@echo
-	$(call run,jobs.query --store $(DATA)/store --user-id darlene-lubbock --text "Which hospital employs me?" -k 5)
+	$(call run,jobs.query --store $(DATA)/store --user-id leopold-capetown --text "Am I vegetarian?" -k 5)
 
 # Tests share the cores. A worker's end-to-end tests share one Ray cluster, and those of a file what they set up. They
 # wait for processes half of their time, so three run side by side on two cores; of those that start an engine, which
