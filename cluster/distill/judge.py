@@ -53,7 +53,7 @@ class Judge:
     def messages(self, segment: dict, records: list[dict]) -> list[dict]:
         """The prompt as chat messages."""
         turns = [f"[{i}] {part['role']}: {part['text']}" for i, part in enumerate(segment["current"])]
-        shown = [json.dumps(_shown(record), ensure_ascii=False) for record in records]
+        shown = [json.dumps(as_written(record), ensure_ascii=False) for record in records]
         values = {"{current}": self._data("\n".join(turns)), "{records}": self._data("\n".join(shown))}
         template = self._profile.user_template
         # One pass: a brace in somebody's text is no field.
@@ -69,8 +69,8 @@ class Judge:
         )
 
 
-def _shown(record: dict) -> dict:
-    """A record without the key of extra fields, where it has none: prompts find paid answers."""
+def as_written(record: dict) -> dict:
+    """A staged record without the key of extra fields, where it has none: prompts find paid answers."""
     extra = dict(record.get("extra") or {})
     others = {name: value for name, value in record.items() if name != "extra"}
     return others | ({"extra": extra} if extra else {})

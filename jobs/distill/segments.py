@@ -10,6 +10,7 @@ then dropped.
 
 import functools
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -215,6 +216,8 @@ def collect(
     config: EncoderSetConfig, files: "Files", origin: str, done: Sequence[CheckedPart], plan: Plan
 ) -> Candidates:
     """Checked, and judged, parts -> candidates of the set."""
+    from cluster.distill.judge import as_written
+
     found = Candidates(left_out=plan.left_out)
     counts: Counter[str] = Counter()
     for part in done:
@@ -236,8 +239,9 @@ def collect(
                     continue
                 if judged["reason"]:
                     counts["judge"] += 1
+                    written = json.dumps([as_written(one) for one in row["records"]], ensure_ascii=False)
                     found.rejected.append(
-                        rejection(row, row["records"], judged["reason"], judged["detail"], judged["scores"])
+                        rejection(row, written, judged["reason"], judged["detail"], judged["scores"])
                     )
                     continue
             found.examples.append(

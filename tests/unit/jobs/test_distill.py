@@ -5,25 +5,31 @@ import json
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.distill.examples import completion, examine
+from cluster.distill.examples import CHECKED_SCHEMA, completion, examine
+from cluster.distill.judge import JUDGED_SCHEMA
 from cluster.distill.near_duplicates import near_duplicates, signature
 from cluster.distill.teacher import local_records
 from cluster.profiles import SHIPPED
+from cluster.store.files import Files
 from jobs.common.cli import UsageError, parse_config
 from jobs.common.run import load_profile
 from jobs.distill.__main__ import COMMANDS, resolved
 from jobs.distill.config import TASKS, EncoderSetConfig
 from jobs.distill.identity import without_contacts
 from jobs.distill.leaks import read_leaks
+from jobs.distill.segments import Plan, collect
 from jobs.distill.sets import Candidates, rejection, split, write, write_profile
 from jobs.evaluate.variants import load_variants
 from jobs.train import adapter as training
 from jobs.train.config import EncoderTraining
 from schemas.profile import EncoderProfile
 from schemas.record import EncodedRecord, parse_answer
+from schemas.stage_items import JudgedPart
+from schemas.training import REJECTED_SCHEMA
 
 LONG = "I have been a nurse at the hospital of Lyon for eleven years now, and I like it."
 
@@ -337,3 +343,25 @@ def test_settings_that_cannot_work_are_refused(settings, message, capsys):
     with pytest.raises(SystemExit):
         parse_config(TASKS[task], "A job.", rest)
     assert message in capsys.readouterr().err
+
+
+def test_what_the_judge_refuses_is_kept_as_it_was_written(tmp_path):
+    record = {"memory_type": "fact", "semantic_text": "User is here.", "tags": [], "evidence_turns": [0]}
+    empty = dict.fromkeys(CHECKED_SCHEMA.names)
+    told = {"segment_id": "a", "user_id": "u", "verdict": "records", "records": [record]}
+    files = Files(str(tmp_path), "staging")
+    files.put_rows("checked", [empty | told | {"refusals": [], "memory_types": ["fact"]}], CHECKED_SCHEMA)
+    files.put_rows(
+        "judged", [{"segment_id": "a", "reason": "judge", "detail": "low", "scores": "{}"}], JUDGED_SCHEMA
+    )
+    part = JudgedPart(
+        *("p", "plan", ()),
+        **{"taught": "", "num_left": 0, "teach_counts": {}, "error": "", "num_to_judge": 1},
+        **{"checked": "checked", "judged": "judged", "judge_counts": {}},
+    )
+    config = EncoderSetConfig(archive="a", output="o", judge="vllm")
+    found = collect(config, files, "teacher", [part], Plan())
+    (row,) = pa.Table.from_pylist(found.rejected, schema=REJECTED_SCHEMA).to_pylist()
+    written = json.loads(row["candidate"])[0]
+    assert written["semantic_text"] == "User is here." and "extra" not in written
+    assert (row["reason"], row["detail"]) == ("judge", "low")
