@@ -18,7 +18,6 @@ import concurrent.futures
 import datetime as dt
 import json
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -26,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
+from tests.memory import peak_kib
 
 DIM = 384
 
@@ -145,7 +146,7 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
         store, files = Store(uri), Files(uri, "staging/consolidate/bench")
         config = UpdateConfig(store=uri)
         settings = make_settings(uri, "night", config)
-        before_mib = peak_mib()
+        before_kib = peak_kib()
         seconds, done = {}, []
         started_s = time.monotonic()
         groups = group_users(store, settings)
@@ -159,7 +160,7 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
         run = store.run().row | {"run_id": "bench", "started_at": settings.started_at.isoformat()}
         run = {name: value for name, value in run.items() if name not in ("versions", "finished_at")}
         replaces = staged_rows("bench", done)
-        peak = peak_mib()
+        peak = peak_kib()
         store.commit(run, DIM, replaces=replaces)
         seconds["commit"] = time.monotonic() - started_s - sum(seconds.values())
         counts = ("num_memories", "num_new", "num_pairs", "num_targets", "num_deleted", "num_united")
@@ -168,8 +169,8 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
             **{name: sum(getattr(group, name) for group in done) for name in counts},
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
             "seconds_without_commit": round(sum(seconds.values()) - seconds["commit"], 2),
-            "peak_mib_above_start": round(peak - before_mib),
-            "peak_mib_above_start_with_commit": round(peak_mib() - before_mib),
+            "peak_mib_above_start": (peak - before_kib) >> 10,
+            "peak_mib_above_start_with_commit": (peak_kib() - before_kib) >> 10,
         }
 
 
@@ -190,10 +191,6 @@ def make_settings(uri: str, new_run: str, config):
             include={"min_similarity", "top_k", "max_sources", "min_confidence", "batch_size"}
         ),
     )
-
-
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def part_gold(options) -> dict:

@@ -21,8 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.bench_consolidate import peak_mib
 from tests.benchmarks.bench_operations import num_bytes, write_store
+from tests.memory import peak_kib
 
 FORMATS = ("jsonl", "parquet", "markdown", "mem0", "cogx", "langgraph", "letta", "hindsight")
 
@@ -38,13 +38,13 @@ def in_a_process(call: Callable[..., dict], *values) -> dict:
 
 def measured(run: Callable[[], object], num: Callable[[], int]) -> dict:
     """Seconds, MB/s of `num()` bytes, and MiB of the peak above what the process held at its peak before."""
-    before, started_s = peak_mib(), time.monotonic()
+    before, started_s = peak_kib(), time.monotonic()
     run()
     seconds = time.monotonic() - started_s
     return {
         "seconds": round(seconds, 2),
         "mb_per_s": round(num() / 1e6 / seconds, 2),
-        "peak_mib_above_start": round(peak_mib() - before),
+        "peak_mib_above_start": (peak_kib() - before) >> 10,
     }
 
 

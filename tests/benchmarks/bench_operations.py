@@ -12,11 +12,11 @@ line is JSON.
 """
 
 import argparse
+import concurrent.futures
 import datetime as dt
 import json
+import multiprocessing
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from tests.benchmarks.bench_consolidate import DIM, records, synthetic
+from tests.memory import peak_kib
 
 NUM_USERS = 100
 
@@ -76,25 +77,10 @@ def publish(uri: str) -> dict:
 
     store, paths = Store(uri), Files(uri, "staging").paths("night")
     store.head("records").count_rows()
-    before_mib, begun_s = peak_mib(), time.process_time()
+    before_kib, begun_s = peak_kib(), time.process_time()
     store.commit(run_row("night"), DIM, inserts={"records": paths})
     cpu_s = time.process_time() - begun_s
-    return {"cpu_s": round(cpu_s, 2), "peak_mib_above_start": round(peak_mib() - before_mib)}
-
-
-def published(uri: str) -> dict:
-    """The same in a process of its own, whose memory nothing else has filled before."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench_operations", "--publish", uri]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def peak_mib() -> float:
-    """Of this process since its start; `ru_maxrss` would also tell of the one that started it."""
-    (line,) = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    ]
-    return int(line.split()[1]) / 1024
+    return {"cpu_s": round(cpu_s, 2), "peak_mib_above_start": (peak_kib() - before_kib) >> 10}
 
 
 def num_bytes(folder: Path) -> int:
@@ -146,7 +132,9 @@ def main(options) -> dict:
                 result["compact_after_forget"] = timed(store, shorter)
             shutil.rmtree(store)
         stage_night(str(whole), options.num_memories)
-        result["publish"] = published(str(whole))
+        # A process of its own: nothing else has filled its memory before.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            result["publish"] = pool.submit(publish, str(whole)).result()
     return result
 
 
@@ -157,6 +145,4 @@ if __name__ == "__main__":
     parser.add_argument("--num-memories", type=int, default=60_000)
     parser.add_argument("--num-runs", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="where the stores are put")
-    parser.add_argument("--publish", metavar="STORE", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    print(json.dumps(publish(given.publish) if given.publish else main(given)))
+    print(json.dumps(main(parser.parse_args())))
