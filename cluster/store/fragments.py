@@ -19,6 +19,7 @@ from cluster.store.staged_rows import Filling, StagedFile, known_rows, new_rows
 from cluster.store.tables import MAX_ROWS, Table
 
 if TYPE_CHECKING:
+    from lance import LanceDataset
     from lance.fragment import FragmentMetadata
 
 
@@ -47,9 +48,14 @@ def write_fragment(
 ) -> WrittenFragment:
     """Write new rows beside this version of the table at `uri`."""
     import lance
-    from lance.fragment import write_fragments
 
     table = lance.dataset(uri, version=version, storage_options=lance_options(uri) or None)
+    return _write(table, rows, files, filling)
+
+
+def _write(table: "LanceDataset", rows: FragmentRows, files: Files, filling: Filling) -> WrittenFragment:
+    from lance.fragment import write_fragments
+
     reader = pa.RecordBatchReader.from_batches(filling.schema, new_rows(files, rows.files, filling))
     fragments = write_fragments(reader, table, max_rows_per_file=rows.num_rows)
     return WrittenFragment(tuple(json.dumps(one.to_json()) for one in fragments), rows.num_rows)
@@ -64,12 +70,14 @@ def split(staged: Sequence[StagedFile]) -> list[FragmentRows]:
     left."""
     found: list[FragmentRows] = []
     group: list[StagedFile] = []
+    num_rows = 0
     for file in staged:
         if file.num_new:
             group.append(file)
-        if (rows := FragmentRows(tuple(group))).num_rows >= MIN_ROWS:
-            found.append(rows)
-            group = []
+            num_rows += file.num_new
+        if num_rows >= MIN_ROWS:
+            found.append(FragmentRows(tuple(group)))
+            group, num_rows = [], 0
     return [*found, FragmentRows(tuple(group))] if group else found
 
 
@@ -87,7 +95,7 @@ def write_rows(
     from lance import LanceDataset, LanceOperation
 
     dataset = table.to_lance()
-    fragments = _written(table, staged, files, filling)
+    fragments = _written(dataset, table.name, staged, files, filling)
     operation: LanceOperation.Update | LanceOperation.Append = LanceOperation.Append(fragments)
     if replacing or any(file.known for file in staged):
         rows = pa.RecordBatchReader.from_batches(
@@ -103,21 +111,21 @@ def write_rows(
 
 
 def _written(
-    table: Table, staged: Sequence[StagedFile], files: Files, filling: Filling
+    table: "LanceDataset", name: str, staged: Sequence[StagedFile], files: Files, filling: Filling
 ) -> "list[FragmentMetadata]":
     """The new rows as fragments, in the order of staging: by workers, where there are enough of them."""
     from lance.fragment import FragmentMetadata
 
-    dataset, parts = table.to_lance(), split(staged)
-    arguments = {"uri": dataset.uri, "version": dataset.version, "files": files, "filling": filling}
+    parts = split(staged)
     if len(parts) > 1:
+        arguments = {"uri": table.uri, "version": table.version, "files": files, "filling": filling}
         done = run_stage(
             parts,
             Stage(write_fragment, arguments),
-            progress=Progress(f"publish {table.name}", "rows", sum(part.num_rows for part in parts)),
+            progress=Progress(f"publish {name}", "rows", sum(part.num_rows for part in parts)),
             count=lambda written: written.num_rows,
             in_order=True,
         )
     else:
-        done = (write_fragment(part, **arguments) for part in parts)
+        done = (_write(table, part, files, filling) for part in parts)
     return [FragmentMetadata.from_json(one) for written in done for one in written.described]

@@ -176,12 +176,29 @@ class Filling:
             staged = staged.append_column("created_at", pa.array(first + numbers))
             names = staged.column_names
         columns = [
-            staged.column(field.name).cast(field.type)
+            _sound(staged.column(field.name).cast(field.type))
             if field.name in names
             else pa.repeat(pa.scalar(self.known[field.name], field.type), staged.num_rows)
             for field in self.schema
         ]
         return pa.table(columns, schema=self.schema)
+
+
+def _sound(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as it is; of vectors those that have no number somewhere are null, as those are that could not
+    be made."""
+    import numpy as np
+
+    if not pa.types.is_fixed_size_list(column.type):
+        return column
+    vectors = column.combine_chunks()
+    numbers = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+    is_bad = np.isnan(numbers).any(axis=1)
+    if not is_bad.any():
+        return column
+    valid = np.flatnonzero(vectors.is_valid().to_numpy(zero_copy_only=False))
+    kept = np.where(np.isin(np.arange(len(vectors)), valid[~is_bad]), np.arange(len(vectors)), -1)
+    return pa.chunked_array([vectors.take(pa.array(kept, mask=kept < 0))])
 
 
 def all_rows(files: Files, paths: Sequence[str], filling: Filling) -> Iterator[pa.RecordBatch]:

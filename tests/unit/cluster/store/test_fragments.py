@@ -11,7 +11,17 @@ from cluster.store.staged_rows import StagedFile
 from cluster.store.store import Store
 from cluster.store.tables import MAX_ROWS, num_to_join
 from tests.dying import killed_before
-from tests.unit.cluster.store.stores import MOON, TEA, commit, memory, nightly_run, rejection, segment, view
+from tests.unit.cluster.store.stores import (
+    MOON,
+    TEA,
+    commit,
+    memory,
+    nightly_run,
+    rejection,
+    segment,
+    vector,
+    view,
+)
 
 
 @pytest.fixture
@@ -64,3 +74,22 @@ def test_fragments_that_no_version_names_go_with_a_compaction(store, monkeypatch
     assert [path.name for path in there] == [
         file.path for one in store.head("turns").to_lance().get_fragments() for file in one.data_files()
     ]
+
+
+def test_a_vector_that_lacks_a_number_is_null_whether_it_is_new_or_takes_another_s_place(store):
+    """Whoever searched would meet it as far from nothing."""
+    nan = [float("nan"), *vector("x")[1:]]
+    odd = segment("odd", "I am odd", "And even", session="s9")
+    for turn in odd["turns"][:1]:
+        turn["vector"] = nan
+    commit(store, "run1", TEA, odd)
+    assert _without_vector(store) == ["I am odd"]
+    odd["turns"][0]["vector"], odd["turns"][1]["vector"] = vector("I am odd"), nan
+    commit(store, "run2", odd)
+    assert _without_vector(store) == ["And even"]
+    assert len(store.rows("turns", ["content"])) == 4
+
+
+def _without_vector(store):
+    rows = store.rows("turns", ["content", "vector"]).to_pylist()
+    return [row["content"] for row in rows if row["vector"] is None]
