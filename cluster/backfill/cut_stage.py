@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NOTHING_FORGOTTEN = Forgotten("", frozenset())
 
 NUM_SHOWN = 3
-"""Times of a unit that cannot be used, and are shown."""
+"""Times of a unit, and of a run, that cannot be used, and are shown."""
 
 
 def cut_unit(

@@ -57,7 +57,7 @@ def cut(
     """Sessions -> segments that are not paid for yet, staged as batches. A session is not read if the
     watermark knows its segments and the store has all of them."""
     from cluster.backfill.archive import plan_units
-    from cluster.backfill.cut_stage import NUM_SHOWN, cut_unit
+    from cluster.backfill.cut_stage import cut_unit
     from cluster.backfill.ledger import COLUMNS, Ledger
     from cluster.backfill.redact import compiled
     from cluster.backfill.staged import join_batches
@@ -114,7 +114,7 @@ def cut(
         plan.add(result, staging)
         cuts[unit.path, unit.row_group] = result.rows
     if plan.unknown_times:
-        shown = "; ".join(plan.unknown_times[:NUM_SHOWN])
+        shown = "; ".join(plan.unknown_times)
         say(f"[cut] times of the archive that count as unknown: {plan.num_unknown_times:,}, such as {shown}")
     plan.batches = join_batches(plan.batches, config.encoder_pool.batch_size)
     rejected, plan.rejections = plan.rejections, []

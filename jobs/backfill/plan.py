@@ -51,9 +51,11 @@ class Plan:
         return cls(num_superseded=num_superseded, num_known=known.num_sessions, **dataclasses.asdict(known))
 
     def add(self, result: UnitCut, staging: "Files") -> None:
+        from cluster.backfill.cut_stage import NUM_SHOWN
+
         for name in ("num_sessions", "num_segments", "num_redactions", "num_forgotten", "num_unknown_times"):
             setattr(self, name, getattr(self, name) + getattr(result, name))
-        self.unknown_times += result.unknown_times
+        self.unknown_times = [*self.unknown_times, *result.unknown_times][:NUM_SHOWN]
         self.batches += result.batches
         self.closed_segments += result.closed_segments
         self.num_pending += sum(batch.num_segments for batch in result.batches)
