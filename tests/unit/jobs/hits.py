@@ -11,3 +11,12 @@ TURN = {
     "role": "assistant",
     "content": "I got\na dog.",
 }
+
+RECORD = {
+    "kind": "record",
+    "score": 0.25,
+    "memory_type": "fact",
+    "semantic_text": "User has a dog.",
+    "session_time": None,
+    "evidence": [{"session_id": "s1", "turn_index": 0}],
+}

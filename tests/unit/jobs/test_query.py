@@ -12,7 +12,7 @@ from jobs import history, query
 from jobs.common.cli import parse_config
 from jobs.query import QueryConfig, line
 from schemas.store import RUNS_SCHEMA
-from tests.unit.jobs.hits import TURN
+from tests.unit.jobs.hits import RECORD, TURN
 
 
 @pytest.mark.parametrize(("speaker", "shown"), [(None, "assistant"), ("Bob", "Bob")])
@@ -23,24 +23,13 @@ def test_a_turn_is_shown_with_who_said_it(speaker, shown):
 
 
 def test_a_record_is_shown_with_its_evidence():
-    record = {
-        "kind": "record",
-        "score": 0.25,
-        "memory_type": "fact",
-        "semantic_text": "User has a dog.",
-        "session_time": None,
-        "evidence": [{"session_id": "s1", "turn_index": 0}, {"session_id": "s1", "turn_index": 2}],
-    }
+    record = RECORD | {"evidence": [*RECORD["evidence"], {"session_id": "s1", "turn_index": 2}]}
     assert line(record) == "0.2500  fact         User has a dog.  [no date, from s1#0, s1#2]"
 
 
 def test_a_record_is_shown_with_what_held_before_it():
-    record = {
-        "kind": "record",
-        "score": 0.25,
-        "memory_type": "fact",
+    record = RECORD | {
         "semantic_text": "User lives in Bergen.",
-        "session_time": None,
         "evidence": [{"session_id": "s2", "turn_index": 0}],
         "replaces": [{"record_id": "r1", "revision": 1, "text": "User lives in Oslo."}],
     }
@@ -49,13 +38,9 @@ def test_a_record_is_shown_with_what_held_before_it():
 
 
 def test_a_record_that_something_has_replaced_is_shown_with_its_end():
-    record = {
-        "kind": "record",
-        "score": 0.25,
-        "memory_type": "fact",
+    record = RECORD | {
         "semantic_text": "User lives in Oslo.",
         "session_time": dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
-        "evidence": [{"session_id": "s1", "turn_index": 0}],
         "since": dt.date(2026, 3, 1),
         "until": dt.date(2026, 4, 2),
         "replaced_by": "r2",
@@ -128,15 +113,7 @@ def test_neither_are_they_in_a_life(monkeypatch, capsys, as_json):
 
 
 def test_a_record_is_shown_with_the_values_of_its_extra_fields():
-    record = {
-        "kind": "record",
-        "score": 0.25,
-        "memory_type": "fact",
-        "semantic_text": "User has a dog.",
-        "session_time": None,
-        "evidence": [{"session_id": "s1", "turn_index": 0}],
-        "extra": {"mood": "good", "place": "home"},
-    }
+    record = RECORD | {"extra": {"mood": "good", "place": "home"}}
     shown = "0.2500  fact         User has a dog.  (mood: good, place: home)  [no date, from s1#0]"
     assert line(record) == shown
 

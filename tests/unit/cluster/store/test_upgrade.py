@@ -127,26 +127,17 @@ def test_what_version_3_had_decided_is_finished_however_often_the_upgrade_is_kil
     assert path.endswith("3.json")
 
 
-def test_in_whose_place_another_run_was_published_is_given_up_behind_an_upgrade_too(old, capsys):
-    with release_3() as patch:
-        killed_before(patch, STEPS, 5, lambda: commit(old, "late", SUN))
-        (path,) = old.intents()
-        intent = old.files.get(path)
-        old.files.delete([path])
-        commit(Store(old.uri), "run3", SUN)
-        old.files.put(path, intent)
-    assert Store(old.uri).recover() is None
-    assert "another run was published in its place" in capsys.readouterr().out
-    assert view(Store(old.uri))["runs"] == ["run1", "run2", "run3"]
-
-
-def test_what_was_decided_before_an_upgrade_is_given_up_once_another_run_stands_behind_it(old, capsys):
+@pytest.mark.parametrize("release", [release_3, contextlib.nullcontext], ids=["before", "after"])
+def test_what_was_decided_is_given_up_once_another_run_stands_in_its_place(old, capsys, release):
+    """Published before the upgrade, or behind it."""
     with release_3() as patch:
         killed_before(patch, STEPS, 5, lambda: commit(old, "late", SUN))
     (path,) = old.intents()
     intent = old.files.get(path)
     old.files.delete([path])
-    commit(Store(old.uri), "run3", MOON)
+    with release():
+        commit(Store(old.uri), "run3", MOON)
     old.files.put(path, intent)
     assert Store(old.uri).recover() is None
     assert "another run was published in its place" in capsys.readouterr().out
+    assert view(Store(old.uri))["runs"] == ["run1", "run2", "run3"]
