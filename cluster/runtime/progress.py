@@ -20,6 +20,7 @@ class Progress:
         self.label, self.unit, self.total, self.every_s = label, unit, total, every_s
         self.started_s = self.printed_s = time.monotonic()
         self.done = 0
+        self._shown = 0
         self._in_work: dict[int, int] = {}
         self._arrived: set[int] = set()
         self._lock = threading.Lock()
@@ -62,6 +63,8 @@ class Progress:
         return time.monotonic() - self.printed_s >= (every_s if view() is None else 1 / PER_S)
 
     def _print(self, done: int, note: str) -> None:
+        # What has arrived is less than what was shown where more items were in work: no line goes back.
+        self._shown = done = max(done, self._shown)
         self.printed_s = time.monotonic()
         elapsed_s = self.printed_s - self.started_s
         rate = round(done / elapsed_s, 2) if elapsed_s > 0 else None

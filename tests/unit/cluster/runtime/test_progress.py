@@ -70,3 +70,19 @@ def test_an_item_that_begins_its_next_stage_counts_as_before(capsys, monkeypatch
         progress.in_work(counts)
     shown = [line.partition(" segments")[0] for line in capsys.readouterr().err.splitlines()]
     assert shown == ["[encode] 90 of 192", "[encode] 100 of 192", "[encode] 105 of 192"]
+
+
+def test_no_line_goes_back_when_one_of_several_items_in_work_arrives(capsys, monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    progress = Progress("encode", "segments", total=339)
+    now_s += 10
+    progress.in_work({0: 60, 1: 41})
+    now_s += 10
+    progress.arrived(0, 64)
+    now_s += 10
+    progress.in_work({1: 64})
+    now_s += 10
+    progress.arrived(1, 64)
+    shown = [line.partition(" of ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert shown == ["[encode] 101", "[encode] 101", "[encode] 128", "[encode] 128"]
