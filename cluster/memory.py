@@ -28,7 +28,7 @@ from cluster.store.ranking import Rerank, text_of
 from cluster.store.runs import FinishedRun
 from cluster.store.sql import quote
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 Kind = Literal["record", "turn"]
 KINDS = ("record", "turn")
@@ -79,7 +79,7 @@ class Hit:
     replaces: tuple["Party", ...]
     """Records in whose place it stands, as far as the search came upon them, the newest first."""
     row: Mapping[str, object] = field(repr=False, compare=False)
-    """All columns of its table, but for the vector; cluster/README.md describes them."""
+    """All columns of its table, but for the vector; cluster/store/README.md describes them."""
 
 
 @dataclass(frozen=True)

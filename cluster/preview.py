@@ -28,7 +28,8 @@ from cluster.consolidate.without_model import WITHOUT_MODEL
 from cluster.embed.embedder import Embedder
 from cluster.store.sql import quote
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.store import records_schema
 
 USER = "preview"

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cluster.runtime.shown import one_line
 from jobs.common.choice import DeciderWithoutModel, check_decider
 from jobs.common.cli import JobError, LocalFolder, UsageError, main, say, show
-from jobs.common.consolidation import UpdateSettings, group_users
+from jobs.common.consolidation import group_users
 from jobs.common.run import Run, WriterConfig, absolute, writing
+from jobs.common.update_config import UpdateSettings
 from schemas.audit import AUDIT, KINDS, Finding, Kind
 
 if TYPE_CHECKING:

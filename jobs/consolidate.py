@@ -9,8 +9,9 @@ a row of the table `decisions`. Run it again at any time: what was decided is ne
 """
 
 from jobs.common.cli import main, say
-from jobs.common.consolidation import UpdateConfig, consolidate
+from jobs.common.consolidation import consolidate
 from jobs.common.run import absolute, writing
+from jobs.common.update_config import UpdateConfig
 
 
 class ConsolidateConfig(UpdateConfig):

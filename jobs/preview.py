@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from cluster.runtime.shown import one_line
 from jobs.common.choice import DeciderWithoutModel
 from jobs.common.cli import JobConfig, JobError, UsageError, main, say, show
-from jobs.common.consolidation import UpdateSettings
 from jobs.common.run import absolute
+from jobs.common.update_config import UpdateSettings
 from schemas.record import shown_extra
 
 if TYPE_CHECKING:

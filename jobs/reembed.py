@@ -31,7 +31,7 @@ from jobs.common.turns import (
     read_users,
     rejection_rows,
 )
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.stage_items import EmbeddedSlice, TableSlice, UsersRead
 
 if TYPE_CHECKING:

@@ -132,7 +132,7 @@ def load_embedder():
     from cluster.embed.embedder import Embedder
     from cluster.models.resolve import resolve_embedder
     from jobs.common.run import load_profile
-    from schemas.profile import EmbedderProfile
+    from schemas.profiles.embedder import EmbedderProfile
 
     return Embedder(resolve_embedder(load_profile("embedders", "minilm", EmbedderProfile)))
 

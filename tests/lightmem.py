@@ -109,7 +109,7 @@ def host(clone: Path, *, scripted: bool, **settings: Any) -> Any:
     import jobs.common.lightmem
     from cluster.models.sources import embedder_folder
     from jobs.common.run import load_profile
-    from schemas.profile import EmbedderProfile
+    from schemas.profiles.embedder import EmbedderProfile
 
     sys.path.insert(0, str(clone / "src"))
     if not importlib.util.find_spec("qdrant_client"):

@@ -9,7 +9,7 @@ from cluster.backfill.encoder import Encoder
 from cluster.models.resolve import resolve_encoder
 from cluster.models.sources import base_folder
 from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def missing(result: dict) -> list[str]:
 def _embedder():
     from cluster.embed.embedder import Embedder
     from jobs.common.run import load_profile
-    from schemas.profile import EmbedderProfile
+    from schemas.profiles.embedder import EmbedderProfile
 
     return Embedder(load_profile("embedders", EMBEDDER, EmbedderProfile))
 

@@ -12,7 +12,7 @@ from cluster.backfill.gates import is_told
 from cluster.language.dates import resolve
 from cluster.language.words import words
 from schemas.identity import joined
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import EncodedRecord
 
 MAX_NAME_CHARS = 64

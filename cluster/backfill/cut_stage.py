@@ -20,7 +20,7 @@ from cluster.backfill.watermark import ROW
 from cluster.forget.forgotten import WITHHELD, Forgotten
 from cluster.models.sources import tokenizer_folder
 from cluster.store.files import Files
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import BadRow, Batch, UnitCut
 from schemas.store import REJECTIONS_SCHEMA, SEGMENT_SCHEMA
 

@@ -12,7 +12,7 @@ from cluster.embed.embedder import TEXTS, Embedder
 from cluster.embed.turn_embedder import turn_embedder
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, known_columns
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.stage_items import EmbeddedBatch, EncodedBatch
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema, turns_schema
 

@@ -22,7 +22,7 @@ from cluster.runtime.sharing import SharedLock, SharedSeconds
 from cluster.store.crash_markers import Attempts, WorkerSick
 from cluster.store.files import Files
 from cluster.store.staging import put_as_content
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import Batch, EncodedBatch
 from schemas.store import encoded_schema
 

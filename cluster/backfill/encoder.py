@@ -27,7 +27,7 @@ from cluster.models.engine import make_engine
 from cluster.models.prompt import PromptBuilder, num_tokens
 from cluster.models.sources import model_folder
 from cluster.runtime import report_to
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import (
     EncodedRecord,
     ExtraField,
@@ -79,8 +79,9 @@ class Encoding:
     rejections: list[dict] = field(default_factory=list)
     refusals: list[dict] = field(default_factory=list)
     """Records that a gate refused: its name as `reason`, `turns`, and the record as `raw`; `confidence` as
-    above. Of a segment that is skipped for its language the one refusal, with the language as `raw`. Values
-    of extra fields without which a record stays are one too, with their object as `raw`."""
+    above, but a calibration rates only what the other gates let pass. Of a segment that is skipped for its
+    language the one refusal, with the language as `raw`. Values of extra fields without which a record stays
+    are one too, with their object as `raw`."""
     num_calls: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -168,10 +169,14 @@ def encode(
                 if "invented" in profile.gates:
                     record = _as_told(record, piece, profile)
                 written.append(_Written(record, piece, known))
-        rated = _rated(written, segments, profile, calibration)
-        for (record, piece, _), confidence in zip(written, rated, strict=True):
-            one = CitedRecord(record, piece.current, confidence)
-            if reason := _refusal(one, piece.context, profile):
+        # What a gate refuses need not be rated: a model may read each record that is.
+        gated = [_gated(one, profile) for one in written]
+        passing = [one for one, reason in zip(written, gated, strict=True) if not reason]
+        rated = iter(_rated(passing, segments, profile, calibration))
+        for (record, piece, known), reason in zip(written, gated, strict=True):
+            plain = known.mean if known and calibration is None else None
+            one = CitedRecord(record, piece.current, plain if reason else next(rated))
+            if reason := reason or _unsure(one, profile):
                 encodings[piece.owner].refusals.append(_refused(reason, one, profile))
                 continue
             if left_out := untold_values(one, profile):
@@ -300,19 +305,22 @@ def _claim(record: EncodedRecord, cited: list[dict], segment: dict, profile: Enc
     return Claim(record.semantic_text, tuple(told), *before)
 
 
-def _refusal(one: CitedRecord, context: list[dict], profile: EncoderProfile) -> str:
-    """Name of the gate that refuses the record; empty if none does."""
-    if profile.gates:
-        parts = context + one.current
-        shown = _shown(parts, profile)
-        evidence = _shown([one.current[index] for index in one.record.evidence_turns], profile)
-        speakers = [part["speaker"] or "" for part in parts]
-        if reason := refusal(one.record.semantic_text, evidence, [*shown, *speakers], profile.gates):
-            return reason
-    # Where nothing is known of it, a record passes.
+def _gated(one: _Written, profile: EncoderProfile) -> str:
+    """Name of the gate that refuses the record for its words; empty if none does."""
+    if not profile.gates:
+        return ""
+    current = one.piece.current
+    parts = one.piece.context + current
+    evidence = _shown([current[index] for index in one.record.evidence_turns], profile)
+    speakers = [part["speaker"] or "" for part in parts]
+    return refusal(one.record.semantic_text, evidence, [*_shown(parts, profile), *speakers], profile.gates)
+
+
+def _unsure(one: CitedRecord, profile: EncoderProfile) -> str:
+    """Name of the gate that refuses the record because it is not sure; empty if it does not. Where nothing is
+    known of a record, it passes."""
     least = profile.min_confidence
-    is_unsure = one.confidence is not None and least is not None and one.confidence < least
-    return "unsure" if is_unsure else ""
+    return "unsure" if one.confidence is not None and least is not None and one.confidence < least else ""
 
 
 def _left_out(values: dict[str, str], one: CitedRecord, profile: EncoderProfile) -> dict:

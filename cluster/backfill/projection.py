@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from cluster.backfill.cut_stage import segment_offsets
 from cluster.models.prompt import PromptBuilder
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 COLUMNS = ["encoder", "num_calls", "prompt_tokens", "output_tokens"]
 """Of the table `segments`: what earlier segments cost."""

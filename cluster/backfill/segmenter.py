@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cluster.backfill.non_speech import shorten
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

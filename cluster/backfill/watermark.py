@@ -32,7 +32,7 @@ from cluster.backfill.redact import Rules
 from cluster.forget.forgotten import Forgotten
 from cluster.store.files import WATERMARKS, Files
 from cluster.store.staging import key_of
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import ArchiveFile, InspectedFile, RowGroup
 
 ROW = np.dtype(

@@ -18,7 +18,7 @@ from cluster.models.paid_answers import CapReached
 from cluster.models.prompt import Prompt, as_prompt, control_pattern, num_tokens
 from cluster.store.crash_markers import WorkerSick
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
-from schemas.profile import DeciderProfile
+from schemas.profiles.decider import DeciderProfile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -33,7 +33,8 @@ from cluster.store.crash_markers import WorkerSick
 from cluster.store.files import Files
 from cluster.store.sql import MAX_IN, in_lists
 from cluster.store.store import Store
-from schemas.profile import DeciderProfile, EmbedderProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.record import normalized
 from schemas.stage_items import DecidedGroup, PlannedGroup, UserGroup
 from schemas.store import DECISIONS_SCHEMA, records_schema

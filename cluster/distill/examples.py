@@ -25,7 +25,7 @@ from cluster.language.statements import sentences, statements
 from cluster.models.prompt import PromptBuilder
 from cluster.models.sources import tokenizer_folder
 from cluster.store.files import Files
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import EncodedRecord
 from schemas.stage_items import CheckedPart, ShownSegments, ShownUnit, TaughtPart
 from schemas.store import RECORD_TYPE, SEGMENTS_SCHEMA

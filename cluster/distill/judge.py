@@ -21,7 +21,8 @@ from cluster.models.prompt import Chat, control_pattern
 from cluster.models.sources import model_folder
 from cluster.store.files import Files
 from schemas.endpoint import EndpointConfig
-from schemas.judge import InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
+from schemas.judge import InvalidScores, Scores, parse_scores, scores_schema
+from schemas.profiles.judge import JudgeProfile
 from schemas.stage_items import CheckedPart, JudgedPart
 
 JUDGED_SCHEMA = pa.schema([(name, pa.string()) for name in ("segment_id", "reason", "detail", "scores")])

@@ -30,7 +30,7 @@ from cluster.models.fingerprint import source_fingerprint
 from cluster.models.paid_answers import Paid, Responses
 from cluster.models.prompt import Chat, PromptBuilder
 from cluster.store.files import Files
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import RECORD_FIELDS, answer_schema
 from schemas.stage_items import Part, TaughtPart
 

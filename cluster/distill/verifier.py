@@ -33,7 +33,7 @@ from cluster.backfill.redact import redact
 from cluster.language.claims import statement_key
 from cluster.language.numbers import NUMBER
 from cluster.language.statements import statements
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import DATE_PATTERN, EncodedRecord, RecordLimits, type_problem
 
 _PRONOUNS = frozenset(

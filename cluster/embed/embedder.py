@@ -6,7 +6,7 @@ import numpy as np
 
 from cluster.models.sources import ModelError, embedder_folder
 from schemas.archive import spoken
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 TEXTS = {"turns": spoken, "records": lambda row: row["semantic_text"]}
 """Tables that have vectors, and what these are of: row -> text."""

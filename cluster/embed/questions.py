@@ -10,7 +10,7 @@ from cluster.embed.turn_embedder import turn_embedder
 from cluster.models.resolve import resolve_embedder
 from cluster.models.sources import ModelError
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 
 def embedder_of(view: dict, given: EmbedderProfile | None = None) -> EmbedderProfile:

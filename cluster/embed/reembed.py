@@ -10,7 +10,7 @@ from cluster.embed.embedder import TEXTS, Embedder
 from cluster.store.files import Files
 from cluster.store.staging import Sealed, key_of
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.stage_items import EmbeddedSlice, TableSlice
 from schemas.store import table_schemas
 

@@ -14,7 +14,7 @@ import numpy as np
 from cluster.embed.embedder import TEXTS, Embedder
 from cluster.evolvable.turns import TurnStage, load_evolvable, read_states, session_order
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile, EvolvableProfile
+from schemas.profiles.embedder import EmbedderProfile, EvolvableProfile
 
 if TYPE_CHECKING:
     from cluster.evolvable.embedder import EvolvableEmbedder

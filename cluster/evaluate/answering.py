@@ -11,7 +11,7 @@ from cluster.models.asking import Answer, Request
 from cluster.models.endpoint import estimated_tokens
 from cluster.models.engine import Later, make_engine
 from cluster.models.prompt import Chat, Prompt, as_prompt
-from schemas.profile import AskedProfile
+from schemas.profiles.model import AskedProfile
 from schemas.training import MESSAGE_TYPE
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from cluster.language.grammar import clauses
 from cluster.language.words import words
 from cluster.models.paid_answers import CapReached
 from schemas.judge import WEIGHTS, Scores
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import EncodedRecord
 from schemas.store import RECORD_TYPE, SEGMENT_SCHEMA
 

@@ -1,12 +1,10 @@
-"""Which exchanges make a chunk, and which rows a batch."""
+"""Which exchanges make a chunk, and which texts a pass."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from cluster.models.row_batches import batches
 from schemas.evolvable import EvolvableShape
-
-MIN_FILL = 0.7
-"""Rows shorter than this share of their batch's longest make a batch of their own, if it is worth one."""
 
 
 def closes(chunk: Sequence[Sequence[int]], ids: Sequence[int], shape: EvolvableShape) -> bool:
@@ -23,22 +21,6 @@ def chunks_of(turns: Sequence[Sequence[int]], shape: EvolvableShape) -> list[lis
             chunks.append([])
         chunks[-1].append(ids)
     return chunks
-
-
-def batches(jobs: Sequence, length: Callable, max_tokens: int) -> Iterator[list]:
-    """Jobs of like length, the longest first, at most `max_tokens` with padding unless one alone has more."""
-    batch: list = []
-    for job in sorted(jobs, key=length, reverse=True):
-        if batch:
-            longest = length(batch[0])
-            full = (len(batch) + 1) * longest > max_tokens
-            short = length(job) < MIN_FILL * longest and len(batch) * longest * 8 > max_tokens
-            if full or short:
-                yield batch
-                batch = []
-        batch.append(job)
-    if batch:
-        yield batch
 
 
 def by_memory(texts: Sequence) -> dict[int, list[int]]:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from cluster.evolvable.batching import batches, by_memory, passes
+from cluster.evolvable.batching import by_memory, passes
 from cluster.evolvable.checkpoint import CONFIG_FILE, read_config
 from cluster.evolvable.words import WordMemory
+from cluster.models.row_batches import batches
 from cluster.models.sources import ModelError, model_folder
 from schemas.evolvable import EvolvableConfig
 

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.evolvable.batching import batches, closes, passes
+from cluster.evolvable.batching import closes, passes
 from cluster.evolvable.model import Chunk, EvolvableModel, Text
 from cluster.evolvable.state import State, hash_exchanges
 from cluster.evolvable.tokens import Exchange, Tokens
+from cluster.models.row_batches import batches
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from cluster.store.files import Files
 from cluster.store.sql import in_lists
 from cluster.store.staging import Sealed, key_of, known_columns
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile, EvolvableProfile
+from schemas.profiles.embedder import EmbedderProfile, EvolvableProfile
 from schemas.stage_items import UnreadUser, UsersRead, UsersToRead
 from schemas.store import STATES_SCHEMA, turns_schema
 

@@ -2,6 +2,7 @@
 mum plays the drums" has all of "User's mother drums". Of scripts without spaces two characters are a word.
 """
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -44,6 +45,7 @@ NEGATION = re.compile(
 """Words of an English statement that deny, or may stand for a denial."""
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
     """A word without its commonest English endings, "planned" as "plan"; three letters at least remain."""
     word = without_possessive(word.casefold())

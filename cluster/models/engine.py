@@ -24,7 +24,8 @@ from cluster.models.sources import adapter_folder, base_folder
 from cluster.models.stepping import Stepper
 from cluster.runtime import tick
 from cluster.store.files import Files
-from schemas.profile import AskedProfile, EncoderProfile, ModelProfile
+from schemas.profiles.encoder import EncoderProfile
+from schemas.profiles.model import AskedProfile, ModelProfile
 
 if TYPE_CHECKING:
     from vllm import LLM

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

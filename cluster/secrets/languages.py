@@ -5,9 +5,9 @@ none: "ist zu kurz", "es muy corta". Chinese and Japanese state theirs in ASCII,
 """
 
 import re
-from collections.abc import Callable
 
 from cluster.secrets import Spans
+from cluster.secrets.placeholders import is_placeholder
 
 _NOUN = (
     r"(?<![^\W\d_])(?P<noun>(?:wlan-?|wifi-?|wi-fi-?|master-?|admin-?|root-?)?(?:passwort|"
@@ -57,27 +57,19 @@ _SAID_OF = re.compile(
 )
 
 
-def find(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
-    """The finder; `is_placeholder` knows what stands for a value in examples."""
-
-    def told(text: str) -> Spans:
-        for found in _TOLD.finditer(text) if _HINT.search(text) else ():
-            value = found["v"].rstrip(".,;:!?)*")
-            end = found.start("v") + len(value)
-            if (
-                len(value) >= 4
-                and not is_placeholder(value)
-                and _is_password(found, value, text[end : end + 8])
-            ):
-                yield found.start("v"), end, "password"
-        for found in _PIN.finditer(text) if "PIN" in text or "ПИН" in text else ():
-            yield *found.span("v"), "password"
-        for found in _EAST.finditer(text):
-            value = found["v"].rstrip(".,;:!?)")
-            if len(value) >= 4 and not is_placeholder(value):
-                yield found.start("v"), found.start("v") + len(value), "password"
-
-    return told
+def find(text: str) -> Spans:
+    """Passwords and PINs that somebody tells."""
+    for found in _TOLD.finditer(text) if _HINT.search(text) else ():
+        value = found["v"].rstrip(".,;:!?)*")
+        end = found.start("v") + len(value)
+        if len(value) >= 4 and not is_placeholder(value) and _is_password(found, value, text[end : end + 8]):
+            yield found.start("v"), end, "password"
+    for found in _PIN.finditer(text) if "PIN" in text or "ПИН" in text else ():
+        yield *found.span("v"), "password"
+    for found in _EAST.finditer(text):
+        value = found["v"].rstrip(".,;:!?)")
+        if len(value) >= 4 and not is_placeholder(value):
+            yield found.start("v"), found.start("v") + len(value), "password"
 
 
 def _is_password(found: re.Match, value: str, after: str) -> bool:

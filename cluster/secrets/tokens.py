@@ -14,26 +14,25 @@ from collections import Counter
 from collections.abc import Callable
 
 from cluster.secrets import Spans
+from cluster.secrets.placeholders import is_placeholder
 
 _CLEAN = re.compile(r"[\x00\ud800-\udfff]")
 
 
-def by_package(is_placeholder: Callable[[str], bool]) -> Callable[[str], Spans]:
-    """The finder of what betterleaks finds; `is_placeholder` knows `YOUR_KEY_HERE` and code."""
-
-    def found_by_package(text: str) -> Spans:
-        # A C string ends at NUL, and a lone surrogate is no UTF-8; each is replaced by one character.
-        clean = _CLEAN.sub(" ", text)
-        for secret in {finding.secret for finding in _scanner()(clean) if finding.secret}:
-            # Private keys are found whole elsewhere; here two of them would become one.
-            if is_public(secret) or is_placeholder(secret) or "PRIVATE KEY" in secret:
-                continue
-            start = clean.find(secret)
-            while start >= 0:
-                yield start, start + len(secret), "api_key"
-                start = clean.find(secret, start + len(secret))
-
-    return found_by_package
+def by_package(text: str, *, with_placeholders: bool = False) -> Spans:
+    """What betterleaks finds; `with_placeholders`, also what stands for a value in examples."""
+    # A C string ends at NUL, and a lone surrogate is no UTF-8; each is replaced by one character.
+    clean = _CLEAN.sub(" ", text)
+    for secret in {finding.secret for finding in _scanner()(clean) if finding.secret}:
+        # Private keys are found whole elsewhere; here two of them would become one.
+        if is_public(secret) or "PRIVATE KEY" in secret:
+            continue
+        if is_placeholder(secret) and not with_placeholders:
+            continue
+        start = clean.find(secret)
+        while start >= 0:
+            yield start, start + len(secret), "api_key"
+            start = clean.find(secret, start + len(secret))
 
 
 @functools.cache

@@ -5,6 +5,7 @@ what stands behind an address that is known to end in one, tokens of providers, 
 drawn; the last not in object stores, whose names open nothing.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -58,7 +59,7 @@ def _path(url: re.Match) -> tuple[int, str, int]:
 def _of_providers(url: str, start: int) -> Iterator[Span]:
     for found in HOOKS.finditer(url):
         yield start + found.start("v"), start + found.end("v"), "api_key"
-    for find in (documented, prefixed, by_package(lambda value: False)):
+    for find in (documented, prefixed, functools.partial(by_package, with_placeholders=True)):
         yield from ((start + first, start + last, kind) for first, last, kind in find(url))
 
 

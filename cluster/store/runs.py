@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.store import RUNS_SCHEMA
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cluster.evolvable.batching import batches, chunks_of
+from cluster.evolvable.batching import chunks_of
 from cluster.evolvable.model import Answer, Chunk, EvolvableModel, Text
+from cluster.models.row_batches import batches
 from cluster.train.evolvable_samples import Reading
 from cluster.train.settings import EvolvableSettings
 from schemas.evolvable import EvolvableConfig

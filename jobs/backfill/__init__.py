@@ -25,7 +25,8 @@ from jobs.common.consolidation import consolidate
 from jobs.common.endpoints import at_endpoint, paying
 from jobs.common.forgotten import read_forgotten
 from jobs.common.run import Run, absolute, check_engine, connect, load_profile, writing
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 if TYPE_CHECKING:
     from cluster.store.store import Store

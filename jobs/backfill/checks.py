@@ -7,7 +7,8 @@ from jobs.backfill.plan import Plan
 from jobs.common.cli import JobError, say
 from jobs.common.rejected import check_rejected as fail_on_rejections
 from jobs.common.run import Run
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.store import REJECTIONS_SCHEMA
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from jobs.common.choice import check_added
-from jobs.common.consolidation import UpdateConfig, UpdateSettings
 from jobs.common.endpoints import at_endpoint
 from jobs.common.forgotten import ForgetKeyConfig
 from jobs.common.pools import EnginePool
 from jobs.common.run import StagesConfig, WriterConfig, load_profile
 from jobs.common.turns import TurnsPool
+from jobs.common.update_config import UpdateConfig, UpdateSettings
 from schemas.endpoint import EndpointConfig
-from schemas.profile import DeciderProfile
+from schemas.profiles.decider import DeciderProfile
 
 
 class EncoderPool(EnginePool):

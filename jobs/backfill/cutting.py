@@ -6,7 +6,7 @@ from cluster.runtime import Progress, Stage, run_stage
 from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import Plan
 from jobs.common.cli import say
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import ArchiveFile, InspectedFile, UnitCut
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import SPENT, Plan, Workers
 from jobs.common.cli import JobError, say
 from jobs.common.endpoints import workers
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import Batch, EmbeddedBatch
 
 if TYPE_CHECKING:

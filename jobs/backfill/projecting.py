@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import Plan
 from jobs.common.cli import say
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 if TYPE_CHECKING:
     from cluster.store.store import Store

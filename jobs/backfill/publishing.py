@@ -7,7 +7,7 @@ from jobs.backfill.config import BackfillConfig
 from jobs.backfill.plan import Plan, staged_tables
 from jobs.common.run import Run
 from jobs.common.turns import all_users, changed_users, counts_of, read_users, rejection_rows
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.stage_items import EmbeddedBatch, UsersRead
 from schemas.store import REJECTIONS_SCHEMA
 

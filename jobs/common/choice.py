@@ -13,7 +13,10 @@ from jobs.common.endpoints import at_endpoint
 from jobs.common.manifest import get_run
 from jobs.common.run import Profile, load_profile
 from schemas.endpoint import EndpointConfig
-from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile, ModelProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
+from schemas.profiles.model import ModelProfile
 
 if TYPE_CHECKING:
     from cluster.store.runs import FinishedRun
@@ -45,7 +48,7 @@ NO_ENDPOINT = EndpointConfig()
 
 
 class DeciderSettings(Protocol):
-    """What a config says of the decider, see jobs.common.consolidation."""
+    """What a config says of the decider, see jobs.common.update_config."""
 
     @property
     def decider(self) -> str | None: ...
@@ -131,6 +134,11 @@ def choose_decider(config: DeciderSettings, store: "Store") -> tuple[str, Decide
     if kind != "model":
         if config.endpoint.model_fields_set or config.max_cost is not None:
             raise UsageError(f"[endpoint], max_cost: decider {kind!r} asks no model; pass --decider model")
+        if config.decider_profile is not None:
+            raise UsageError(
+                f"decider_profile={config.decider_profile!r}: decider {kind!r} asks no model; pass --decider "
+                "model, or leave the profile out"
+            )
         check_decider(kind)
         return kind, None
     asked = [run for run in runs if run.config.get("decider") == "model"]

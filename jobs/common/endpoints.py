@@ -9,7 +9,7 @@ from jobs.common.cli import UsageError
 from jobs.common.pools import EnginePool
 from jobs.common.run import Run
 from schemas.endpoint import EndpointConfig
-from schemas.profile import AskedProfile
+from schemas.profiles.model import AskedProfile
 
 if TYPE_CHECKING:
     from cluster.store.files import Files

@@ -26,7 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.common.lightmem_shapes import counted, no_usage, question_of, repair, sessions_of
 from jobs.common.run import load_profile
 from schemas.decision import InvalidDecision, decision_schema, parse_decision
-from schemas.profile import DeciderProfile, EncoderProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.settings import Settings
 
 if TYPE_CHECKING:

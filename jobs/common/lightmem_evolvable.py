@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.profile import EvolvableProfile
+from schemas.profiles.embedder import EvolvableProfile
 
 if TYPE_CHECKING:
     from cluster.evolvable.embedder import EvolvableEmbedder

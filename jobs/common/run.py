@@ -29,7 +29,8 @@ from jobs.common.ending import watcher
 from jobs.common.manifest import put_run, versions_of
 from jobs.common.metrics import metrics
 from schemas.manifest import RunManifest, RunStatus
-from schemas.profile import EmbedderProfile, ModelProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.model import ModelProfile
 from schemas.training import PROFILE_FILE
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from cluster.runtime import PoolConfig, Progress, Stage, run_stage
 from schemas.identity import joined
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.stage_items import EmbeddedBatch, UsersRead, UsersToRead
 
 if TYPE_CHECKING:

@@ -33,8 +33,11 @@ from jobs.distill.config import (
     EvolvableSetConfig,
     FactSetConfig,
 )
-from schemas.judge import JudgeProfile
-from schemas.profile import AnswererProfile, DeciderProfile, EncoderProfile, ModelProfile
+from schemas.profiles.answerer import AnswererProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.encoder import EncoderProfile
+from schemas.profiles.judge import JudgeProfile
+from schemas.profiles.model import ModelProfile
 from schemas.stage_items import CheckedPart, JudgedPart
 
 if TYPE_CHECKING:

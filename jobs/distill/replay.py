@@ -18,7 +18,7 @@ from jobs.distill.sets import Candidates, rejection
 from jobs.distill.stored import decisions, leak_of, leaked, memories, open_store
 from schemas.audit import AUDIT
 from schemas.decision import Decision, InvalidDecision, parse_decision
-from schemas.profile import DeciderProfile
+from schemas.profiles.decider import DeciderProfile
 from schemas.store import BY_HAND
 
 if TYPE_CHECKING:

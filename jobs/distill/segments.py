@@ -21,8 +21,8 @@ from jobs.common.run import check_engine
 from jobs.distill.config import DistillConfig, EncoderSetConfig, TaughtConfig
 from jobs.distill.leaks import Leaks
 from jobs.distill.sets import Candidates, draw, rejection
-from schemas.judge import JudgeProfile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
+from schemas.profiles.judge import JudgeProfile
 from schemas.stage_items import ArchiveFile, CheckedPart, JudgedPart, Part
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from cluster.store.files import put_below
 from jobs.common.markdown import render
 from jobs.distill.config import DistillConfig
 from jobs.distill.identity import deidentified
-from schemas.profile import ModelProfile
+from schemas.profiles.model import ModelProfile
 from schemas.training import (
     EVOLVABLE_COLUMNS,
     EVOLVABLE_SCHEMA,

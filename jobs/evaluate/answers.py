@@ -11,7 +11,7 @@ from jobs.common.endpoints import workers
 from jobs.common.pools import EnginePool
 from jobs.common.run import StagesConfig, absolute, check_engine
 from schemas.endpoint import EndpointConfig
-from schemas.profile import AskedProfile
+from schemas.profiles.model import AskedProfile
 
 
 class ModelPool(EnginePool):

@@ -35,7 +35,8 @@ from jobs.evaluate.answers import ModelsConfig, ask_model
 from jobs.evaluate.report import bars, check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.decision import ACTIONS, Decision, InvalidDecision, decision_schema, parse_decision
-from schemas.profile import DeciderProfile, EmbedderProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 if TYPE_CHECKING:
     from cluster.consolidate.fold import Question

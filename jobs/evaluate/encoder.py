@@ -42,7 +42,7 @@ from jobs.evaluate.answers import ModelsConfig, cost_of, through
 from jobs.evaluate.report import bars, check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.endpoint import EndpointConfig
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 SCORES = ("atomicity", "self_containedness", "entity_coverage", "evidence_alignment")
 

@@ -7,7 +7,7 @@ from cluster.runtime import Progress, Stage, StageError, run_stage
 from jobs.common.cli import JobError, say
 from jobs.common.run import absolute, check_engine, load_profile
 from schemas.endpoint import EndpointConfig
-from schemas.judge import JudgeProfile
+from schemas.profiles.judge import JudgeProfile
 
 if TYPE_CHECKING:
     from cluster.models.paid_answers import Budget

@@ -28,7 +28,7 @@ from jobs.evaluate.answers import ModelsConfig, ask_model, cost_of
 from jobs.evaluate.report import bars, check_folder, rounded, write_report
 from jobs.evaluate.variants import load_variants
 from schemas.archive import who
-from schemas.profile import AnswererProfile
+from schemas.profiles.answerer import AnswererProfile
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from jobs.common.cli import UsageError
 from jobs.common.run import load_profile
-from schemas.profile import ModelProfile
+from schemas.profiles.model import ModelProfile
 
 Compared = TypeVar("Compared", bound=ModelProfile)
 

@@ -27,7 +27,7 @@ from jobs.common.cli import UsageError, main, say
 from jobs.common.forgotten import ForgetKeyConfig, read_forgotten
 from jobs.common.rejected import check_rejected, new_rejections
 from jobs.common.run import Run, WriterConfig, absolute, load_profile, writing
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 if TYPE_CHECKING:
     from cluster.store.files import Files

@@ -123,7 +123,7 @@ def written(config: CalibrationConfig, output: Path) -> tuple[list[Written], lis
     from cluster.backfill.encoder import Encoder
     from cluster.models.resolve import resolve_encoder
     from cluster.models.sources import ModelError
-    from schemas.profile import EncoderProfile
+    from schemas.profiles.encoder import EncoderProfile
 
     given = load_profile("encoders", config.profile, EncoderProfile)
     try:

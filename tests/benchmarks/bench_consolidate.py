@@ -132,7 +132,8 @@ def measure(num_users: int, num_memories: int, folder: Path | None) -> dict:
     from cluster.consolidate.stages import DecideStage
     from cluster.store.files import Files
     from cluster.store.store import Store
-    from jobs.common.consolidation import UpdateConfig, group_users, staged_rows
+    from jobs.common.consolidation import group_users, staged_rows
+    from jobs.common.update_config import UpdateConfig
     from schemas.stage_items import UserGroup
 
     with tempfile.TemporaryDirectory(dir=folder) as uri:

@@ -28,7 +28,7 @@ def load(name: str, **changes):
     from cluster.embed.embedder import Embedder
     from cluster.models.resolve import resolve_embedder
     from jobs.common.run import load_profile
-    from schemas.profile import EmbedderProfile
+    from schemas.profiles.embedder import EmbedderProfile
 
     profile = load_profile("embedders", name, EmbedderProfile).model_copy(update=changes)
     return Embedder(resolve_embedder(profile))

@@ -46,7 +46,7 @@ def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
 def resolved(name: str, **changes):
     from cluster.models.resolve import resolve_encoder
     from jobs.common.run import load_profile
-    from schemas.profile import EncoderProfile
+    from schemas.profiles.encoder import EncoderProfile
 
     return resolve_encoder(load_profile("encoders", name, EncoderProfile).model_copy(update=changes))
 

@@ -217,7 +217,7 @@ def tokens_of():
     from cluster.models.resolve import resolve_decider
     from cluster.models.sources import base_folder
     from jobs.common.run import load_profile
-    from schemas.profile import DeciderProfile
+    from schemas.profiles.decider import DeciderProfile
 
     profile = resolve_decider(load_profile("deciders", "default", DeciderProfile))
     tokenizer = AutoTokenizer.from_pretrained(base_folder(profile))

@@ -33,7 +33,7 @@ from collections import Counter
 from pathlib import Path
 
 from jobs.sample.written import SPLITS, Written, read_people, read_segments
-from schemas.profile import LANGUAGES
+from schemas.profiles.encoder import LANGUAGES
 
 PLAIN = {
     "My name is Anna.": "Anna",
@@ -106,7 +106,7 @@ def languages(args) -> None:
     from cluster.backfill.encoder import skipped
     from cluster.models.resolve import resolve_encoder
     from jobs.common.run import load_profile
-    from schemas.profile import EncoderProfile
+    from schemas.profiles.encoder import EncoderProfile
 
     given = load_profile("encoders", args.profile, EncoderProfile)
     profile = resolve_encoder(given.model_copy(update={"languages": tuple(args.languages)}))
@@ -143,7 +143,7 @@ def load(args):
     from cluster.backfill.encoder import Encoder
     from cluster.models.resolve import resolve_encoder
     from jobs.common.run import load_profile
-    from schemas.profile import EncoderProfile
+    from schemas.profiles.encoder import EncoderProfile
 
     profile = load_profile("encoders", args.profile, EncoderProfile)
     if args.min_confidence or args.dump:

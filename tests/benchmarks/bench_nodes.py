@@ -24,7 +24,7 @@ from cluster.backfill.encode_stage import EncodeStage
 from cluster.backfill.staged import plan_path
 from cluster.runtime import ClusterConfig, PoolConfig, Stage, connect, run_stage
 from cluster.store.files import Files
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import Batch, EncodedBatch
 from tests.nodes import Cluster
 from tests.unit.cluster.backfill import scripted

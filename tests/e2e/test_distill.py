@@ -14,7 +14,7 @@ import pytest
 
 from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
 from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import parse_answer
 from schemas.training import REJECTED_SCHEMA, TRAINING_SCHEMA
 from tests import endpoint as served

@@ -18,7 +18,7 @@ from cluster.backfill.cut_stage import segment_offsets
 from cluster.models.resolve import resolve_encoder
 from cluster.backfill.segmenter import cut_session
 from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 archive, changes, num_segments = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 profile = load_profile("encoders", "extractor-135m", EncoderProfile)
@@ -68,7 +68,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from cluster.models.sources import tokenizer_folder
 from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 torch.manual_seed(3)
 profile = load_profile("encoders", "extractor-135m", EncoderProfile)
 base = AutoModelForCausalLM.from_pretrained(tokenizer_folder(profile))

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.models.resolve import resolve_encoder
 from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
 from tests.e2e.conftest import finish, job, start, wait_until
 from tests.unit.cluster.report.reading import problems

@@ -40,7 +40,8 @@ from cluster.models.resolve import resolve_embedder, resolve_encoder
 from cluster.models.sources import ModelError, base_folder, model_folder
 from cluster.profiles import SHIPPED
 from jobs.sample.written import read_segments
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import RecordLimits
 
 ROOT = Path(__file__).parents[2]

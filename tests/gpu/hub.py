@@ -33,7 +33,8 @@ import numpy as np
 from jobs.common.questions import Question, read_questions
 from jobs.common.run import load_profile
 from jobs.evaluate.encoder import Config, read_sessions
-from schemas.profile import EmbedderProfile, EncoderProfile, EvolvableProfile
+from schemas.profiles.embedder import EmbedderProfile, EvolvableProfile
+from schemas.profiles.encoder import EncoderProfile
 from tests.gpu.check import SHORT
 
 CARD = "model card of fuhao23/encoder_v0"

@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from tests.adding import DECIDER, install
 from tests.unit.cluster.store import stores
 
@@ -99,7 +99,7 @@ import importlib, json, sys
 import numpy as np
 from cluster.embed import embedder
 from cluster.models.resolve import resolve_embedder
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 class Scripted:
     dim = 4

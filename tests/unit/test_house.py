@@ -17,8 +17,11 @@ from jobs.distill.config import TASKS as DISTILL
 from jobs.distill.config import EncoderSetConfig
 from jobs.train.config import TASKS as TRAIN
 from jobs.train.config import EncoderTraining
-from schemas.judge import JudgeProfile
-from schemas.profile import AnswererProfile, DeciderProfile, EmbedderProfile, EncoderProfile
+from schemas.profiles.answerer import AnswererProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
+from schemas.profiles.judge import JudgeProfile
 from tests.unit.project import HEAVY, ROOT
 
 PARTS = ("schemas", "cluster", "jobs")

@@ -22,7 +22,9 @@ from pydantic import ValidationError
 from jobs.backfill import BackfillConfig
 from jobs.common.options import option_kind
 from jobs.distill.config import EncoderSetConfig
-from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.store import RUNS_SCHEMA, table_schemas
 from tests.unit.project import COMMANDS, ROOT, SHARED, Job, all_jobs, blocks, job_of, jobs_there_are
 
@@ -32,9 +34,11 @@ HIDDEN = {"data", "store", "build"}
 PAGES = sorted(
     path
     for path in ROOT.rglob("*.md")
-    if not any(part[0] == "." or part in HIDDEN for part in path.relative_to(ROOT).parts)
+    if path.relative_to(ROOT).parts[0] not in HIDDEN
+    and not any(part[0] == "." for part in path.relative_to(ROOT).parts)
 )
-FRONT, JOBS, STORE = ROOT / "README.md", ROOT / "jobs" / "README.md", ROOT / "cluster" / "README.md"
+FRONT, JOBS = ROOT / "README.md", ROOT / "jobs" / "README.md"
+STORE = ROOT / "cluster" / "store" / "README.md"
 
 MAX_FRONT_WORDS = 1200
 

@@ -12,7 +12,7 @@ from jobs.query import QueryConfig
 from jobs.query import run as query_job
 from jobs.rollback import RollbackConfig
 from jobs.rollback import run as rollback_job
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from tests.e2e.conftest import job
 from tests.e2e.operations.stores import (
     ANN,

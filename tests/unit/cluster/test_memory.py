@@ -16,7 +16,7 @@ from cluster.models.sources import ModelError
 from cluster.store.errors import StoreError
 from cluster.store.files import Files
 from cluster.store.store import Store
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.store import DECISIONS_SCHEMA, records_schema
 from tests.unit.cluster.store import stores
 from tests.unit.cluster.store.stores import DIM, digest, run_row, segment, vector
@@ -319,7 +319,7 @@ def test_a_reader_that_was_closed_answers_nothing(store):
 # --- the pages --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["README.md", "cluster/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "cluster/store/README.md"])
 def test_the_snippet_of_a_page_runs_and_answers(page, store, capsys, monkeypatch):
     """It opens `store` and asks of `me`, as the commands around it do."""
     (snippet,) = re.findall(

@@ -12,7 +12,7 @@ from cluster import preview as module
 from cluster.backfill.encoder import Encoding
 from cluster.preview import Changed, Kept, Preview, Refused
 from cluster.store.store import Store
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from tests.unit.cluster.store.stores import commit, segment
 
 PROFILE = EncoderProfile(

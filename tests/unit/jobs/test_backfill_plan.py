@@ -9,7 +9,7 @@ from jobs.backfill import BackfillConfig, encoding
 from jobs.backfill.plan import MAX_GIVEN_BACK, SPENT, Plan, Workers, staged_tables
 from jobs.common.cli import JobError
 from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import Batch, EmbeddedBatch, UnitCut, UsersRead
 from schemas.store import REJECTIONS_SCHEMA, RUNS_SCHEMA
 

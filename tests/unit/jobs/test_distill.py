@@ -26,7 +26,7 @@ from jobs.distill.sets import Candidates, rejection, split, write, write_profile
 from jobs.evaluate.variants import load_variants
 from jobs.train import adapter as training
 from jobs.train.config import EncoderTraining
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import EncodedRecord, parse_answer
 from schemas.stage_items import JudgedPart
 from schemas.training import REJECTED_SCHEMA

@@ -11,7 +11,7 @@ from jobs.distill import facts, replay
 from jobs.distill.config import TASKS, DistillConfig
 from jobs.distill.leaks import Leaks, text_key
 from jobs.distill.paraphrase import accepted
-from schemas.profile import DeciderProfile
+from schemas.profiles.decider import DeciderProfile
 from tests import endpoint as served
 from tests.unit.cluster.store.stores import SCHEMAS, commit, vector
 

@@ -13,10 +13,11 @@ from cluster.store.store import Store
 from jobs import audit, edit, forget, history, rollback
 from jobs.common import choice
 from jobs.common.cli import JobError, UsageError, parse_config
-from jobs.common.consolidation import UpdateConfig, consolidate
+from jobs.common.consolidation import consolidate
 from jobs.common.run import writing
+from jobs.common.update_config import UpdateConfig
 from schemas.audit import DISCARD
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.store import table_schemas
 from tests.unit.cluster.store import stores
 from tests.unit.cluster.store.stores import DIM, digest, segment, vector

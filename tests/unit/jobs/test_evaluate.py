@@ -14,7 +14,7 @@ from jobs.common.questions import Question
 from jobs.evaluate import decider, encoder, memories, qa, retrieval
 from jobs.evaluate.report import write_report
 from jobs.evaluate.variants import load_variants
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.training import TRAINING_SCHEMA
 from tests.unit.cluster.report.reading import Page, problems
 

@@ -15,7 +15,7 @@ from jobs.evaluate.variants import load_variants
 from jobs.sample.__main__ import SampleConfig
 from jobs.sample.__main__ import run as make_sample
 from schemas.endpoint import EndpointConfig
-from schemas.profile import AnswererProfile
+from schemas.profiles.answerer import AnswererProfile
 from tests import endpoint as served
 
 PRICES = {"prompt_price": 1000.0, "output_price": 2000.0}

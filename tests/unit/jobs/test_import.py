@@ -20,11 +20,12 @@ from cluster.store.maintenance import rollback
 from cluster.store.store import Store
 from jobs.common import choice
 from jobs.common.cli import JobError, UsageError
-from jobs.common.consolidation import FEEDING_JOBS, UpdateConfig, consolidate
+from jobs.common.consolidation import FEEDING_JOBS, consolidate
 from jobs.common.run import writing
+from jobs.common.update_config import UpdateConfig
 from jobs.export import ExportConfig
 from jobs.export import run as export_job
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.store import table_schemas
 from tests.unit.cluster.store import stores
 from tests.unit.cluster.store.stores import DIM, segment, vector

@@ -8,14 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.profiles import SHIPPED
-from schemas.profile import (
-    DeciderProfile,
-    EmbedderProfile,
-    EncoderProfile,
-    EvolvableProfile,
-    Example,
-    PromptInWheel,
-)
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile, EvolvableProfile
+from schemas.profiles.encoder import EncoderProfile, Example, PromptInWheel
 from schemas.record import MEMORY_TYPES, RECORD_FIELDS, RecordLimits
 
 WHEEL = PromptInWheel(package="p", version="1", path="p.py", constant="P", sha256="0" * 64)

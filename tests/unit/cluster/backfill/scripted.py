@@ -17,7 +17,8 @@ from cluster.backfill.encoder import Encoding
 from cluster.backfill.ledger import Ledger
 from cluster.backfill.staged import encoded_folder, plan_path
 from schemas.archive import ARCHIVE_SCHEMA
-from schemas.profile import EmbedderProfile, EncoderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 PROFILE = EncoderProfile(
     name="scripted",

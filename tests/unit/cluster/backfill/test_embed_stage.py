@@ -10,7 +10,7 @@ from cluster.backfill.encode_stage import EncodeStage
 from cluster.embed.embedder import TEXTS
 from cluster.store.files import Files
 from cluster.store.staging import take_out
-from schemas.profile import EvolvableProfile
+from schemas.profiles.embedder import EvolvableProfile
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, records_schema, turns_schema
 from tests.dying import Killed
 from tests.unit.cluster.backfill.scripted import (

@@ -16,7 +16,7 @@ from cluster.backfill.encoder import MIN_HALF_CHARS, encode
 from cluster.backfill.entailment import Claim
 from cluster.models.asking import Answer
 from cluster.runtime import report_to, tick
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import ExtraField, answer_schema
 from schemas.store import encoded_schema
 from tests.unit.cluster.backfill.answers import DAY, a_segment, answer, cut, said, texts_of

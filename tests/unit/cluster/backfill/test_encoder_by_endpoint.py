@@ -10,7 +10,7 @@ from cluster.backfill.encoder import Encoder
 from cluster.backfill.staged import encoded_folder, plan_path
 from cluster.models.paid_answers import Responses
 from cluster.store.files import Files
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.stage_items import Batch, EncodedBatch
 from schemas.store import SEGMENT_SCHEMA
 from tests import endpoint as served

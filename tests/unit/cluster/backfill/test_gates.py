@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.backfill.gates import GATES, refusal, repeated
-from schemas import profile
+from schemas.profiles import encoder
 
 
 def refused(text, *turns, gates=tuple(GATES)):
@@ -106,7 +106,7 @@ def test_what_was_said_passes(text, turns):
 
 
 def test_profiles_know_the_gates_by_name():
-    assert (*GATES, "repeated") == profile.GATES
+    assert (*GATES, "repeated") == encoder.GATES
 
 
 @pytest.mark.parametrize("turn", ["a wall of 12 m ² and ½", "one hundred " * 500, "٣ ２ '", "'" * 400, ""])

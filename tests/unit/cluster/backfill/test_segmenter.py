@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.backfill.segmenter import cut_session, split_text, tokenizer_offsets
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 
 def a_profile(**values) -> EncoderProfile:

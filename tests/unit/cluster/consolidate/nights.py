@@ -11,7 +11,7 @@ from cluster.consolidate.plan import PlanSettings, plan_group
 from cluster.models.asking import Answer
 from cluster.store.files import Files
 from cluster.store.store import Store
-from schemas.profile import DeciderProfile
+from schemas.profiles.decider import DeciderProfile
 from schemas.stage_items import UserGroup
 from tests.gold import write_run
 from tests.unit.cluster.store.stores import DIM, vector

@@ -126,7 +126,7 @@ def test_what_else_is_asked_changes_no_answer(base, trained, monkeypatch):
     found = reader.probabilities(PAIRS)
     assert found.shape == (3, len(LABELS)) and np.allclose(found.sum(axis=1), 1)
     assert np.allclose(found, np.concatenate([reader.probabilities([pair]) for pair in PAIRS]), atol=1e-5)
-    monkeypatch.setattr(cross_encoder, "BATCH_SIZE", 2)
+    monkeypatch.setattr(cross_encoder, "BATCH_TOKENS", {"cpu": 40, "cuda": 40})
     assert np.allclose(found[::-1], reader.probabilities(PAIRS[::-1]), atol=1e-5)
     assert np.ptp(found[:, 0]) > 1e-3, "it reads the texts"
 

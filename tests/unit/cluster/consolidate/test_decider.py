@@ -4,7 +4,7 @@ from cluster.consolidate.decider import DeciderPrompt, ask, guard, invented
 from cluster.consolidate.fold import Question, Verdict
 from cluster.consolidate.rules import Rules
 from cluster.models.asking import Answer
-from schemas.profile import DeciderProfile
+from schemas.profiles.decider import DeciderProfile
 from tests.unit.cluster.consolidate.questions import Tokenizer, question
 
 # --- rules ----------------------------------------------------------------------------------------------

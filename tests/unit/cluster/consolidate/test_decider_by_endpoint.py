@@ -6,7 +6,7 @@ from cluster.consolidate.decider import ModelDecider
 from cluster.consolidate.stages import DecideStage, plan_for_model
 from cluster.store.files import Files
 from cluster.store.store import Store
-from schemas.profile import DeciderProfile
+from schemas.profiles.decider import DeciderProfile
 from schemas.stage_items import UserGroup
 from tests import endpoint as served
 from tests.unit.cluster.consolidate.nights import DELETE, IGNORE, settings_of

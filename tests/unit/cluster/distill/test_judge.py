@@ -14,7 +14,8 @@ from cluster.models.paid_answers import Budget, Paid, Responses
 from cluster.models.resolve import resolve_decider
 from cluster.store.files import Files
 from jobs.common.run import load_profile
-from schemas.judge import WEIGHTS, InvalidScores, JudgeProfile, Scores, parse_scores, scores_schema
+from schemas.judge import WEIGHTS, InvalidScores, Scores, parse_scores, scores_schema
+from schemas.profiles.judge import JudgeProfile
 from schemas.record import EncodedRecord, Temporal
 from schemas.stage_items import CheckedPart
 from tests import endpoint as served

@@ -7,7 +7,7 @@ from collections import Counter
 from cluster.distill.teacher import OpenAITeacher
 from cluster.models.asking import Answer
 from cluster.models.paid_answers import COUNTS
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 PROFILE = EncoderProfile(
     name="t",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cluster.distill import verifier
 from cluster.distill.verifier import RULES, states_something, verify
 from jobs.common.run import load_profile
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 PROFILE = load_profile("encoders", "extractor-135m", EncoderProfile)
 

@@ -9,7 +9,7 @@ import pytest
 from cluster.embed import embedder
 from cluster.embed.embedder import Embedder
 from cluster.models.sources import ModelError
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 
 class Scripted:

@@ -10,7 +10,7 @@ from cluster.store.runs import FinishedRun
 from jobs import query
 from jobs.common.questions import Question
 from jobs.evaluate import qa
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.store import RUNS_SCHEMA
 
 PROFILE = resolve_embedder(EmbedderProfile(name="e", model="owner/e"))

@@ -9,7 +9,7 @@ import pytest
 from cluster.embed import turn_embedder as module
 from cluster.embed.embedder import TEXTS
 from cluster.embed.turn_embedder import turn_embedder, turn_embedder_of
-from schemas.profile import EmbedderProfile, EvolvableProfile
+from schemas.profiles.embedder import EmbedderProfile, EvolvableProfile
 
 ALONE = EmbedderProfile(name="e", model="owner/e")
 IN_ORDER = ALONE.model_copy(update={"turns": EvolvableProfile(model="owner/evolvable")})

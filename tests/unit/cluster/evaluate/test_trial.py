@@ -6,7 +6,7 @@ import pytest
 
 from cluster.backfill.encoder import Encoding
 from cluster.evaluate.trial import assess, timed, weighted
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 
 PROFILE = EncoderProfile(name="x", base="x/y", system_prompt="x", user_template="{previous}{current}")
 TOLD = "I live in Oslo with my cat Mimi."

@@ -2,8 +2,9 @@
 
 import torch
 
-from cluster.evolvable.batching import batches, chunks_of, passes
+from cluster.evolvable.batching import chunks_of, passes
 from cluster.evolvable.model import Text
+from cluster.models.row_batches import batches
 from tests.tiny import tiny_config
 
 CONFIG = tiny_config(max_chunk_turns=3, max_chunk_tokens=10)

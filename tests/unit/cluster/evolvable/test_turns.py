@@ -16,7 +16,7 @@ from cluster.store.files import Files
 from cluster.store.maintenance import compact, reembed, rollback
 from cluster.store.store import Store
 from jobs.common.turns import all_users, changed_users, paths_of, rejection_rows
-from schemas.profile import EmbedderProfile, EvolvableProfile
+from schemas.profiles.embedder import EmbedderProfile, EvolvableProfile
 from schemas.stage_items import EmbeddedBatch, UnreadUser, UsersRead, UsersToRead
 from schemas.store import REJECTIONS_SCHEMA, SEGMENTS_SCHEMA, turns_schema
 from tests.tiny import save_tiny_model

@@ -11,7 +11,7 @@ from cluster.embed.turn_embedder import EachUser
 from cluster.forget.forgotten import BLANK, Forgotten
 from cluster.forget.rules import Subject, erase
 from cluster.forget.words import words
-from schemas.profile import EvolvableProfile
+from schemas.profiles.embedder import EvolvableProfile
 from schemas.store import TABLE_KEYS
 
 TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

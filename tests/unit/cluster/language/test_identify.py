@@ -4,7 +4,7 @@ import pytest
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from cluster.language.identify import other_language
-from schemas.profile import LANGUAGES
+from schemas.profiles.encoder import LANGUAGES
 
 SPANISH = "Vivo en Sevilla y trabajo de camarero."
 

@@ -8,7 +8,7 @@ from cluster.consolidate.rules import rules_fingerprint
 from cluster.distill.teacher import rules_fingerprint as teacher_fingerprint
 from cluster.models.fingerprint import source_fingerprint, sources
 from schemas.archive import spoken
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 RULES, VERIFIER = "cluster.consolidate.rules", "cluster.distill.verifier"
 
@@ -58,5 +58,5 @@ def test_the_embedder_s_fingerprint_says_by_itself_how_a_turn_is_put_to_it(monke
     """Stores keep their vectors for as long as turns are told the same way, and no longer."""
     profile = EmbedderProfile(name="e", model="owner/model", model_hash="x")
     before = profile.fingerprint
-    monkeypatch.setattr("schemas.profile.spoken", lambda turn: f"- {spoken(turn)}")
+    monkeypatch.setattr("schemas.profiles.embedder.spoken", lambda turn: f"- {spoken(turn)}")
     assert profile.fingerprint != before

@@ -10,7 +10,7 @@ from cluster.models.engine import make_engine
 from cluster.models.paid_answers import MAX_FAILURES, CapReached, Paid
 from cluster.models.prompt import Chat, control_pattern
 from cluster.store.files import Files
-from schemas.profile import EncoderProfile
+from schemas.profiles.encoder import EncoderProfile
 from schemas.record import RecordLimits, answer_schema
 from tests import endpoint as served
 

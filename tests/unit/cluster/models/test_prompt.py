@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.models.prompt import PromptBuilder
-from schemas.profile import EncoderProfile, Example
+from schemas.profiles.encoder import EncoderProfile, Example
 
 PROFILES = Path(__file__).parents[4] / "cluster" / "profiles" / "encoders"
 

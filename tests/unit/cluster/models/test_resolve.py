@@ -14,7 +14,7 @@ from cluster.models.sources import (
     base_folder,
     source_hash,
 )
-from schemas.profile import EncoderProfile, PromptInWheel
+from schemas.profiles.encoder import EncoderProfile, PromptInWheel
 from tests.unit.cluster.models.adapters import an_adapter
 
 ROOT = Path(__file__).parents[4]

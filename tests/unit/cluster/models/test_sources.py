@@ -21,7 +21,7 @@ from cluster.models.sources import (
     model_folder,
     source_hash,
 )
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from tests.unit.cluster.models.adapters import an_adapter, save
 
 ROOT = Path(__file__).parents[4]

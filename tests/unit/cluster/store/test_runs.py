@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cluster.store.runs import FinishedRun, in_order, run_rows, view_versions
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 from schemas.store import RUNS_SCHEMA
 
 NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)

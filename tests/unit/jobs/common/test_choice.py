@@ -14,10 +14,12 @@ from jobs.backfill import BackfillConfig, consolidation_of
 from jobs.common import choice
 from jobs.common.choice import choose_decider, choose_embedder, choose_encoder
 from jobs.common.cli import JobError, UsageError, parse_config
-from jobs.common.consolidation import UpdateSettings
 from jobs.common.run import load_profile
+from jobs.common.update_config import UpdateSettings
 from schemas.endpoint import EndpointConfig
-from schemas.profile import DeciderProfile, EmbedderProfile, EncoderProfile
+from schemas.profiles.decider import DeciderProfile
+from schemas.profiles.embedder import EmbedderProfile
+from schemas.profiles.encoder import EncoderProfile
 from tests.release import EMBEDDER, ENCODER, ENCODER_PROFILE, add_run, release_store
 
 
@@ -187,8 +189,8 @@ def test_an_endpoint_that_cannot_be_asked_as_configured_is_wrong_usage(
         choose_encoder(name, store, endpoint, max_cost)
 
 
-def test_a_decider_without_a_model_takes_no_endpoint_and_no_cap_on_costs(store):
-    for settings in ({"endpoint": THERE}, {"max_cost": 1.0}):
+def test_a_decider_without_a_model_takes_no_endpoint_no_cap_on_costs_and_no_profile(store):
+    for settings in ({"endpoint": THERE}, {"max_cost": 1.0}, {"decider_profile": "openai"}):
         with pytest.raises(UsageError, match="decider 'pairs' asks no model; pass --decider model"):
             choose_decider(asked("pairs", **settings), store)
 

@@ -4,7 +4,7 @@ from cluster.models.resolve import resolve_embedder
 from jobs.common.cli import JobError
 from jobs.common.consolidation import check_embedder
 from jobs.common.run import load_profile
-from schemas.profile import EmbedderProfile
+from schemas.profiles.embedder import EmbedderProfile
 
 
 def test_a_rewritten_text_gets_no_vector_of_another_model():
