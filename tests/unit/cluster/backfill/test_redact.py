@@ -322,6 +322,6 @@ def test_a_rule_that_cannot_be_used_is_named(rules, wrong):
 def test_time_is_linear_in_the_length_of_a_line(unit):
     """These make the library's detectors, or a careless regex, quadratic: minutes instead of a second."""
     text = (unit * 200_000)[:200_000]
-    start = time.perf_counter()
+    start = time.process_time()
     redact(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
