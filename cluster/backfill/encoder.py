@@ -171,12 +171,10 @@ def encode(
                 written.append(_Written(record, piece, known))
         # What a gate refuses need not be rated: a model may read each record that is.
         gated = [_gated(one, profile) for one in written]
-        passing = [one for one, reason in zip(written, gated, strict=True) if not reason]
-        rated = iter(_rated(passing, segments, profile, calibration))
-        for (record, piece, known), reason in zip(written, gated, strict=True):
-            plain = known.mean if known and calibration is None else None
-            one = CitedRecord(record, piece.current, plain if reason else next(rated))
-            if reason := reason or _unsure(one, profile):
+        rated = _rated(written, gated, segments, profile, calibration)
+        for (record, piece, _), gate, confidence in zip(written, gated, rated, strict=True):
+            one = CitedRecord(record, piece.current, confidence)
+            if reason := gate or _unsure(one, profile):
                 encodings[piece.owner].refusals.append(_refused(reason, one, profile))
                 continue
             if left_out := untold_values(one, profile):
@@ -276,19 +274,25 @@ def _shown(parts: list[dict], profile: EncoderProfile) -> list[str]:
 
 
 def _rated(
-    written: list[_Written], segments: list[dict], profile: EncoderProfile, calibration: Rater | None
+    written: list[_Written],
+    gated: list[str],
+    segments: list[dict],
+    profile: EncoderProfile,
+    calibration: Rater | None,
 ) -> list[float | None]:
-    """The confidence in each record: what the calibration says, or how likely its tokens were."""
+    """The confidence in each record: what the calibration says, if no gate refuses it, or how likely its
+    tokens were."""
     if calibration is None:
         return [one.known and one.known.mean for one in written]
-    rated = []
-    for record, piece, known in written:
-        if known is not None:
+    rated: dict[int, Rated] = {}
+    for number, ((record, piece, known), gate) in enumerate(zip(written, gated, strict=True)):
+        if known is not None and not gate:
             cited = [piece.current[index] for index in record.evidence_turns]
             evidence = [(part["role"], profile.shown(part["text"])) for part in cited]
-            rated.append(Rated(_claim(record, cited, segments[piece.owner], profile), evidence, known))
-    found = iter(calibration.probabilities(rated) if rated else [])
-    return [None if one.known is None else next(found) for one in written]
+            rated[number] = Rated(_claim(record, cited, segments[piece.owner], profile), evidence, known)
+    found = calibration.probabilities(list(rated.values())) if rated else []
+    confidence = dict(zip(rated, found, strict=True))
+    return [confidence.get(number) for number in range(len(written))]
 
 
 def _claim(record: EncodedRecord, cited: list[dict], segment: dict, profile: EncoderProfile) -> Claim:

@@ -21,6 +21,7 @@ _CARD = re.compile(
 
 
 def find(text: str) -> Spans:
+    """Card numbers, alone or among other groups of digits."""
     for run in _DIGIT_RUN.finditer(text):
         groups = [m.span() for m in _GROUP.finditer(text, *run.span(1))]
         if run[2] and run[1][-1].isdigit():

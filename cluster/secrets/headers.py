@@ -23,6 +23,7 @@ _SHAPES = (  # a lower-case part that is quick to look for, the regex, the kind
 
 
 def find(text: str) -> Spans:
+    """Such values, without what stands before them."""
     lowered = text.lower()
     for part, regex, kind in _SHAPES:
         for m in regex.finditer(text) if part in lowered else ():

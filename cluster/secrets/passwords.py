@@ -84,6 +84,7 @@ def _is_password(m: re.Match[str], value: str, after: str) -> bool:
 
 
 def passwords(text: str) -> Spans:
+    """Passwords and PINs, behind the word for them or before it."""
     lowered = text.lower()
     if "pass" in lowered or "pw" in lowered or "pin" in lowered:
         for m in _PASSWORD.finditer(text):
@@ -96,6 +97,7 @@ def passwords(text: str) -> Spans:
 
 
 def keys(text: str) -> Spans:
+    """Keys, tokens and secrets behind the word for them."""
     lowered = text.lower()
     if "key" in lowered or "token" in lowered or "secret" in lowered:
         for m in _KEY.finditer(text):

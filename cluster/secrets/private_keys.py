@@ -15,6 +15,7 @@ _KEY_BODY = re.compile(
 
 
 def find(text: str) -> Spans:
+    """Keys from their header to their end, or as far as they go."""
     if "PRIVATE KEY" not in text and "Private-Lines" not in text:
         return
     begins = list(_KEY_BEGIN.finditer(text))

@@ -34,6 +34,7 @@ _TOKENS.append(
 
 
 def tokens(text: str) -> Spans:
+    """Tokens of the providers that it knows, and of some that it does not."""
     for word in _WORD.finditer(text):
         if any(map(str.isdigit, word[0])):
             for regex in _TOKENS:
@@ -57,6 +58,7 @@ _KEY_LIKE = re.compile(r"(?=.*\d|.{12})\S+")  # tells a key from `the secret: "l
 
 
 def quoted_assignments(text: str) -> Spans:
+    """Values in quotes behind words such as `db_password`."""
     lowered = text.lower()
     if ('"' in text or "'" in text or "`" in text) and any(word in lowered for word in _KEYWORDS):
         for m in _QUOTED_ASSIGNMENT.finditer(text):

@@ -27,7 +27,7 @@ def by_package(text: str, *, with_placeholders: bool = False) -> Spans:
         # Private keys are found whole elsewhere; here two of them would become one.
         if is_public(secret) or "PRIVATE KEY" in secret:
             continue
-        if is_placeholder(secret) and not with_placeholders:
+        if not with_placeholders and is_placeholder(secret):
             continue
         start = clean.find(secret)
         while start >= 0:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.decision import DecisionLimits
-from schemas.profiles.model import AskedProfile, ProfileBase
+from schemas.profiles.model import AskedProfile, ProfileBase, check_template
 
 
 class DecisionExample(ProfileBase):
@@ -43,9 +43,7 @@ class DeciderProfile(AskedProfile):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("{target}", "{sources}"):
-            if name not in self.user_template:
-                raise ValueError(f"user_template lacks {name}")
+        check_template(self.user_template, "{target}", "{sources}")
         return self
 
     @property

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from schemas.profiles.model import AskedProfile, ProfileBase
+from schemas.profiles.model import AskedProfile, ProfileBase, check_template
 from schemas.record import (
     MAX_EXTRA_FIELDS,
     MEMORY_TYPES,
@@ -150,9 +150,7 @@ class EncoderProfile(AskedProfile):
     def _check(self) -> Self:
         if (self.system_prompt is None) == (self.system_prompt_in_wheel is None):
             raise ValueError("give exactly one of system_prompt and system_prompt_in_wheel")
-        for name in ("{previous}", "{current}"):
-            if name not in self.user_template:
-                raise ValueError(f"user_template lacks {name}")
+        check_template(self.user_template, "{previous}", "{current}")
         if "{content}" not in self.turn_template:
             raise ValueError("turn_template lacks {content}; the model would see no conversation")
         if self.session_date_template and "{session_date}" not in self.user_template:

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from schemas.profiles.model import ModelProfile
+from schemas.profiles.model import ModelProfile, check_template
 
 
 class JudgeProfile(ModelProfile):
@@ -21,9 +21,7 @@ class JudgeProfile(ModelProfile):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("{current}", "{records}"):
-            if name not in self.user_template:
-                raise ValueError(f"user_template lacks {name}")
+        check_template(self.user_template, "{current}", "{records}")
         return self
 
     @property

@@ -27,6 +27,13 @@ def fingerprint_of(profile: BaseModel, exclude: set[str] | dict[str, Any], **mor
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+def check_template(template: str, *places: str) -> None:
+    """ValueError if a user message has no place for something that it must show."""
+    for place in places:
+        if place not in template:
+            raise ValueError(f"user_template lacks {place}")
+
+
 class ModelProfile(ProfileBase):
     """A language model as it is served: base + adapter + decode settings. Subclasses add their prompt."""
 

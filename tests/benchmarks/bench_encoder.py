@@ -24,6 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 
+ONCE = {"max_splits": 0, "second_look": False}
+"""Settings with which the encoder asks about each segment once, as the raw engine is asked."""
+
 
 def segments_of(archive: str, profile, num_segments: int) -> list[dict]:
     from cluster.backfill.archive import inspect_file, list_files, plan_units, read_unit
@@ -94,9 +97,9 @@ def _beside_s(encoder, segments: list[dict], replies: list) -> float:
     """Seconds of what the encode stage does beside the engine: it writes prompts, and checks what it gets."""
     from cluster.backfill.encoder import encode
 
-    once = encoder.profile.model_copy(update={"max_splits": 0, "second_look": False})
+    profile = encoder.profile.model_copy(update=ONCE)
     started_s = time.monotonic()
-    encode(segments, lambda requests: replies, encoder.prompt, once, encoder.calibration)
+    encode(segments, lambda requests: replies, encoder.prompt, profile, encoder.calibration)
     return time.monotonic() - started_s
 
 
@@ -135,8 +138,7 @@ def part_pipeline(options) -> dict:
         def __call__(self, batch: Batch) -> EncodedBatch:
             return super().__call__(batch)
 
-    once = {} if options.rounds else {"max_splits": 0, "second_look": False}
-    profile = resolved(options.profile, **once)
+    profile = resolved(options.profile, **({} if options.rounds else ONCE))
     segments = segments_of(options.archive, profile, options.num_segments)
     (in_flight,) = options.in_flight
     with tempfile.TemporaryDirectory() as store:

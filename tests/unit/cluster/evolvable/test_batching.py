@@ -4,7 +4,6 @@ import torch
 
 from cluster.evolvable.batching import chunks_of, passes
 from cluster.evolvable.model import Text
-from cluster.models.row_batches import batches
 from tests.tiny import tiny_config
 
 CONFIG = tiny_config(max_chunk_turns=3, max_chunk_tokens=10)
@@ -15,14 +14,6 @@ def test_a_chunk_closes_at_its_turns_or_its_tokens():
     lengths = [[len(ids) for ids in chunk] for chunk in chunks_of(turns, CONFIG)]
     assert lengths == [[2, 2, 2], [2], [9], [30], [1]]
     assert chunks_of([], CONFIG) == []
-
-
-def test_a_batch_stays_below_its_tokens_with_padding_unless_one_row_has_more():
-    rows = [50, 3, 9, 10, 8, 2]
-    found = list(batches(rows, lambda row: row, 30))
-    assert sorted(sum(found, [])) == sorted(rows)  # noqa: RUF017
-    assert all(len(batch) == 1 or max(batch) * len(batch) <= 30 for batch in found)
-    assert found[0] == [50]
 
 
 def test_beginnings_of_one_memory_share_a_pass_and_other_texts_do_not():
